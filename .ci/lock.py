@@ -1,0 +1,57 @@
+"""Write requirements.lock: one `name==version` for everything that pyproject.toml needs, as installed here.
+
+Run it with the environment's own Python after changing a requirement (`make lock`). The lock holds no URL and no hash, so that
+the same file finds torch's CPU build where one is offered and its CUDA build elsewhere; what the CUDA build needs besides
+(nvidia-*, cuda-*, triton) is left for pip to find.
+"""
+
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ACCELERATOR_ONLY = ("cuda-", "nvidia-", "triton")
+ROOT = Path(__file__).parents[1]
+
+
+def closure(requirements: list[str]) -> dict[str, str]:
+    """Installed version of each requirement and of everything that it needs on this platform."""
+    versions: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [(Requirement(text), "") for text in requirements]
+    while waiting:
+        requirement, extra_of_parent = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra_of_parent}):
+            continue
+        name = canonicalize_name(requirement.name)
+        if name.startswith(ACCELERATOR_ONLY):
+            continue
+        try:
+            installed = distribution(name)
+        except PackageNotFoundError:
+            sys.exit(
+                f"{requirement} is required and not installed here: run pip install {str(requirement)!r}, then make lock again"
+            )
+        if not requirement.specifier.contains(installed.version, prereleases=True):
+            sys.exit(f"{requirement} is required and {installed.version} is installed here: upgrade it, then make lock again")
+        versions[name] = installed.version.partition("+")[0]
+        for extra in ("", *sorted(requirement.extras)):
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                waiting += [(Requirement(text), extra) for text in installed.requires or []]
+    return versions
+
+
+def main() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    versions = closure(project["project"]["dependencies"] + project["dependency-groups"]["dev"])
+    lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
+    (ROOT / "requirements.lock").write_text("".join(lines))
+    print(f"requirements.lock: {len(lines)} packages")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+# Every target makes what it needs: on a fresh machine with Python 3.11 and pip, `make demo` is the first and only command.
+
+PYTHON ?= python3
+STORE ?= stepchain-store
+MINUTES ?= 60
+RUN := .venv/bin/python
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types unit verify soak report ui format lock clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.installed ## Make .venv and install into it (the other targets do this too)
+
+# The stamp is newer than the lock and pyproject.toml exactly when what they ask for is installed.
+.venv/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Stepchain needs Python 3.11 or newer, and there is no '$(PYTHON)' here: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Stepchain needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into .venv; this takes a few minutes the first time"
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Train three methods on composed digits and show the table (under 8 minutes; again: seconds)
+	$(RUN) -m jobs.demo --store $(STORE)
+
+test: lint types unit ## Style, types, architecture and the fast tests (under 12 minutes)
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/typos
+
+types: setup
+	.venv/bin/pyright
+
+unit: setup
+	$(RUN) -m pytest -m "not slow"
+
+verify: setup ## The slow truths: the demo twice, kills, restarts (under 30 minutes)
+	$(RUN) -m jobs.demo --store $(STORE)
+	$(RUN) -m jobs.demo --store $(STORE)
+	$(RUN) -m pytest -m slow
+
+# Ends at the first failure, whose seed is on the last line that starts with "round".
+soak: setup ## All tests again and again with other random seeds, for MINUTES=60
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); round=0; \
+	while [ $$(date +%s) -lt $$end ]; do \
+		round=$$((round + 1)); seed=$$(od -An -N3 -tu4 /dev/urandom | tr -d ' '); \
+		echo "round $$round: pytest --hypothesis-seed=$$seed"; \
+		$(RUN) -m pytest --quiet --hypothesis-seed=$$seed || exit 1; \
+	done; echo "$$round rounds passed"
+
+report: setup ## Write tables, figures and pages of everything published in STORE
+	$(RUN) -m jobs.report --store $(STORE)
+
+ui: setup ## Open MLflow on what STORE holds: http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	.venv/bin/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(STORE))/mlflow.db
+
+format: setup ## Bring the code into its format
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lock: setup ## Write requirements.lock from what is installed
+	$(RUN) .ci/lock.py
+
+clean: ## Remove what was made, but neither .venv nor the store
+	rm -rf build reports .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find benchmarks jobs orchestrator training tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What people run and submit: each module a verb."""

@@ -1,0 +1,112 @@
+"""What one try at a step leaves in the store, while it runs and after.
+
+An attempt writes to a folder of its own and never to another's, so racing, dead and revived attempts cannot spoil each
+other. Below `steps/<key>/attempts/<attempt>/`:
+
+    checkpoints/<iteration>/...   state to resume from; complete once done.json, written last, names every file by digest
+    curves/<iteration>.json       rows of the training curves, from that iteration on
+    progress.json                 how far the attempt has come
+    files/...                     what the step publishes
+    error.txt                     why it failed
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+from orchestrator.cache import default_cache, fetch, file_sha256
+from orchestrator.record import File
+from orchestrator.store import NotFound, Store
+from training.checkpoint import Row
+
+KEPT_CHECKPOINTS = 2
+FILES = TypeAdapter(dict[str, File])
+
+
+class Checkpoint(NamedTuple):
+    """A complete checkpoint of some attempt of a step."""
+
+    iteration: int
+    attempt: str
+    folder: str
+    files: dict[str, File]
+
+
+def new_attempt() -> str:
+    """A name no other attempt has; names sort by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def step_folder(key: str) -> str:
+    return f"steps/{key}"
+
+
+def attempt_folder(key: str, attempt: str) -> str:
+    return f"steps/{key}/attempts/{attempt}"
+
+
+def upload_folder(store: Store, source: Path, folder: str) -> dict[str, File]:
+    """Write the files of a local folder below `folder`; returns them by name."""
+    files = {}
+    for path in sorted(source.iterdir()):
+        files[path.name] = File(sha256=file_sha256(path), bytes=path.stat().st_size)
+        store.upload(path, f"{folder}/{path.name}")
+    return files
+
+
+def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path) -> Path:
+    """The files named, verified and as a local folder; the machine's cache holds them once for all its workers."""
+    target.mkdir(parents=True)
+    for name, file in files.items():
+        (target / name).symlink_to(fetch(store, f"{folder}/{name}", file.sha256, default_cache()))
+    return target
+
+
+def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
+    """Upload a checkpoint, then remove the attempt's older ones and the local copy."""
+    place = f"{attempt_folder(key, attempt)}/checkpoints"
+    target = f"{place}/{iteration:08d}"
+    files = upload_folder(store, folder, target)
+    store.write(f"{target}/done.json", FILES.dump_json(files))
+    shutil.rmtree(folder)
+    complete = [done.removesuffix("done.json") for done in store.list(f"{place}/") if done.endswith("/done.json")]
+    for old in complete[:-KEPT_CHECKPOINTS]:
+        store.delete(f"{old}done.json")  # first, so that what is half deleted is not taken for complete
+        store.delete(old)
+
+
+def newest_checkpoint(store: Store, key: str) -> Checkpoint | None:
+    """The complete checkpoint with most iterations, whichever attempt wrote it."""
+    done = [name for name in store.list(f"{step_folder(key)}/attempts/") if name.endswith("/done.json")]
+    for name in sorted(done, key=lambda name: int(name.split("/")[-2]), reverse=True):
+        try:
+            files = FILES.validate_json(store.read(name))
+        except NotFound:  # its attempt is alive and has just removed it, after writing newer ones
+            continue
+        _, _, _, attempt, _, iteration, _ = name.split("/")
+        return Checkpoint(int(iteration), attempt, name.removesuffix("/done.json"), files)
+    return None
+
+
+def count_attempts(store: Store, key: str) -> int:
+    """How many tries at a step have left anything."""
+    return len({name.split("/")[3] for name in store.list(f"{step_folder(key)}/attempts/")})
+
+
+def write_curves(store: Store, folder: str, rows: list[Row]) -> None:
+    """Add rows to an attempt's curves."""
+    store.write(f"{folder}/curves/{rows[0]['iteration']:08d}.json", json.dumps(rows).encode())
+
+
+def read_curves(store: Store, folder: str, seen: set[str]) -> Iterator[list[Row]]:
+    """Rows of an attempt's curves that were not read before; what is read is added to `seen`."""
+    for name in store.list(f"{folder}/curves/"):
+        if name not in seen:
+            yield json.loads(store.read(name))
+            seen.add(name)

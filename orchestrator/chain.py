@@ -1,0 +1,27 @@
+"""A chain as a person asks for it: scenario, model, base and increments. Resolved to steps by `orchestrator.plan`."""
+
+from training.config import AnyMethod, Augmentation, Document, EvaluationConfig, ModelConfig, Optimization
+from training.methods import fine_tuning
+from training.scenario import Scenario
+
+
+class Base(Document):
+    """How step 0 is trained."""
+
+    method: fine_tuning.Config = fine_tuning.Config()
+    optimization: Optimization = Optimization()
+
+
+class Chain(Document):
+    """Steps 0..T of one variant."""
+
+    name: str  # for people; no part of any key
+    scenario: Scenario
+    base: Base = Base()
+    method: AnyMethod = fine_tuning.Config()
+    optimization: Optimization = Optimization(encoder_lr=0.001, head_lr=0.01)
+    model: ModelConfig = ModelConfig()
+    augmentation: Augmentation = Augmentation()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = 42
+    recipe: int = 1

@@ -1,0 +1,41 @@
+"""Where results go, and who trains and watches: what a job has decided once, handed to all that works for it."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from orchestrator.resources import Resources, cluster_nodes, connect, default_resources
+from orchestrator.store import Store
+from training.metrics import Convention, wilson
+
+if TYPE_CHECKING:
+    from orchestrator.tracking import Tracker
+
+
+class StepFailed(Exception):
+    """A step could not be trained or scored; the message says why, and where the details are."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where results go, and who trains and watches."""
+
+    store: Store
+    resources: Resources | None = None  # None: what the cluster suggests
+    console: Console = field(default_factory=Console)
+    tracker: "Tracker | None" = None
+    chain_run: str = ""  # the tracker's key of the chain that is being worked on
+    convention: Convention = field(default_factory=wilson)  # of the scores that the tracker shows
+    lease_seconds: float = 60  # after which the lease of somebody who fell silent is free
+
+    def settle_resources(self) -> Resources:
+        """Resources for one step, which may start Ray to see what there is."""
+        if self.resources:
+            return self.resources
+        connect()
+        return default_resources(cluster_nodes())
+
+    def say(self, text: str) -> None:
+        """Tell whoever is watching."""
+        self.console.print(text, highlight=False, markup=False)

@@ -1,0 +1,246 @@
+"""One HTML file that shows chains side by side, and the same tables as Markdown and CSV beside it.
+
+The page needs nothing but itself: figures are inline SVG in the page's own ink, pictures are data URIs, there is no script
+and no request. Whatever number it shows comes from `orchestrator.tables`, which every other rendering uses too.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from orchestrator import figures
+from orchestrator.predictions import SMALL, Picture, label_picture, palette, photo
+from orchestrator.results import ChainResult
+from orchestrator.tables import (
+    Table,
+    class_table,
+    flow_table,
+    forgetting_table,
+    headline,
+    percent,
+    summary_table,
+    to_csv,
+    to_markdown,
+)
+from training.config import BACKGROUND, VOID
+from training.metrics import Convention, Scores, flow
+from training.scenario import Scenario
+
+
+class Drawing(NamedTuple):
+    """A figure with what it shows, in words."""
+
+    svg: Markup
+    caption: str
+
+
+class Setting(NamedTuple):
+    """One field of the chains' documents, with its value in each chain."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        return len(set(self.values)) > 1
+
+
+class Thumbnail(NamedTuple):
+    """A picture in the page: its file as a data URI, and what is to be seen on it."""
+
+    uri: str
+    words: str
+    small: bool  # so small that it is shown enlarged
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows. Built by `build_report`, written by `write_report`."""
+
+    title: str
+    chains: tuple[ChainResult, ...]
+    convention: Convention
+    summary: Table
+    classes: Table
+    forgetting: Table | None
+    flow: Table | None
+    drawings: Mapping[str, Drawing]
+    curves: Mapping[str, Drawing]
+    settings: tuple[Setting, ...]
+    strips: tuple[tuple[Thumbnail, ...], ...]  # of each image: itself, its truth, the prediction of each chain and step
+    legend: tuple[tuple[str, str], ...]  # class name, colour
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(table for table in (self.summary, self.classes, self.flow, self.forgetting) if table)
+
+
+def build_report(chains: Sequence[ChainResult], convention: Convention, pictures: Sequence[Picture] = ()) -> Report:
+    """Everything to be shown of chains that were scored alike.
+
+    `pictures`: predictions in the order of `chains` and their steps; none leaves the strips out.
+    """
+    scenarios = dict.fromkeys(Scenario.model_validate(chain.record.chain["scenario"]).title for chain in chains)
+    drawings = {"steps": _over_steps(chains, convention), "classes": _by_class(chains, convention)}
+    drawings["confusion"] = _confusion(chains, convention)
+    if any(len(chain.steps) > 1 for chain in chains):
+        drawings["flow"] = _flow(chains, convention)
+    shown = sorted(
+        {int(label) for picture in pictures for labels in (picture.truth, *picture.predictions) for label in labels.flat}
+    )
+    colours = palette()
+    names = chains[0].steps[-1].evaluation.class_names | {VOID: "void"}
+    return Report(
+        title=" · ".join(scenarios),
+        chains=tuple(chains),
+        convention=convention,
+        summary=summary_table(chains, convention),
+        classes=class_table(chains, convention),
+        forgetting=forgetting_table(chains, convention),
+        flow=flow_table(chains, convention),
+        drawings=drawings,
+        curves={chain.name: _curves(chain) for chain in chains},
+        settings=settings([chain.record.chain for chain in chains]),
+        strips=tuple(tuple(_strip(picture, chains, names)) for picture in pictures),
+        legend=tuple((names[label], "#" + bytes(colours[label]).hex()) for label in shown),
+    )
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write report.html, table.md (all tables) and table.csv (per class and step) to `folder`; returns the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "report.html"
+    page.write_text(to_html(report), encoding="utf-8")
+    (folder / "table.md").write_text("\n".join(to_markdown(table) for table in report.tables), encoding="utf-8")
+    (folder / "table.csv").write_text(to_csv(report.classes), encoding="utf-8")
+    return page
+
+
+def to_html(report: Report) -> str:
+    """The page."""
+    environment = Environment(
+        loader=PackageLoader("orchestrator"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = percent
+    environment.filters["pretty"] = lambda document: json.dumps(document, indent=2, ensure_ascii=False)
+    return environment.get_template("report.html.j2").render(report=report)
+
+
+def settings(documents: Sequence[Mapping[str, Any]]) -> tuple[Setting, ...]:
+    """All fields of the chains' documents, flattened (`method.alpha`); those that tell the chains apart come first."""
+    flat = [_flatten(document) for document in documents]
+    names = dict.fromkeys(name for fields in flat for name in fields if name != "name")
+    found = [Setting(name, tuple(fields.get(name, "–") for fields in flat)) for name in names]
+    return tuple(sorted(found, key=lambda setting: not setting.differs))
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping):
+        return {
+            key: text
+            for name, inner in value.items()
+            for key, text in _flatten(inner, f"{prefix}.{name}" if prefix else name).items()
+        }
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        lists = any(isinstance(inner, Sequence) and not isinstance(inner, str) for inner in value)
+        return {prefix: (" | " if lists else " ").join(_flatten(inner)[""] for inner in value)}
+    return {prefix: "none" if value is None else str(value)}
+
+
+def _draw(figure: Figure, label: str, caption: str) -> Drawing:
+    """The figure in the page's own ink."""
+    return Drawing(Markup(figures.svg(figure, label).replace(figures.INK, "currentColor")), caption)
+
+
+def _names(chains: Sequence[ChainResult]) -> str:
+    return ", ".join(chain.name for chain in chains)
+
+
+def _over_steps(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
+    scores = {chain.name: chain.scores(convention) for chain in chains}
+
+    def means(part: int) -> dict[str, list[float | None]]:
+        return {name: [headline(step, convention)[part] for step in steps] for name, steps in scores.items()}
+
+    base = {name: [step.miou_base for step in steps] for name, steps in scores.items()}
+    figure = figures.over_steps({"base: step 0's classes": base, "new: the step's own classes": means(1), "all": means(2)})
+    caption = (
+        "mIoU after each step: of the classes of step 0, of the classes that the step brought, and of all classes learned "
+        f"so far ({'with' if convention.background_in_all else 'without'} background)."
+    )
+    return _draw(figure, f"mIoU over incremental steps of {_names(chains)}", caption)
+
+
+def _by_class(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
+    scores = [chain.scores(convention) for chain in chains]
+    ids = dict.fromkeys(class_id for steps in scores for class_id in steps[-1].iou)
+
+    def pair(steps: Sequence[Scores], class_id: int) -> tuple[float | None, float | None]:
+        known = [step.iou[class_id] for step in steps if class_id in step.iou]
+        return (known[0], known[-1]) if known else (None, None)
+
+    pairs = {chain.name: [pair(steps, c) for c in ids] for chain, steps in zip(chains, scores, strict=True)}
+    names = [chains[0].class_name(class_id) for class_id in ids]
+    caption = (
+        "IoU of each class. Hollow: right after the step that brought it; full: after the last step; the line between them is "
+        "what was lost or gained since."
+    )
+    return _draw(figures.by_class(names, pairs), f"IoU by class, first and last, of {_names(chains)}", caption)
+
+
+def _confusion(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
+    matrices = {chain.name: chain.steps[-1].matrix(convention) for chain in chains}
+    names = {
+        chain.name: [chain.class_name(c) for c in (BACKGROUND, *(c for group in chain.groups for c in group))]
+        for chain in chains
+    }
+    caption = (
+        "Confusion after the last step. A row is a true class and adds up to 100 per cent; a column is what its pixels were "
+        "predicted as; the diagonal is right."
+    )
+    return _draw(figures.confusion(matrices, names), f"Confusion matrices after the last step of {_names(chains)}", caption)
+
+
+def _flow(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
+    shares = {}
+    for chain in chains:
+        matrix, old = chain.steps[-1].matrix(convention), [c for group in chain.groups[:-1] for c in group]
+        parts = {"all old classes": flow(matrix, chain.groups, old)} if old else {}
+        shares[chain.name] = parts | {chain.class_name(c): flow(matrix, chain.groups, [c]) for c in old}
+    caption = (
+        "What the pixels of old classes were predicted as after the last step. Grey is background shift, orange the pull of "
+        "new classes: the two great causes of forgetting."
+    )
+    return _draw(figures.flows(shares), f"What became of the pixels of old classes, by {_names(chains)}", caption)
+
+
+def _curves(chain: ChainResult) -> Drawing:
+    caption = (
+        "Losses by name and their sum, each point the mean over the iterations since the one before, and learning rates, "
+        "over all steps of the chain."
+    )
+    return _draw(figures.curves([step.curves for step in chain.steps]), f"Training curves of {chain.name}", caption)
+
+
+def _strip(picture: Picture, chains: Sequence[ChainResult], names: Mapping[int, str]) -> list[Thumbnail]:
+    def shows(labels: Any) -> str:
+        present = [names[label] for label in sorted({int(value) for value in labels.flat}) if label not in (BACKGROUND, VOID)]
+        return ", ".join(present) or "background only"
+
+    made = [f"{chain.name} after step {step.record.index}" for chain in chains for step in chain.steps]
+    maps = zip(("truth", *made), (picture.truth, *picture.predictions), strict=True)
+    small = max(picture.truth.shape) <= SMALL
+    image = Thumbnail(_data_uri(photo(picture.pixels)), f"image {picture.id}", small)
+    return [image, *(Thumbnail(_data_uri(label_picture(labels)), f"{who}: {shows(labels)}", small) for who, labels in maps)]
+
+
+def _data_uri(data: bytes) -> str:
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{b64encode(data).decode()}"

@@ -1,0 +1,142 @@
+"""Read a chain back from the store: its records, confusion counts and curves, each file checked against its record.
+
+Everything that people look at (tables, figures, report, pictures) starts from a `ChainResult`; nothing else is asked for
+a number. What the counts mean as IoU follows from a convention (`training.metrics`), chosen when they are read.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+
+from orchestrator.cache import CorruptedObject
+from orchestrator.record import ChainRecord, EvaluationRecord, StepRecord
+from orchestrator.store import Store
+from training.metrics import Confusion, Continual, Convention, Groups, Scores, confusion_matrix, continual, score
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One published step and how it scored."""
+
+    record: StepRecord
+    evaluation: EvaluationRecord
+    confusion: Confusion
+    curves: list[dict[str, Any]]  # the rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
+
+    @property
+    def groups(self) -> Groups:
+        """Dataset ids of the classes learned up to here, group by group."""
+        return self.record.step.task.groups
+
+    def scores(self, convention: Convention) -> Scores:
+        return score(self.confusion, self.groups, convention)
+
+    def matrix(self, convention: Convention) -> np.ndarray:
+        """Counted pixels, int64 [1 + C, 1 + C]: truth in rows, prediction in columns, background first."""
+        return confusion_matrix(self.confusion, self.groups, convention)[0]
+
+
+@dataclass(frozen=True)
+class ChainResult:
+    """A chain with all its steps. `name` tells it from the others that are shown beside it."""
+
+    name: str
+    record: ChainRecord
+    steps: tuple[StepResult, ...]
+
+    @property
+    def groups(self) -> Groups:
+        return self.steps[-1].groups
+
+    def class_name(self, class_id: int) -> str:
+        return self.steps[-1].evaluation.class_names[class_id]
+
+    def scores(self, convention: Convention) -> tuple[Scores, ...]:
+        """Scores after each step, in order."""
+        return tuple(step.scores(convention) for step in self.steps)
+
+    def continual(self, convention: Convention) -> Continual:
+        return continual(self.scores(convention))
+
+
+def find_chain(store: Store, wanted: str) -> ChainRecord:
+    """The chain of that name (the latest, if there are several) or with that beginning of a key.
+
+    Raises LookupError naming the chains there are.
+    """
+    chains = [ChainRecord.model_validate_json(store.read(key)) for key in store.list("chains/")]
+    named = [chain for chain in chains if chain.chain["name"] == wanted]
+    if named:
+        return max(named, key=lambda chain: chain.created)
+    keyed = [chain for chain in chains if len(wanted) >= 4 and chain.key.startswith(wanted)]
+    if len(keyed) == 1:
+        return keyed[0]
+    if keyed:
+        raise LookupError(f"{wanted!r} begins the key of {len(keyed)} chains in {store.uri}: give more of it")
+    names = ", ".join(sorted({chain.chain["name"] for chain in chains})) or "none"
+    raise LookupError(f"no chain is named {wanted!r}, nor has a key that begins so, in {store.uri}; published: {names}")
+
+
+def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResult, ...]:
+    """Chains to be shown side by side; where a name stands twice, a piece of the key is added.
+
+    Raises ValueError when they were not scored on the same pixels, CorruptedObject when a file is not the one its record names.
+    """
+    names = [record.chain["name"] for record in records]
+    results = tuple(
+        ChainResult(
+            name=name if names.count(name) == 1 else f"{name} ({record.key[:6]})",
+            record=record,
+            steps=tuple(_load_step(store, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
+        )
+        for name, record in zip(names, records, strict=True)
+    )
+    first = results[0].steps[-1].evaluation
+    for result in results:
+        for step in result.steps:
+            other = step.evaluation
+            if (other.content, other.config) != (first.content, first.config):
+                raise ValueError(
+                    f"step {step.record.index} of {result.name!r} was scored on {_scored_on(other)}, {results[0].name!r} on "
+                    f"{_scored_on(first)}: such numbers do not compare; evaluate both alike, or report them apart"
+                )
+    return results
+
+
+def _load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
+    record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
+    stem = f"evaluations/{step_key}/{evaluation_key}"
+    evaluation = EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))
+    counts = _read_verified(store, f"{stem}.parquet", evaluation.confusion.sha256)
+    curves = _read_verified(store, published_file(record, "curves.json"), record.files["curves.json"].sha256)
+    table = pyarrow.parquet.read_table(BytesIO(counts))
+    return StepResult(
+        record=record,
+        evaluation=evaluation,
+        confusion=Confusion(*(table[name].to_numpy() for name in Confusion._fields)),
+        curves=json.loads(curves),
+    )
+
+
+def published_file(record: StepRecord, name: str) -> str:
+    """Where the store keeps a file that the record names."""
+    return f"steps/{record.key}/attempts/{record.attempt}/files/{name}"
+
+
+def _read_verified(store: Store, key: str, digest: str) -> bytes:
+    data = store.read(key)
+    if sha256(data).hexdigest() != digest:
+        raise CorruptedObject(f"{key!r} in {store.uri} is not the file its record names: it was damaged or replaced")
+    return data
+
+
+def _scored_on(evaluation: EvaluationRecord) -> str:
+    size = evaluation.config
+    where = f"{evaluation.data.name}/{evaluation.data.split} ({evaluation.content[:8]})"
+    return f"{where}, short side {size.short_side or 'as is'}, crop {size.crop or 'none'}"

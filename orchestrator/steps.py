@@ -1,0 +1,230 @@
+"""See to it that steps, evaluations and chains exist: read the record, or make what is missing and write the record last.
+
+Asking is cheap when the record is there: no cluster is started. Otherwise one worker at a time, by courtesy of a lease, opens an
+attempt of its own, which starts from the newest checkpoint of any attempt. Two that race both finish with a valid result; the
+first to write the record is the one that counts, and the other returns it as its own.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+
+import torch
+
+from orchestrator import ray_train
+from orchestrator.attempts import attempt_folder, count_attempts, new_attempt, newest_checkpoint, step_folder
+from orchestrator.cache import default_cache, fetch
+from orchestrator.chain import Chain
+from orchestrator.datasets import index_key
+from orchestrator.datasets import resolve as resolve_dataset
+from orchestrator.evaluations import ensure_evaluation, publish_evaluation
+from orchestrator.identity import canonical_json, chain_key
+from orchestrator.lease import Lease, LeaseLost
+from orchestrator.place import Place, StepFailed
+from orchestrator.plan import PlanError, PlannedStep, resolve
+from orchestrator.progress import following
+from orchestrator.provenance import provenance
+from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, StepRecord
+from orchestrator.resources import Resources, check_batches
+from orchestrator.results import ChainResult, load_chains
+from orchestrator.runs import named_scores
+from orchestrator.store import NotFound, Store
+from orchestrator.worker import Assignment, Outcome, Scoring, train
+from training.data.shards import Index, Manifest
+from training.models.segmenter import Segmenter
+
+SPLIT = "val"  # what a chain's steps are scored on
+RESTARTS = 3  # of an attempt whose workers are lost before a new checkpoint is reached
+
+
+@dataclass(frozen=True)
+class PlannedChain:
+    """A chain, checked: its dataset and its steps in order."""
+
+    chain: Chain
+    manifest_digest: str
+    manifest: Manifest
+    steps: tuple[PlannedStep, ...]
+
+    def source(self, split: str) -> DataSource:
+        return DataSource(name=self.chain.scenario.dataset, manifest=self.manifest_digest, split=split)
+
+    @property
+    def scoring(self) -> Scoring:
+        return Scoring(self.manifest, SPLIT, self.chain.evaluation)
+
+
+def plan_chain(chain: Chain, store: Store) -> PlannedChain:
+    """Resolve a chain and check all that can be checked before anything is spent. Raises ValueError or StoreError."""
+    manifest_digest, manifest = resolve_dataset(store, chain.scenario.dataset)
+    for name in ("train", SPLIT):
+        if name not in manifest.splits:
+            raise PlanError(
+                f"dataset {chain.scenario.dataset!r} has no split {name!r}, which chains need: ingest it again with one"
+            )
+    split = manifest.splits["train"]
+    index = Index.load(fetch(store, index_key(split.index.sha256), split.index.sha256, default_cache()), len(manifest.classes))
+    steps = resolve(chain, manifest.classes, index, split.content)
+    with torch.device("meta"):  # raises for what no model can be
+        Segmenter(chain.model, steps[-1].step.task.channels)
+    return PlannedChain(chain, manifest_digest, manifest, steps)
+
+
+def ensure_chain(plan: PlannedChain, place: Place) -> ChainResult:
+    """Publish every step of a chain, each with its evaluation, then the chain's record; returns all of it, read back.
+
+    Raises StepFailed, ValueError when the resources do not fit, StoreError.
+    """
+    if place.resources:
+        check_batches(place.resources, [step.step.optimization.batch for step in plan.steps])
+    if place.tracker:
+        place = replace(place, chain_run=place.tracker.chain_started(plan.chain, plan.steps))
+    records: list[StepRecord] = []
+    evaluations: list[EvaluationRecord] = []
+    for planned in plan.steps:
+        records.append(ensure_step(planned, plan, place, records[-1] if records else None))
+        evaluations.append(ensure_evaluation(records[-1], plan.source(SPLIT), plan.scoring, place))
+        _tell(place, plan.chain, records, evaluations)
+    record = chain_record(plan.chain, records, evaluations)
+    name = f"chains/{record.key}.json"
+    place.store.write(name, canonical_json(record), only_if_absent=True)
+    (result,) = load_chains(place.store, [ChainRecord.model_validate_json(place.store.read(name))])
+    if place.tracker:
+        place.tracker.chain_finished(result, place.convention)
+    return result
+
+
+def chain_record(chain: Chain, records: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> ChainRecord:
+    """The record of a chain, or of its first steps."""
+    steps, scored = [record.key for record in records], [evaluation.key for evaluation in evaluations]
+    return ChainRecord(
+        key=chain_key(chain, steps, scored),
+        chain=chain.model_dump(mode="json"),
+        steps=tuple(steps),
+        evaluations=tuple(scored),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _tell(place: Place, chain: Chain, records: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> None:
+    """Let the tracker know of the newest step and of the chain so far."""
+    if place.tracker is None:
+        return
+    (so_far,) = load_chains(place.store, [chain_record(chain, records, evaluations)])
+    scores = [
+        named_scores(scores, step.evaluation.class_names)
+        for scores, step in zip(so_far.scores(place.convention), so_far.steps, strict=True)
+    ]
+    place.tracker.step_finished(records[-1], scores[-1], so_far.steps[-1].curves, place.chain_run)
+    place.tracker.chain_progressed(place.chain_run, records, scores)
+
+
+def find_record(store: Store, key: str) -> StepRecord | None:
+    """The record of a step, None while it is not published."""
+    try:
+        return StepRecord.model_validate_json(store.read(f"{step_folder(key)}/record.json"))
+    except NotFound:
+        return None
+
+
+def ensure_step(planned: PlannedStep, plan: PlannedChain, place: Place, parent: StepRecord | None) -> StepRecord:
+    """The step's record; trains the step unless it is published, or waits for whoever is training it.
+
+    Raises StepFailed; the attempt's folder keeps what there was, and the next attempt goes on from its checkpoints.
+    """
+    asked, waiting = time.monotonic(), False
+    machine = provenance("")
+    lease = Lease(place.store, planned.key, f"{machine.user}@{machine.host}", period=place.lease_seconds)
+    while (record := find_record(place.store, planned.key)) is None:
+        if not lease.acquire():
+            if not waiting and lease.holder:
+                place.say(f"{planned.title}: waiting for {lease.holder.owner}, who holds its lease")
+                waiting = True
+            time.sleep(2)
+            continue
+        try:
+            with lease.held():
+                # Whoever held the lease before may have published in the meantime.
+                record = find_record(place.store, planned.key) or _produce(planned, plan, place, parent, lease, asked)
+                break
+        except LeaseLost as error:
+            place.say(f"{planned.title}: {error}")
+    return record
+
+
+def _produce(
+    planned: PlannedStep, plan: PlannedChain, place: Place, parent: StepRecord | None, lease: Lease, asked: float
+) -> StepRecord:
+    """Train, score and publish a step in a new attempt. Raises LeaseLost or StepFailed."""
+    store, attempt = place.store, new_attempt()
+    folder = attempt_folder(planned.key, attempt)
+    resources = place.settle_resources()
+    check_batches(resources, [planned.step.optimization.batch])
+    assignment = Assignment(store, planned, attempt, lease, plan.manifest, parent, plan.scoring)
+    begun, begun_at = time.monotonic(), time.time()
+    curves = partial(place.tracker.curves, planned.key) if place.tracker else lambda rows: None
+    if place.tracker:
+        place.tracker.step_started(planned, plan.source("train"), place.chain_run)
+    try:
+        with following(store, planned, attempt, place.console, curves):
+            outcome, restarts = _train(assignment, resources, place)
+    except (ray_train.TrainingFailed, ray_train.WorkersLost) as error:
+        if isinstance(error, ray_train.TrainingFailed):
+            if isinstance(error.reason, LeaseLost):
+                raise error.reason from error
+            details = error.details
+        else:
+            details = str(error)
+        store.write(f"{folder}/error.txt", details.encode())
+        if place.tracker:
+            place.tracker.step_failed(planned.key)
+        raise StepFailed(f"{planned.title} failed: {error} (details: {store.uri}/{folder}/error.txt)") from error
+    _publish_evaluation(planned.key, attempt, plan.source(SPLIT), plan.scoring, outcome.confusion, outcome.device, store)
+    trained = planned.iterations - outcome.resumed_from
+    record = StepRecord(
+        key=planned.key,
+        step=planned.step,
+        index=planned.index,
+        parent=planned.parent,
+        parent_attempt=parent.attempt if parent else None,
+        attempt=attempt,
+        files=outcome.files,
+        class_names=planned.class_names,
+        data=plan.source("train"),
+        iterations=planned.iterations,
+        seconds={"wait": begun - asked, "start": outcome.started - begun_at, **outcome.seconds},
+        images_per_second=trained * planned.step.optimization.batch / outcome.seconds["train"] if trained else None,
+        resources={
+            **resources.model_dump(),
+            "attempts": count_attempts(store, planned.key),
+            "restarts": restarts,
+            "resumed_from": outcome.resumed_from,
+        },
+        provenance=provenance(outcome.device),
+    )
+    store.write(f"{step_folder(planned.key)}/record.json", canonical_json(record), only_if_absent=True)
+    published = find_record(store, planned.key)
+    if published is None:
+        raise StepFailed(f"{planned.title}: the store {store.uri} does not return the record that was just written")
+    return published
+
+
+def _train(assignment: Assignment, resources: Resources, place: Place) -> tuple[Outcome, int]:
+    """Run an attempt, again from the newest checkpoint whenever workers are lost; returns how often as well.
+
+    Gives up after RESTARTS losses without a new checkpoint in between: what kills workers each time will go on doing so.
+    """
+    restarts = fruitless = reached = 0
+    while True:
+        try:
+            return ray_train.run(partial(train, assignment), resources, f"{assignment.attempt}-{restarts}"), restarts
+        except ray_train.WorkersLost:
+            newest = newest_checkpoint(place.store, assignment.planned.key)
+            iteration = newest.iteration if newest else 0
+            fruitless = 0 if iteration > reached else fruitless + 1
+            if fruitless > RESTARTS:
+                raise
+            reached, restarts = iteration, restarts + 1
+            place.say(f"{assignment.planned.title}: workers were lost; going on from iteration {iteration}")

@@ -1,0 +1,55 @@
+"""Pretrained encoder weights: checked, put into the store by their digest, and from then on known by it alone."""
+
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+
+from orchestrator.cache import file_sha256
+from orchestrator.store import Store, open_store
+from training.config import ModelConfig
+from training.models.backbones import build_encoder
+from training.models.weights import load_encoder_weights
+
+
+def weights_key(sha256: str) -> str:
+    """Where the store keeps weights."""
+    return f"weights/{sha256}"
+
+
+def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
+    """Put the weights at `source` (a path, file://, s3:// or https://) into the store; returns their sha256.
+
+    They are loaded into the encoder that `model` describes first. Raises ValueError when they do not fit it, FileNotFoundError or
+    StoreError when there is nothing to read.
+    """
+    with TemporaryDirectory(prefix="stepchain-") as scratch:
+        path = _fetch(source, Path(scratch))
+        load_encoder_weights(build_encoder(model), path)
+        sha256 = file_sha256(path)
+        if not store.exists(weights_key(sha256)):
+            store.upload(path, weights_key(sha256))
+    return sha256
+
+
+def _fetch(source: str, scratch: Path) -> Path:
+    """The file at a path or URI, locally."""
+    parts = urlsplit(source)
+    target = scratch / (Path(parts.path).name or "weights")
+    if parts.scheme == "s3":
+        folder, _, name = source.rpartition("/")
+        open_store(folder).download(name, target)
+    elif parts.scheme in ("http", "https"):
+        try:
+            with urllib.request.urlopen(source, timeout=60) as answer, target.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+        except urllib.error.URLError as error:
+            raise FileNotFoundError(f"cannot read the encoder's weights at {source}: {error.reason}") from error
+    else:
+        path = Path(parts.path if parts.scheme == "file" else source).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file of encoder weights at {source}")
+        return path
+    return target

@@ -1,0 +1,213 @@
+"""One worker's part of a step: fetch, train, publish the files, score them as they were published.
+
+Every worker of a step calls `train` at once; rank 0 writes for all. What it reads and writes is in the store, so a worker may run on
+any machine and be replaced at any moment. No Ray here: one process can be a whole team.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import torch
+import torch.distributed as distributed
+
+from orchestrator.attempts import attempt_folder, fetch_folder, newest_checkpoint, save_checkpoint, upload_folder, write_curves
+from orchestrator.cache import default_cache, fetch
+from orchestrator.datasets import localise
+from orchestrator.lease import Lease
+from orchestrator.plan import PlannedStep
+from orchestrator.record import File, StepRecord
+from orchestrator.store import Store
+from orchestrator.weights import weights_key
+from training.checkpoint import Row
+from training.config import EvaluationConfig
+from training.data.shards import Manifest
+from training.evaluate import evaluate
+from training.fit import fit
+from training.runtime import Runtime
+
+FLUSH_SECONDS = {True: 2, False: 10}  # between writes of the curves, to a folder and to a server
+LEASE_SECONDS = 5  # between looks at the lease
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """On what a step is scored."""
+
+    manifest: Manifest
+    split: str
+    config: EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that a worker must know to train a step."""
+
+    store: Store
+    planned: PlannedStep
+    attempt: str
+    lease: Lease
+    manifest: Manifest  # of the dataset it trains on
+    parent: StepRecord | None
+    scoring: Scoring
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of it, as rank 0 tells."""
+
+    files: dict[str, File]
+    confusion: bytes  # Parquet
+    resumed_from: int  # iterations that a checkpoint had already
+    seconds: dict[str, float]
+    device: str
+    started: float  # Unix time at which the worker began
+
+
+def train(assignment: Assignment, runtime: Runtime) -> Outcome:
+    """Train and score one step. Raises LeaseLost, StoreError, and what `training.fit.fit` raises."""
+    store, planned = assignment.store, assignment.planned
+    folder = attempt_folder(planned.key, assignment.attempt)
+    journal = Journal(store, planned.key, assignment.attempt, assignment.lease, runtime)
+    started, seconds = time.time(), {}
+    with TemporaryDirectory(prefix="stepchain-") as scratch:
+        with _timed(seconds, "localise"):
+            journal.stage("localise")
+            data = localise(store, assignment.manifest, "train", default_cache())
+            parent = fetch_published(store, assignment.parent, Path(scratch, "parent")) if assignment.parent else None
+            weights = planned.step.model.weights
+            encoder_weights = fetch(store, weights_key(weights), weights, default_cache()) if weights else None
+            checkpoint = share(newest_checkpoint(store, planned.key) if runtime.leads else None, runtime)
+            if checkpoint:
+                resume = fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "resume"))
+        with _timed(seconds, "train"):
+            journal.stage("train")
+            result = fit(
+                planned.step,
+                data,
+                planned.rows,
+                runtime,
+                parent=parent,
+                encoder_weights=encoder_weights,
+                folder=Path(scratch),
+                resume=resume if checkpoint else None,
+                save=journal.save,
+                log=journal.log,
+            )
+        with _timed(seconds, "publish"):
+            journal.stage("publish")
+            files = share(upload_folder(store, result, f"{folder}/files") if runtime.leads else None, runtime)
+            published = fetch_folder(store, f"{folder}/files", files, Path(scratch, "published"))
+        with _timed(seconds, "evaluate"):
+            journal.stage("evaluate")
+            confusion = score(store, published, assignment.scoring, runtime)
+    return Outcome(files, confusion, checkpoint.iteration if checkpoint else 0, seconds, device_name(runtime.device), started)
+
+
+def score(store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime) -> bytes:
+    """Confusion counts of every image of a split, as Parquet on rank 0 and empty elsewhere; workers share the images."""
+    data = localise(store, scoring.manifest, scoring.split, default_cache())
+    tables = gather(evaluate(model_folder, data, scoring.config, runtime), runtime)
+    if not runtime.leads:
+        return b""
+    # In an order that does not tell how many workers there were.
+    table = pyarrow.concat_tables(tables).sort_by([(name, "ascending") for name in ("image", "truth", "predicted")])
+    file = BytesIO()
+    pyarrow.parquet.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def score_published(store: Store, record: StepRecord, scoring: Scoring, runtime: Runtime) -> tuple[bytes, str]:
+    """Score a published step; returns the confusion counts and the device."""
+    with TemporaryDirectory(prefix="stepchain-") as scratch:
+        folder = fetch_published(store, record, Path(scratch, "published"))
+        return score(store, folder, scoring, runtime), device_name(runtime.device)
+
+
+def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
+    """The files of a published step as a local folder."""
+    return fetch_folder(store, f"{attempt_folder(record.key, record.attempt)}/files", record.files, target)
+
+
+@dataclass
+class Journal:
+    """What rank 0 writes while a step runs: curves, progress and checkpoints. It stops the step when the lease is lost."""
+
+    store: Store
+    key: str
+    attempt: str
+    lease: Lease
+    runtime: Runtime
+    rows: list[Row] = field(default_factory=list)
+    progress: dict[str, Any] = field(default_factory=dict)
+    flushed: float = 0.0
+    checked: float = 0.0
+
+    def stage(self, name: str) -> None:
+        """Say what the step is at."""
+        if self.runtime.leads:
+            self.progress["stage"] = name
+            self.flush()
+
+    def log(self, row: Row) -> None:
+        """Note a row of the curves, to be written before long. Raises LeaseLost."""
+        self.rows.append(row)
+        now = time.monotonic()
+        if now - self.checked > LEASE_SECONDS:
+            self.lease.check()
+            self.checked = now
+        if now - self.flushed > FLUSH_SECONDS[self.store.local_path("steps") is not None]:
+            self.flush()
+
+    def save(self, folder: Path, iteration: int) -> None:
+        """Keep a checkpoint. Raises LeaseLost."""
+        self.lease.check()
+        save_checkpoint(self.store, self.key, self.attempt, folder, iteration)
+
+    def flush(self) -> None:
+        """Write what is noted."""
+        folder = attempt_folder(self.key, self.attempt)
+        if self.rows:
+            write_curves(self.store, folder, self.rows)
+            self.progress |= self.rows[-1]
+            self.rows = []
+        self.store.write(f"{folder}/progress.json", json.dumps(self.progress).encode())
+        self.flushed = time.monotonic()
+
+
+def share(value: Any, runtime: Runtime) -> Any:
+    """Rank 0's value, on every worker."""
+    box = [value]
+    if runtime.world_size > 1:
+        distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def gather(value: Any, runtime: Runtime) -> list[Any]:
+    """Every worker's value by rank, on rank 0; empty elsewhere."""
+    if runtime.world_size == 1:
+        return [value]
+    values = [None] * runtime.world_size if runtime.leads else None
+    distributed.gather_object(value, values)
+    return values or []
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - start

@@ -1,0 +1,81 @@
+"""The architecture as tests: who may import what, and how long a file may be.
+
+The import contracts stand in pyproject.toml; each one's name is the sentence that explains it. What import-linter cannot say
+(it sees `ray.train` and `ray.tune` as `ray`) is read from the syntax tree here.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("jobs", "orchestrator", "training")
+LONGEST = 300  # lines; house style is 100 to 250
+ADVICE = (
+    "ARCHITECTURE.md says what belongs where. Move what is needed down to the package that may be imported, or pass it in; "
+    "a contract in pyproject.toml changes only together with ARCHITECTURE.md. What import-linter found:\n"
+)
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full dotted names that a file imports, wherever in the file: `from ray import tune` gives `ray.tune`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(module: str, *folders: str) -> set[str]:
+    """Files below `folders` that import `module` or something of it."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in sources(*folders)
+        if any(f"{name}.".startswith(f"{module}.") for name in imported(path))
+    }
+
+
+def test_import_contracts_are_kept():
+    linter = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        broken = [line for line in result.stdout.splitlines() if line.endswith("BROKEN")]
+        pytest.fail("\n".join([*broken, ADVICE, result.stdout, result.stderr]), pytrace=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("ray.train", {"orchestrator/ray_train.py"}),
+        ("ray.tune", {"orchestrator/ray_tune.py"}),
+    ],
+)
+def test_each_of_rays_libraries_is_known_to_one_file(module: str, allowed: set[str]):
+    others = importers(module, *PACKAGES) - allowed
+    assert not others, f"only {allowed} may import {module}, so that its next version changes one file; {others} import it too"
+
+
+def test_nothing_imports_torchvision():
+    breach = importers("torchvision", *PACKAGES, "benchmarks", "tests")
+    assert not breach, f"torchvision's wheels do not import beside torch's CPU build; {breach} must do without it"
+
+
+def test_packages_are_typed():
+    missing = [name for name in PACKAGES if not (ROOT / name / "py.typed").exists()]
+    assert not missing, f"{missing} have no py.typed, so their users' type checkers see nothing of them"
+
+
+@pytest.mark.parametrize("path", sources(*PACKAGES), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_file_is_short_and_says_what_it_is_for(path: Path):
+    text = path.read_text(encoding="utf-8")
+    lines = text.count("\n")
+    assert lines <= LONGEST, f"{path.name} has {lines} lines; split it by what its parts know (house style: 100 to 250 lines)"
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), f"{path.name} needs a docstring that says what it is for"

@@ -1,0 +1,97 @@
+"""Files of a step: checkpoints to resume from, and the published model, which rebuilds alone from its folder.
+
+Weights are safetensors; nothing is pickled. A published folder holds
+    model.json           ModelDocument: architecture and class groups
+    model.safetensors    the segmenter
+    state.safetensors    what the method carries on (absent when nothing)
+    curves.json          the training curves, a list of rows
+and a checkpoint folder `method.safetensors`, `momentum.safetensors` and `state.json`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import SGD
+
+from training.config import Document, ModelConfig
+from training.methods.base import Method
+from training.models.segmenter import Segmenter
+
+Row = dict[str, float | int]
+
+
+class ModelDocument(Document):
+    """All that is needed to rebuild a published model: its architecture and the dataset's ids of its classes, group by group."""
+
+    format: int = 1
+    model: ModelConfig
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        first, *later = (len(group) for group in self.groups)
+        return (first + 1, *later)
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """Dataset id of each output channel; background is 0."""
+        return (0, *(class_id for group in self.groups for class_id in group))
+
+
+def save_checkpoint(folder: Path, method: Method, optimizer: SGD, iteration: int, curves: list[Row]) -> None:
+    """Write the complete state after `iteration` iterations. Data order and augmentation follow from the iteration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    momentum = {
+        name: optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in method.named_parameters()
+        if "momentum_buffer" in optimizer.state[parameter]
+    }
+    _save_tensors(folder / "method.safetensors", method.state_dict())
+    _save_tensors(folder / "momentum.safetensors", momentum)
+    (folder / "state.json").write_text(json.dumps({"iteration": iteration, "curves": curves}))
+
+
+def load_checkpoint(folder: Path, method: Method, optimizer: SGD) -> tuple[int, list[Row]]:
+    """Restore a checkpoint in place; returns the number of iterations done and the curves so far."""
+    method.load_state_dict(load_file(folder / "method.safetensors"))
+    momentum = load_file(folder / "momentum.safetensors")
+    for name, parameter in method.named_parameters():
+        if name in momentum:
+            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(momentum[name])
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    return state["iteration"], state["curves"]
+
+
+def save_model(folder: Path, method: Method, curves: list[Row]) -> None:
+    """Write the files that a step publishes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = ModelDocument(model=method.step.model, groups=method.step.task.groups)
+    (folder / "model.json").write_text(document.model_dump_json(indent=1))
+    _save_tensors(folder / "model.safetensors", method.model.state_dict())
+    if carried := method.carried():
+        _save_tensors(folder / "state.safetensors", carried)
+    (folder / "curves.json").write_text(json.dumps(curves))
+
+
+def load_model(folder: Path) -> tuple[Segmenter, ModelDocument]:
+    """The published model of a folder, frozen and in evaluation mode, in the precision it was saved in."""
+    document = ModelDocument.model_validate_json((folder / "model.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    model = Segmenter(document.model, document.channels)
+    model.to(next(value.dtype for value in weights.values() if value.is_floating_point()))
+    model.load_state_dict(weights)
+    return freeze(model), document
+
+
+def freeze(model: Segmenter) -> Segmenter:
+    """Evaluation mode, no gradients."""
+    return model.eval().requires_grad_(False)
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)

@@ -1,0 +1,154 @@
+"""The documents that decide a result.
+
+A `StepConfig` holds everything that decides the weights of one incremental step, and nothing else: no path, no name, no
+worker count. Its canonical JSON, with the parent's key, is the identity of the step (`orchestrator.identity`).
+A field that a step does not use must not be in its document; that is why each method has a document of its own.
+"""
+
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, model_validator
+
+BACKGROUND = 0
+VOID = 255
+
+
+class Document(BaseModel):
+    """An immutable, strictly checked value: unknown fields are refused, equal documents have equal JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Task(Document):
+    """What one step sees of its scenario.
+
+    `groups` are the dataset's class ids in the order they were learned, up to and including this step's own group;
+    the last group is new, the others are previous. Nothing of later groups enters, but for its effect on `selection`.
+    """
+
+    data: str  # content digest of the dataset's training split
+    groups: tuple[tuple[int, ...], ...]
+    selection: str  # digest of the selected image ids, in dataset order
+    images: int  # how many were selected
+    supervision: Literal["pixel", "image"]
+    labels: Literal["new", "seen"] = "new"  # which classes the step's labels name; others read as background
+    void: Literal["background", "ignore"] = "background"  # how pixels marked void are read in training
+
+    @property
+    def previous_classes(self) -> tuple[int, ...]:
+        """Dataset ids of the classes learned before this step, in order, without background."""
+        return tuple(c for group in self.groups[:-1] for c in group)
+
+    @property
+    def new_classes(self) -> tuple[int, ...]:
+        """Dataset ids of the classes this step brings, in order."""
+        return self.groups[-1]
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Dataset ids of all classes seen so far, in the order of the classifier's channels 1, 2, ..."""
+        return self.previous_classes + self.new_classes
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Output channels of each step's classifier; background is channel 0 of the first."""
+        first, *later = (len(group) for group in self.groups)
+        return (first + 1, *later)
+
+
+class ModelConfig(Document):
+    """Encoder, DeepLabV3 head and the fields that decide what they compute."""
+
+    encoder: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101"] = "resnet101"
+    output_stride: Literal[4, 8, 16] = 16
+    weights: str | None = None  # sha256 of the encoder's pretrained weights; None starts from random ones
+    head_channels: int = 256
+    eval_pooling: int | None = 32  # window of the head's pooled branch at evaluation, in cells: crop // output_stride
+    activation: Literal["relu", "leaky_relu"] = "relu"
+    encoder_norm: Literal["batch", "frozen"] = "batch"  # frozen: pretrained statistics, never updated
+
+
+class Optimization(Document):
+    """SGD with Nesterov momentum and the poly schedule of the papers."""
+
+    epochs: float = 30
+    batch: int = 24  # global: all workers together
+    encoder_lr: float = 0.01
+    head_lr: float = 0.01  # head and classifiers
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    poly_power: float = 0.9
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+
+
+class Augmentation(Document):
+    """Random resized crop and horizontal flip, applied to image and mask alike."""
+
+    crop: int = 512
+    scale: tuple[float, float] = (0.5, 2.0)  # area fraction, as the papers' code draws it (methods: see docs)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+
+class MethodConfig(Document):
+    """Base of every method's document. The document `Config` of method `a-b` stands in `training/methods/a_b.py`, beside its code."""
+
+    name: str
+    needs_previous: ClassVar[bool] = True  # a model of the parent step to start from
+    supervision: ClassVar[Literal["pixel", "image"]] = "pixel"
+    least_new_classes: ClassVar[int] = 1
+
+
+def _load_method(value: Any) -> Any:
+    """Read a stored method document as the class its name stands for."""
+    if not isinstance(value, dict):
+        return value
+    name = str(value.get("name"))
+    try:
+        module = import_module(f"training.methods.{name.replace('-', '_')}")
+    except ModuleNotFoundError:
+        raise ValueError(f"there is no method {name!r}: training/methods has no such file") from None
+    return module.Config.model_validate(value)
+
+
+AnyMethod = Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_load_method)]
+
+
+class StepConfig(Document):
+    """Training one task by one method from one parent."""
+
+    task: Task
+    method: AnyMethod
+    model: ModelConfig
+    optimization: Optimization
+    augmentation: Augmentation
+    seed: int = 42
+    recipe: int = 1  # bumped by hand when the code changes what the same document trains
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StepConfig":
+        method, task, index = self.method, self.task, len(self.task.groups) - 1
+        if index == 0 and method.needs_previous:
+            raise ValueError(
+                f"step 0 has no previous model, which {method.name!r} needs: train it with fine-tuning "
+                "(loss bce before WILSON, cross_entropy before the others)"
+            )
+        if method.supervision != task.supervision:
+            raise ValueError(
+                f"step {index} has {task.supervision} labels and {method.name!r} learns from {method.supervision} labels: "
+                "change the method, or the scenario's supervision"
+            )
+        if len(task.new_classes) < method.least_new_classes:
+            raise ValueError(
+                f"step {index} brings a single class and {method.name!r} learns from image labels: its localizer needs images without "
+                "the new class to tell it from the rest. Group the class with another one, or use masks (supervision pixel)"
+            )
+        return self
+
+
+class EvaluationConfig(Document):
+    """On what pixels a published step is scored; no part of a training key."""
+
+    short_side: int | None = 512  # resize the shorter side to this; None keeps the original resolution
+    crop: int | None = 512  # then crop the centre to this square; None keeps the whole image

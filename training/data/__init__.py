@@ -1,0 +1,1 @@
+"""From original image files to training batches: sources, shards, datasets, transforms."""

@@ -1,0 +1,100 @@
+"""A segmentation dataset that needs no download: scenes of handwritten digits.
+
+Each scene holds one to three digits of random place, size and colour over a smooth random background with noise. The
+handwriting is scikit-learn's bundled 8 x 8 digits; validation scenes are written by other samples than training scenes.
+Scene n of a split follows from (seed, split, n) alone, in integer arithmetic, so that every machine draws the same pixels.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageFilter
+from sklearn.datasets import load_digits
+
+from training.data.sources import Sample
+
+SIDE = 64  # of a scene, pixels
+SHADE = 32  # of 255: how far a background departs from its own colour
+SIZES = (18, 30)  # of a digit's box, pixels
+VALIDATION_SHARE = 4  # one in so many handwritten samples, the last ones: they are of other writers
+INK = 96  # of 255: how much ink makes a pixel part of the stroke
+
+
+class Digits:
+    """Scenes of digits: classes "0" to "9" (ids 1 to 10), splits train and val of the given numbers of scenes."""
+
+    classes = tuple("0123456789")
+    splits = ("train", "val")
+
+    def __init__(self, seed: int = 0, train: int = 1500, val: int = 300) -> None:
+        self.seed = seed
+        self.counts = {"train": train, "val": val}
+        pixels, digits = load_digits(return_X_y=True)  # ink of 0 to 16, float [1797, 64], and digits, int [1797]
+        strokes = (np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        class_ids = np.asarray(digits, np.uint8) + 1
+        first = len(strokes) - len(strokes) // VALIDATION_SHARE
+        self.handwriting = {
+            "train": (strokes[:first], class_ids[:first]),
+            "val": (strokes[first:], class_ids[first:]),
+        }
+
+    def ids(self, split: str) -> list[str]:
+        """Ids of the split's scenes."""
+        return [f"{split}-{number:05d}" for number in range(self.counts[split])]
+
+    def read(self, split: str, id: str) -> Sample:
+        """Draw one scene."""
+        number = int(id.removeprefix(f"{split}-"))
+        rng = np.random.default_rng([self.seed, self.splits.index(split), number])
+        image = _background(rng)
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        strokes, class_ids = self.handwriting[split]
+        for _ in range(rng.integers(1, 4)):
+            chosen = rng.integers(len(strokes))
+            _write_digit(image, mask, strokes[chosen], int(class_ids[chosen]), rng)
+        return Sample(id, _png(Image.fromarray(_with_noise(image, rng))), _png(_palette_picture(mask)))
+
+
+def _background(rng: np.random.Generator) -> np.ndarray:
+    """One random colour that varies smoothly by up to SHADE, uint8 [SIDE, SIDE, 3]."""
+    coarse = (rng.integers(64, 192, 3) + rng.integers(-SHADE, SHADE + 1, (4, 4, 3))).astype(np.uint8)
+    return np.array(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _write_digit(image: np.ndarray, mask: np.ndarray, stroke: np.ndarray, class_id: int, rng: np.random.Generator) -> None:
+    """Write one digit into the scene where it hides no other; a scene too full for that stays as it is."""
+    size = int(rng.integers(SIZES[0], SIZES[1] + 1))
+    ink = np.array(Image.fromarray(stroke).resize((size, size), Image.Resampling.BICUBIC))
+    thin = Image.fromarray(np.where(ink > INK, 255, 0).astype(np.uint8))
+    shape = np.array(thin.filter(ImageFilter.MaxFilter(3))) > 0
+    for _ in range(20):
+        top, left = rng.integers(0, SIDE - size + 1, 2)
+        box = np.s_[top : top + size, left : left + size]
+        if mask[box][shape].any():
+            continue
+        colour = rng.integers(0, 256, 3)
+        channel = rng.integers(3)
+        colour[channel] = (image[box][..., channel].sum() // size**2 + 128) % 256  # far from what it is written on
+        opacity = ink[..., None].astype(np.int64)
+        image[box] = (image[box] * (255 - opacity) + colour * opacity) // 255
+        mask[box][shape] = class_id
+        return
+
+
+def _with_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.integers(-12, 13, image.shape) + rng.integers(-12, 13, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def _palette_picture(mask: np.ndarray) -> Image.Image:
+    """The mask with a colour per class, as masks of published datasets have."""
+    picture = Image.fromarray(mask).convert("P")
+    colours = [(97 * value % 256, 157 * value % 256, 211 * value % 256) for value in range(256)]
+    picture.putpalette([channel for colour in colours for channel in colour])
+    return picture
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()

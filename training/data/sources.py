@@ -1,0 +1,106 @@
+"""Where a dataset's original files come from.
+
+A source names its classes and splits, lists the ids of a split in the dataset's own order, and hands out each image with
+its mask as the bytes of the original files. What the bytes hold is looked at once, by `training.data.shards.build`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+VOC_LISTS = {"train": ("train_aug", "train"), "val": ("val",)}  # list files of each split, the preferred one first
+
+
+class BadData(ValueError):
+    """A dataset is not as it must be. The message says what is wrong, where, and what to do."""
+
+
+class Sample(NamedTuple):
+    """One image and its mask, as the bytes of their files."""
+
+    id: str
+    image: bytes  # JPEG or PNG
+    mask: bytes  # PNG with a palette or 8-bit gray: 0 background, class ids, 255 void
+
+
+class Source(Protocol):
+    """A dataset at its origin."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the id of a class in masks is its position + 1."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, such as train and val."""
+        ...
+
+    def ids(self, split: str) -> list[str]:
+        """Ids of the split's images, in the dataset's order."""
+        ...
+
+    def read(self, split: str, id: str) -> Sample:
+        """The files of one image; BadData where one is missing. Called from several threads."""
+        ...
+
+
+class Voc:
+    """A folder in the layout of PASCAL VOC 2012, with the masks of SBD where there are any.
+
+        ImageSets/Segmentation/<list>.txt       ids, one per line
+        JPEGImages/<id>.jpg
+        SegmentationClassAug/<id>.png           or else SegmentationClass/<id>.png
+
+    `splits` names the list file of each split; by default train is train_aug or else train, and val is val, where they exist.
+    Raises BadData when the folder or a list is missing.
+    """
+
+    classes = VOC_CLASSES
+
+    def __init__(self, root: Path, splits: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.lists = root / "ImageSets" / "Segmentation"
+        if not self.lists.is_dir():
+            raise BadData(
+                f"{root} is not a dataset in VOC's layout: it has no folder ImageSets/Segmentation; "
+                "give the folder that holds JPEGImages and ImageSets (usually VOCdevkit/VOC2012)"
+            )
+        self.files = dict(splits) if splits else self._present_lists()
+        self.splits = tuple(self.files)
+        masks = root / "SegmentationClassAug"
+        self.masks = masks if masks.is_dir() else root / "SegmentationClass"
+
+    def ids(self, split: str) -> list[str]:
+        """Ids of a split in the order of its list file, which is the order that published selections refer to."""
+        path = self.lists / f"{self.files[split]}.txt"
+        if not path.is_file():
+            raise BadData(f"split {split!r} has no list {path}; add it, or name the list file of the split")
+        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+
+    def read(self, split: str, id: str) -> Sample:
+        """The JPEG and the palette mask of one image."""
+        return Sample(id, _bytes(self.root / "JPEGImages" / f"{id}.jpg", "image"), _bytes(self.masks / f"{id}.png", "mask"))
+
+    def _present_lists(self) -> dict[str, str]:
+        present = {
+            split: next((name for name in names if (self.lists / f"{name}.txt").is_file()), None)
+            for split, names in VOC_LISTS.items()
+        }
+        found = {split: name for split, name in present.items() if name}
+        if not found:
+            raise BadData(
+                f"{self.lists} holds none of train_aug.txt, train.txt and val.txt; add one, with an image id per line"
+            )
+        return found
+
+
+def _bytes(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadData(f"the {what} {path} does not exist; add it, or take the id out of the list") from None

@@ -1,0 +1,111 @@
+"""Decode images and masks, and cut the views that training and evaluation see: NumPy and OpenCV, all in uint8.
+
+Normalising happens later, batched, on the device: a quarter of the bytes pass between processes. Masks are resized with
+pixel centres where images have theirs (INTER_NEAREST_EXACT, as Pillow does), for OpenCV's plain INTER_NEAREST shifts them
+by half a pixel.
+"""
+
+import io
+import math
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from training.config import Augmentation, EvaluationConfig
+from training.data.sources import BadData
+
+Buffer = bytes | np.ndarray
+View = tuple[np.ndarray, np.ndarray | None]  # image uint8 [H, W, 3], mask uint8 [H, W] or None
+
+
+def decode_image(data: Buffer) -> np.ndarray:
+    """RGB pixels, uint8 [H, W, 3], of a JPEG or PNG file; EXIF rotation is ignored, as masks ignore it."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
+    if pixels is None:
+        raise BadData("the image cannot be decoded: it is truncated, or not a JPEG or PNG")
+    return pixels
+
+
+def decode_mask(data: Buffer) -> np.ndarray:
+    """Class values, uint8 [H, W], of a PNG mask with a palette (whose indices they are) or 8-bit gray."""
+    try:
+        with Image.open(io.BytesIO(bytes(data))) as picture:
+            if picture.format != "PNG" or picture.mode not in ("P", "L"):
+                raise BadData(
+                    f"the mask is a {picture.format} of mode {picture.mode}; save it as a PNG with a palette or 8-bit gray"
+                )
+            return np.array(picture)
+    except (OSError, SyntaxError) as error:  # how Pillow reports truncated and broken PNGs
+        raise BadData(f"the mask cannot be decoded: {error}") from None
+
+
+def random_resized_crop(
+    image: np.ndarray, mask: np.ndarray | None, augmentation: Augmentation, rng: np.random.Generator
+) -> View:
+    """A random part of the image, resized to crop x crop and flipped half of the time; the mask likewise, nearest neighbour."""
+    top, left, height, width = crop_box(image.shape[0], image.shape[1], augmentation, rng)
+    flip = bool(augmentation.flip and rng.random() < 0.5)
+    size = (augmentation.crop, augmentation.crop)
+    box = np.s_[top : top + height, left : left + width]
+    image = _resize(image[box], size)
+    mask = None if mask is None else _resize_mask(mask[box], size)
+    if flip:
+        image = cv2.flip(image, 1)
+        mask = None if mask is None else cv2.flip(mask, 1)
+    return image, mask
+
+
+def crop_box(height: int, width: int, augmentation: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop, as the papers' code draws it.
+
+    Ten tries of an area fraction uniform in `scale` and an aspect ratio log-uniform in `ratio`; boxes larger than the image
+    are rejected. After ten rejections: the largest centred box whose aspect ratio is within `ratio`.
+    """
+    low, high = augmentation.ratio
+    for _ in range(10):
+        area = height * width * rng.uniform(*augmentation.scale)
+        ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(rng.integers(height - box_height + 1))
+            left = int(rng.integers(width - box_width + 1))
+            return top, left, box_height, box_width
+    box_width, box_height = min(width, round(height * high)), min(height, round(width / low))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def evaluation_view(
+    image: np.ndarray, mask: np.ndarray | None, config: EvaluationConfig, rng: np.random.Generator | None = None
+) -> View:
+    """The image as it is scored: shorter side resized to `short_side`, then the centre cropped to at most crop x crop.
+
+    Nothing here is random; `rng` is there so that training and evaluation views are called alike.
+    """
+    height, width = image.shape[:2]
+    if config.short_side is not None:
+        scale = config.short_side / min(height, width)
+        size = (int(width * scale + 1e-6), int(height * scale + 1e-6))
+        image = _resize(image, size)
+        mask = None if mask is None else _resize_mask(mask, size)
+    if config.crop is not None:
+        box = tuple(_centre(side, config.crop) for side in image.shape[:2])
+        image = np.ascontiguousarray(image[box])
+        mask = None if mask is None else np.ascontiguousarray(mask[box])
+    return image, mask
+
+
+def _centre(side: int, crop: int) -> slice:
+    start = round(max(side - crop, 0) / 2)
+    return slice(start, start + min(side, crop))
+
+
+def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`image` at `size` (width, height); shrinking averages over the pixels that fall together, so that nothing aliases."""
+    shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)

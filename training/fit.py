@@ -1,0 +1,149 @@
+"""Train one step: the loop, from the first line to the last.
+
+The same document gives the same weights, bit for bit, on one machine, whatever interrupts it: the order of images and
+their augmentation follow from (seed, epoch, image), the learning rate from the iteration, and a checkpoint holds the rest.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+from training.checkpoint import Row, load_checkpoint, load_model, save_checkpoint, save_model
+from training.config import StepConfig
+from training.data.dataset import GlobalBatches, SegmentationDataset, make_loader
+from training.data.shards import LocalSplit
+from training.data.transforms import random_resized_crop
+from training.methods.base import Batch, Method, Progress
+from training.models.segmenter import normalise
+from training.models.weights import load_encoder_weights
+from training.runtime import DTYPES, Runtime
+from training.scenario import image_labels, label_map
+
+
+def fit(
+    step: StepConfig,
+    data: LocalSplit,
+    rows: np.ndarray,
+    runtime: Runtime,
+    *,
+    parent: Path | None,
+    encoder_weights: Path | None,
+    folder: Path,
+    resume: Path | None,
+    save: Callable[[Path, int], None],
+    log: Callable[[Row], None],
+) -> Path:
+    """Train `step` on the images `rows` of `data`; returns the folder of the files to publish (see training.checkpoint).
+
+    Every worker calls it. `parent`: published folder of the parent step. `resume`: a folder that an earlier call gave to
+    `save(folder, iteration)`. `save` and `log` are called on rank 0 only; what they raise ends the training.
+    Raises ValueError when the images are not the ones that the document names, FloatingPointError when the loss diverges.
+    """
+    if data.index.selection_digest(rows) != step.task.selection:
+        raise ValueError("the images given are not the ones the step's document selects: its data has changed since it was planned")
+    method = build_method(step, runtime, parent, encoder_weights)
+    optimizer = SGD(
+        [group | {"lr": group["initial_lr"]} for group in method.parameter_groups()],
+        lr=0,
+        momentum=step.optimization.momentum,
+        weight_decay=step.optimization.weight_decay,
+        nesterov=True,
+    )
+    start, curves = load_checkpoint(resume, method, optimizer) if resume else (0, [])
+    per_epoch = len(rows) // step.optimization.batch
+    total = round(step.optimization.epochs * per_epoch)
+    trained = method if runtime.world_size == 1 else DistributedDataParallel(method, broadcast_buffers=False)
+    autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16")
+    method.train()
+    sums, logged, saved, images = {}, time.monotonic(), time.monotonic(), 0
+    for iteration, batch in enumerate(_batches(step, data, rows, runtime, start, total), start):
+        progress = Progress(iteration, total, per_epoch)
+        factor = method.learning_rate_factor(progress)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        optimizer.zero_grad()
+        with autocast:
+            losses: dict[str, Tensor] = trained(batch, progress)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+
+        sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
+        images += step.optimization.batch
+        done = iteration + 1
+        if done % runtime.log_every and done != total:
+            continue
+        means = _mean_losses(sums, images // step.optimization.batch, runtime)
+        if not math.isfinite(sum(means.values())):
+            raise FloatingPointError(f"the loss is {means} at iteration {done} of {total}: lower the learning rates")
+        now = time.monotonic()
+        row: Row = {"iteration": done, "total": total, "epoch": done / per_epoch, "time": time.time()}
+        row |= {"images_per_second": images / (now - logged), "loss": sum(means.values())}
+        row |= {f"loss/{name}": value for name, value in means.items()}
+        row |= {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups}
+        curves.append(row)
+        sums, logged, images = {}, now, 0
+        if not runtime.leads:
+            continue
+        log(row)
+        if now - saved > runtime.checkpoint_every and done != total:
+            checkpoint = folder / f"checkpoint-{done:07d}"
+            save_checkpoint(checkpoint, method, optimizer, done, curves)
+            save(checkpoint, done)
+            saved = time.monotonic()
+    result = folder / "files"
+    if runtime.leads:
+        save_model(result, method, curves)
+    return result
+
+
+def build_method(step: StepConfig, runtime: Runtime, parent: Path | None, encoder_weights: Path | None) -> Method:
+    """The step's method with its initial weights, on the worker's device; its random start follows from the seed."""
+    torch.manual_seed(step.seed)
+    previous = load_model(parent)[0] if parent else None
+    module = import_module(f"training.methods.{step.method.name.replace('-', '_')}")
+    method: Method = module.Method(step, previous, runtime.mean)
+    if encoder_weights and parent is None:
+        load_encoder_weights(method.model.encoder, encoder_weights)
+    placed = {"device": runtime.device, "dtype": DTYPES[step.optimization.precision], "memory_format": torch.channels_last}
+    if previous is not None:
+        previous.to(**placed)
+    return method.to(**placed)
+
+
+def _batches(
+    step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int
+) -> Iterator[Batch]:
+    """This worker's share of the global batches start..total, on its device. Weak steps never read masks."""
+    weak = step.task.supervision == "image"
+    dataset = SegmentationDataset(
+        data,
+        rows,
+        transform=partial(random_resized_crop, augmentation=step.augmentation),
+        label_map=None if weak else label_map(step.task),
+        seed=step.seed,
+    )
+    order = GlobalBatches(
+        len(rows), step.optimization.batch, step.seed, runtime.rank, runtime.world_size, start_iteration=start, total_iterations=total
+    )
+    known = torch.from_numpy(image_labels(step.task, data.index.labels))
+    dtype = DTYPES[step.optimization.precision]
+    for items in make_loader(dataset, order, runtime.loader_workers):
+        pixels = items["image"].to(runtime.device, non_blocking=True)
+        targets = None if weak else items["mask"].to(runtime.device, non_blocking=True).long()
+        labels = known[items["row"]].to(runtime.device, dtype)
+        yield Batch(pixels, normalise(pixels, dtype), targets, labels)
+
+
+def _mean_losses(sums: dict[str, Tensor], iterations: int, runtime: Runtime) -> dict[str, float]:
+    """Each loss's mean over the iterations and the workers."""
+    values = runtime.all_sum(torch.stack(list(sums.values())).double()) / (iterations * runtime.world_size)
+    return dict(zip(sums, values.tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""Networks: encoders, head, classifiers and localizer; plain torch, with torchvision's parameter names."""

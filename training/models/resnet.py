@@ -1,0 +1,80 @@
+"""ResNet-50 and ResNet-101 encoders, with torchvision's parameter names, so that its ImageNet weights load.
+
+The classifier is left out, and the last stages trade their stride for dilation: at output stride 16 the fourth stage keeps
+the resolution of the third. The convolution whose stride is dropped keeps its dilation, those after it double theirs; so at
+every second position the dense map equals what the strided network computes, and pretrained weights keep their meaning.
+"""
+
+from torch import Tensor, nn
+
+from training.models.norm import Activation, BatchNorm, Layers, activation, convolve
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (stride, dilation), 1x1 to four times the width, added to the shortcut."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, dilation: int, act: Activation, frozen: bool) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = BatchNorm(width, frozen)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = BatchNorm(width, frozen)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = BatchNorm(outputs, frozen)
+        self.act = activation(act)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = Layers(nn.Conv2d(inputs, outputs, 1, stride, bias=False), BatchNorm(outputs, frozen))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, h, w] -> [B, 4 * width, h / stride, w / stride]."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.act(convolve(self.conv1, self.bn1, x))
+        x = self.act(convolve(self.conv2, self.bn2, x))
+        return self.act(convolve(self.conv3, self.bn3, x) + shortcut)
+
+
+class ResNet(nn.Module):
+    """The encoder: [B, 3, H, W] -> [B, 2048, H / output_stride, W / output_stride]."""
+
+    channels = 512 * Bottleneck.expansion
+    unused = ("fc.",)  # what torchvision's files hold besides the encoder
+
+    def __init__(
+        self, blocks: tuple[int, int, int, int], output_stride: int, act: Activation = "relu", frozen: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = BatchNorm(64, frozen)
+        self.act = activation(act)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs, reached, dilation, stages = 64, 4, 1, []
+        for count, width, stride in zip(blocks, (64, 128, 256, 512), (1, 2, 2, 2), strict=True):
+            stride, following = (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
+            stage = [Bottleneck(inputs, width, stride, dilation, act, frozen)]
+            inputs = width * Bottleneck.expansion
+            stage += [Bottleneck(inputs, width, 1, following, act, frozen) for _ in range(count - 1)]
+            stages.append(nn.Sequential(*stage))
+            reached, dilation = reached * stride, following
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of normalised images."""
+        x = self.maxpool(self.act(convolve(self.conv1, self.bn1, images)))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+def resnet50(output_stride: int, act: Activation = "relu", frozen: bool = False) -> ResNet:
+    """ResNet-50 (23.5 M parameters) at output stride 8, 16 or 32."""
+    return ResNet((3, 4, 6, 3), output_stride, act, frozen)
+
+
+def resnet101(output_stride: int, act: Activation = "relu", frozen: bool = False) -> ResNet:
+    """ResNet-101 (42.5 M parameters) at output stride 8, 16 or 32."""
+    return ResNet((3, 4, 23, 3), output_stride, act, frozen)

@@ -1,0 +1,60 @@
+"""Pretrained encoder weights from a file, as safetensors or as torch's own format; never by unpickling code.
+
+The format is read from the file's first bytes: a cache may name files by digest, without a suffix.
+"""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from training.models.backbones import Encoder
+
+
+def load_encoder_weights(encoder: Encoder, path: Path) -> None:
+    """Copy a file's weights into `encoder`, by torchvision's names; a prefix `module.` is dropped.
+
+    The file's classifier, and whatever else the encoder names in `unused`, is ignored. Raises ValueError when the file is
+    not one of weights, or when any other name is missing, left over or of another shape.
+    """
+    kind = type(encoder).__name__
+    state = {name.removeprefix("module."): tensor for name, tensor in _read(path).items()}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(encoder.unused)}
+    wanted = encoder.state_dict()
+    # Older files do not count batches; nothing reads the count.
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in wanted]
+    misshaped = [
+        f"{name} {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
+        for name, tensor in state.items()
+        if name in wanted and tensor.shape != wanted[name].shape
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "misshaped": misshaped}
+    wrong = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in found.items()
+        if names
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path} does not hold weights of a {kind}: {'; '.join(wrong)}; give the file of this encoder, or none"
+        )
+    encoder.load_state_dict(state, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        start = file.read(9)
+    try:
+        # A safetensors file is the length of its header (8 bytes) and the header, a JSON object.
+        state = load_file(path) if start[8:] == b"{" else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a file of weights: expected safetensors, or torch's .pth holding tensors alone"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError(f"{path} is not a file of weights: expected named tensors and nothing else")
+    return state
