@@ -1,7 +1,8 @@
 # Every target makes what it needs: on a fresh machine with Python 3.11 and pip, `make demo` is the first and only command.
 
 PYTHON ?= python3
-STORE ?= stepchain-store
+STORE ?= $(or $(STEPCHAIN_STORE),stepchain-store)
+CHAINS ?= digits_wilson digits_mib digits_finetuning
 MINUTES ?= 60
 RUN := .venv/bin/python
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -23,8 +24,8 @@ setup: .venv/.installed ## Make .venv and install into it (the other targets do 
 		echo "Stepchain needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into .venv; this takes a few minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(RUN) -m pip install -qq --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup ## Train three methods on composed digits and show the table (under 8 minutes; again: seconds)
@@ -57,8 +58,8 @@ soak: setup ## All tests again and again with other random seeds, for MINUTES=60
 		$(RUN) -m pytest --quiet --hypothesis-seed=$$seed || exit 1; \
 	done; echo "$$round rounds passed"
 
-report: setup ## Write tables, figures and pages of everything published in STORE
-	$(RUN) -m jobs.report --store $(STORE)
+report: setup ## Write tables and a page of published chains: CHAINS="digits_wilson digits_mib"
+	$(RUN) -m jobs.report $(CHAINS) --store $(STORE)
 
 ui: setup ## Open MLflow on what STORE holds: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
@@ -73,4 +74,4 @@ lock: setup ## Write requirements.lock from what is installed
 
 clean: ## Remove what was made, but neither .venv nor the store
 	rm -rf build reports .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find benchmarks jobs orchestrator training tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -46,5 +46,5 @@ def _raised_by_us(error: Exception) -> bool:
         return False
     while trace.tb_next is not None:
         trace = trace.tb_next
-    package = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+    package = (trace.tb_frame.f_globals.get("__package__") or "").partition(".")[0]  # __name__ is __main__ in a job
     return package in PACKAGES and trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]

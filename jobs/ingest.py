@@ -11,14 +11,13 @@ from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from jobs.errors import user_errors
 from jobs.progress import progress_bar
 from orchestrator.datasets import check_name, manifest_key, publish
 from orchestrator.identity import canonical_json
-from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
+from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store, write_if_changed
 from training.data.digits import Digits
 from training.data.inspection import BadRow, BadRows
 from training.data.shards import Manifest, build
@@ -37,7 +36,7 @@ def voc(root: Path, store: str = DEFAULT_STORE, name: str = "voc", on_bad: OnBad
         name: What to call the dataset.
         on_bad: Whether one unusable image refuses the dataset, or is left out of it.
     """
-    ingest(Voc(root), open_store(store), name, on_bad, Console(markup=False, highlight=False, soft_wrap=True))
+    ingest(Voc(root), open_store(store), name, on_bad, _console())
 
 
 @user_errors()
@@ -51,7 +50,7 @@ def digits(store: str = DEFAULT_STORE, name: str = "digits", train: int = 1500, 
         val: Scenes to validate on, of other handwriting.
         seed: Of the scenes.
     """
-    ingest(Digits(seed, train, val), open_store(store), name, "error", Console(markup=False, highlight=False, soft_wrap=True))
+    ingest(Digits(seed, train, val), open_store(store), name, "error", _console())
 
 
 def ingest(source: Source, store: Store, name: str, on_bad: OnBad, console: Console) -> str:
@@ -80,6 +79,11 @@ def ingest(source: Source, store: Store, name: str, on_bad: OnBad, console: Cons
     return done.manifest
 
 
+def _console() -> Console:
+    """Prints names and paths as they are, on one line."""
+    return Console(markup=False, highlight=False, soft_wrap=True)
+
+
 def _build(source: Source, folder: Path, name: str, on_bad: OnBad, console: Console) -> tuple[Manifest, list[BadRow]]:
     examined = dict.fromkeys(source.splits, 0)
     with progress_bar(console, f"checking {name}", sum(len(source.ids(split)) for split in source.splits)) as advance:
@@ -100,8 +104,7 @@ def _report(store: Store, name: str, manifest: Manifest | None, bad: list[BadRow
     key = f"reports/{name}.json"
     images = {split: files.rows for split, files in manifest.splits.items()} if manifest else {}
     data = canonical_json({"dataset": name, "published": manifest is not None, "images": images, "unusable": bad})
-    if not store.exists(key) or store.read(key) != data:
-        store.write(key, data)
+    write_if_changed(store, key, data)
     if bad:
         table = Table("split", "image", "reason", title=f"Unusable images of {name}", title_justify="left")
         for row in bad:

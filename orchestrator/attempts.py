@@ -94,6 +94,13 @@ def newest_checkpoint(store: Store, key: str) -> Checkpoint | None:
     return None
 
 
+def delete_checkpoints(store: Store, key: str) -> None:
+    """Remove what nobody will resume from: the checkpoints of all attempts at a step that is published."""
+    for name in store.list(f"{step_folder(key)}/attempts/"):
+        if "/checkpoints/" in name:
+            store.delete(name)
+
+
 def count_attempts(store: Store, key: str) -> int:
     """How many tries at a step have left anything."""
     return len({name.split("/")[3] for name in store.list(f"{step_folder(key)}/attempts/")})

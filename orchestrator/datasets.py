@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from orchestrator.cache import CorruptedObject, fetch
 from orchestrator.identity import canonical_json, digest
-from orchestrator.store import NotFound, Store, StoreError
+from orchestrator.store import NotFound, Store, StoreError, write_if_changed
 from training.data.shards import Index, LocalSplit, Manifest
 
 REFS = "datasets/refs/"
@@ -68,10 +68,8 @@ def publish(
         progress(done, total)
     data = canonical_json(manifest)
     identity = digest(data)
-    store.write(manifest_key(identity), data)
-    renewed = _ref(store, name) != identity
-    if renewed:
-        store.write(REFS + name, identity.encode())
+    write_if_changed(store, manifest_key(identity), data)
+    renewed = write_if_changed(store, REFS + name, identity.encode())
     return Publication(identity, len(files), len(uploaded), sum(uploaded), renewed)
 
 

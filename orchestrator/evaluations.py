@@ -37,8 +37,8 @@ def ensure_evaluation(record: StepRecord, source: DataSource, scoring: Scoring, 
     place.say(f"scoring step {record.index} ({record.key}) on {source.name}/{source.split}")
     work = partial(score_published, place.store, record, scoring)
     try:
-        confusion, device = ray_train.run(work, place.settle_resources(), new_attempt())
-    except (ray_train.TrainingFailed, ray_train.WorkersLost) as error:
+        confusion, device = ray_train.run(work, place.resources(), new_attempt())
+    except ray_train.WorkersFailed as error:
         raise StepFailed(f"step {record.key} could not be scored: {error}") from error
     return publish_evaluation(place.store, record.key, record.attempt, source, scoring, confusion, device)
 

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -25,6 +25,7 @@ COLOURS = ("#0a7bc2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = "osD^vP*X"
 FLOW_COLOURS = {"right": "#009e73", "background": "#9aa3ad", "new": "#d55e00", "other_old": "#0a7bc2"}
 FLOW_NAMES = {"right": "right", "background": "background", "new": "a new class", "other_old": "another old class"}
+READABLE = 25  # classes; larger confusion matrices show shades without numbers
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -139,34 +140,34 @@ def _draw_curve(axis: Axes, steps: Sequence[Sequence[Mapping[str, Any]]], name: 
     axis.plot(x, y, label=label, **style)
 
 
-def confusion(matrices: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]]) -> Figure:
-    """Row-normalised confusion of each chain: rows are truth and add up to one, columns are predictions; background first.
+def confusion(matrix: np.ndarray, names: Sequence[str], bounds: Sequence[int] = ()) -> Figure:
+    """Row-normalised confusion: rows are truth and add up to 100 per cent, columns are predictions.
 
-    `matrices`: counts [1 + C, 1 + C] by chain name; `names`: the 1 + C class names.
+    `matrix`: counts [1 + C, 1 + C], background first; `bounds`: positions before which a class group begins.
     """
     with matplotlib.rc_context(STYLE), matplotlib.rc_context({"axes.grid": False}):
-        size = max(len(matrix) for matrix in matrices.values())
-        side = max(2.9, 0.30 * size + 0.9)
-        figure, axes = _panels(len(matrices), side, side + 0.2, columns=max(1, int(9 // side)))
-        image = None
-        for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
-            totals = matrix.sum(1, keepdims=True)
-            shares = np.where(totals > 0, 100 * matrix / np.maximum(totals, 1), np.nan)
-            image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=100, aspect="equal", interpolation="nearest")
-            axis.set_xticks(range(len(matrix)), names[title], rotation=90, fontsize=8)
-            axis.set_yticks(range(len(matrix)), names[title], fontsize=8)
-            axis.tick_params(length=0)
-            axis.spines[:].set_visible(False)
-            axis.set(title=title, xlabel="predicted")
+        size = len(matrix)
+        side = 0.9 + max(2.2, 0.25 * size)
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axis = figure.add_subplot()
+        totals = matrix.sum(1, keepdims=True)
+        shares = np.where(totals > 0, 100 * matrix / np.maximum(totals, 1), np.nan)
+        red, green, blue = to_rgb(COLOURS[0])
+        shade = LinearSegmentedColormap.from_list("shade", [(red, green, blue, 0.0), (red, green, blue, 1.0)])
+        axis.pcolormesh(shares, cmap=shade, vmin=0, vmax=100)
+        for bound in bounds:
+            axis.axhline(bound, color=INK, linewidth=0.8, alpha=0.5)
+            axis.axvline(bound, color=INK, linewidth=0.8, alpha=0.5)
+        if size <= READABLE:
             for (row, column), share in np.ndenumerate(shares):
-                if share >= 0.5 and size <= 21:
-                    tone = "black" if share > 55 else "white"
-                    axis.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=6.5, color=tone)
-        axes[0].set_ylabel("truth")
-        if image is not None:
-            bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, location="right", pad=0.01)
-            bar.set_label("per cent of the true class's pixels")
-            bar.outline.set_visible(False)  # type: ignore[operator]
+                if share >= 0.5:
+                    tone = "white" if share > 60 else INK
+                    axis.text(column + 0.5, row + 0.5, f"{share:.0f}", ha="center", va="center", fontsize=7, color=tone)
+        axis.set_xticks(np.arange(size) + 0.5, names, rotation=90, fontsize=8)
+        axis.set_yticks(np.arange(size) + 0.5, names, fontsize=8)
+        axis.tick_params(length=0)
+        axis.spines[:].set(visible=True, alpha=0.5)
+        axis.set(xlim=(0, size), ylim=(size, 0), xlabel="predicted", ylabel="truth", aspect="equal")
     return figure
 
 
@@ -218,12 +219,13 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
     return out.getvalue()
 
 
-def _panels(count: int, width: float, height: float, columns: int = 4, sharey: bool = True) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Axes]]:
     """Axes side by side, a few to a row."""
-    columns = min(count, columns)
+    columns = min(count, 3)
     rows = -(-count // columns)
-    figure = Figure(figsize=(columns * width + 0.4, rows * height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    wide = max(columns * width + 0.4, 6.2)  # a legend needs room above a single panel too
+    figure = Figure(figsize=(wide, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey, gridspec_kw={"wspace": 0.12}).ravel()
     for spare in axes[count:]:
         spare.remove()
     return figure, list(axes[:count])

@@ -6,7 +6,7 @@ writes them. A document is validated again before it is written, so a field type
 
 A document may grow. A field that is new says at which value it means what was always done,
 
-    blur: float = Field(0.0, json_schema_extra={"legacy": 0.0})
+    blur: float = Field(default=0.0, json_schema_extra={"legacy": 0.0})
 
 and is left out of the canonical JSON at that value, so that every key made before the field existed stays as it was. The
 legacy value must be the default: then old records, which lack the field, read back as what they were.
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
 def _fields(document: BaseModel) -> dict[str, Any]:
     """Fields of a document by name, without the new ones that hold their legacy value."""
     kind = type(document)
-    document = kind.model_validate(document.model_dump())
+    document = kind.model_validate(document.model_dump(warnings="none"))
     kept = {}
     for name, field in kind.model_fields.items():
         value = getattr(document, name)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from orchestrator.resources import Resources, cluster_nodes, connect, default_resources
+from orchestrator.resources import Request, Resources, cluster_nodes, connect, settle
 from orchestrator.store import Store
 from training.metrics import Convention, wilson
 
 if TYPE_CHECKING:
+    from orchestrator.runs import Run
     from orchestrator.tracking import Tracker
 
 
@@ -22,20 +23,18 @@ class Place:
     """Where results go, and who trains and watches."""
 
     store: Store
-    resources: Resources | None = None  # None: what the cluster suggests
+    request: Request = field(default_factory=Request)
     console: Console = field(default_factory=Console)
     tracker: "Tracker | None" = None
-    chain_run: str = ""  # the tracker's key of the chain that is being worked on
+    chain_run: "Run | None" = None  # what the tracker calls the chain that is being worked on
     convention: Convention = field(default_factory=wilson)  # of the scores that the tracker shows
     lease_seconds: float = 60  # after which the lease of somebody who fell silent is free
 
-    def settle_resources(self) -> Resources:
-        """Resources for one step, which may start Ray to see what there is."""
-        if self.resources:
-            return self.resources
+    def resources(self) -> Resources:
+        """What each step is given; starts Ray to see what there is."""
         connect()
-        return default_resources(cluster_nodes())
+        return settle(self.request, cluster_nodes())
 
     def say(self, text: str) -> None:
         """Tell whoever is watching."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -48,8 +48,8 @@ class PlannedStep:
 def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) -> tuple[PlannedStep, ...]:
     """The chain's steps in order.
 
-    `classes`, `index`, `content`: of the training split of the dataset that the scenario names. Raises PlanError for a class that
-    the dataset does not have and for a step with too few images, ValueError for documents that contradict themselves.
+    `classes`, `index`, `content`: of the training split of the dataset that the scenario names. Raises PlanError for a class
+    that the dataset does not have and for a step with too few images, ValueError for documents that contradict themselves.
     """
     scenario = chain.scenario
     groups = tuple(class_ids(group, classes, scenario.dataset) for group in scenario.groups)
@@ -69,8 +69,8 @@ def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) ->
         names = tuple(name for group in scenario.groups[: number + 1] for name in group)
         if len(rows) < step.optimization.batch:
             raise PlanError(
-                f"step {number} ({', '.join(scenario.groups[number])}) finds {len(rows)} training images in {scenario.dataset!r} under "
-                f"{scenario.setting}, fewer than one batch of {step.optimization.batch}: "
+                f"step {number} ({', '.join(scenario.groups[number])}) finds {len(rows)} training images in "
+                f"{scenario.dataset!r} under {scenario.setting}, fewer than one batch of {step.optimization.batch}: "
                 f"lower {'optimization' if number else 'base.optimization'}.batch, or change the groups"
             )
         parent = planned[-1].key if planned else None

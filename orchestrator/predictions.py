@@ -7,12 +7,18 @@ made anew from the written files, in the very view of the image that was scored.
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
+from orchestrator.attempts import attempt_folder, fetch_folder
+from orchestrator.cache import default_cache
+from orchestrator.datasets import localise, resolve
+from orchestrator.results import ChainResult
+from orchestrator.store import Store
 from training.checkpoint import load_model
 from training.config import VOID, EvaluationConfig
 from training.data.shards import LocalSplit
@@ -30,6 +36,28 @@ class Picture(NamedTuple):
     pixels: np.ndarray  # uint8 [H, W, 3]
     truth: np.ndarray
     predictions: list[np.ndarray]  # of each model asked for, in order
+
+
+def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Picture]:
+    """Images of the split that the chains were scored on, with each step's prediction: chain after chain, step after step.
+
+    Raises StoreError when the dataset or a step's files are not in the store any more.
+    """
+    evaluation = chains[0].steps[-1].evaluation
+    _, manifest = resolve(store, evaluation.data.manifest)
+    data = localise(store, manifest, evaluation.data.split, default_cache())
+    classes = list(dict.fromkeys(c for chain in chains for group in chain.groups for c in group))
+    rows = choose_images(chains[0].steps[-1].confusion, classes)
+    records = [step.record for chain in chains for step in chain.steps]
+    with TemporaryDirectory(prefix="stepchain-pictures-") as scratch:
+        folders: dict[str, Path] = {}  # chains share steps
+        for record in records:
+            if record.key not in folders:
+                source = f"{attempt_folder(record.key, record.attempt)}/files"
+                folders[record.key] = fetch_folder(store, source, record.files, Path(scratch) / record.key)
+        pictures = take_pictures(data, rows, evaluation.config, list(folders.values()))
+    order = [list(folders).index(record.key) for record in records]
+    return [picture._replace(predictions=[picture.predictions[model] for model in order]) for picture in pictures]
 
 
 def choose_images(confusion: Confusion, classes: Sequence[int], least: int = 6, most: int = 12) -> list[int]:

@@ -1,12 +1,15 @@
 """Run a function on the workers of a Ray cluster, as Ray Train starts them; the only file that knows TorchTrainer.
 
-Ray Train finds room for the workers, starts them, connects them with torch.distributed, notices when one dies and gives the room
-back. Nothing is reported to it and nothing is kept by it: progress, checkpoints and results are in the store, where
-they outlive the cluster. So its own state is a folder that is thrown away, and a worker that is lost is answered by calling again.
+Ray Train finds room for the workers, starts them, connects them with torch.distributed, notices when one dies and gives the
+room back. Nothing is reported to it and nothing is kept by it: progress, checkpoints and results are in the store, where they
+outlive the cluster. So its own state is a folder that is thrown away, and the answer to lost workers is to call again.
 """
 
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -24,15 +27,15 @@ Result = TypeVar("Result")
 START_SECONDS = 600  # to find room for the workers, and then to start them, before it counts as a failure
 
 
-class WorkersLost(Exception):
-    """Workers died, or could not reach what they need: trying again may help."""
+class WorkersFailed(Exception):
+    """The workers did not finish.
 
+    `reason`: what their code raised and would raise again; None when workers died or could not reach the store, and trying
+    again may help. `details`: the traceback.
+    """
 
-class TrainingFailed(Exception):
-    """The workers' code raised an error, and would raise it again; `details` holds the traceback."""
-
-    def __init__(self, reason: BaseException, details: str) -> None:
-        super().__init__(f"{type(reason).__name__}: {reason}")
+    def __init__(self, message: str, reason: BaseException | None, details: str) -> None:
+        super().__init__(message)
         self.reason = reason
         self.details = details
 
@@ -40,7 +43,7 @@ class TrainingFailed(Exception):
 def run(work: Callable[[Runtime], Result], resources: Resources, name: str) -> Result:
     """Call `work(runtime)` on every worker at once; returns what rank 0 returned. Results are pickled, and so is `work`.
 
-    Raises WorkersLost, or TrainingFailed with what the workers raised, or ValueError when the cluster can never hold the workers.
+    Raises WorkersFailed, and ValueError when the cluster can never hold the workers.
     """
     connect()
     if not autoscales():
@@ -64,15 +67,36 @@ def run(work: Callable[[Runtime], Result], resources: Resources, name: str) -> R
             ),
         )
         try:
-            return trainer.fit().return_value  # pyright: ignore[reportReturnType]
+            with _interruptible():
+                return trainer.fit().return_value  # pyright: ignore[reportReturnType]
         except ray.train.WorkerGroupError as error:
-            failures = list(error.worker_failures.values())
-            # When one worker dies the others fail with it, in ways of their own.
-            if any(isinstance(failure, RayError | StoreError | OSError) for failure in failures):
-                raise WorkersLost(str(error)) from error
-            raise TrainingFailed(failures[0], str(error)) from error
+            raise _explained(error) from error
         except (ray.train.TrainingFailedError, RayError) as error:
-            raise WorkersLost(str(error)) from error
+            raise WorkersFailed("the workers could not be started or were lost", None, str(error)) from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C stop the workers and then raise KeyboardInterrupt: Ray Train leaves the process, and its handler stays."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def _explained(error: ray.train.WorkerGroupError) -> WorkersFailed:
+    """Tell workers that were lost from code that fails."""
+    failures = list(error.worker_failures.values())
+    # When one worker dies the others fail with it, each in its own way, so the one tells more than the others.
+    for failure in failures:
+        # What Ray raises itself is about processes and machines, and its classes are not all public.
+        if type(failure).__module__.startswith("ray.") or isinstance(failure, StoreError | OSError):
+            return WorkersFailed(f"workers were lost ({type(failure).__name__})", None, str(error))
+    return WorkersFailed(f"{type(failures[0]).__name__}: {failures[0]}", failures[0], str(error))
 
 
 def _on_worker(config: dict) -> object:

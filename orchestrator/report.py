@@ -72,7 +72,8 @@ class Report:
     forgetting: Table | None
     flow: Table | None
     drawings: Mapping[str, Drawing]
-    curves: Mapping[str, Drawing]
+    confusion: tuple[Drawing, ...]  # of each chain
+    curves: tuple[Drawing, ...]
     settings: tuple[Setting, ...]
     strips: tuple[tuple[Thumbnail, ...], ...]  # of each image: itself, its truth, the prediction of each chain and step
     legend: tuple[tuple[str, str], ...]  # class name, colour
@@ -87,9 +88,7 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
 
     `pictures`: predictions in the order of `chains` and their steps; none leaves the strips out.
     """
-    scenarios = dict.fromkeys(Scenario.model_validate(chain.record.chain["scenario"]).title for chain in chains)
     drawings = {"steps": _over_steps(chains, convention), "classes": _by_class(chains, convention)}
-    drawings["confusion"] = _confusion(chains, convention)
     if any(len(chain.steps) > 1 for chain in chains):
         drawings["flow"] = _flow(chains, convention)
     shown = sorted(
@@ -98,7 +97,7 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
     colours = palette()
     names = chains[0].steps[-1].evaluation.class_names | {VOID: "void"}
     return Report(
-        title=" · ".join(scenarios),
+        title=_title([Scenario.model_validate(chain.record.chain["scenario"]).title for chain in chains]),
         chains=tuple(chains),
         convention=convention,
         summary=summary_table(chains, convention),
@@ -106,7 +105,8 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
         forgetting=forgetting_table(chains, convention),
         flow=flow_table(chains, convention),
         drawings=drawings,
-        curves={chain.name: _curves(chain) for chain in chains},
+        confusion=tuple(_confusion(chain, convention) for chain in chains),
+        curves=tuple(_curves(chain) for chain in chains),
         settings=settings([chain.record.chain for chain in chains]),
         strips=tuple(tuple(_strip(picture, chains, names)) for picture in pictures),
         legend=tuple((names[label], "#" + bytes(colours[label]).hex()) for label in shown),
@@ -154,6 +154,12 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: "none" if value is None else str(value)}
 
 
+def _title(scenarios: Sequence[str]) -> str:
+    """The words that all the scenarios' titles share."""
+    shared = [word for word in scenarios[0].split() if all(word in title.split() for title in scenarios)]
+    return " ".join(shared) or "Several scenarios"
+
+
 def _draw(figure: Figure, label: str, caption: str) -> Drawing:
     """The figure in the page's own ink."""
     return Drawing(Markup(figures.svg(figure, label).replace(figures.INK, "currentColor")), caption)
@@ -195,17 +201,12 @@ def _by_class(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
     return _draw(figures.by_class(names, pairs), f"IoU by class, first and last, of {_names(chains)}", caption)
 
 
-def _confusion(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
-    matrices = {chain.name: chain.steps[-1].matrix(convention) for chain in chains}
-    names = {
-        chain.name: [chain.class_name(c) for c in (BACKGROUND, *(c for group in chain.groups for c in group))]
-        for chain in chains
-    }
-    caption = (
-        "Confusion after the last step. A row is a true class and adds up to 100 per cent; a column is what its pixels were "
-        "predicted as; the diagonal is right."
-    )
-    return _draw(figures.confusion(matrices, names), f"Confusion matrices after the last step of {_names(chains)}", caption)
+def _confusion(chain: ChainResult, convention: Convention) -> Drawing:
+    ids = (BACKGROUND, *(class_id for group in chain.groups for class_id in group))
+    bounds = [1, *(1 + sum(map(len, chain.groups[:g])) for g in range(1, len(chain.groups)))]
+    names = [chain.class_name(class_id) for class_id in ids]
+    figure = figures.confusion(chain.steps[-1].matrix(convention), names, bounds)
+    return _draw(figure, f"Confusion matrix of {chain.name} after the last step", chain.name)
 
 
 def _flow(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
@@ -222,11 +223,7 @@ def _flow(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
 
 
 def _curves(chain: ChainResult) -> Drawing:
-    caption = (
-        "Losses by name and their sum, each point the mean over the iterations since the one before, and learning rates, "
-        "over all steps of the chain."
-    )
-    return _draw(figures.curves([step.curves for step in chain.steps]), f"Training curves of {chain.name}", caption)
+    return _draw(figures.curves([step.curves for step in chain.steps]), f"Training curves of {chain.name}", chain.name)
 
 
 def _strip(picture: Picture, chains: Sequence[ChainResult], names: Mapping[int, str]) -> list[Thumbnail]:

@@ -15,14 +15,24 @@ from training.config import Document
 Node = dict[str, float]  # what a machine of the cluster has: CPU, GPU, memory, ...
 
 
+class Request(Document):
+    """What a person asks for; what is left open, the cluster decides (`settle`)."""
+
+    workers: int = Field(default=1, ge=1)  # processes that share each batch
+    cpus_per_worker: int | None = Field(default=None, ge=1)
+    gpus_per_worker: float | None = Field(default=None, ge=0)
+    loader_workers: int | None = Field(default=None, ge=0)  # of each worker: processes that decode images
+    checkpoint_every: float = Field(default=60, gt=0)  # seconds
+
+
 class Resources(Document):
     """What one step is given while it trains."""
 
-    workers: int = Field(1, ge=1)  # processes that share each batch
-    cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: float = Field(0, ge=0)
-    loader_workers: int = Field(0, ge=0)  # processes that decode images, of each worker
-    checkpoint_every: float = Field(60, gt=0)  # seconds
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: float
+    loader_workers: int
+    checkpoint_every: float
 
     @property
     def bundle(self) -> Node:
@@ -35,12 +45,12 @@ def connect() -> None:
     """Make this process the driver of a Ray cluster, once."""
     if ray.is_initialized():
         return
-    quiet = {"logging_level": "warning", "log_to_driver": False}
+    quiet = {"logging_level": "error", "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):  # set by hand, or in what `ray job submit` started
         ray.init(**quiet)
         return
-    # Read by Ray Train in this process. On one machine nothing is preempted and nobody collects metrics; asking the workers more
-    # often how they are makes each step end a second sooner.
+    # Read by Ray Train in this process. On one machine nothing is preempted and nobody collects metrics; asking the workers
+    # more often how they are makes each step end a second sooner.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -52,23 +62,34 @@ def cluster_nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def default_resources(nodes: Iterable[Node]) -> Resources:
-    """One worker: with a GPU and its share of the CPUs where there is one, else with all CPUs of the largest machine."""
+def settle(request: Request, nodes: Iterable[Node]) -> Resources:
+    """Fill in what the request leaves open: a GPU for each worker where there are GPUs, and its share of a machine's CPUs.
+
+    Images are decoded by processes beside a GPU, and by the worker itself where it needs the CPUs to train.
+    """
     richest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
     cpus, gpus = int(richest.get("CPU", 1)), int(richest.get("GPU", 0))
-    if not gpus:
-        return Resources(cpus_per_worker=max(1, cpus))
-    share = min(8, max(1, cpus // gpus))
-    return Resources(cpus_per_worker=share, gpus_per_worker=1, loader_workers=share - 1)
+    gpus_each = request.gpus_per_worker if request.gpus_per_worker is not None else min(1, gpus)
+    sharing = gpus / gpus_each if gpus and gpus_each else request.workers
+    share = max(1, int(cpus // sharing))
+    cpus_each = request.cpus_per_worker or (min(8, share) if gpus_each else share)
+    loaders = request.loader_workers if request.loader_workers is not None else (cpus_each - 1 if gpus_each else 0)
+    return Resources(
+        workers=request.workers,
+        cpus_per_worker=cpus_each,
+        gpus_per_worker=gpus_each,
+        loader_workers=loaders,
+        checkpoint_every=request.checkpoint_every,
+    )
 
 
-def check_batches(resources: Resources, batches: Sequence[int]) -> None:
+def check_batches(workers: int, batches: Sequence[int]) -> None:
     """Raise ValueError unless the workers divide each of the global batches evenly."""
     for batch in batches:
-        if batch % resources.workers:
-            fitting = [count for count in range(1, resources.workers) if batch % count == 0]
+        if batch % workers:
+            fitting = [count for count in range(1, workers) if batch % count == 0]
             raise ValueError(
-                f"{resources.workers} workers cannot share a batch of {batch} images evenly: use {fitting[-1]} workers, or another batch"
+                f"{workers} workers cannot share a batch of {batch} images evenly: use {fitting[-1]} workers, or another batch"
             )
 
 
@@ -85,6 +106,6 @@ def check_cluster(resources: Resources, nodes: Sequence[Node]) -> None:
     if room < resources.workers:
         wanted = " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
         raise ValueError(
-            f"the cluster has room for {room} workers with {wanted} each, and {resources.workers} are asked for: ask for fewer or smaller "
-            "workers (--workers, --cpus-per-worker, --gpus-per-worker), or add machines"
+            f"the cluster has room for {room} workers with {wanted} each, and {resources.workers} are asked for: ask for "
+            "fewer or smaller workers (--workers, --cpus-per-worker, --gpus-per-worker), or add machines"
         )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 
+from orchestrator.attempts import attempt_folder
 from orchestrator.cache import CorruptedObject
 from orchestrator.record import ChainRecord, EvaluationRecord, StepRecord
 from orchestrator.store import Store
@@ -114,7 +115,9 @@ def _load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
     stem = f"evaluations/{step_key}/{evaluation_key}"
     evaluation = EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))
     counts = _read_verified(store, f"{stem}.parquet", evaluation.confusion.sha256)
-    curves = _read_verified(store, published_file(record, "curves.json"), record.files["curves.json"].sha256)
+    curves = _read_verified(
+        store, f"{attempt_folder(step_key, record.attempt)}/files/curves.json", record.files["curves.json"].sha256
+    )
     table = pyarrow.parquet.read_table(BytesIO(counts))
     return StepResult(
         record=record,
@@ -122,11 +125,6 @@ def _load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
         confusion=Confusion(*(table[name].to_numpy() for name in Confusion._fields)),
         curves=json.loads(curves),
     )
-
-
-def published_file(record: StepRecord, name: str) -> str:
-    """Where the store keeps a file that the record names."""
-    return f"steps/{record.key}/attempts/{record.attempt}/files/{name}"
 
 
 def _read_verified(store: Store, key: str, digest: str) -> bytes:

@@ -1,6 +1,6 @@
 """See to it that steps, evaluations and chains exist: read the record, or make what is missing and write the record last.
 
-Asking is cheap when the record is there: no cluster is started. Otherwise one worker at a time, by courtesy of a lease, opens an
+Asking is cheap when the record is there: no cluster is started. Otherwise one job at a time, by courtesy of a lease, opens an
 attempt of its own, which starts from the newest checkpoint of any attempt. Two that race both finish with a valid result; the
 first to write the record is the one that counts, and the other returns it as its own.
 """
@@ -11,10 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-import torch
-
 from orchestrator import ray_train
-from orchestrator.attempts import attempt_folder, count_attempts, new_attempt, newest_checkpoint, step_folder
+from orchestrator.attempts import (
+    attempt_folder,
+    count_attempts,
+    delete_checkpoints,
+    new_attempt,
+    newest_checkpoint,
+    step_folder,
+)
 from orchestrator.cache import default_cache, fetch
 from orchestrator.chain import Chain
 from orchestrator.datasets import index_key
@@ -31,9 +36,10 @@ from orchestrator.resources import Resources, check_batches
 from orchestrator.results import ChainResult, load_chains
 from orchestrator.runs import named_scores
 from orchestrator.store import NotFound, Store
+from orchestrator.weights import weights_key
 from orchestrator.worker import Assignment, Outcome, Scoring, train
 from training.data.shards import Index, Manifest
-from training.models.segmenter import Segmenter
+from training.models.backbones import build_encoder
 
 SPLIT = "val"  # what a chain's steps are scored on
 RESTARTS = 3  # of an attempt whose workers are lost before a new checkpoint is reached
@@ -67,18 +73,20 @@ def plan_chain(chain: Chain, store: Store) -> PlannedChain:
     split = manifest.splits["train"]
     index = Index.load(fetch(store, index_key(split.index.sha256), split.index.sha256, default_cache()), len(manifest.classes))
     steps = resolve(chain, manifest.classes, index, split.content)
-    with torch.device("meta"):  # raises for what no model can be
-        Segmenter(chain.model, steps[-1].step.task.channels)
+    build_encoder(chain.model)  # raises for what no encoder can be
+    if chain.model.weights and not store.exists(weights_key(chain.model.weights)):
+        raise PlanError(
+            f"the store {store.uri} has no encoder weights {chain.model.weights}: publish them with --encoder-weights"
+        )
     return PlannedChain(chain, manifest_digest, manifest, steps)
 
 
 def ensure_chain(plan: PlannedChain, place: Place) -> ChainResult:
     """Publish every step of a chain, each with its evaluation, then the chain's record; returns all of it, read back.
 
-    Raises StepFailed, ValueError when the resources do not fit, StoreError.
+    Raises StepFailed, StoreError, and ValueError when the resources do not fit.
     """
-    if place.resources:
-        check_batches(place.resources, [step.step.optimization.batch for step in plan.steps])
+    check_batches(place.request.workers, [planned.step.optimization.batch for planned in plan.steps])
     if place.tracker:
         place = replace(place, chain_run=place.tracker.chain_started(plan.chain, plan.steps))
     records: list[StepRecord] = []
@@ -110,7 +118,7 @@ def chain_record(chain: Chain, records: Sequence[StepRecord], evaluations: Seque
 
 def _tell(place: Place, chain: Chain, records: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> None:
     """Let the tracker know of the newest step and of the chain so far."""
-    if place.tracker is None:
+    if place.tracker is None or place.chain_run is None:
         return
     (so_far,) = load_chains(place.store, [chain_record(chain, records, evaluations)])
     scores = [
@@ -158,31 +166,12 @@ def _produce(
     planned: PlannedStep, plan: PlannedChain, place: Place, parent: StepRecord | None, lease: Lease, asked: float
 ) -> StepRecord:
     """Train, score and publish a step in a new attempt. Raises LeaseLost or StepFailed."""
-    store, attempt = place.store, new_attempt()
-    folder = attempt_folder(planned.key, attempt)
-    resources = place.settle_resources()
-    check_batches(resources, [planned.step.optimization.batch])
+    waited, begun = time.monotonic() - asked, time.time()
+    store, attempt, resources = place.store, new_attempt(), place.resources()
     assignment = Assignment(store, planned, attempt, lease, plan.manifest, parent, plan.scoring)
-    begun, begun_at = time.monotonic(), time.time()
-    curves = partial(place.tracker.curves, planned.key) if place.tracker else lambda rows: None
-    if place.tracker:
-        place.tracker.step_started(planned, plan.source("train"), place.chain_run)
-    try:
-        with following(store, planned, attempt, place.console, curves):
-            outcome, restarts = _train(assignment, resources, place)
-    except (ray_train.TrainingFailed, ray_train.WorkersLost) as error:
-        if isinstance(error, ray_train.TrainingFailed):
-            if isinstance(error.reason, LeaseLost):
-                raise error.reason from error
-            details = error.details
-        else:
-            details = str(error)
-        store.write(f"{folder}/error.txt", details.encode())
-        if place.tracker:
-            place.tracker.step_failed(planned.key)
-        raise StepFailed(f"{planned.title} failed: {error} (details: {store.uri}/{folder}/error.txt)") from error
-    _publish_evaluation(planned.key, attempt, plan.source(SPLIT), plan.scoring, outcome.confusion, outcome.device, store)
-    trained = planned.iterations - outcome.resumed_from
+    outcome, restarts = _watched(assignment, resources, plan, place)
+    publish_evaluation(store, planned.key, attempt, plan.source(SPLIT), plan.scoring, outcome.confusion, outcome.device)
+    images = (planned.iterations - outcome.resumed_from) * planned.step.optimization.batch
     record = StepRecord(
         key=planned.key,
         step=planned.step,
@@ -194,8 +183,8 @@ def _produce(
         class_names=planned.class_names,
         data=plan.source("train"),
         iterations=planned.iterations,
-        seconds={"wait": begun - asked, "start": outcome.started - begun_at, **outcome.seconds},
-        images_per_second=trained * planned.step.optimization.batch / outcome.seconds["train"] if trained else None,
+        seconds={"wait": waited, "start": outcome.started - begun, **outcome.seconds},
+        images_per_second=images / outcome.seconds["train"] if images else None,
         resources={
             **resources.model_dump(),
             "attempts": count_attempts(store, planned.key),
@@ -204,11 +193,29 @@ def _produce(
         },
         provenance=provenance(outcome.device),
     )
-    store.write(f"{step_folder(planned.key)}/record.json", canonical_json(record), only_if_absent=True)
-    published = find_record(store, planned.key)
-    if published is None:
-        raise StepFailed(f"{planned.title}: the store {store.uri} does not return the record that was just written")
-    return published
+    name = f"{step_folder(planned.key)}/record.json"
+    store.write(name, canonical_json(record), only_if_absent=True)
+    delete_checkpoints(store, planned.key)
+    return StepRecord.model_validate_json(store.read(name))  # whoever was first
+
+
+def _watched(assignment: Assignment, resources: Resources, plan: PlannedChain, place: Place) -> tuple[Outcome, int]:
+    """Train while people and the tracker watch; a failure is written down before it is raised."""
+    planned, tracker = assignment.planned, place.tracker
+    if tracker and place.chain_run:
+        tracker.step_started(planned, plan.source("train"), place.chain_run)
+    curves = partial(tracker.curves, planned.key) if tracker else lambda rows: None
+    try:
+        with following(place.store, planned, assignment.attempt, place.console, curves):
+            return _train(assignment, resources, place)
+    except ray_train.WorkersFailed as error:
+        if isinstance(error.reason, LeaseLost):
+            raise error.reason from error
+        name = f"{attempt_folder(planned.key, assignment.attempt)}/error.txt"
+        place.store.write(name, error.details.encode())
+        if tracker:
+            tracker.step_failed(planned.key)
+        raise StepFailed(f"{planned.title} failed: {error} (details: {place.store.uri}/{name})") from error
 
 
 def _train(assignment: Assignment, resources: Resources, place: Place) -> tuple[Outcome, int]:
@@ -220,11 +227,13 @@ def _train(assignment: Assignment, resources: Resources, place: Place) -> tuple[
     while True:
         try:
             return ray_train.run(partial(train, assignment), resources, f"{assignment.attempt}-{restarts}"), restarts
-        except ray_train.WorkersLost:
+        except ray_train.WorkersFailed as error:
+            if error.reason is not None:
+                raise
             newest = newest_checkpoint(place.store, assignment.planned.key)
             iteration = newest.iteration if newest else 0
             fruitless = 0 if iteration > reached else fruitless + 1
             if fruitless > RESTARTS:
                 raise
             reached, restarts = iteration, restarts + 1
-            place.say(f"{assignment.planned.title}: workers were lost; going on from iteration {iteration}")
+            place.say(f"{assignment.planned.title}: {error}; going on from iteration {iteration}")

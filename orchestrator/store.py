@@ -105,6 +105,16 @@ def check_writable(store: Store) -> None:
     store.delete(key)
 
 
+def write_if_changed(store: Store, key: str, data: bytes) -> bool:
+    """Write the object unless it reads so already. Returns whether anything was written."""
+    try:
+        if store.read(key) == data:
+            return False
+    except NotFound:
+        pass
+    return store.write(key, data)
+
+
 def checked_key(key: str) -> str:
     """`key` itself, or ValueError if it could leave the store or name one object in two ways."""
     if any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or "\0" in key or key.startswith(TEMPORARY):

@@ -34,11 +34,12 @@ MEANS = {  # the rows below the classes, by the field of Scores that they show
 
 
 class Column(NamedTuple):
-    """One column: what stands above it (a chain), its own name, and the key of the step it shows, if it shows one."""
+    """One column: what stands above it (a chain), its own name, the key of the step it shows, if it shows one, its meaning."""
 
     group: str
     name: str
     key: str = ""
+    meaning: str = ""
 
 
 class Row(NamedTuple):
@@ -71,8 +72,8 @@ class Table:
 
     @property
     def meanings(self) -> dict[str, str]:
-        """What each row that needs saying means, by name."""
-        return {row.name: row.meaning for row in self.rows if row.meaning}
+        """What rows and columns mean that need saying, by name."""
+        return {each.name: each.meaning for each in (*self.columns, *self.rows) if each.meaning}
 
 
 def percent(value: Value) -> str:
@@ -112,26 +113,22 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
 
 def summary_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
     """One row per chain: its means after the last step, and what it forgot on the way there."""
-    means = ["miou_old", "miou_old_with_background", "miou_new", "miou_all_without_background", "miou_all"]
-    whole = ["forgetting_first_minus_last", "forgetting_best_minus_last", "backward_transfer", "average_over_steps"]
-    names = {
+    kept = ("miou_old", "miou_old_with_background", "miou_new", "miou_all_without_background", "miou_all")
+    means = {field: MEANS[field] for field in kept}
+    whole = {
         "forgetting_first_minus_last": "forgetting, first − last",
         "forgetting_best_minus_last": "forgetting, best − last",
         "backward_transfer": "backward transfer",
         "average_over_steps": "average over steps",
     }
-    columns = (
-        *(Column("", MEANS[field]) for field in means),
-        *(Column("", names[field]) for field in whole),
-    )
+    columns = tuple(Column("", name, meaning=DEFINITIONS[field]) for field, name in (means | whole).items())
     rows = []
     for chain in chains:
         last, over = chain.scores(convention)[-1], chain.continual(convention)
         values = (*(getattr(last, field) for field in means), *(getattr(over, field) for field in whole))
         rows.append(Row("", chain.name, values))
-    said = "; ".join(f"{column.name}: {DEFINITIONS[field]}" for column, field in zip(columns, means + whole, strict=True))
     caption = (
-        f"{_scored_on(chains[0])} Per cent, after the last step; forgetting and transfer in percentage points. {said}. "
+        f"{_scored_on(chains[0])} Per cent, after the last step; forgetting and transfer in percentage points. "
         f"{convention.words}"
     )
     return Table("Chains at a glance", caption, "chain", columns, tuple(rows))
@@ -198,7 +195,7 @@ def headline(scores: Scores, convention: Convention) -> tuple[float | None, floa
 
 def to_terminal(table: Table, width: int) -> list[RichTable]:
     """Tables for rich, as many as it takes to fit `width` characters, broken between chains where that is possible."""
-    label = max(len(text) for text in (table.corner, *(row.name for row in table.rows))) + 2
+    label = max(len(text) for text in (table.corner, *(row.name for row in table.rows))) + 3
     parts: list[list[int]] = [[]]
     room = width - label
     for _, members in groupby(range(len(table.columns)), lambda index: table.columns[index].group):
@@ -227,7 +224,7 @@ def _rich_part(table: Table, shown: list[int], title: str | None) -> RichTable:
     for index in shown:
         column = table.columns[index]
         heading = f"{column.group}\n{column.name}" if column.group else column.name
-        part.add_column(heading, justify="right", vertical="bottom", max_width=_width(column) - 1)
+        part.add_column(heading, justify="right", vertical="bottom", max_width=_width(column) - 2)
     for row, following in zip(table.rows, (*table.rows[1:], None), strict=True):
         cells = [percent(row.values[index]) for index in shown]
         ends = following is not None and following.section != row.section

@@ -33,6 +33,7 @@ from training.metrics import Convention
 
 log = logging.getLogger(__name__)
 GATHER = 0.5  # seconds to wait for more before talking to MLflow
+LAST_TRY = 10.0  # seconds to wait in the end for an MLflow that was down
 LONGEST_PAUSE = 30.0  # seconds between two tries while MLflow is down
 
 
@@ -51,7 +52,7 @@ class Tracker:
     """Says to MLflow what happens. Every method returns at once and raises nothing of MLflow's.
 
     Leave it as a context manager, or `close` it: it marks the runs that were begun and not finished, and waits until all is
-    said, up to `patience` seconds (one second when MLflow is known to be down).
+    said, up to `patience` seconds (less when MLflow is known to be down).
     """
 
     def __init__(self, uri: str, spool: Path, *, patience: float = 60.0) -> None:
@@ -110,7 +111,9 @@ class Tracker:
             self._end(key, status)
         self._closing.set()
         self._said.put(None)
-        self._thread.join(1.0 if self._down else self._patience)
+        self._thread.join(LAST_TRY if self._down else self._patience)
+        if not self._down:  # or not any more
+            self._thread.join(self._patience)
         if self._thread.is_alive() or self._down:
             self._warn("left", f"what MLflow has not been told waits in {self._spool.folder}; the next run tells it")
 
@@ -155,14 +158,19 @@ class Tracker:
                 while waiting:
                     self._put(mirror, waiting[0])
                     waiting.popleft()
+                    self._warned.discard("down")
                 pause = 0.0
-                self._warned.discard("down")
             except Exception as error:  # noqa: BLE001 - whatever MLflow's transport raises, training must not notice
                 self.failures += 1
-                self._warn("down", f"MLflow at {self._uri} cannot be told ({error}); training goes on, and it is told later")
-                if isinstance(error, GoneError):
+                emptied = isinstance(error, GoneError) and not pause
+                if emptied:
+                    self._warn("emptied", f"MLflow was emptied ({error}); it is told again what this process said")
                     waiting = deque(_merged([*map(Run.model_validate_json, self._spool.messages()), *waiting]))
-                if self._closing.is_set():
+                else:
+                    self._warn(
+                        "down", f"MLflow at {self._uri} cannot be told ({error}); training goes on, and it is told later"
+                    )
+                if self._closing.is_set() and not emptied:
                     break
                 mirror, pause = None, min(LONGEST_PAUSE, 2 * pause or 1.0)
         if waiting:

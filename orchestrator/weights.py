@@ -22,8 +22,8 @@ def weights_key(sha256: str) -> str:
 def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
     """Put the weights at `source` (a path, file://, s3:// or https://) into the store; returns their sha256.
 
-    They are loaded into the encoder that `model` describes first. Raises ValueError when they do not fit it, FileNotFoundError or
-    StoreError when there is nothing to read.
+    They are loaded into the encoder that `model` describes first. Raises ValueError when they do not fit it, FileNotFoundError
+    or StoreError when there is nothing to read.
     """
     with TemporaryDirectory(prefix="stepchain-") as scratch:
         path = _fetch(source, Path(scratch))

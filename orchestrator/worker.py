@@ -1,7 +1,7 @@
 """One worker's part of a step: fetch, train, publish the files, score them as they were published.
 
-Every worker of a step calls `train` at once; rank 0 writes for all. What it reads and writes is in the store, so a worker may run on
-any machine and be replaced at any moment. No Ray here: one process can be a whole team.
+Every worker of a step calls `train` at once; rank 0 writes for all. What it reads and writes is in the store, so a worker may
+run on any machine and be replaced at any moment. No Ray here: one process can be a whole team.
 """
 
 import json
@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,8 +86,7 @@ def train(assignment: Assignment, runtime: Runtime) -> Outcome:
             weights = planned.step.model.weights
             encoder_weights = fetch(store, weights_key(weights), weights, default_cache()) if weights else None
             checkpoint = share(newest_checkpoint(store, planned.key) if runtime.leads else None, runtime)
-            if checkpoint:
-                resume = fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "resume"))
+            resume = fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "resume")) if checkpoint else None
         with _timed(seconds, "train"):
             journal.stage("train")
             result = fit(
@@ -99,7 +97,7 @@ def train(assignment: Assignment, runtime: Runtime) -> Outcome:
                 parent=parent,
                 encoder_weights=encoder_weights,
                 folder=Path(scratch),
-                resume=resume if checkpoint else None,
+                resume=resume,
                 save=journal.save,
                 log=journal.log,
             )

@@ -1,6 +1,6 @@
 """A segmentation dataset that needs no download: scenes of handwritten digits.
 
-Each scene holds one to three digits of random place, size and colour over a smooth random background with noise. The
+Each scene holds one to three digits of random place, size and colour over a smooth, darker random background with noise. The
 handwriting is scikit-learn's bundled 8 x 8 digits; validation scenes are written by other samples than training scenes.
 Scene n of a split follows from (seed, split, n) alone, in integer arithmetic, so that every machine draws the same pixels.
 """
@@ -14,9 +14,8 @@ from sklearn.datasets import load_digits
 from training.data.sources import Sample
 
 SIDE = 64  # of a scene, pixels
-SHADE = 32  # of 255: how far a background departs from its own colour
-SIZES = (18, 30)  # of a digit's box, pixels
-VALIDATION_SHARE = 4  # one in so many handwritten samples, the last ones: they are of other writers
+SIZES = (22, 32)  # of a digit's box, pixels
+VALIDATION_SHARE = 4  # one in so many handwritten samples
 INK = 96  # of 255: how much ink makes a pixel part of the stroke
 
 
@@ -32,10 +31,10 @@ class Digits:
         pixels, digits = load_digits(return_X_y=True)  # ink of 0 to 16, float [1797, 64], and digits, int [1797]
         strokes = (np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
         class_ids = np.asarray(digits, np.uint8) + 1
-        first = len(strokes) - len(strokes) // VALIDATION_SHARE
+        held_out = np.arange(len(strokes)) % VALIDATION_SHARE == 0
         self.handwriting = {
-            "train": (strokes[:first], class_ids[:first]),
-            "val": (strokes[first:], class_ids[first:]),
+            "train": (strokes[~held_out], class_ids[~held_out]),
+            "val": (strokes[held_out], class_ids[held_out]),
         }
 
     def ids(self, split: str) -> list[str]:
@@ -56,9 +55,9 @@ class Digits:
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """One random colour that varies smoothly by up to SHADE, uint8 [SIDE, SIDE, 3]."""
-    coarse = (rng.integers(64, 192, 3) + rng.integers(-SHADE, SHADE + 1, (4, 4, 3))).astype(np.uint8)
-    return np.array(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    """One dark colour that varies smoothly, uint8 [SIDE, SIDE, 3]."""
+    coarse = rng.integers(40, 110, 3) + rng.integers(0, 40, (4, 4, 3))
+    return np.array(Image.fromarray(coarse.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def _write_digit(image: np.ndarray, mask: np.ndarray, stroke: np.ndarray, class_id: int, rng: np.random.Generator) -> None:
@@ -72,9 +71,8 @@ def _write_digit(image: np.ndarray, mask: np.ndarray, stroke: np.ndarray, class_
         box = np.s_[top : top + size, left : left + size]
         if mask[box][shape].any():
             continue
-        colour = rng.integers(0, 256, 3)
-        channel = rng.integers(3)
-        colour[channel] = (image[box][..., channel].sum() // size**2 + 128) % 256  # far from what it is written on
+        colour = rng.integers(110, 256, 3)
+        colour[rng.integers(3)] = 255  # lighter than any background
         opacity = ink[..., None].astype(np.int64)
         image[box] = (image[box] * (255 - opacity) + colour * opacity) // 255
         mask[box][shape] = class_id

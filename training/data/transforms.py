@@ -85,8 +85,8 @@ def evaluation_view(
     """
     height, width = image.shape[:2]
     if config.short_side is not None:
-        scale = config.short_side / min(height, width)
-        size = (int(width * scale + 1e-6), int(height * scale + 1e-6))
+        short = min(height, width)
+        size = (width * config.short_side // short, height * config.short_side // short)
         image = _resize(image, size)
         mask = None if mask is None else _resize_mask(mask, size)
     if config.crop is not None:

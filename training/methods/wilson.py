@@ -27,7 +27,7 @@ from training.losses import (
 from training.methods import base
 from training.models.localizer import Localizer
 from training.models.segmenter import Segmenter
-from training.pseudo import pseudo_masks, pseudo_supervision
+from training.pseudo import keep_labelled, pamr, pseudo_masks, pseudo_supervision
 
 
 class Config(MethodConfig):
@@ -67,7 +67,8 @@ class Method(base.Method):
             # Zero, but it reaches the head: SGD decays only parameters that have a gradient, and the published warm-up decays it.
             return losses | {"segmentation": 0 * now.logits.sum()}
         target_scores = self.target_scores(now.features)
-        masks = pseudo_masks(batch.pixels, target_scores, batch.image_labels, self.config.affinity)
+        confidence = keep_labelled(target_scores.softmax(1), batch.image_labels)
+        masks = pseudo_masks(pamr(batch.pixels, confidence) if self.config.affinity else confidence)
         target, image_weight = pseudo_supervision(target_scores, before.logits, batch.image_labels, self.config.alpha)
         return losses | {
             "self_supervision": self.config.self_supervision * self_supervision_loss(scores, masks, batch.image_labels),

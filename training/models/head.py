@@ -54,9 +54,10 @@ class Head(nn.Module):
         return pooled if pooled.shape[-2:] == (1, 1) else F.pad(pooled, (left, right, top, bottom), mode="replicate")
 
 
-def _sparse(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+def _sparse(convolution: nn.Module, x: Tensor) -> Tensor:
     """The convolution; when its dilation leaves the map, by its centre alone: all else would meet padding."""
-    if convolution.dilation[0] < max(x.shape[-2:]) or convolution.kernel_size == (1, 1):
+    assert isinstance(convolution, nn.Conv2d)
+    if convolution.kernel_size == (1, 1) or convolution.dilation[0] < max(x.shape[-2:]):
         return convolution(x)
     return F.conv2d(x, convolution.weight[:, :, 1:2, 1:2])
 

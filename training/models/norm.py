@@ -25,6 +25,10 @@ class BatchNorm(nn.BatchNorm2d):
     The affine parameters of a frozen norm are trained like any other.
     """
 
+    running_mean: Tensor  # the base class allows for norms without statistics
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, channels: int, frozen: bool = False) -> None:
         super().__init__(channels, momentum=MOMENTUM)
         self.frozen = frozen
@@ -39,17 +43,11 @@ class BatchNorm(nn.BatchNorm2d):
         if not (self.training and distributed.is_initialized() and distributed.get_world_size() > 1):
             return super().forward(input)
         output, mean, variance, count = _GlobalBatchNorm.apply(input, self.weight, self.bias, self.eps)  # pyright: ignore[reportGeneralTypeIssues]
-        running_mean, running_variance = self.statistics()
         with torch.no_grad():
-            running_mean.lerp_(mean, MOMENTUM)
-            running_variance.lerp_(variance * (count / (count - 1)), MOMENTUM)
+            self.running_mean.lerp_(mean, MOMENTUM)
+            self.running_var.lerp_(variance * (count / (count - 1)), MOMENTUM)
+            self.num_batches_tracked.add_(1)
         return output
-
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Running mean and variance, [channels] each: the buffers themselves."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        return self.running_mean, self.running_var
 
 
 class _GlobalBatchNorm(torch.autograd.Function):
@@ -64,9 +62,9 @@ class _GlobalBatchNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(x.to(weight.dtype), dim=(0, 2, 3), correction=0)
         size = x.numel() // x.shape[1]
-        mine = torch.cat([mean, variance, mean.new_tensor([size])])
-        everyone = mine.new_empty(distributed.get_world_size(), len(mine))
-        distributed.all_gather_into_tensor(everyone, mine)
+        mine = torch.cat([mean, variance, mean.new_tensor([size])])[None]
+        everyone = mine.new_empty(distributed.get_world_size(), mine.shape[1])
+        distributed.all_gather_single(everyone, mine)
         means, variances, counts = everyone.split([len(mean), len(mean), 1], dim=1)
         count = counts.sum()
         mean = (means * counts).sum(0) / count
@@ -101,10 +99,9 @@ def convolve(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """
     if norm.training or not isinstance(norm, BatchNorm) or convolution.bias is not None:
         return norm(convolution(x))
-    mean, variance = norm.statistics()
-    scale = norm.weight * (variance + norm.eps).rsqrt()
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     # What Conv2d.forward calls, with another kernel: a subclass computes it its own way.
-    return convolution._conv_forward(x, convolution.weight * scale[:, None, None, None], norm.bias - scale * mean)
+    return convolution._conv_forward(x, convolution.weight * scale[:, None, None, None], norm.bias - scale * norm.running_mean)
 
 
 class Layers(nn.Sequential):

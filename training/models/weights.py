@@ -13,6 +13,8 @@ from torch import Tensor
 
 from training.models.backbones import Encoder
 
+TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\n")  # an archive; before torch 1.6, a pickled magic number
+
 
 def load_encoder_weights(encoder: Encoder, path: Path) -> None:
     """Copy a file's weights into `encoder`, by torchvision's names; a prefix `module.` is dropped.
@@ -48,13 +50,16 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(9)
+    state = None
     try:
-        # A safetensors file is the length of its header (8 bytes) and the header, a JSON object.
-        state = load_file(path) if start[8:] == b"{" else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a file of weights: expected safetensors, or torch's .pth holding tensors alone"
-        ) from error
+        if start[8:] == b"{":  # safetensors: the length of the header in 8 bytes, and the header, a JSON object
+            state = load_file(path)
+        elif start.startswith(TORCH_STARTS):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable file of weights: it is broken, or holds more than tensors") from error
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ValueError(f"{path} is not a file of weights: expected named tensors and nothing else")
+        raise ValueError(
+            f"{path} is not a file of weights: give safetensors, or torch's .pth of named tensors and nothing else"
+        )
     return state

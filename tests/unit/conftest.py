@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.chain import Base, Chain
 from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, File, Provenance, StepRecord
+from orchestrator.results import ChainResult, load_chains
 from orchestrator.store import Store, open_store
 from training.config import EvaluationConfig, MethodConfig, ModelConfig, Optimization, StepConfig, Task
 from training.methods import fine_tuning, mib, wilson
@@ -188,15 +189,13 @@ def _digest(*parts: object) -> str:
     return sha256("/".join(map(str, parts)).encode()).hexdigest()
 
 
-def demo_chains(store: Store) -> list[ChainRecord]:
-    """The three chains of the demo, made up."""
-    return [
+@pytest.fixture(scope="session")
+def demo_chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainResult, ...]:
+    """Three chains as the demo publishes them, made up and read back."""
+    store = open_store(str(tmp_path_factory.mktemp("demo")))
+    records = [
         publish(store, "WILSON", kept=0.92),
         publish(store, "MiB", method=mib.Config(), kept=0.85),
         publish(store, "fine-tuning", method=fine_tuning.Config(), kept=0.02),
     ]
-
-
-@pytest.fixture
-def demo(store: Store) -> list[ChainRecord]:
-    return demo_chains(store)
+    return load_chains(store, records)

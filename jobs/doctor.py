@@ -1,0 +1,175 @@
+"""Check that this machine can work: `python -m jobs.doctor --store URI`. One line per check, with what mends it.
+
+Exits with 1 when something must be mended. It writes and deletes one small object in the store, and starts and stops Ray.
+"""
+
+import os
+import platform
+import shutil
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+from rich.console import Console
+
+from orchestrator.cache import default_cache
+from orchestrator.store import DEFAULT_STORE, StoreError, check_writable, open_store
+
+PACKAGES = ("torch", "ray", "mlflow", "pyarrow", "numpy", "pydantic", "boto3", "opencv-python-headless", "safetensors")
+GIGABYTE = 1e9
+LEAST_DISK = 5  # GB for the cache
+LEAST_SHARED_MEMORY = 0.25  # of the memory, which is what Ray's object store wants
+
+
+class Finding(NamedTuple):
+    """What a check found: a fix is given exactly when it failed."""
+
+    what: str
+    found: str
+    fix: str = ""
+
+
+def main(store: str = DEFAULT_STORE, mlflow_uri: str | None = None, ray: bool = True) -> None:
+    """Check that this machine can work.
+
+    Args:
+        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
+        mlflow_uri: Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store.
+        ray: Start Ray, which takes some seconds.
+    """
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    failed = 0
+    for finding in findings(store, mlflow_uri, ray):
+        failed += bool(finding.fix)
+        console.print(f"{'FAIL' if finding.fix else 'ok  '} {finding.what}: {finding.found}")
+        if finding.fix:
+            console.print(f"     to mend it: {finding.fix}")
+    console.print("everything works" if not failed else f"{failed} of the checks failed")
+    sys.exit(bool(failed))
+
+
+def findings(store: str, mlflow_uri: str | None, ray: bool) -> Iterator[Finding]:
+    """All checks, each as soon as it is made."""
+    yield check_python(sys.version_info[:2])
+    for package in PACKAGES:
+        yield check_package(package)
+    if any(check_package(package).fix for package in PACKAGES):
+        return  # the other checks need them
+    yield check_devices()
+    yield check_disk(default_cache())
+    yield check_shared_memory(Path("/dev/shm"))
+    yield check_store(store)
+    yield check_mlflow(store, mlflow_uri)
+    if ray:
+        yield check_ray()
+
+
+def check_python(version: tuple[int, int]) -> Finding:
+    fix = "" if version >= (3, 11) else "install Python 3.11 or newer, and make the environment anew"
+    return Finding("python", platform.python_version(), fix)
+
+
+def check_package(name: str) -> Finding:
+    try:
+        return Finding(name, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, "not installed", "pip install -e . in the environment that runs this")
+
+
+def check_devices() -> Finding:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    fix = ""
+    if not gpus and shutil.which("nvidia-smi"):
+        fix = "there is an NVIDIA driver, and torch does not see a GPU: install torch's CUDA build for that driver"
+    return Finding("devices", f"{os.cpu_count()} CPUs, {', '.join(gpus) or 'no GPU'}", fix)
+
+
+def check_disk(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free / GIGABYTE
+    fix = "" if free >= LEAST_DISK else "free some space, or set STEPCHAIN_CACHE to a folder on a larger disk"
+    return Finding(f"cache {folder}", f"{free:.0f} GB free", fix)
+
+
+def check_shared_memory(folder: Path) -> Finding:
+    if not folder.exists():
+        return Finding(f"{folder}", "does not exist here, and Ray does without it")
+    total = shutil.disk_usage(folder).total
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    enough = total >= min(LEAST_SHARED_MEMORY * memory, 2 * GIGABYTE)
+    fix = "" if enough else "give the container more shared memory, such as docker run --shm-size=4g"
+    return Finding(f"{folder}", f"{total / GIGABYTE:.1f} GB", fix)
+
+
+def check_store(uri: str) -> Finding:
+    def work() -> str:
+        check_writable(open_store(uri))
+        return "can be written, read and deleted"
+
+    return _tried(f"store {uri}", work, (StoreError,), "")
+
+
+def check_mlflow(store: str, uri: str | None) -> Finding:
+    from orchestrator.tracking import tracking_uri
+
+    try:
+        uri = tracking_uri(open_store(store), uri)
+    except StoreError as error:
+        return Finding("mlflow", str(error), "mend the store first")
+    shown = _without_password(uri)
+    if uri.startswith("http"):
+
+        def work() -> str:
+            with urllib.request.urlopen(f"{shown.rstrip('/')}/health", timeout=10) as answer:  # asks for no password
+                return f"answers with {answer.status}"
+
+        fix = "start it (mlflow server), or correct --mlflow-uri; training works without it and tells it later"
+        return _tried(f"mlflow {shown}", work, (OSError,), fix)
+    return Finding(f"mlflow {shown}", "a database, made when it is first written")
+
+
+def check_ray() -> Finding:
+    def work() -> str:
+        import ray
+
+        from orchestrator.resources import cluster_nodes, connect
+
+        start = time.monotonic()
+        connect()
+        nodes = cluster_nodes()
+        seconds = time.monotonic() - start
+        ray.shutdown()
+        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+        return f"{len(nodes)} machines, {cpus:.0f} CPUs and {gpus:.0f} GPUs, after {seconds:.0f} s"
+
+    where = os.environ.get("RAY_ADDRESS")
+    fix = (
+        "check RAY_ADDRESS and the token (ray get-auth-token)"
+        if where
+        else "see /tmp/ray/session_latest/logs; often memory or /dev/shm"
+    )
+    return _tried(f"ray {where or 'on this machine'}", work, (Exception,), fix)
+
+
+def _tried(what: str, work: Callable[[], str], errors: tuple[type[Exception], ...], fix: str) -> Finding:
+    """What the work returns, or its error, whose words are the fix where none is given."""
+    try:
+        return Finding(what, work())
+    except errors as error:
+        return Finding(what, f"{type(error).__name__}: {error}" if fix else "failed", fix or str(error))
+
+
+def _without_password(uri: str) -> str:
+    scheme, slashes, rest = uri.partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

@@ -1,0 +1,106 @@
+"""Score a published step on a dataset: `python -m jobs.evaluate STEP --data NAME --split val --store URI`.
+
+STEP is a step's key, the beginning of one, or CHAIN:INDEX with a chain's name, such as `digits_wilson:1`. The score is kept
+in the store, and asked for again it is read from there.
+"""
+
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from jobs.errors import user_errors
+from jobs.train import show_result
+from orchestrator.datasets import UnknownDataset, resolve
+from orchestrator.evaluations import check_classes, ensure_evaluation
+from orchestrator.place import Place
+from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, StepRecord
+from orchestrator.resources import Request
+from orchestrator.results import find_chain, load_chains
+from orchestrator.steps import find_record
+from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
+from orchestrator.worker import Scoring
+from training.config import EvaluationConfig
+
+SHORTEST_PREFIX = 4  # of a key
+
+
+@user_errors()
+def evaluate(
+    step: tyro.conf.Positional[str],
+    data: str | None = None,
+    split: str = "val",
+    store: str = DEFAULT_STORE,
+    short_side: int | Literal["original"] | None = None,
+    crop: int | Literal["none"] | None = None,
+    request: Annotated[Request, tyro.conf.arg(name="")] = Request(),  # noqa: B008 - tyro reads the default
+) -> None:
+    """Score a published step on a dataset.
+
+    Args:
+        step: Key of a step, the beginning of one, or CHAIN:INDEX.
+        data: Name of the dataset; by default the one it was trained on.
+        split: Split of the dataset.
+        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
+        short_side: Resize the shorter side of images to this; by default as the step was scored when it was trained.
+        crop: Then crop the centre to this square; by default as the step was scored when it was trained.
+    """
+    place = Place(open_store(store), request, Console(highlight=False, markup=False))
+    check_writable(place.store)
+    record = find_step(place.store, step)
+    name = data or record.data.name
+    digest, manifest = resolve(place.store, name)
+    if split not in manifest.splits:
+        raise UnknownDataset(f"dataset {name!r} has no split {split!r}; it has {', '.join(manifest.splits)}")
+    check_classes(record, name, manifest.classes)
+    usual = usual_view(place.store, record)
+    config = EvaluationConfig(
+        short_side=usual.short_side if short_side is None else None if short_side == "original" else short_side,
+        crop=usual.crop if crop is None else None if crop == "none" else crop,
+    )
+    source = DataSource(name=name, manifest=digest, split=split)
+    evaluation = ensure_evaluation(record, source, Scoring(manifest, split, config), place)
+    # A chain of nothing but this step, to be shown as every chain is.
+    alone = ChainRecord(
+        key=record.key,
+        chain={"name": step},
+        steps=(record.key,),
+        evaluations=(evaluation.key,),
+        created=record.provenance.created,
+    )
+    (result,) = load_chains(place.store, [alone])
+    show_result(result, place.console)
+
+
+def find_step(store: Store, wanted: str) -> StepRecord:
+    """The published step with that key, that beginning of a key, or that CHAIN:INDEX. Raises LookupError."""
+    chain, colon, index = wanted.rpartition(":")
+    if colon:
+        steps = find_chain(store, chain).steps
+        if not index.isdigit() or int(index) >= len(steps):
+            raise LookupError(f"chain {chain!r} has steps 0 to {len(steps) - 1}, and no step {index!r}")
+        keys = [steps[int(index)]]
+    else:
+        names = [name.split("/") for name in store.list(f"steps/{wanted}")] if len(wanted) >= SHORTEST_PREFIX else []
+        keys = sorted({parts[1] for parts in names if parts[2:] == ["record.json"]})
+    if len(keys) > 1:
+        raise LookupError(f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it")
+    record = find_record(store, keys[0]) if keys else None
+    if record is None:
+        raise LookupError(f"no published step has the key {wanted!r}, or one that begins so, in {store.uri}")
+    return record
+
+
+def usual_view(store: Store, record: StepRecord) -> EvaluationConfig:
+    """How the step was first scored, which is how its chain asked for it."""
+    found = [
+        EvaluationRecord.model_validate_json(store.read(name))
+        for name in store.list(f"evaluations/{record.key}/")
+        if name.endswith(".json")
+    ]
+    mine = [evaluation for evaluation in found if evaluation.attempt == record.attempt]
+    return min(mine, key=lambda evaluation: evaluation.provenance.created).config if mine else EvaluationConfig()
+
+
+if __name__ == "__main__":
+    tyro.cli(evaluate, description=__doc__)

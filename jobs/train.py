@@ -1,0 +1,143 @@
+"""Train a chain, or whatever of it is not published yet: `python -m jobs.train PRESET [--field value ...]`.
+
+A preset (jobs/chains.py) is where a chain starts from, and every field of it is an option: `--method.alpha 0.7`,
+`--scenario.setting disjoint`. `python -m jobs.train PRESET --help` lists them. All that can be checked is checked before
+anything is spent. What was published before is used as it is, so the same command again takes seconds.
+"""
+
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import tyro
+from pydantic import create_model
+from rich.console import Console
+from rich.table import Table
+
+from jobs.chains import PRESETS
+from jobs.errors import user_errors
+from orchestrator.chain import Chain
+from orchestrator.datasets import resolve
+from orchestrator.place import Place
+from orchestrator.resources import Request
+from orchestrator.results import ChainResult
+from orchestrator.steps import PlannedChain, ensure_chain, find_record, plan_chain
+from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
+from orchestrator.tables import class_table, to_terminal
+from orchestrator.tracking import Tracker, spool_folder, tracking_uri
+from orchestrator.weights import publish_weights
+from training.metrics import wilson
+from training.scenario import Scenario, split_groups
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that is no part of the chain, and so of no key."""
+
+    store: str = DEFAULT_STORE
+    """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
+    encoder_weights: str | None = None
+    """Pretrained weights of the encoder: a path or URI of safetensors or torchvision's .pth."""
+    groups: tuple[str, ...] | None = None
+    """Class names of each step, separated by commas, steps by spaces: cat,horse,sofa cow,dog."""
+    split: str | None = None
+    """Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time."""
+    tracking: bool = True
+    """Show the chain in MLflow."""
+    tracking_uri: str | None = None
+    """Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store."""
+    request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
+
+
+@user_errors()
+def main(arguments: list[str]) -> None:
+    """The job."""
+    preset, *rest = arguments or [""]
+    if preset in ("", "-h", "--help"):
+        _print_presets()
+        return
+    chain, options = parse(preset, rest)
+    console = Console(highlight=False, markup=False)
+    store = open_store(options.store)
+    check_writable(store)
+    plan = plan_chain(complete(chain, options, store), store)
+    show_plan(plan, store, console)
+    tracker = Tracker(tracking_uri(store, options.tracking_uri), spool_folder(store)) if options.tracking else None
+    try:
+        with tracker or nullcontext():
+            result = ensure_chain(plan, Place(store, options.request, console, tracker))
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from the last checkpoint")
+        sys.exit(130)
+    show_result(result, console)
+
+
+def parse(preset: str, arguments: list[str]) -> tuple[Chain, Options]:
+    """The preset with its fields overridden, and the other options. Exits with tyro's message when they are wrong."""
+    name = preset.replace("-", "_")
+    if name not in PRESETS:
+        near = get_close_matches(name, PRESETS, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PRESETS)}"
+        raise ValueError(f"there is no preset {preset!r}: {advice}")
+    default = PRESETS[name]()
+    # tyro reads types: give it the preset's own method document, and leave the groups, a list of lists, to --groups.
+    scenario: Any = create_model("Scenario", __base__=Scenario, groups=(tyro.conf.Suppress[Any], default.scenario.groups))
+    chain: Any = create_model("Chain", __base__=Chain, scenario=(scenario, ...), method=(type(default.method), ...))
+    start = chain(**{**dict(default), "scenario": scenario(**dict(default.scenario))})
+    both: Any = tuple[Annotated[chain, tyro.conf.arg(name="")], Annotated[Options, tyro.conf.arg(name="")]]
+    prog, words = f"jobs.train {name}", PRESETS[name].__doc__
+    parsed, options = tyro.cli(both, default=(start, Options()), args=arguments, prog=prog, description=words)
+    return Chain.model_validate(parsed.model_dump()), options
+
+
+def complete(chain: Chain, options: Options, store: Store) -> Chain:
+    """The chain with the groups and the encoder's weights that the options name; the weights are checked and stored."""
+    if options.groups and options.split:
+        raise ValueError("give either --groups or --split")
+    if options.groups:
+        chain = _with(chain, "scenario", groups=tuple(tuple(filter(None, group.split(","))) for group in options.groups))
+    if options.split:
+        _, manifest = resolve(store, chain.scenario.dataset)
+        chain = _with(chain, "scenario", groups=split_groups(options.split, manifest.classes))
+    if options.encoder_weights:
+        chain = _with(chain, "model", weights=publish_weights(store, options.encoder_weights, chain.model))
+    return chain
+
+
+def _with(chain: Chain, part: str, **fields: Any) -> Chain:
+    """The chain with fields of one of its documents replaced, checked anew."""
+    document = chain.model_dump()
+    return Chain.model_validate({**document, part: {**document[part], **fields}})
+
+
+def show_plan(plan: PlannedChain, store: Store, console: Console) -> None:
+    """Say which steps there are, and which of them are published already."""
+    title = f"{plan.chain.name}: {plan.chain.scenario.title}"
+    table = Table("step", "key", "images", "iterations", "", title=title, title_justify="left")
+    for step in plan.steps:
+        published = find_record(store, step.key) is not None
+        table.add_row(step.title, step.key, str(len(step.rows)), str(step.iterations), "published" if published else "to train")
+    console.print(table)
+    if plan.chain.model.weights is None and plan.chain.model.encoder != "tiny":
+        console.print("The encoder starts from random weights; --encoder-weights PATH gives it pretrained ones.")
+
+
+def show_result(result: ChainResult, console: Console) -> None:
+    """Print the table of every class after every step."""
+    table = class_table([result], wilson())
+    for part in to_terminal(table, console.width):
+        console.print(part)
+    console.print(table.caption)
+
+
+def _print_presets() -> None:
+    print(__doc__)
+    print("Presets:")
+    for name, preset in PRESETS.items():
+        print(f"  {name:20}{preset.__doc__}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,153 @@
+"""Steps on a real Ray cluster: what is published, what is reused, what workers add up to, and what a kill changes."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import ray
+from safetensors.numpy import load_file
+
+from jobs.evaluate import find_step
+from orchestrator.attempts import attempt_folder
+from orchestrator.chain import Base, Chain
+from orchestrator.datasets import publish
+from orchestrator.evaluations import ensure_evaluation
+from orchestrator.place import Place, StepFailed
+from orchestrator.record import StepRecord
+from orchestrator.resources import Request
+from orchestrator.steps import ensure_chain, ensure_step, plan_chain
+from orchestrator.store import Store, open_store
+from orchestrator.worker import Scoring
+from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
+from training.data.digits import Digits
+from training.data.shards import build
+from training.methods import fine_tuning, wilson
+from training.scenario import Scenario
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(600),
+    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+EXACT = Optimization(epochs=6, batch=4, encoder_lr=0.02, head_lr=0.02, precision="float64")
+CHAIN = Chain(
+    name="integration",
+    scenario=Scenario(dataset="digits", groups=(("0", "1", "2"), ("3", "4"))),
+    base=Base(method=fine_tuning.Config(loss="bce"), optimization=EXACT),
+    method=wilson.Config(warmup_epochs=1, localizer_channels=8),
+    optimization=EXACT,
+    model=ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=16),
+    augmentation=Augmentation(crop=64),
+    evaluation=EvaluationConfig(short_side=None, crop=None),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEPCHAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+    ray.shutdown()
+
+
+def new_store(folder: Path) -> Store:
+    store = open_store(str(folder / "store"))
+    manifest, _ = build(Digits(seed=1, train=100, val=20), folder / "dataset")
+    publish(store, "digits", folder / "dataset", manifest)
+    return store
+
+
+def place(store: Store, workers: int = 1) -> Place:
+    return Place(store, Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1), lease_seconds=5)
+
+
+def weights(store: Store, record: StepRecord) -> dict[str, np.ndarray]:
+    folder = store.local_path(f"{attempt_folder(record.key, record.attempt)}/files")
+    assert folder is not None
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory):
+    """The chain, trained by one worker."""
+    store = new_store(tmp_path_factory.mktemp("chain"))
+    return store, ensure_chain(plan_chain(CHAIN, store), place(store))
+
+
+def test_a_chain_is_published_with_its_evaluations(chain):
+    store, result = chain
+    base, weak = (step.record for step in result.steps)
+    assert weak.parent == base.key
+    assert weak.parent_attempt == base.attempt
+    assert weak.class_names == ("0", "1", "2", "3", "4")
+    assert set(base.files) >= {"model.json", "model.safetensors", "curves.json"}
+    assert base.resources["attempts"] == 1
+    assert base.seconds["train"] > 0
+    assert len(np.unique(result.steps[0].confusion.image)) == 20  # every validation image, once
+    assert result.steps[0].confusion.pixels.sum() == 20 * 64 * 64
+    assert [row["iteration"] for row in result.steps[1].curves][-1] == weak.iterations
+    assert not [name for name in store.list("steps/") if "/checkpoints/" in name or name.endswith("lease.json")]
+
+
+def test_asking_again_reads_the_records(chain):
+    store, result = chain
+    start = time.monotonic()
+    again = ensure_chain(plan_chain(CHAIN, store), place(store))
+    assert again.record == result.record
+    assert time.monotonic() - start < 5
+    assert len(list(store.list("chains/"))) == 1
+
+
+def test_a_published_step_is_scored_anew_on_other_pixels(chain):
+    store, result = chain
+    plan = plan_chain(CHAIN, store)
+    record = find_step(store, "integration:1")
+    assert record == find_step(store, result.steps[1].record.key[:6])
+    scoring = Scoring(plan.manifest, "train", EvaluationConfig(short_side=None, crop=32))
+    evaluation = ensure_evaluation(record, plan.source("train"), scoring, place(store, workers=2))
+    assert evaluation.images == 100
+    assert evaluation == ensure_evaluation(record, plan.source("train"), scoring, place(store))
+
+
+def test_two_workers_and_a_kill_change_nothing(chain, tmp_path):
+    """The base step by two workers, one of which is killed after the first checkpoint; it goes on in the same attempt."""
+    store, result = chain
+    other = new_store(tmp_path)
+    plan = plan_chain(CHAIN, other)
+    killer = threading.Thread(target=kill_a_worker, args=(other, plan.steps[0].key))
+    killer.start()
+    record = ensure_step(plan.steps[0], plan, place(other, workers=2), None)
+    killer.join()
+    assert record.resources["restarts"] == 1
+    assert record.resources["resumed_from"] > 0
+    assert record.key == result.steps[0].record.key
+    mine, theirs = weights(other, record), weights(store, result.steps[0].record)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(mine[name], value, rtol=0, atol=1e-10, err_msg=name)
+
+
+def kill_a_worker(store: Store, key: str) -> None:
+    """Wait for a checkpoint, then kill one of the processes that train."""
+    while not any(name.endswith("/done.json") for name in store.list(f"steps/{key}/")):
+        time.sleep(0.02)
+    workers = [process for process in psutil.process_iter() if "RayTrainWorker" in process.name()]
+    mine = [process for process in workers if psutil.Process() in process.parents()]
+    mine[-1].kill()
+
+
+def test_a_step_that_diverges_fails_once_and_says_why(chain):
+    store, _ = chain
+    wild = EXACT.model_copy(update={"encoder_lr": 1e6, "head_lr": 1e6, "epochs": 2.0})
+    plan = plan_chain(CHAIN.model_copy(update={"base": Base(optimization=wild)}), store)
+    with pytest.raises(StepFailed, match="lower the learning rates"):
+        ensure_chain(plan, place(store))
+    (error,) = [name for name in store.list(f"steps/{plan.steps[0].key}/") if name.endswith("error.txt")]
+    assert "Traceback" in store.read(error).decode()
+    assert not store.exists(f"steps/{plan.steps[0].key}/lease.json")

@@ -1,0 +1,86 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import user_errors
+from orchestrator.datasets import UnknownDataset
+from orchestrator.store import NotFound, open_store
+from training.config import Optimization
+from training.data.sources import BadData
+from training.scenario import Scenario, split_groups
+
+
+def not_found() -> None:
+    raise NotFound("a", "/store")
+
+
+def unknown_dataset() -> None:
+    raise UnknownDataset("there is no dataset 'x'")
+
+
+def bad_data() -> None:
+    raise BadData("the mask is too small")
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (not_found, "there is no object 'a' in the store /store"),
+        (unknown_dataset, "there is no dataset 'x'"),
+        (bad_data, "the mask is too small"),
+        (lambda: split_groups("15_1", ["a"]), "split '15_1' is not of the form A-B"),
+        (lambda: open_store("s3://"), "'s3://' names no bucket"),
+        (lambda: Scenario(dataset="x", groups=(("a",), ("a",))), "class 'a' stands in the groups twice"),
+        (lambda: Optimization.model_validate({"epochs": "ten"}), "epochs: Input should be a valid number"),
+    ],
+)
+def test_what_a_person_did_wrong_is_one_line_and_exit_code_2(fail, message: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as caught, user_errors():
+        fail()
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def refuse_elsewhere() -> None:
+    raise ValueError("raised by code that is not ours")
+
+
+@pytest.mark.parametrize(
+    ("fail", "kind"),
+    [
+        (refuse_elsewhere, ValueError),
+        (lambda: split_groups(None, []), AttributeError),  # type: ignore[arg-type]
+        (lambda: {}["x"], KeyError),
+        (lambda: 1 / 0, ZeroDivisionError),
+        (lambda: Path("/nothing/here").read_text(), FileNotFoundError),
+    ],
+)
+def test_what_nobody_expected_keeps_its_traceback(fail, kind: type[Exception]):
+    with pytest.raises(kind), user_errors():
+        fail()
+
+
+def test_a_call_that_fails_in_our_code_is_no_refusal():
+    # `zip(strict=True)` and `int("x")` raise ValueError too, with our own function as the last frame.
+    ours: dict = {"__name__": "training.made_up"}
+    exec("def call():\n    int('x')\n\ndef refuse():\n    raise ValueError('say another number')", ours)
+    with pytest.raises(ValueError, match="invalid literal"), user_errors():
+        ours["call"]()
+    with pytest.raises(SystemExit), user_errors():
+        ours["refuse"]()
+
+
+def test_as_a_decorator_it_leaves_no_traceback_on_the_screen():
+    code = (
+        "from jobs.errors import user_errors\nfrom orchestrator.store import open_store\n"
+        "@user_errors()\ndef job():\n    open_store('gs://x')\njob()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 'gs://x' is not a store")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,163 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import ingest
+from orchestrator.datasets import localise, resolve
+from orchestrator.store import open_store
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Eight images in VOC's layout: cats (8) and dogs (12) with a void border."""
+    root = tmp_path / "VOC2012"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClassAug"):
+        (root / folder).mkdir(parents=True)
+    ids = {"train_aug": [f"2007_{number:06d}" for number in range(6)], "val": ["2008_000000", "2008_000001"]}
+    rng = np.random.default_rng(0)
+    for name, members in ids.items():
+        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(members) + "\n")
+        for number, id in enumerate(members):
+            Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(root / "JPEGImages" / f"{id}.jpg")
+            mask = np.zeros((24, 32), np.uint8)
+            mask[4:20, 4:20] = 255
+            mask[6:18, 6:18] = 8 if number % 2 else 12
+            picture = Image.fromarray(mask).convert("P")
+            picture.putpalette(list(range(256)) * 3)
+            picture.save(root / "SegmentationClassAug" / f"{id}.png")
+    return root
+
+
+def run(*arguments: object) -> int:
+    """Exit code of `python -m jobs.ingest` with these arguments."""
+    try:
+        ingest.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def objects(store: Path) -> dict[str, int]:
+    return {path.relative_to(store).as_posix(): path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+
+
+def test_voc_is_published_byte_for_byte(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert run("voc", "--root", voc, "--store", tmp_path / "store") == 0
+    out = capsys.readouterr().out
+    assert "voc: 6 images in train, 2 images in val, 20 classes" in out
+    assert "uploaded 4 of 4 files" in out
+    store = open_store(str(tmp_path / "store"))
+    split = localise(store, resolve(store, "voc")[1], "train", tmp_path / "cache")
+    assert np.flatnonzero(split.index.labels[0]).tolist() == [11]
+    shard = split.shards[split.index.shard[0]].read_bytes()
+    for found, path in (
+        (split.index.image_range[0], voc / "JPEGImages" / "2007_000000.jpg"),
+        (split.index.mask_range[0], voc / "SegmentationClassAug" / "2007_000000.png"),
+    ):
+        start, length = found.tolist()
+        assert shard[start : start + length] == path.read_bytes()
+    report = json.loads(store.read("reports/voc.json"))
+    assert report == {"dataset": "voc", "published": True, "images": {"train": 6, "val": 2}, "unusable": []}
+
+
+def test_doing_it_again_uploads_nothing_and_says_so(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    arguments = ("voc", "--root", voc, "--store", tmp_path / "store", "--name", "cats-and-dogs")
+    assert run(*arguments) == 0
+    before = objects(tmp_path / "store")
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    out = capsys.readouterr().out
+    assert "nothing to upload" in out
+    assert "already has exactly this as 'cats-and-dogs'" in out
+    assert objects(tmp_path / "store") == before
+
+
+def test_digits_need_nothing_but_a_store(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert run("digits", "--store", tmp_path / "store", "--train", 5, "--val", 2, "--seed", 1) == 0
+    assert "digits: 5 images in train, 2 images in val, 10 classes" in capsys.readouterr().out
+    first = resolve(open_store(str(tmp_path / "store")), "digits")
+    assert run("digits", "--store", tmp_path / "other", "--train", 5, "--val", 2, "--seed", 1) == 0
+    assert resolve(open_store(str(tmp_path / "other")), "digits") == first
+
+
+def spoil(voc: Path) -> dict[str, str]:
+    """Spoil four images; returns what is to be said of each."""
+    (voc / "SegmentationClassAug" / "2007_000000.png").unlink()
+    mask = voc / "SegmentationClassAug" / "2007_000001.png"
+    Image.fromarray(np.full((24, 32), 77, np.uint8)).save(mask)
+    Image.fromarray(np.zeros((10, 10), np.uint8)).save(voc / "SegmentationClassAug" / "2007_000002.png")
+    image = voc / "JPEGImages" / "2007_000003.jpg"
+    image.write_bytes(image.read_bytes()[:200])
+    return {
+        "2007_000000": "does not exist",
+        "2007_000001": "77",
+        "2007_000002": "10 x 10 pixels and the image 32 x 24",
+        "2007_000003": "cannot be decoded",
+    }
+
+
+def test_unusable_images_are_all_listed_and_nothing_is_published(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    reasons = spoil(voc)
+    assert run("voc", "--root", voc, "--store", tmp_path / "store") == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: 4 images cannot be used")
+    assert "--on-bad skip" in err
+    assert err.count("\n") == 1
+    report = json.loads((tmp_path / "store" / "reports" / "voc.json").read_text())
+    assert report["published"] is False
+    assert [row["id"] for row in report["unusable"]] == list(reasons)
+    assert all(reasons[row["id"]] in row["reason"] for row in report["unusable"])
+    assert all(id in out for id in reasons)
+    assert list(objects(tmp_path / "store")) == ["reports/voc.json"]
+
+
+def test_unusable_images_can_be_left_out(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    reasons = spoil(voc)
+    assert run("voc", "--root", voc, "--store", tmp_path / "store", "--on-bad", "skip") == 0
+    out = capsys.readouterr().out
+    assert "voc: 2 images in train, 2 images in val" in out
+    assert all(id in out for id in reasons)
+    report = json.loads((tmp_path / "store" / "reports" / "voc.json").read_text())
+    assert (report["published"], report["images"], len(report["unusable"])) == (True, {"train": 2, "val": 2}, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["voc", "--root", "{tmp}/nowhere"], "nowhere is not a dataset in VOC's layout"),
+        (["voc", "--root", "{voc}", "--name", "a/b"], "'a/b' cannot name a dataset"),
+        (
+            ["voc", "--root", "{voc}", "--store", "{voc}/JPEGImages/2007_000000.jpg"],
+            "check the folder, its rights and its disk",
+        ),
+        (["voc", "--root", "{voc}", "--store", "gs://bucket"], "is not a store"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+):
+    given = [argument.format(tmp=tmp_path, voc=voc) for argument in arguments]
+    if "--store" not in given:
+        given += ["--store", str(tmp_path / "store")]
+    assert run(*given) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_an_unknown_option_is_answered_with_the_nearest(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert run("voc", "--root", voc, "--store", tmp_path / "store", "--on-bd", "skip") == 2
+    out, err = capsys.readouterr()
+    assert "Perhaps you meant" in out + err
+    assert "--on-bad" in out + err
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_empty_list_is_refused(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("")
+    assert run("voc", "--root", voc, "--store", tmp_path / "store") == 2
+    assert "split 'val' lists no images" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cache import CorruptedObject, default_cache, fetch, file_sha256
+from orchestrator.store import FolderStore, NotFound, open_store
+
+
+class Remote(FolderStore):
+    """A store that does not lie on this machine, and counts what is taken from it."""
+
+    downloads: list[str]
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+    def download(self, key: str, path: Path) -> None:
+        self.downloads.append(key)
+        super().download(key, path)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    store = Remote(tmp_path / "store")
+    object.__setattr__(store, "downloads", [])
+    return store
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and "locks" not in path.parts)
+
+
+def test_an_object_is_fetched_once_and_keeps_its_suffix(remote: Remote, tmp_path: Path):
+    remote.write("weights/x.safetensors", b"weights")
+    paths = {fetch(remote, "weights/x.safetensors", sha256(b"weights"), tmp_path / "cache") for _ in range(3)}
+    (path,) = paths
+    assert path.read_bytes() == b"weights"
+    assert path.suffix == ".safetensors"
+    assert remote.downloads == ["weights/x.safetensors"]
+
+
+def test_many_who_want_an_object_fetch_it_once(remote: Remote, tmp_path: Path):
+    remote.write("a.bin", bytes(1 << 20))
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda _: fetch(remote, "a.bin", sha256(bytes(1 << 20)), tmp_path / "cache"), range(16)))
+    assert len(paths) == 1
+    assert remote.downloads == ["a.bin"]
+
+
+@pytest.mark.parametrize("kind", ["remote", "folder"])
+def test_a_corrupted_object_is_named_and_not_kept(kind: str, remote: Remote, tmp_path: Path):
+    store = remote if kind == "remote" else open_store(str(tmp_path / "store"))
+    store.write("a.bin", b"what was published")
+    wanted = sha256(b"what was published")
+    store.write("a.bin", b"what was publishee")
+    with pytest.raises(CorruptedObject, match=r"'a\.bin'") as caught:
+        fetch(store, "a.bin", wanted, tmp_path / "cache")
+    assert wanted in str(caught.value)
+    assert sha256(b"what was publishee") in str(caught.value)
+    assert files(tmp_path / "cache") == []
+    store.write("a.bin", b"what was published")
+    assert fetch(store, "a.bin", wanted, tmp_path / "cache").read_bytes() == b"what was published"
+
+
+def test_an_absent_object_leaves_nothing(remote: Remote, tmp_path: Path):
+    for store in (remote, open_store(str(tmp_path / "store"))):
+        with pytest.raises(NotFound):
+            fetch(store, "a.bin", "0" * 64, tmp_path / "cache")
+    assert files(tmp_path / "cache") == []
+
+
+def test_a_folder_store_is_linked_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = open_store(str(tmp_path / "store"))
+    store.write("a.bin", b"one")
+    path = fetch(store, "a.bin", sha256(b"one"), tmp_path / "cache")
+    assert path.samefile(tmp_path / "store" / "a.bin")
+    store.write("a.bin", b"two")  # replaces the name, not the bytes
+    assert path.read_bytes() == b"one"
+
+    def other_disk(source: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", other_disk)
+    copy = fetch(store, "a.bin", sha256(b"two"), tmp_path / "cache")
+    assert copy.read_bytes() == b"two"
+    assert not copy.samefile(tmp_path / "store" / "a.bin")
+
+
+def test_what_a_killed_process_left_is_replaced(remote: Remote, tmp_path: Path):
+    remote.write("a.bin", b"one")
+    left = tmp_path / "cache" / "partial" / f"{sha256(b'one')}.bin"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"o")
+    assert fetch(remote, "a.bin", sha256(b"one"), tmp_path / "cache").read_bytes() == b"one"
+    assert files(tmp_path / "cache") == [f"{sha256(b'one')}.bin"]
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+    monkeypatch.delenv("STEPCHAIN_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache() == tmp_path / ".cache" / "stepchain"
+
+
+def test_file_sha256(tmp_path: Path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "x") == sha256(b"abc")
