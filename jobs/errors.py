@@ -1,50 +1,42 @@
 """What a person did wrong ends a job with one sentence and exit code 2; what we did wrong ends it with a traceback."""
 
-import dis
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-PACKAGES = {"jobs", "orchestrator", "training"}
+from orchestrator.record import StepFailed
+from orchestrator.store import StoreError
+from training.config import InputError
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Around a job's body, or as a decorator of its function: turn our own errors into `error: ...` on stderr and exit code 2.
+    """Around a job's body, or as a decorator of its function: `error: ...` on stderr and exit code 2 for what people can mend.
 
-    Ours are the exception classes that our packages define, refused documents, and ValueError, LookupError and
-    FileNotFoundError where our code says `raise`. Whatever else happens is unexpected and keeps its traceback.
+    That is an InputError, a document that pydantic refuses, and a StoreError. A StepFailed reads alike and exits with 1: the
+    input passed, and the workers' traceback lies where the message says. Anything else is unexpected.
     """
     try:
         yield
     except ValidationError as error:
-        _end("; ".join(_told(problem) for problem in error.errors()), error)
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in PACKAGES and not _raised_by_us(error):
-            raise
-        _end(str(error), error)
+        _end("; ".join(_told(problem) for problem in error.errors()), 2)
+    except (InputError, StoreError) as error:
+        _end(str(error), 2)
+    except StepFailed as error:
+        _end(str(error), 1)
 
 
-def _end(message: str, error: Exception) -> None:
+def _end(message: str, code: int) -> None:
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2) from error
+    raise SystemExit(code)
 
 
 def _told(problem) -> str:
     """One of pydantic's problems as a sentence: where in the document, what is wrong, what was given."""
     message = problem["msg"].removeprefix("Value error, ")
     place = ".".join(map(str, problem["loc"]))
-    return f"{place}: {message} (given: {problem['input']!r})" if place else message
-
-
-def _raised_by_us(error: Exception) -> bool:
-    """Whether a `raise` of our own code made the error, rather than a call that failed (`int("x")`, a missing dict key)."""
-    trace = error.__traceback__
-    if type(error) not in (ValueError, LookupError, FileNotFoundError) or trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    package = (trace.tb_frame.f_globals.get("__package__") or "").partition(".")[0]  # __name__ is __main__ in a job
-    return package in PACKAGES and trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    given = problem["input"]
+    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"  # a whole document says too much
+    return f"{place}: {message}{shown}" if place else message

@@ -4,6 +4,8 @@ STEP is a step's key, the beginning of one, or CHAIN:INDEX with a chain's name, 
 in the store, and asked for again it is read from there.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import tyro
@@ -20,12 +22,11 @@ from orchestrator.results import find_chain, load_chains
 from orchestrator.steps import find_record
 from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
 from orchestrator.worker import Scoring
-from training.config import EvaluationConfig
+from training.config import EvaluationConfig, InputError
 
-SHORTEST_PREFIX = 4  # of a key
+KEY_START = "[0-9a-f]{4,16}"
 
 
-@user_errors()
 def evaluate(
     step: tyro.conf.Positional[str],
     data: str | None = None,
@@ -73,21 +74,21 @@ def evaluate(
 
 
 def find_step(store: Store, wanted: str) -> StepRecord:
-    """The published step with that key, that beginning of a key, or that CHAIN:INDEX. Raises LookupError."""
+    """The published step with that key, that beginning of a key, or that CHAIN:INDEX. Raises InputError."""
     chain, colon, index = wanted.rpartition(":")
     if colon:
         steps = find_chain(store, chain).steps
         if not index.isdigit() or int(index) >= len(steps):
-            raise LookupError(f"chain {chain!r} has steps 0 to {len(steps) - 1}, and no step {index!r}")
+            raise InputError(f"chain {chain!r} has steps 0 to {len(steps) - 1}, and no step {index!r}")
         keys = [steps[int(index)]]
     else:
-        names = [name.split("/") for name in store.list(f"steps/{wanted}")] if len(wanted) >= SHORTEST_PREFIX else []
+        names = [name.split("/") for name in store.list(f"steps/{wanted}")] if re.fullmatch(KEY_START, wanted) else []
         keys = sorted({parts[1] for parts in names if parts[2:] == ["record.json"]})
     if len(keys) > 1:
-        raise LookupError(f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it")
+        raise InputError(f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it")
     record = find_record(store, keys[0]) if keys else None
     if record is None:
-        raise LookupError(f"no published step has the key {wanted!r}, or one that begins so, in {store.uri}")
+        raise InputError(f"no published step has the key {wanted!r}, or one that begins so, in {store.uri}")
     return record
 
 
@@ -102,5 +103,11 @@ def usual_view(store: Store, record: StepRecord) -> EvaluationConfig:
     return min(mine, key=lambda evaluation: evaluation.provenance.created).config if mine else EvaluationConfig()
 
 
+@user_errors()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; an option that does not exist is answered with the nearest that does."""
+    tyro.cli(evaluate, prog="python -m jobs.evaluate", description=__doc__, args=arguments)
+
+
 if __name__ == "__main__":
-    tyro.cli(evaluate, description=__doc__)
+    main()

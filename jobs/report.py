@@ -18,6 +18,7 @@ from orchestrator.report import build_report, write_report
 from orchestrator.results import ChainResult, find_chain, load_chains
 from orchestrator.store import DEFAULT_STORE, open_store
 from orchestrator.tables import class_table, summary_table, to_json, to_terminal
+from training.config import InputError
 from training.metrics import Convention, mib, plop, wilson
 
 CONVENTIONS: dict[str, Callable[[], Convention]] = {"wilson": wilson, "mib": mib, "plop": plop}
@@ -43,7 +44,7 @@ def report(
         as_json: Print the tables as JSON and nothing else.
     """
     if not chains:
-        raise ValueError("name at least one chain: `python -m jobs.report CHAIN --store URI`")
+        raise InputError("name at least one chain: `python -m jobs.report CHAIN --store URI`")
     place = open_store(store)
     results = load_chains(place, [find_chain(place, chain) for chain in dict.fromkeys(chains)])
     counting = CONVENTIONS[convention]()

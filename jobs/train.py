@@ -7,7 +7,7 @@ anything is spent. What was published before is used as it is, so the same comma
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -15,19 +15,21 @@ import tyro
 from pydantic import create_model
 from rich.console import Console
 from rich.table import Table
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from jobs.chains import PRESETS
 from jobs.errors import user_errors
 from orchestrator.chain import Chain
 from orchestrator.datasets import resolve
 from orchestrator.place import Place
-from orchestrator.resources import Request
+from orchestrator.resources import Request, check_batches
 from orchestrator.results import ChainResult
 from orchestrator.steps import PlannedChain, ensure_chain, find_record, plan_chain
 from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
 from orchestrator.tables import class_table, to_terminal
 from orchestrator.tracking import Tracker, spool_folder, tracking_uri
 from orchestrator.weights import publish_weights
+from training.config import Document, InputError
 from training.metrics import wilson
 from training.scenario import Scenario, split_groups
 
@@ -63,6 +65,7 @@ def main(arguments: list[str]) -> None:
     store = open_store(options.store)
     check_writable(store)
     plan = plan_chain(complete(chain, options, store), store)
+    check_batches(options.request.workers, [planned.step.optimization.batch for planned in plan.steps])
     show_plan(plan, store, console)
     tracker = Tracker(tracking_uri(store, options.tracking_uri), spool_folder(store)) if options.tracking else None
     try:
@@ -80,7 +83,7 @@ def parse(preset: str, arguments: list[str]) -> tuple[Chain, Options]:
     if name not in PRESETS:
         near = get_close_matches(name, PRESETS, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PRESETS)}"
-        raise ValueError(f"there is no preset {preset!r}: {advice}")
+        raise InputError(f"there is no preset {preset!r}: {advice}")
     default = PRESETS[name]()
     # tyro reads types: give it the preset's own method document, and leave the groups, a list of lists, to --groups.
     scenario: Any = create_model("Scenario", __base__=Scenario, groups=(tyro.conf.Suppress[Any], default.scenario.groups))
@@ -88,14 +91,34 @@ def parse(preset: str, arguments: list[str]) -> tuple[Chain, Options]:
     start = chain(**{**dict(default), "scenario": scenario(**dict(default.scenario))})
     both: Any = tuple[Annotated[chain, tyro.conf.arg(name="")], Annotated[Options, tyro.conf.arg(name="")]]
     prog, words = f"jobs.train {name}", PRESETS[name].__doc__
-    parsed, options = tyro.cli(both, default=(start, Options()), args=arguments, prog=prog, description=words)
-    return Chain.model_validate(parsed.model_dump()), options
+    parsed, options = tyro.cli(
+        both, default=(start, Options()), args=arguments, prog=prog, description=words, registry=_unchecked()
+    )
+    checked = Request.model_validate(options.request.model_dump())
+    return Chain.model_validate(parsed.model_dump()), replace(options, request=checked)
+
+
+def _unchecked() -> ConstructorRegistry:
+    """Has tyro collect the fields of documents without checking them: checked together, they say plainly what is wrong."""
+    registry = ConstructorRegistry()
+    asked: list[StructTypeInfo] = []
+
+    @registry.struct_rule
+    def collect(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if info in asked or not (isinstance(info.type, type) and issubclass(info.type, Document)):
+            return None  # leaves it to tyro's own rules
+        asked.append(info)
+        found = ConstructorRegistry.get_struct_spec(info)
+        asked.pop()
+        return replace(found, instantiate=info.type.model_construct) if isinstance(found, StructConstructorSpec) else None
+
+    return registry
 
 
 def complete(chain: Chain, options: Options, store: Store) -> Chain:
     """The chain with the groups and the encoder's weights that the options name; the weights are checked and stored."""
     if options.groups and options.split:
-        raise ValueError("give either --groups or --split")
+        raise InputError("give either --groups or --split")
     if options.groups:
         chain = _with(chain, "scenario", groups=tuple(tuple(filter(None, group.split(","))) for group in options.groups))
     if options.split:

@@ -4,7 +4,7 @@ An attempt writes to a folder of its own and never to another's, so racing, dead
 other. Below `steps/<key>/attempts/<attempt>/`:
 
     checkpoints/<iteration>/...   state to resume from; complete once done.json, written last, names every file by digest
-    curves/<iteration>.json       rows of the training curves, from that iteration on
+    curves/<iteration>.json       a piece of the training curves, from that iteration on
     progress.json                 how far the attempt has come
     files/...                     what the step publishes
     error.txt                     why it failed
@@ -12,7 +12,6 @@ other. Below `steps/<key>/attempts/<attempt>/`:
 
 import json
 import secrets
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from orchestrator.store import NotFound, Store
 from training.checkpoint import Row
 
 KEPT_CHECKPOINTS = 2
+CURVE_ROWS = 100  # in a piece of the curves: long steps must not leave thousands of objects
 FILES = TypeAdapter(dict[str, File])
 
 
@@ -69,12 +69,11 @@ def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path
 
 
 def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
-    """Upload a checkpoint, then remove the attempt's older ones and the local copy."""
+    """Upload a checkpoint, then remove the attempt's older ones."""
     place = f"{attempt_folder(key, attempt)}/checkpoints"
     target = f"{place}/{iteration:08d}"
     files = upload_folder(store, folder, target)
     store.write(f"{target}/done.json", FILES.dump_json(files))
-    shutil.rmtree(folder)
     complete = [done.removesuffix("done.json") for done in store.list(f"{place}/") if done.endswith("/done.json")]
     for old in complete[:-KEPT_CHECKPOINTS]:
         store.delete(f"{old}done.json")  # first, so that what is half deleted is not taken for complete
@@ -107,13 +106,16 @@ def count_attempts(store: Store, key: str) -> int:
 
 
 def write_curves(store: Store, folder: str, rows: list[Row]) -> None:
-    """Add rows to an attempt's curves."""
+    """Write a piece of an attempt's curves; with rows added to it, it is written again."""
     store.write(f"{folder}/curves/{rows[0]['iteration']:08d}.json", json.dumps(rows).encode())
 
 
-def read_curves(store: Store, folder: str, seen: set[str]) -> Iterator[list[Row]]:
-    """Rows of an attempt's curves that were not read before; what is read is added to `seen`."""
+def read_curves(store: Store, folder: str, seen: dict[str, int]) -> Iterator[list[Row]]:
+    """Rows of an attempt's curves that were not read before. `seen` counts what was read of each piece."""
     for name in store.list(f"{folder}/curves/"):
-        if name not in seen:
-            yield json.loads(store.read(name))
-            seen.add(name)
+        known = seen.get(name, 0)
+        if known < CURVE_ROWS:
+            rows = json.loads(store.read(name))
+            if len(rows) > known:
+                yield rows[known:]
+            seen[name] = len(rows)

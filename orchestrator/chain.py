@@ -1,5 +1,7 @@
 """A chain as a person asks for it: scenario, model, base and increments. Resolved to steps by `orchestrator.plan`."""
 
+from pydantic import Field
+
 from training.config import AnyMethod, Augmentation, Document, EvaluationConfig, ModelConfig, Optimization
 from training.methods import fine_tuning
 from training.scenario import Scenario
@@ -23,5 +25,5 @@ class Chain(Document):
     model: ModelConfig = ModelConfig()
     augmentation: Augmentation = Augmentation()
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = 42
+    seed: int = Field(default=42, ge=0)
     recipe: int = 1

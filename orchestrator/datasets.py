@@ -17,6 +17,7 @@ from typing import NamedTuple
 from orchestrator.cache import CorruptedObject, fetch
 from orchestrator.identity import canonical_json, digest
 from orchestrator.store import NotFound, Store, StoreError, write_if_changed
+from training.config import InputError
 from training.data.shards import Index, LocalSplit, Manifest
 
 REFS = "datasets/refs/"
@@ -37,9 +38,9 @@ class Publication(NamedTuple):
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError unless `name` can be a dataset's: letters, digits, `.`, `_` and `-`, no digest."""
+    """Raises InputError unless `name` can be a dataset's: letters, digits, `.`, `_` and `-`, no digest."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or _is_digest(name):
-        raise ValueError(
+        raise InputError(
             f"{name!r} cannot name a dataset: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
 

@@ -10,11 +10,12 @@ from functools import partial
 from orchestrator import ray_train
 from orchestrator.attempts import new_attempt
 from orchestrator.identity import canonical_json, digest, evaluation_key
-from orchestrator.place import Place, StepFailed
+from orchestrator.place import Place
 from orchestrator.provenance import provenance
-from orchestrator.record import DataSource, EvaluationRecord, File, StepRecord
+from orchestrator.record import DataSource, EvaluationRecord, File, StepFailed, StepRecord
 from orchestrator.store import NotFound, Store
 from orchestrator.worker import Scoring, score_published
+from training.config import InputError
 
 
 def find_evaluation(store: Store, record: StepRecord, scoring: Scoring) -> EvaluationRecord | None:
@@ -28,7 +29,7 @@ def find_evaluation(store: Store, record: StepRecord, scoring: Scoring) -> Evalu
 def ensure_evaluation(record: StepRecord, source: DataSource, scoring: Scoring, place: Place) -> EvaluationRecord:
     """A published step scored on a split of a dataset; runs on the cluster unless that was done before.
 
-    Raises ValueError when the dataset's classes are not those the step was trained on, StepFailed when the workers fail.
+    Raises InputError when the dataset's classes are not those the step was trained on, StepFailed when the workers fail.
     """
     found = find_evaluation(place.store, record, scoring)
     if found is not None:
@@ -44,12 +45,12 @@ def ensure_evaluation(record: StepRecord, source: DataSource, scoring: Scoring, 
 
 
 def check_classes(record: StepRecord, dataset: str, classes: tuple[str, ...]) -> None:
-    """Raise ValueError unless the dataset calls every class that the step knows by the same id and name."""
+    """Raise InputError unless the dataset calls every class that the step knows by the same id and name."""
     names = dict(enumerate(classes, start=1))
     for class_id, name in zip(record.step.task.classes, record.class_names, strict=True):
         if names.get(class_id) != name:
             other = f"which is {names[class_id]!r}" if class_id in names else "which does not exist"
-            raise ValueError(
+            raise InputError(
                 f"step {record.key} knows class {class_id} as {name!r}, {other} in dataset {dataset!r}: "
                 "a step is scored on datasets that list the same classes in the same order"
             )

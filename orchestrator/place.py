@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from orchestrator.tracking import Tracker
 
 
-class StepFailed(Exception):
-    """A step could not be trained or scored; the message says why, and where the details are."""
-
-
 @dataclass(frozen=True)
 class Place:
     """Where results go, and who trains and watches."""

@@ -12,12 +12,12 @@ import numpy as np
 
 from orchestrator.chain import Chain
 from orchestrator.identity import step_key
-from training.config import StepConfig, Task
+from training.config import InputError, StepConfig, Task
 from training.data.shards import Index
 from training.scenario import select_images
 
 
-class PlanError(ValueError):
+class PlanError(InputError):
     """The chain cannot be trained as it is asked for; the message says why and what to change."""
 
 
@@ -49,7 +49,8 @@ def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) ->
     """The chain's steps in order.
 
     `classes`, `index`, `content`: of the training split of the dataset that the scenario names. Raises PlanError for a class
-    that the dataset does not have and for a step with too few images, ValueError for documents that contradict themselves.
+    that the dataset does not have and for a step with too few images or epochs, ValidationError for documents that contradict
+    themselves.
     """
     scenario = chain.scenario
     groups = tuple(class_ids(group, classes, scenario.dataset) for group in scenario.groups)
@@ -66,15 +67,18 @@ def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) ->
             void=scenario.void,
         )
         step = _document(chain, task)
+        settings = "optimization" if number else "base.optimization"
         names = tuple(name for group in scenario.groups[: number + 1] for name in group)
         if len(rows) < step.optimization.batch:
             raise PlanError(
                 f"step {number} ({', '.join(scenario.groups[number])}) finds {len(rows)} training images in "
                 f"{scenario.dataset!r} under {scenario.setting}, fewer than one batch of {step.optimization.batch}: "
-                f"lower {'optimization' if number else 'base.optimization'}.batch, or change the groups"
+                f"lower {settings}.batch, or change the groups"
             )
         parent = planned[-1].key if planned else None
         planned.append(PlannedStep(number, step, step_key(step, parent), parent, names, rows))
+        if planned[-1].iterations < 1:
+            raise PlanError(f"step {number} would end before its first batch: raise {settings}.epochs")
     return tuple(planned)
 
 

@@ -33,7 +33,7 @@ def following(
     store: Store, planned: PlannedStep, attempt: str, console: Console, curves: Callable[[list[Row]], None]
 ) -> Iterator[None]:
     """While the body runs, show how far the attempt is and hand new rows of its curves to `curves`, from a thread."""
-    folder, seen, stop = attempt_folder(planned.key, attempt), set(), threading.Event()
+    folder, seen, stop = attempt_folder(planned.key, attempt), dict[str, int](), threading.Event()
 
     def look(update: Update) -> None:
         try:
@@ -64,7 +64,8 @@ def following(
 def _bar(console: Console, planned: PlannedStep) -> Iterator[Update]:
     """A progress bar that goes when the step is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[state]}"), console=console, transient=True) as bar:
+    state = TextColumn("{task.fields[state]}")
+    with Progress(*columns, state, console=console, transient=True, refresh_per_second=2) as bar:
         task = bar.add_task(planned.title, total=planned.iterations, state="start")
         yield lambda progress: bar.update(task, completed=progress.get("iteration", 0), state=describe(progress))
 

@@ -43,7 +43,7 @@ class WorkersFailed(Exception):
 def run(work: Callable[[Runtime], Result], resources: Resources, name: str) -> Result:
     """Call `work(runtime)` on every worker at once; returns what rank 0 returned. Results are pickled, and so is `work`.
 
-    Raises WorkersFailed, and ValueError when the cluster can never hold the workers.
+    Raises WorkersFailed, and InputError when the cluster can never hold the workers.
     """
     connect()
     if not autoscales():

@@ -16,6 +16,10 @@ from typing import Any
 from training.config import Document, EvaluationConfig, StepConfig
 
 
+class StepFailed(Exception):
+    """No record came of a step: it could not be trained or scored; the message says why, and where the details are."""
+
+
 class File(Document):
     """A published file, by digest."""
 

@@ -10,7 +10,7 @@ import ray
 from pydantic import Field
 from ray._private.state import state as ray_state
 
-from training.config import Document
+from training.config import Document, InputError
 
 Node = dict[str, float]  # what a machine of the cluster has: CPU, GPU, memory, ...
 
@@ -84,12 +84,12 @@ def settle(request: Request, nodes: Iterable[Node]) -> Resources:
 
 
 def check_batches(workers: int, batches: Sequence[int]) -> None:
-    """Raise ValueError unless the workers divide each of the global batches evenly."""
+    """Raise InputError unless the workers divide each of the global batches evenly."""
     for batch in batches:
         if batch % workers:
             fitting = [count for count in range(1, workers) if batch % count == 0]
-            raise ValueError(
-                f"{workers} workers cannot share a batch of {batch} images evenly: use {fitting[-1]} workers, or another batch"
+            raise InputError(
+                f"{workers} workers cannot share a batch of {batch} images evenly: use {fitting[-1]}, or another batch"
             )
 
 
@@ -100,12 +100,12 @@ def autoscales() -> bool:
 
 
 def check_cluster(resources: Resources, nodes: Sequence[Node]) -> None:
-    """Raise ValueError when these machines could never hold all workers at once: they would wait for ever."""
+    """Raise InputError when these machines could never hold all workers at once: they would wait for ever."""
     bundle = resources.bundle
     room = sum(min(int(node.get(name, 0) // amount) for name, amount in bundle.items()) for node in nodes)
     if room < resources.workers:
         wanted = " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
-        raise ValueError(
+        raise InputError(
             f"the cluster has room for {room} workers with {wanted} each, and {resources.workers} are asked for: ask for "
             "fewer or smaller workers (--workers, --cpus-per-worker, --gpus-per-worker), or add machines"
         )

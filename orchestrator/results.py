@@ -18,6 +18,7 @@ from orchestrator.attempts import attempt_folder
 from orchestrator.cache import CorruptedObject
 from orchestrator.record import ChainRecord, EvaluationRecord, StepRecord
 from orchestrator.store import Store
+from training.config import InputError
 from training.metrics import Confusion, Continual, Convention, Groups, Scores, confusion_matrix, continual, score
 
 
@@ -69,7 +70,7 @@ class ChainResult:
 def find_chain(store: Store, wanted: str) -> ChainRecord:
     """The chain of that name (the latest, if there are several) or with that beginning of a key.
 
-    Raises LookupError naming the chains there are.
+    Raises InputError naming the chains there are.
     """
     chains = [ChainRecord.model_validate_json(store.read(key)) for key in store.list("chains/")]
     named = [chain for chain in chains if chain.chain["name"] == wanted]
@@ -79,15 +80,15 @@ def find_chain(store: Store, wanted: str) -> ChainRecord:
     if len(keyed) == 1:
         return keyed[0]
     if keyed:
-        raise LookupError(f"{wanted!r} begins the key of {len(keyed)} chains in {store.uri}: give more of it")
+        raise InputError(f"{wanted!r} begins the key of {len(keyed)} chains in {store.uri}: give more of it")
     names = ", ".join(sorted({chain.chain["name"] for chain in chains})) or "none"
-    raise LookupError(f"no chain is named {wanted!r}, nor has a key that begins so, in {store.uri}; published: {names}")
+    raise InputError(f"no chain is named {wanted!r}, nor has a key that begins so, in {store.uri}; published: {names}")
 
 
 def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResult, ...]:
     """Chains to be shown side by side; where a name stands twice, a piece of the key is added.
 
-    Raises ValueError when they were not scored on the same pixels, CorruptedObject when a file is not the one its record names.
+    Raises InputError when they were not scored on the same pixels, CorruptedObject when a file is not the one its record names.
     """
     names = [record.chain["name"] for record in records]
     results = tuple(
@@ -103,7 +104,7 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
         for step in result.steps:
             other = step.evaluation
             if (other.content, other.config) != (first.content, first.config):
-                raise ValueError(
+                raise InputError(
                     f"step {step.record.index} of {result.name!r} was scored on {_scored_on(other)}, {results[0].name!r} on "
                     f"{_scored_on(first)}: such numbers do not compare; evaluate both alike, or report them apart"
                 )

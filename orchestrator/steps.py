@@ -27,11 +27,11 @@ from orchestrator.datasets import resolve as resolve_dataset
 from orchestrator.evaluations import ensure_evaluation, publish_evaluation
 from orchestrator.identity import canonical_json, chain_key
 from orchestrator.lease import Lease, LeaseLost
-from orchestrator.place import Place, StepFailed
+from orchestrator.place import Place
 from orchestrator.plan import PlanError, PlannedStep, resolve
 from orchestrator.progress import following
 from orchestrator.provenance import provenance
-from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, StepRecord
+from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, StepFailed, StepRecord
 from orchestrator.resources import Resources, check_batches
 from orchestrator.results import ChainResult, load_chains
 from orchestrator.runs import named_scores
@@ -43,6 +43,7 @@ from training.models.backbones import build_encoder
 
 SPLIT = "val"  # what a chain's steps are scored on
 RESTARTS = 3  # of an attempt whose workers are lost before a new checkpoint is reached
+POLL_SECONDS = 2  # between looks at a lease that somebody else holds
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class PlannedChain:
 
 
 def plan_chain(chain: Chain, store: Store) -> PlannedChain:
-    """Resolve a chain and check all that can be checked before anything is spent. Raises ValueError or StoreError."""
+    """Resolve a chain and check all that can be checked before anything is spent. Raises InputError or StoreError."""
     manifest_digest, manifest = resolve_dataset(store, chain.scenario.dataset)
     for name in ("train", SPLIT):
         if name not in manifest.splits:
@@ -84,7 +85,7 @@ def plan_chain(chain: Chain, store: Store) -> PlannedChain:
 def ensure_chain(plan: PlannedChain, place: Place) -> ChainResult:
     """Publish every step of a chain, each with its evaluation, then the chain's record; returns all of it, read back.
 
-    Raises StepFailed, StoreError, and ValueError when the resources do not fit.
+    Raises StepFailed, StoreError, and InputError when the resources do not fit.
     """
     check_batches(place.request.workers, [planned.step.optimization.batch for planned in plan.steps])
     if place.tracker:
@@ -150,7 +151,7 @@ def ensure_step(planned: PlannedStep, plan: PlannedChain, place: Place, parent: 
             if not waiting and lease.holder:
                 place.say(f"{planned.title}: waiting for {lease.holder.owner}, who holds its lease")
                 waiting = True
-            time.sleep(2)
+            time.sleep(POLL_SECONDS)
             continue
         try:
             with lease.held():

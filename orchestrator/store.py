@@ -29,6 +29,11 @@ class NotFound(StoreError):
     def __init__(self, key: str, uri: str) -> None:
         super().__init__(f"there is no object {key!r} in the store {uri}")
         self.key = key
+        self.uri = uri
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """Workers send it to whoever started them; an exception pickles as its class called with its message alone."""
+        return type(self), (self.key, self.uri)
 
 
 class Store(Protocol):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.cache import file_sha256
 from orchestrator.store import Store, open_store
-from training.config import ModelConfig
+from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
 from training.models.weights import load_encoder_weights
 
@@ -22,8 +22,8 @@ def weights_key(sha256: str) -> str:
 def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
     """Put the weights at `source` (a path, file://, s3:// or https://) into the store; returns their sha256.
 
-    They are loaded into the encoder that `model` describes first. Raises ValueError when they do not fit it, FileNotFoundError
-    or StoreError when there is nothing to read.
+    They are loaded into the encoder that `model` describes first. Raises InputError when they do not fit it or there is
+    nothing to read, StoreError likewise.
     """
     with TemporaryDirectory(prefix="stepchain-") as scratch:
         path = _fetch(source, Path(scratch))
@@ -46,10 +46,10 @@ def _fetch(source: str, scratch: Path) -> Path:
             with urllib.request.urlopen(source, timeout=60) as answer, target.open("wb") as file:
                 shutil.copyfileobj(answer, file)
         except urllib.error.URLError as error:
-            raise FileNotFoundError(f"cannot read the encoder's weights at {source}: {error.reason}") from error
+            raise InputError(f"cannot read the encoder's weights at {source}: {error.reason}") from error
     else:
         path = Path(parts.path if parts.scheme == "file" else source).expanduser()
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file of encoder weights at {source}")
+            raise InputError(f"there is no file of encoder weights at {source}")
         return path
     return target

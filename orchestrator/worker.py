@@ -5,6 +5,8 @@ run on any machine and be replaced at any moment. No Ray here: one process can b
 """
 
 import json
+import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +21,21 @@ import pyarrow.parquet
 import torch
 import torch.distributed as distributed
 
-from orchestrator.attempts import attempt_folder, fetch_folder, newest_checkpoint, save_checkpoint, upload_folder, write_curves
+from orchestrator.attempts import (
+    CURVE_ROWS,
+    attempt_folder,
+    fetch_folder,
+    newest_checkpoint,
+    save_checkpoint,
+    upload_folder,
+    write_curves,
+)
 from orchestrator.cache import default_cache, fetch
 from orchestrator.datasets import localise
 from orchestrator.lease import Lease
 from orchestrator.plan import PlannedStep
 from orchestrator.record import File, StepRecord
-from orchestrator.store import Store
+from orchestrator.store import Store, StoreError
 from orchestrator.weights import weights_key
 from training.checkpoint import Row
 from training.config import EvaluationConfig
@@ -33,6 +43,8 @@ from training.data.shards import Manifest
 from training.evaluate import evaluate
 from training.fit import fit
 from training.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = {True: 2, False: 10}  # between writes of the curves, to a folder and to a server
 LEASE_SECONDS = 5  # between looks at the lease
@@ -145,9 +157,9 @@ class Journal:
     attempt: str
     lease: Lease
     runtime: Runtime
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)  # of the piece of the curves that is being written
     progress: dict[str, Any] = field(default_factory=dict)
-    flushed: float = 0.0
+    flushed: float = 0.0  # when that was, by time.monotonic()
     checked: float = 0.0
 
     def stage(self, name: str) -> None:
@@ -160,16 +172,19 @@ class Journal:
         """Note a row of the curves, to be written before long. Raises LeaseLost."""
         self.rows.append(row)
         now = time.monotonic()
-        if now - self.checked > LEASE_SECONDS:
-            self.lease.check()
-            self.checked = now
-        if now - self.flushed > FLUSH_SECONDS[self.store.local_path("steps") is not None]:
-            self.flush()
+        with _going_on():
+            if now - self.checked > LEASE_SECONDS:
+                self.lease.check()
+                self.checked = now
+            if now - self.flushed > FLUSH_SECONDS[self.store.local_path("steps") is not None]:
+                self.flush()
 
     def save(self, folder: Path, iteration: int) -> None:
-        """Keep a checkpoint. Raises LeaseLost."""
-        self.lease.check()
-        save_checkpoint(self.store, self.key, self.attempt, folder, iteration)
+        """Keep a checkpoint, and remove the local copy. Raises LeaseLost."""
+        with _going_on():
+            self.lease.check()
+            save_checkpoint(self.store, self.key, self.attempt, folder, iteration)
+        shutil.rmtree(folder)
 
     def flush(self) -> None:
         """Write what is noted."""
@@ -177,6 +192,7 @@ class Journal:
         if self.rows:
             write_curves(self.store, folder, self.rows)
             self.progress |= self.rows[-1]
+        if len(self.rows) >= CURVE_ROWS:
             self.rows = []
         self.store.write(f"{folder}/progress.json", json.dumps(self.progress).encode())
         self.flushed = time.monotonic()
@@ -202,6 +218,15 @@ def gather(value: Any, runtime: Runtime) -> list[Any]:
 def device_name(device: torch.device) -> str:
     """`cpu`, or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Training outlives a store that does not answer for a while: the next row or checkpoint tries again."""
+    try:
+        yield
+    except StoreError as error:
+        log.warning("training goes on, but its progress is not kept: %s", error)
 
 
 @contextmanager

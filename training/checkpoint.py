@@ -25,7 +25,7 @@ Row = dict[str, float | int]
 
 
 class ModelDocument(Document):
-    """All that is needed to rebuild a published model: its architecture and the dataset's ids of its classes, group by group."""
+    """What rebuilds a published model: its architecture, and the dataset's ids of its classes, group by group."""
 
     format: int = 1
     model: ModelConfig

@@ -8,10 +8,14 @@ A field that a step does not use must not be in its document; that is why each m
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 BACKGROUND = 0
 VOID = 255
+
+
+class InputError(ValueError):
+    """What a person asked for or gave cannot be used: the message says what, where and what to do. Jobs show nothing else."""
 
 
 class Document(BaseModel):
@@ -63,8 +67,8 @@ class ModelConfig(Document):
     encoder: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101"] = "resnet101"
     output_stride: Literal[4, 8, 16] = 16
     weights: str | None = None  # sha256 of the encoder's pretrained weights; None starts from random ones
-    head_channels: int = 256
-    eval_pooling: int | None = 32  # window of the head's pooled branch at evaluation, in cells: crop // output_stride
+    head_channels: int = Field(default=256, ge=1)
+    eval_pooling: int | None = Field(default=32, ge=1)  # pooling window of the head at evaluation, cells: crop // output_stride
     activation: Literal["relu", "leaky_relu"] = "relu"
     encoder_norm: Literal["batch", "frozen"] = "batch"  # frozen: pretrained statistics, never updated
 
@@ -72,27 +76,36 @@ class ModelConfig(Document):
 class Optimization(Document):
     """SGD with Nesterov momentum and the poly schedule of the papers."""
 
-    epochs: float = 30
-    batch: int = 24  # global: all workers together
-    encoder_lr: float = 0.01
-    head_lr: float = 0.01  # head and classifiers
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    poly_power: float = 0.9
+    epochs: float = Field(default=30, gt=0)
+    batch: int = Field(default=24, ge=1)  # global: all workers together
+    encoder_lr: float = Field(default=0.01, ge=0)
+    head_lr: float = Field(default=0.01, ge=0)  # head and classifiers
+    momentum: float = Field(default=0.9, gt=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    poly_power: float = Field(default=0.9, ge=0)
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < bounds[0] <= bounds[1]:
+        raise InputError("give the smaller bound first, and both above 0")
+    return bounds
+
+
+Bounds = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
 class Augmentation(Document):
     """Random resized crop and horizontal flip, applied to image and mask alike."""
 
-    crop: int = 512
-    scale: tuple[float, float] = (0.5, 2.0)  # area fraction, as the papers' code draws it (methods: see docs)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop: int = Field(default=512, ge=1)
+    scale: Bounds = (0.5, 2.0)  # area fraction, as the papers' code draws it (methods: see docs)
+    ratio: Bounds = (3 / 4, 4 / 3)
     flip: bool = True
 
 
 class MethodConfig(Document):
-    """Base of every method's document. The document `Config` of method `a-b` stands in `training/methods/a_b.py`, beside its code."""
+    """Base of every method's document: `Config` in `training/methods/a_b.py` for method `a-b`, beside its code."""
 
     name: str
     needs_previous: ClassVar[bool] = True  # a model of the parent step to start from
@@ -108,7 +121,7 @@ def _load_method(value: Any) -> Any:
     try:
         module = import_module(f"training.methods.{name.replace('-', '_')}")
     except ModuleNotFoundError:
-        raise ValueError(f"there is no method {name!r}: training/methods has no such file") from None
+        raise InputError(f"there is no method {name!r}: training/methods has no such file") from None
     return module.Config.model_validate(value)
 
 
@@ -123,26 +136,27 @@ class StepConfig(Document):
     model: ModelConfig
     optimization: Optimization
     augmentation: Augmentation
-    seed: int = 42
+    seed: int = Field(default=42, ge=0)
     recipe: int = 1  # bumped by hand when the code changes what the same document trains
 
     @model_validator(mode="after")
     def _consistent(self) -> "StepConfig":
         method, task, index = self.method, self.task, len(self.task.groups) - 1
         if index == 0 and method.needs_previous:
-            raise ValueError(
+            raise InputError(
                 f"step 0 has no previous model, which {method.name!r} needs: train it with fine-tuning "
                 "(loss bce before WILSON, cross_entropy before the others)"
             )
         if method.supervision != task.supervision:
-            raise ValueError(
+            raise InputError(
                 f"step {index} has {task.supervision} labels and {method.name!r} learns from {method.supervision} labels: "
                 "change the method, or the scenario's supervision"
             )
         if len(task.new_classes) < method.least_new_classes:
-            raise ValueError(
-                f"step {index} brings a single class and {method.name!r} learns from image labels: its localizer needs images without "
-                "the new class to tell it from the rest. Group the class with another one, or use masks (supervision pixel)"
+            raise InputError(
+                f"step {index} brings a single class and {method.name!r} learns from image labels: its localizer needs "
+                "images without the new class to tell it from the rest. Group the class with another one, or use masks "
+                "(scenario.supervision pixel)"
             )
         return self
 
@@ -150,5 +164,5 @@ class StepConfig(Document):
 class EvaluationConfig(Document):
     """On what pixels a published step is scored; no part of a training key."""
 
-    short_side: int | None = 512  # resize the shorter side to this; None keeps the original resolution
-    crop: int | None = 512  # then crop the centre to this square; None keeps the whole image
+    short_side: int | None = Field(default=512, ge=1)  # resize the shorter side to this; None keeps the original resolution
+    crop: int | None = Field(default=512, ge=1)  # then crop the centre to this square; None keeps the whole image

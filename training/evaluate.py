@@ -8,6 +8,7 @@ void, background or future classes enters here.
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -36,7 +37,7 @@ def evaluate(
     Columns: image (row of the split), truth and predicted (dataset ids; truth 255 is void), pixels.
     """
     model, document = load_model(model_folder)
-    model.to(runtime.device, memory_format=torch.channels_last)
+    model.to(device=runtime.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=runtime.device)
     rows = np.arange(runtime.rank, len(data.index.ids), runtime.world_size)
     columns: list[list[np.ndarray]] = [[], [], [], []]
@@ -66,11 +67,11 @@ def predict(model: Segmenter, pixels: Tensor, class_ids: Tensor) -> Tensor:
     return class_ids[logits.argmax(1)]
 
 
-def _same_sized(dataset: SegmentationDataset, batch: int) -> Iterator[list[dict]]:
+def _same_sized(dataset: SegmentationDataset, batch: int) -> Iterator[list[dict[str, Any]]]:
     """Consecutive items of one size, at most `batch` at a time; no image is padded or repeated."""
-    pending: list[dict] = []
+    pending: list[dict[str, Any]] = []
     for position in range(len(dataset)):
-        item = dataset[0, position]
+        item: dict[str, Any] = dataset[0, position]
         if pending and (len(pending) == batch or item["image"].shape != pending[0]["image"].shape):
             yield pending
             pending = []

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
 from training.checkpoint import Row, load_checkpoint, load_model, save_checkpoint, save_model
-from training.config import StepConfig
+from training.config import InputError, StepConfig
 from training.data.dataset import GlobalBatches, SegmentationDataset, make_loader
 from training.data.shards import LocalSplit
 from training.data.transforms import random_resized_crop
@@ -46,10 +46,12 @@ def fit(
 
     Every worker calls it. `parent`: published folder of the parent step. `resume`: a folder that an earlier call gave to
     `save(folder, iteration)`. `save` and `log` are called on rank 0 only; what they raise ends the training.
-    Raises ValueError when the images are not the ones that the document names, FloatingPointError when the loss diverges.
+    Raises InputError when the images are not the ones that the document names, FloatingPointError when the loss diverges.
     """
     if data.index.selection_digest(rows) != step.task.selection:
-        raise ValueError("the images given are not the ones the step's document selects: its data has changed since it was planned")
+        raise InputError(
+            "the images given are not the ones that the step's document selects: its data has changed since; plan it anew"
+        )
     method = build_method(step, runtime, parent, encoder_weights)
     optimizer = SGD(
         [group | {"lr": group["initial_lr"]} for group in method.parameter_groups()],
@@ -119,9 +121,7 @@ def build_method(step: StepConfig, runtime: Runtime, parent: Path | None, encode
     return method.to(**placed)
 
 
-def _batches(
-    step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int
-) -> Iterator[Batch]:
+def _batches(step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int) -> Iterator[Batch]:
     """This worker's share of the global batches start..total, on its device. Weak steps never read masks."""
     weak = step.task.supervision == "image"
     dataset = SegmentationDataset(
@@ -131,9 +131,8 @@ def _batches(
         label_map=None if weak else label_map(step.task),
         seed=step.seed,
     )
-    order = GlobalBatches(
-        len(rows), step.optimization.batch, step.seed, runtime.rank, runtime.world_size, start_iteration=start, total_iterations=total
-    )
+    batch, worker = step.optimization.batch, (runtime.rank, runtime.world_size)
+    order = GlobalBatches(len(rows), batch, step.seed, *worker, start_iteration=start, total_iterations=total)
     known = torch.from_numpy(image_labels(step.task, data.index.labels))
     dtype = DTYPES[step.optimization.precision]
     for items in make_loader(dataset, order, runtime.loader_workers):

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
-from training.config import BACKGROUND, VOID, Document, Task
+from training.config import BACKGROUND, VOID, Document, InputError, Task
 
 Setting = Literal["disjoint", "overlap"]
 
@@ -32,9 +32,9 @@ class Scenario(Document):
         names = [name for group in self.groups for name in group]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"class {twice[0]!r} stands in the groups twice; each class is learned once")
+            raise InputError(f"class {twice[0]!r} stands in the groups twice; each class is learned once")
         if not self.groups or not all(self.groups):
-            raise ValueError("a scenario needs at least one group, and each group at least one class")
+            raise InputError("a scenario needs at least one group, and each group at least one class")
         return self
 
     @property
@@ -49,15 +49,17 @@ class Scenario(Document):
 def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Class groups of an `A-B` split: the first A names, then B at a time (`15-1` of 20 names has six groups).
 
-    Raises ValueError when the names cannot be divided so.
+    Raises InputError when the names cannot be divided so.
     """
     try:
         base, increment = (int(part) for part in split.split("-"))
     except ValueError:
-        raise ValueError(f"split {split!r} is not of the form A-B, such as 15-5 or 15-1") from None
+        raise InputError(f"split {split!r} is not of the form A-B, such as 15-5 or 15-1") from None
     rest = len(names) - base
     if base < 1 or increment < 1 or rest < 0 or rest % increment:
-        raise ValueError(f"split {split!r} does not divide {len(names)} classes: {base} first, then {increment} at a time, leaves a remainder")
+        raise InputError(
+            f"split {split!r} does not divide {len(names)} classes: B must divide what A leaves of them, and both be at least 1"
+        )
     starts = range(base, len(names), increment)
     return (tuple(names[:base]), *(tuple(names[s : s + increment]) for s in starts))
 

@@ -16,8 +16,8 @@ from orchestrator.attempts import attempt_folder
 from orchestrator.chain import Base, Chain
 from orchestrator.datasets import publish
 from orchestrator.evaluations import ensure_evaluation
-from orchestrator.place import Place, StepFailed
-from orchestrator.record import StepRecord
+from orchestrator.place import Place
+from orchestrator.record import StepFailed, StepRecord
 from orchestrator.resources import Request
 from orchestrator.steps import ensure_chain, ensure_step, plan_chain
 from orchestrator.store import Store, open_store

@@ -14,6 +14,7 @@ from numpy.random import Generator, Philox
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from training.config import InputError
 from training.data.shards import LocalSplit
 from training.data.sources import BadData
 from training.data.transforms import View, decode_image, decode_mask
@@ -71,18 +72,18 @@ class GlobalBatches(Sampler[list[Key]]):
     """One worker's share of each global batch, from `start_iteration` up to `total_iterations`.
 
     Each epoch is a permutation of the `count` images, cut into batches; the incomplete last one is dropped. Worker r of R takes
-    the r-th of R equal slices of each batch. Raises ValueError when the slices would be unequal or an epoch has no batch.
+    the r-th of R equal slices of each batch. Raises InputError when the slices would be unequal or an epoch has no batch.
     """
 
     def __init__(
         self, count: int, batch: int, seed: int, rank: int, world_size: int, start_iteration: int, total_iterations: int
     ) -> None:
         if batch % world_size:
-            raise ValueError(
+            raise InputError(
                 f"{world_size} workers cannot share a global batch of {batch} equally; use a worker count that divides it"
             )
         if batch > count:
-            raise ValueError(f"the step selects {count} images, fewer than a global batch of {batch}; lower optimization.batch")
+            raise InputError(f"the step selects {count} images, fewer than a global batch of {batch}; lower optimization.batch")
         self.count = count
         self.batch = batch
         self.seed = seed

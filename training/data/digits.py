@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
+from training.config import InputError
 from training.data.sources import Sample
 
 SIDE = 64  # of a scene, pixels
@@ -20,12 +21,19 @@ INK = 96  # of 255: how much ink makes a pixel part of the stroke
 
 
 class Digits:
-    """Scenes of digits: classes "0" to "9" (ids 1 to 10), splits train and val of the given numbers of scenes."""
+    """Scenes of digits: classes "0" to "9" (ids 1 to 10), splits train and val of the given numbers of scenes.
+
+    Raises InputError for a split without scenes or a negative seed.
+    """
 
     classes = tuple("0123456789")
     splits = ("train", "val")
 
     def __init__(self, seed: int = 0, train: int = 1500, val: int = 300) -> None:
+        if min(seed, train - 1, val - 1) < 0:
+            raise InputError(
+                f"digits need a scene in each split and a seed that is not negative, not train={train}, val={val}, seed={seed}"
+            )
         self.seed = seed
         self.counts = {"train": train, "val": val}
         pixels, digits = load_digits(return_X_y=True)  # ink of 0 to 16, float [1797, 64], and digits, int [1797]

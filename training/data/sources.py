@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from training.config import InputError
+
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -15,7 +17,7 @@ VOC_CLASSES = (
 VOC_LISTS = {"train": ("train_aug", "train"), "val": ("val",)}  # list files of each split, the preferred one first
 
 
-class BadData(ValueError):
+class BadData(InputError):
     """A dataset is not as it must be. The message says what is wrong, where, and what to do."""
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: the step's labels alone. With all classes as its first group it is also how step 0 and joint training are done."""
+"""Fine-tuning: the step's labels alone. It is also how step 0 is trained, and joint training with all classes in one group."""
 
 from typing import ClassVar, Literal
 

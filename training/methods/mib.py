@@ -8,7 +8,13 @@ from typing import Literal
 from torch import Tensor
 
 from training.config import MethodConfig
-from training.losses import cross_entropy, distillation, initialise_from_background, unbiased_cross_entropy, unbiased_distillation
+from training.losses import (
+    cross_entropy,
+    distillation,
+    initialise_from_background,
+    unbiased_cross_entropy,
+    unbiased_distillation,
+)
 from training.methods import base
 from training.models.segmenter import upsample
 

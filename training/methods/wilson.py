@@ -34,10 +34,10 @@ class Config(MethodConfig):
     """The paper's settings for VOC; it uses alpha 0.9 and 30 epochs for COCO-to-VOC."""
 
     name: Literal["wilson"] = "wilson"
-    alpha: float = Field(0.5, ge=0, le=1)  # 1: hard pseudo-supervision, 0: the localizer's soft scores
-    warmup_epochs: float = Field(5, ge=0)  # localizer and encoder alone, at constant learning rate
-    localizer_lr: float = 0.01
-    localizer_channels: int = 256
+    alpha: float = Field(default=0.5, ge=0, le=1)  # 1: hard pseudo-supervision, 0: the localizer's soft scores
+    warmup_epochs: float = Field(default=5, ge=0)  # localizer and encoder alone, at constant learning rate
+    localizer_lr: float = Field(default=0.01, ge=0)
+    localizer_channels: int = Field(default=256, ge=1)
     affinity: bool = True  # refine the localizer's own targets with PAMR
     prior_weight: float = 1.0
     encoder_distillation: float = 1.0
@@ -51,7 +51,8 @@ class Method(base.Method):
 
     def __init__(self, step: StepConfig, previous: Segmenter | None = None, mean: Mean = divide) -> None:
         super().__init__(step, previous, mean)
-        self.localizer = Localizer(self.model.encoder.channels, self.config.localizer_channels, sum(step.task.channels), step.model.activation)
+        features, width, classes = self.model.encoder.channels, self.config.localizer_channels, sum(step.task.channels)
+        self.localizer = Localizer(features, width, classes, step.model.activation)
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
         before = self.previous_outputs(batch.images)
@@ -64,7 +65,7 @@ class Method(base.Method):
             "encoder": self.config.encoder_distillation * encoder_distillation(now.features, before.features),
         }
         if progress.epoch < self.config.warmup_epochs:
-            # Zero, but it reaches the head: SGD decays only parameters that have a gradient, and the published warm-up decays it.
+            # Zero, but it reaches the head: SGD decays only what has a gradient, and the published warm-up decays it.
             return losses | {"segmentation": 0 * now.logits.sum()}
         target_scores = self.target_scores(now.features)
         confidence = keep_labelled(target_scores.softmax(1), batch.image_labels)

@@ -4,7 +4,7 @@ An encoder maps normalised images [B, 3, H, W] to features [B, channels, h, w] w
 says how many `channels` it gives and which entries of a pretrained file it leaves `unused`.
 """
 
-from training.config import ModelConfig
+from training.config import InputError, ModelConfig
 from training.models.mobilenet import MobileNetV2, mobilenet_v2
 from training.models.resnet import ResNet, resnet50, resnet101
 from training.models.tiny import Tiny, tiny
@@ -15,13 +15,13 @@ Encoder = Tiny | MobileNetV2 | ResNet
 def build_encoder(config: ModelConfig) -> Encoder:
     """The encoder with random weights; MobileNetV2 keeps its ReLU6 whatever `activation` says.
 
-    Raises ValueError for an output stride that the encoder cannot have.
+    Raises InputError for an output stride that the encoder cannot have.
     """
     stride, act, frozen = config.output_stride, config.activation, config.encoder_norm == "frozen"
     possible = (4,) if config.encoder == "tiny" else (8, 16)
     if stride not in possible:
         choices = " or ".join(map(str, possible))
-        raise ValueError(f"encoder {config.encoder!r} has no output stride {stride}: set model.output_stride to {choices}")
+        raise InputError(f"encoder {config.encoder!r} has no output stride {stride}: set model.output_stride to {choices}")
     match config.encoder:
         case "tiny":
             return tiny(act, frozen)

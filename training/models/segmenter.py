@@ -5,6 +5,7 @@ channel means the same class for ever, and channel 0 is background. Logits are a
 at the images' upsamples them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,9 +45,9 @@ class Segmenter(nn.Module):
         return Outputs(features, head, torch.cat([classifier(head) for classifier in self.classifiers], dim=1))
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear interpolation of [B, C, h, w] to [B, C, *size], corners not aligned."""
-    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+    return F.interpolate(logits, list(size), mode="bilinear", align_corners=False)
 
 
 def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

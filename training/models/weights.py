@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from training.config import InputError
 from training.models.backbones import Encoder
 
 TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\n")  # an archive; before torch 1.6, a pickled magic number
@@ -19,7 +20,7 @@ TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\n")  # an archive; before torch 1.
 def load_encoder_weights(encoder: Encoder, path: Path) -> None:
     """Copy a file's weights into `encoder`, by torchvision's names; a prefix `module.` is dropped.
 
-    The file's classifier, and whatever else the encoder names in `unused`, is ignored. Raises ValueError when the file is
+    The file's classifier, and whatever else the encoder names in `unused`, is ignored. Raises InputError when the file is
     not one of weights, or when any other name is missing, left over or of another shape.
     """
     kind = type(encoder).__name__
@@ -41,7 +42,7 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
         if names
     ]
     if wrong:
-        raise ValueError(
+        raise InputError(
             f"{path} does not hold weights of a {kind}: {'; '.join(wrong)}; give the file of this encoder, or none"
         )
     encoder.load_state_dict(state, strict=False)
@@ -57,9 +58,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         elif start.startswith(TORCH_STARTS):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable file of weights: it is broken, or holds more than tensors") from error
+        raise InputError(f"{path} is not a readable file of weights: it is broken, or holds more than tensors") from error
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ValueError(
+        raise InputError(
             f"{path} is not a file of weights: give safetensors, or torch's .pth of named tensors and nothing else"
         )
     return state

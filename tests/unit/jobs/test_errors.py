@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +7,9 @@ import pytest
 
 from jobs.errors import user_errors
 from orchestrator.datasets import UnknownDataset
+from orchestrator.record import StepFailed
 from orchestrator.store import NotFound, open_store
-from training.config import Optimization
+from training.config import InputError, Optimization
 from training.data.sources import BadData
 from training.scenario import Scenario, split_groups
 
@@ -46,8 +48,15 @@ def test_what_a_person_did_wrong_is_one_line_and_exit_code_2(fail, message: str,
     assert err.count("\n") == 1
 
 
+def test_a_step_that_failed_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as caught, user_errors():
+        raise StepFailed("step 1 failed (details: there)")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "error: step 1 failed (details: there)\n"
+
+
 def refuse_elsewhere() -> None:
-    raise ValueError("raised by code that is not ours")
+    raise ValueError("nothing of ours says that")
 
 
 @pytest.mark.parametrize(
@@ -65,14 +74,13 @@ def test_what_nobody_expected_keeps_its_traceback(fail, kind: type[Exception]):
         fail()
 
 
-def test_a_call_that_fails_in_our_code_is_no_refusal():
-    # `zip(strict=True)` and `int("x")` raise ValueError too, with our own function as the last frame.
-    ours: dict = {"__name__": "training.made_up"}
-    exec("def call():\n    int('x')\n\ndef refuse():\n    raise ValueError('say another number')", ours)
-    with pytest.raises(ValueError, match="invalid literal"), user_errors():
-        ours["call"]()
-    with pytest.raises(SystemExit), user_errors():
-        ours["refuse"]()
+@pytest.mark.parametrize(
+    "error", [NotFound("a", "/store"), UnknownDataset("b"), BadData("c"), InputError("d"), StepFailed("e")]
+)
+def test_errors_travel_between_processes(error: Exception):
+    there = pickle.loads(pickle.dumps(error))
+    assert type(there) is type(error)
+    assert str(there) == str(error)
 
 
 def test_as_a_decorator_it_leaves_no_traceback_on_the_screen():

@@ -5,6 +5,7 @@ import pytest
 
 from orchestrator.cache import CorruptedObject
 from orchestrator.results import find_chain, load_chains
+from training.config import InputError
 from training.metrics import wilson
 
 
@@ -24,7 +25,7 @@ def test_a_chain_is_found_by_the_beginning_of_its_key(store, publish_chain) -> N
 def test_an_unknown_chain_is_answered_with_those_there_are(store, publish_chain) -> None:
     for name in ("WILSON", "MiB"):
         publish_chain(store, name)
-    with pytest.raises(LookupError, match=r"no chain is named 'WILSN'.*published: MiB, WILSON"):
+    with pytest.raises(InputError, match=r"no chain is named 'WILSN'.*published: MiB, WILSON"):
         find_chain(store, "WILSN")
 
 

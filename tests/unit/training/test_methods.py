@@ -84,8 +84,8 @@ def test_mib_splits_the_background_among_the_new_classes() -> None:
 
 
 def test_mib_parts_can_be_switched_off() -> None:
-    off = mib.Config(unbiased_cross_entropy=False, unbiased_distillation=False, background_initialisation=False, distillation_weight=100)
-    document = step(off)
+    plain = {"unbiased_cross_entropy": False, "unbiased_distillation": False, "background_initialisation": False}
+    document = step(mib.Config(**plain, distillation_weight=100))
     losses = build(document)(batch(document), START)
     expected = build(step(lwf.Config()))(batch(document), START)
     for name, loss in expected.items():
@@ -96,11 +96,14 @@ def test_wilson_learns_the_localizer_alone_during_warmup() -> None:
     document = step(wilson.Config(warmup_epochs=5))
     method = build(document)
     losses = method(batch(document), START)
-    assert losses["segmentation"] == 0 and "self_supervision" not in losses
+    assert losses["segmentation"] == 0
+    assert "self_supervision" not in losses
     torch.stack(list(losses.values())).sum().backward()
     head, encoder = next(method.model.head.parameters()), next(method.model.encoder.parameters())
-    assert head.grad is not None and encoder.grad is not None
-    assert head.grad.abs().sum() == 0 and encoder.grad.abs().sum() > 0
+    assert head.grad is not None
+    assert encoder.grad is not None
+    assert head.grad.abs().sum() == 0
+    assert encoder.grad.abs().sum() > 0
     assert method.learning_rate_factor(START) == method.learning_rate_factor(base.Progress(49, 100, 10)) == 1
     assert method.learning_rate_factor(base.Progress(50, 100, 10)) == pytest.approx(0.5**0.9)
 
@@ -151,6 +154,7 @@ def test_documents_that_cannot_be_trained_are_refused(method, groups, supervisio
 def test_a_stored_document_comes_back_as_its_own_method() -> None:
     document = step(wilson.Config(alpha=0.7))
     read = StepConfig.model_validate_json(document.model_dump_json())
-    assert read == document and isinstance(read.method, wilson.Config)
+    assert read == document
+    assert isinstance(read.method, wilson.Config)
     with pytest.raises(ValueError, match="there is no method 'wilsom'"):
         StepConfig.model_validate_json(document.model_dump_json().replace('"wilson"', '"wilsom"'))

@@ -79,7 +79,7 @@ def test_a_whole_checkpoint_or_a_pickled_object_is_refused(tmp_path: Path) -> No
     torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "checkpoint.pth")
     torch.save(Path("/"), tmp_path / "object.pth")
     for name in ("checkpoint.pth", "object.pth"):
-        with pytest.raises(ValueError, match="is not a (readable )?file of weights"):
+        with pytest.raises(ValueError, match=r"is not a (readable )?file of weights"):
             load_encoder_weights(mobilenet_v2(16), tmp_path / name)
 
 

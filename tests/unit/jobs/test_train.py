@@ -1,0 +1,122 @@
+"""A preset's fields are options, and whatever is wrong with them is one clear error."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import train
+from jobs.chains import PRESETS
+from jobs.train import Options, complete, main, parse
+from orchestrator.datasets import publish
+from orchestrator.store import Store, open_store
+from orchestrator.weights import weights_key
+from training.config import InputError
+from training.data.digits import Digits
+from training.data.shards import build
+from training.methods import mib, wilson
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("digits")
+    store = open_store(str(folder / "store"))
+    publish(store, "digits", folder / "built", build(Digits(train=60, val=4), folder / "built")[0])
+    return store
+
+
+def run(digits: Store, *arguments: str) -> None:
+    main([*arguments, "--store", digits.uri, "--no-tracking"])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_the_command_line(name: str):
+    chain, options = parse(name.replace("_", "-"), [])
+    assert chain == PRESETS[name]()
+    assert options == Options()
+
+
+def test_fields_are_options():
+    arguments = "--method.alpha 0.7 --scenario.setting disjoint --base.optimization.epochs 3 --evaluation.crop None --workers 2"
+    chain, options = parse("small_voc_wilson", arguments.split())
+    assert isinstance(chain.method, wilson.Config)
+    assert chain.method.alpha == 0.7
+    assert (chain.scenario.setting, chain.base.optimization.epochs, chain.evaluation.crop) == ("disjoint", 3, None)
+    assert chain.optimization == PRESETS["small_voc_wilson"]().optimization
+    assert options.request.workers == 2
+
+
+def test_each_preset_has_the_options_of_its_own_method(capsys: pytest.CaptureFixture[str]):
+    chain, _ = parse("digits_mib", ["--method.distillation-weight", "20"])
+    assert chain.method == mib.Config(distillation_weight=20)
+    with pytest.raises(SystemExit):
+        parse("digits_mib", ["--method.warmup-epochs", "2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["digits_wison"], "did you mean 'digits_wilson'?"),
+        (["digits_wilson", "--method.aplha", "0.7"], "--method.alpha"),
+        (["digits_wilson", "--scenario.setting", "disjont"], "disjoint"),
+        (["digits_wilson", "--method.alpha", "7"], "less than or equal to 1"),
+        (["digits_wilson", "--groups", "0,1,2", "3,nine"], "no class 'nine'"),
+        (["digits_wilson", "--groups", "0,1", "1,2"], "stands in the groups twice"),
+        (["digits_wilson", "--split", "9-1"], "brings a single class"),
+        (["digits_wilson", "--split", "7-2"], "does not divide 10 classes"),
+        (["digits_wilson", "--split", "6-4", "--groups", "0,1", "2,3"], "either --groups or --split"),
+        (["digits_wilson", "--scenario.dataset", "digit"], "did you mean 'digits'?"),
+        (["digits_wilson", "--optimization.batch", "61"], "fewer than one batch of 61"),
+        (["digits_wilson", "--workers", "3"], "3 workers cannot share a batch of 16"),
+        (["digits_wilson", "--encoder-weights", "nowhere.pth"], "no file of encoder weights at nowhere.pth"),
+    ],
+)
+def test_mistakes_end_before_anything_is_spent(
+    digits: Store,
+    arguments: list[str],
+    shown: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path))
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+    with pytest.raises(SystemExit) as stop:
+        run(digits, *arguments)
+    assert stop.value.code == 2
+    assert shown in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_groups_and_weights_complete_a_chain(digits: Store, tmp_path: Path):
+    import safetensors.torch
+
+    from training.models.backbones import build_encoder
+
+    chain, _ = parse("digits_wilson", [])
+    file = tmp_path / "tiny.safetensors"
+    safetensors.torch.save_file(build_encoder(chain.model).state_dict(), file)
+    done = complete(chain, Options(groups=("0,1,2", "3,4"), encoder_weights=str(file)), digits)
+    assert done.scenario.groups == (("0", "1", "2"), ("3", "4"))
+    assert done.model.weights is not None
+    assert digits.read(weights_key(done.model.weights)) == file.read_bytes()
+    assert complete(chain, Options(split="8-2"), digits).scenario.groups == (tuple("01234567"), tuple("89"))
+    other = chain.model_copy(update={"model": chain.model.model_copy(update={"encoder": "mobilenet_v2", "output_stride": 16})})
+    with pytest.raises(InputError, match="does not hold weights of a MobileNetV2"):
+        complete(other, Options(encoder_weights=str(file)), digits)
+
+
+def test_interrupted_work_says_how_to_go_on(digits: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "ensure_chain", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        run(digits, "digits_wilson")
+    assert stop.value.code == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().out
+
+
+def test_without_a_preset_the_presets_are_listed(capsys: pytest.CaptureFixture[str]):
+    main([])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in PRESETS)

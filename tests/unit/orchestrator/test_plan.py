@@ -1,0 +1,117 @@
+"""A chain becomes steps whose documents hold what they use and nothing else, and what cannot be trained is refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.chain import Base, Chain
+from orchestrator.plan import PlanError, PlannedStep, resolve
+from training.config import ModelConfig, Optimization
+from training.data.shards import Index
+from training.methods import fine_tuning, mib, wilson
+from training.scenario import Scenario
+
+CLASSES = ("cat", "chair", "cow", "dog", "horse")
+
+
+def index(labels: np.ndarray) -> Index:
+    """An index of images with these classes, bool [images, classes]."""
+    pixels = np.concatenate([np.ones((len(labels), 1), np.int64), labels.astype(np.int64)], axis=1)
+    nothing = np.zeros(len(labels), np.int64)
+    names = [f"image-{number}" for number in range(len(labels))]
+    ranges = np.zeros((len(labels), 2), np.int64)
+    return Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, [f"{n:064x}" for n in range(len(names))])
+
+
+LABELS = np.random.default_rng(0).random((60, 5)) < 0.4
+LABELS[LABELS.sum(1) == 0, 0] = True
+
+
+def chain(**fields: Any) -> Chain:
+    scenario = Scenario(dataset="pets", groups=(("cat", "chair"), ("cow", "dog"), ("horse",)), supervision="pixel")
+    small = Optimization(batch=4, epochs=2)
+    start: dict[str, Any] = {"name": "test", "scenario": scenario, "base": Base(optimization=small), "optimization": small}
+    return Chain(**{**start, "method": mib.Config(), **fields})
+
+
+def steps(wanted: Chain, labels: np.ndarray = LABELS) -> tuple[PlannedStep, ...]:
+    return resolve(wanted, CLASSES, index(labels), "content")
+
+
+def test_steps_follow_one_another():
+    base, second, third = steps(chain())
+    assert [step.index for step in (base, second, third)] == [0, 1, 2]
+    assert (base.parent, second.parent, third.parent) == (None, base.key, second.key)
+    assert base.step.method == fine_tuning.Config()
+    assert third.step.method == mib.Config()
+    assert third.step.task.groups == ((1, 2), (3, 4), (5,))
+    assert third.class_names == ("cat", "chair", "cow", "dog", "horse")
+    assert base.step.task.supervision == "pixel"
+    assert second.iterations == 2 * (len(second.rows) // 4)
+    assert second.title == "step 1 (mib: cow, dog)"
+
+
+def test_selected_images_are_those_the_document_names():
+    _, second, _ = steps(chain())
+    assert second.rows.tolist() == np.flatnonzero(LABELS[:, 2] | LABELS[:, 3]).tolist()
+    assert second.step.task.images == len(second.rows)
+    assert second.step.task.selection == index(LABELS).selection_digest(second.rows)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": mib.Config(distillation_weight=20)},
+        {"optimization": Optimization(batch=4, epochs=3)},
+        {"name": "other"},
+        {"evaluation": {"short_side": 32, "crop": 32}},
+    ],
+)
+def test_what_step_0_does_not_use_is_not_in_its_key(changed: dict[str, Any]):
+    assert steps(chain(**changed))[0].key == steps(chain())[0].key
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"recipe": 2}, {"base": Base(optimization=Optimization(batch=4, epochs=3))}])
+def test_what_step_0_uses_is_in_every_key(changed: dict[str, Any]):
+    assert not {step.key for step in steps(chain(**changed))} & {step.key for step in steps(chain())}
+
+
+def test_later_groups_enter_through_the_selection_alone():
+    """Under overlap, splits that begin alike share their first step; under disjoint they see other images."""
+    overlap = chain().scenario
+    coarse = overlap.model_copy(update={"groups": (("cat", "chair"), ("cow", "dog", "horse"))})
+    fewer = overlap.model_copy(update={"groups": (("cat", "chair"), ("cow", "dog"))})
+    assert steps(chain(scenario=coarse))[0].key == steps(chain(scenario=overlap))[0].key
+    assert [s.key for s in steps(chain(scenario=fewer))] == [s.key for s in steps(chain())][:2]
+    keys = {steps(chain(scenario=s.model_copy(update={"setting": "disjoint"})))[0].key for s in (coarse, fewer)}
+    assert len(keys) == 2
+
+
+def test_pretrained_weights_belong_to_step_0():
+    plain, weighted = steps(chain()), steps(chain(model=ModelConfig(weights="ab" * 32)))
+    assert weighted[0].step.model.weights == "ab" * 32
+    assert weighted[1].step == plain[1].step
+    assert weighted[1].key != plain[1].key  # through the parent
+
+
+def test_an_unknown_class_is_answered_with_the_nearest():
+    scenario = Scenario(dataset="pets", groups=(("cat", "chair"), ("cow", "hose")))
+    with pytest.raises(PlanError, match="no class 'hose': did you mean 'horse'"):
+        steps(chain(scenario=scenario))
+
+
+def test_fewer_images_than_a_batch_are_refused():
+    labels = LABELS.copy()
+    labels[3:, 4] = False
+    with pytest.raises(
+        PlanError, match=r"step 2 \(horse\) finds \d training images in 'pets' under overlap, fewer than one batch of 4"
+    ):
+        steps(chain(), labels)
+
+
+def test_a_single_new_class_from_image_labels_is_refused():
+    weak = chain().scenario.model_copy(update={"supervision": "image"})
+    with pytest.raises(ValidationError, match="step 2 brings a single class"):
+        steps(chain(scenario=weak, method=wilson.Config()))
