@@ -19,7 +19,7 @@ BCE = fine_tuning.Config(loss="bce")  # how WILSON's step 0 is trained
 
 def digits_wilson() -> Chain:
     """Digits 0-5 with masks, then 6-9 from image labels alone."""
-    method = wilson.Config(warmup_epochs=2, localizer_channels=64)
+    method = wilson.Config(warmup_epochs=2, localizer_channels=64, localizer_lr=0.1)
     return _digits("digits_wilson", method, BCE)
 
 
@@ -81,11 +81,11 @@ def _digits(name: str, method: MethodConfig, base: fine_tuning.Config = CROSS_EN
     return Chain(
         name=name,
         scenario=Scenario(dataset="digits", groups=(digits[:6], digits[6:]), supervision=method.supervision),
-        base=Base(method=base, optimization=Optimization(epochs=12, batch=16, encoder_lr=0.05, head_lr=0.05)),
+        base=Base(method=base, optimization=Optimization(epochs=10, batch=16, encoder_lr=0.2, head_lr=0.2)),
         method=method,
-        optimization=Optimization(epochs=12, batch=16, encoder_lr=0.01, head_lr=0.05),
+        optimization=Optimization(epochs=10, batch=16, encoder_lr=0.05, head_lr=0.1),
         model=ModelConfig(encoder="tiny", output_stride=4, head_channels=32, eval_pooling=16),
-        augmentation=Augmentation(crop=64),
+        augmentation=Augmentation(crop=64, scale=(0.7, 1.0), flip=False),
         evaluation=EvaluationConfig(short_side=None, crop=None),
     )
 

@@ -80,9 +80,8 @@ def _lines(console: Console, planned: PlannedStep) -> Iterator[Update]:
         changed = progress.get("stage") != before.get("stage")
         due = time.monotonic() - shown["time"] >= LINE_SECONDS and progress != before
         if changed or due:
-            console.print(
-                f"{planned.title}: {describe(progress, planned.step.optimization.batch)}", highlight=False, markup=False
-            )
+            line = f"{planned.title}: {describe(progress, planned.step.optimization.batch)}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
             shown.update(time=time.monotonic(), progress=progress)
 
     yield update

@@ -63,7 +63,7 @@ def fit(
     start, curves = load_checkpoint(resume, method, optimizer) if resume else (0, [])
     per_epoch = len(rows) // step.optimization.batch
     total = round(step.optimization.epochs * per_epoch)
-    trained = method if runtime.world_size == 1 else DistributedDataParallel(method, broadcast_buffers=False)
+    trained = method if runtime.world_size == 1 else DistributedDataParallel(method, forward_sync_buffers=False)
     autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16")
     method.train()
     sums, logged, saved, images = {}, time.monotonic(), time.monotonic(), 0
