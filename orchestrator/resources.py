@@ -54,6 +54,8 @@ def connect() -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # Threads that wait must not spin: on a machine that does anything else, two of them on two cores stand still.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     ray.init(address="local", include_dashboard=False, **quiet)
 
 

@@ -29,6 +29,7 @@ from training.methods import fine_tuning, wilson
 from training.scenario import Scenario
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.ray,
     pytest.mark.timeout(600),
     # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
