@@ -91,7 +91,7 @@ def check_batches(workers: int, batches: Sequence[int]) -> None:
         if batch % workers:
             fitting = [count for count in range(1, workers) if batch % count == 0]
             raise InputError(
-                f"{workers} workers cannot share a batch of {batch} images evenly: use {fitting[-1]}, or another batch"
+                f"{workers} workers cannot share a batch of {batch} images evenly: use {fitting[-1]} workers, or another batch"
             )
 
 

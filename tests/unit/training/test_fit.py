@@ -6,7 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +37,7 @@ from training.data.shards import Index, LocalSplit, build
 from training.data.sources import BadData, Sample
 from training.evaluate import evaluate
 from training.fit import fit
-from training.methods import fine_tuning, lwf, mib, wilson
+from training.methods import fine_tuning, mib, wilson
 from training.methods.base import Method
 from training.models.segmenter import normalise
 from training.runtime import Runtime
@@ -49,10 +49,10 @@ GROUPS = ((1, 2, 3, 4, 5, 6), (7, 8, 9, 10))
 METHODS: dict[str, MethodConfig] = {
     "base": fine_tuning.Config(loss="bce"),
     "fine-tuning": fine_tuning.Config(),
-    "lwf": lwf.Config(),
     "mib": mib.Config(),
     "wilson": wilson.Config(warmup_epochs=1, localizer_channels=6),
 }
+SHARED = ("base", "mib", "wilson")  # what two workers train
 WHOLE = EvaluationConfig(short_side=None, crop=None)
 
 
@@ -100,21 +100,22 @@ def document(data: LocalSplit, name: str, **optimization: Any) -> tuple[StepConf
     return step, rows
 
 
-def fitted(world: World, name: str, folder: Path, runtime: Runtime | None = None, **options: Any) -> Path:
-    """The published folder of a step trained in `folder`; `options`: of `fit`, and of the step's optimization."""
-    given = {key: options.pop(key) for key in ("resume", "save", "rows") if key in options}
-    step, rows = document(world.train, name, **options)
-    places = {"parent": None if name == "base" else world.base, "encoder_weights": None, "folder": folder, "resume": None}
-    told: list[Row] = []
-    arguments = {
-        "data": world.train,
-        "rows": rows,
-        "save": lambda folder, iteration: None,
-        "log": told.append,
-        **places,
-        **given,
-    }
-    return fit(step, runtime=runtime or Runtime(log_every=1), **arguments)
+def fitted(
+    world: World,
+    name: str,
+    folder: Path,
+    runtime: Runtime = Runtime(log_every=1),  # noqa: B008 - frozen
+    *,
+    planned: tuple[StepConfig, np.ndarray] | None = None,
+    resume: Path | None = None,
+    save: Callable[[Path, int], object] = lambda folder, iteration: None,
+    **optimization: Any,
+) -> Path:
+    """The published folder of a step (by default the `document` of that name) trained in `folder`."""
+    step, rows = planned or document(world.train, name, **optimization)
+    parent = None if name == "base" else world.base
+    places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": resume}
+    return fit(step, world.train, rows, runtime, **places, save=save, log=lambda row: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,10 +141,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def published(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every step, trained by one worker without interruption."""
+    """The steps of SHARED, trained by one worker without interruption."""
     assert world.base is not None
-    later = [name for name in METHODS if name != "base"]
-    return {"base": world.base} | {name: fitted(world, name, tmp_path_factory.mktemp(name)) for name in later}
+    return {"base": world.base} | {name: fitted(world, name, tmp_path_factory.mktemp(name)) for name in SHARED[1:]}
 
 
 def same_bytes(one: Path, other: Path) -> None:
@@ -163,7 +163,7 @@ def curves(folder: Path) -> list[Row]:
 
 @pytest.mark.parametrize("name", ["base", "wilson"])
 def test_the_same_document_gives_the_same_bits(world: World, published: dict[str, Path], tmp_path: Path, name: str):
-    again = fitted(world, name, tmp_path, replace(Runtime(), log_every=100, loader_workers=2))
+    again = fitted(world, name, tmp_path, Runtime(log_every=100, loader_workers=2))
     same_bytes(again, published[name])
 
 
@@ -176,10 +176,8 @@ def test_the_same_document_gives_the_same_bits_in_float32(world: World, tmp_path
 
 def test_another_seed_gives_other_weights(world: World, published: dict[str, Path], tmp_path: Path):
     step, rows = document(world.train, "base")
-    other = fit(
-        step.model_copy(update={"seed": step.seed + 1}), world.train, rows, Runtime(),
-        parent=None, encoder_weights=None, folder=tmp_path, resume=None, save=lambda *_: None, log=lambda _: None,
-    )  # fmt: skip
+    reseeded = step.model_copy(update={"seed": step.seed + 1})
+    other = fitted(world, "base", tmp_path, planned=(reseeded, rows))
     assert (other / "model.safetensors").read_bytes() != (published["base"] / "model.safetensors").read_bytes()
 
 
@@ -223,9 +221,6 @@ def test_an_interrupted_step_ends_with_the_same_bits(world: World, published: di
     same_bytes(resumed, published[name])
     assert curves(resumed) == curves(published[name])
     assert [row["iteration"] for row in curves(resumed)] == [*iterations, last + 1]
-
-
-SHARED = ("base", "mib", "wilson")  # what two workers train
 
 
 @pytest.fixture(scope="session")
@@ -296,17 +291,14 @@ def test_weak_steps_never_read_masks(maskless: World, published: dict[str, Path]
 
 
 def test_images_that_the_document_does_not_select_are_refused(world: World, tmp_path: Path):
-    _, rows = document(world.train, "base")
+    step, rows = document(world.train, "base")
     for other in (rows[:-1], rows[::-1], np.arange(24)):
         with pytest.raises(InputError, match="not the ones that the step's document selects"):
-            fitted(world, "base", tmp_path, rows=other)
+            fitted(world, "base", tmp_path, planned=(step, other))
     hashes = ["0" * 64 if row == rows[0] else sha256 for row, sha256 in enumerate(world.train.index.row_sha256)]
-    step, rows = document(replace(world.train, index=replace(world.train.index, row_sha256=hashes)), "base")
+    planned = document(replace(world.train, index=replace(world.train.index, row_sha256=hashes)), "base")
     with pytest.raises(InputError, match="plan it anew"):
-        fit(
-            step, world.train, rows, Runtime(), parent=None, encoder_weights=None, folder=tmp_path, resume=None,
-            save=lambda *_: None, log=lambda _: None,
-        )  # fmt: skip
+        fitted(world, "base", tmp_path, planned=planned)
     assert not any(tmp_path.iterdir())
 
 
