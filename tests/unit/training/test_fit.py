@@ -118,7 +118,7 @@ def fitted(
     return fit(step, world.train, rows, runtime, **places, save=save, log=lambda row: None)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)  # before the session's other fixtures, which train: threads decide the last bit
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
