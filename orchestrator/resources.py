@@ -56,7 +56,14 @@ def connect() -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Threads that wait must not spin: on a machine that does anything else, two of them on two cores stand still.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    ray.init(address="local", include_dashboard=False, **quiet)
+    for patient in (True, True, False):
+        try:
+            ray.init(address="local", include_dashboard=False, **quiet)
+            return
+        except Exception as error:  # the class that Ray raises when its processes need over 30 s to start
+            if not patient or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def cluster_nodes() -> list[Node]:

@@ -25,15 +25,14 @@ JOB = (
 def test_a_job_killed_in_mid_step_ends_with_the_same_weights(tmp_path: Path) -> None:
     disturbed, quiet = (new_store(tmp_path / name) for name in ("disturbed", "quiet"))
     job = start(disturbed, tmp_path)
-    wait_for_a_checkpoint_of_the_last_step(disturbed, job)
+    wait_for_a_checkpoint_of_the_last_step(disturbed, job, tmp_path)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     (base,) = records(disturbed)
 
     for store in (disturbed, quiet):
         job = start(store, tmp_path)
-        output, _ = job.communicate(timeout=500)
-        assert job.returncode == 0, output
+        assert job.wait(timeout=500) == 0, (tmp_path / "job.log").read_text()
     killed, undisturbed = records(disturbed)[-1], records(quiet)[-1]
     assert base in records(disturbed), "what was published before the kill was trained again"
     assert killed.resources["resumed_from"] > 0
@@ -54,19 +53,18 @@ def start(store: Store, scratch: Path) -> subprocess.Popen:
     """The job in a process group of its own, as a terminal would start it."""
     command = [sys.executable, "-m", "jobs.train", *JOB.split(), "--store", store.uri]
     environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache")}
-    return subprocess.Popen(
-        command, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    with (scratch / "job.log").open("w") as log:
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=subprocess.STDOUT)
 
 
-def wait_for_a_checkpoint_of_the_last_step(store: Store, job: subprocess.Popen) -> None:
+def wait_for_a_checkpoint_of_the_last_step(store: Store, job: subprocess.Popen, scratch: Path) -> None:
     while job.poll() is None:
         published = {name.split("/")[1] for name in store.list("steps/") if name.endswith("record.json")}
         done = [name for name in store.list("steps/") if name.endswith("/done.json")]
         if published and any(name.split("/")[1] not in published for name in done):
             return
         time.sleep(0.05)
-    raise AssertionError(f"the job ended before it could be killed: {job.communicate()[0]}")
+    raise AssertionError(f"the job ended before it could be killed: {(scratch / 'job.log').read_text()}")
 
 
 def records(store: Store) -> list[StepRecord]:
