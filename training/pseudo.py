@@ -67,14 +67,14 @@ def pseudo_masks(probabilities: Tensor, foreground: float = 0.6, background: flo
 
 @torch.no_grad()
 def pseudo_supervision(
-    localizer_logits: Tensor, previous_logits: Tensor, image_labels: Tensor, alpha: float
+    localizer_logits: Tensor, previous_logits: Tensor, image_labels: Tensor, alpha: float, background_mix: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """WILSON, Eq. 5-7: soft targets of the segmentation model, and which images count.
 
     q = alpha * [s is the pixel's highest] + (1 - alpha) * s, with s = softmax(localizer_logits) zeroed for classes the
     image lacks. The target is sigmoid(previous_logits) in previous channels and q in new ones; background is the smaller
-    of the two. An image counts if exactly its labelled new classes have any q > 0; only alpha = 1 can fail that, where a
-    labelled class may win no pixel.
+    of the two, or with `background_mix` b their mixture (1 - b) sigmoid(previous_logits) + b q. An image counts if exactly its
+    labelled new classes have any q > 0; only alpha = 1 can fail that, where a labelled class may win no pixel.
     `localizer_logits` [B, C, h, w] of the localizer in evaluation mode; `previous_logits` [B, C_old, h, w];
     `image_labels` [B, C - 1]. Returns target [B, C, h, w] and image weight [B] of 0 and 1.
     """
@@ -83,7 +83,10 @@ def pseudo_supervision(
     hard = (scores == scores.amax(1, keepdim=True)).to(scores.dtype)
     mixed = alpha * hard + (1 - alpha) * scores
     target = torch.cat([previous_logits.sigmoid(), mixed[:, previous:]], 1)
-    target[:, 0] = torch.minimum(target[:, 0], mixed[:, 0])
+    if background_mix is None:
+        target[:, 0] = torch.minimum(target[:, 0], mixed[:, 0])
+    else:
+        target[:, 0].lerp_(mixed[:, 0], background_mix)
     found = mixed[:, previous:].sum((2, 3)) > 0
     counts = (found == (image_labels[:, previous - 1 :] > 0)).all(1)
     return target, counts.to(scores.dtype)

@@ -39,6 +39,8 @@ class Config(MethodConfig):
     localizer_lr: float = Field(default=0.01, ge=0)
     localizer_channels: int = Field(default=256, ge=1)
     affinity: bool = True  # refine the localizer's own targets with PAMR
+    # Target of background: the smaller of the previous model's and the localizer's, or with b (1 - b) previous + b localizer.
+    background_mix: float | None = Field(default=None, ge=0, le=1, json_schema_extra={"legacy": None})
     prior_weight: float = 1.0
     encoder_distillation: float = 1.0
     self_supervision: float = 1.0
@@ -70,7 +72,9 @@ class Method(base.Method):
         target_scores = self.target_scores(now.features)
         confidence = keep_labelled(target_scores.softmax(1), batch.image_labels)
         masks = pseudo_masks(pamr(batch.pixels, confidence) if self.config.affinity else confidence)
-        target, image_weight = pseudo_supervision(target_scores, before.logits, batch.image_labels, self.config.alpha)
+        target, image_weight = pseudo_supervision(
+            target_scores, before.logits, batch.image_labels, self.config.alpha, self.config.background_mix
+        )
         return losses | {
             "self_supervision": self.config.self_supervision * self_supervision_loss(scores, masks, batch.image_labels),
             "segmentation": segmentation_loss(now.logits, target, image_weight, self.mean),

@@ -8,6 +8,7 @@ from training.config import Augmentation, MethodConfig, ModelConfig, Optimizatio
 from training.fit import build_method
 from training.methods import base, fine_tuning, lwf, mib, wilson
 from training.models.segmenter import Segmenter, normalise
+from training.pseudo import pseudo_supervision
 from training.runtime import Runtime
 from training.scenario import label_map
 
@@ -113,6 +114,19 @@ def test_wilson_alpha_changes_only_the_segmentation_loss() -> None:
     losses = [build(document)(batch(document), LATER) for document in (soft, hard)]
     changed = [name for name in losses[0] if losses[0][name] != losses[1][name]]
     assert changed == ["segmentation"]
+
+
+def test_background_is_the_smaller_of_both_or_their_mixture() -> None:
+    scores, previous = torch.randn(2, 6, 4, 4).double(), torch.randn(2, 4, 4, 4).double()
+    labels = torch.tensor([[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]])
+    smaller, _ = pseudo_supervision(scores, previous, labels, 0.5)
+    old, _ = pseudo_supervision(scores, previous, labels, 0.5, background_mix=0)
+    localizer, _ = pseudo_supervision(scores, previous, labels, 0.5, background_mix=1)
+    half, _ = pseudo_supervision(scores, previous, labels, 0.5, background_mix=0.5)
+    torch.testing.assert_close(old[:, 0], previous[:, 0].sigmoid())
+    torch.testing.assert_close(smaller[:, 0], torch.minimum(old[:, 0], localizer[:, 0]))
+    torch.testing.assert_close(half[:, 0], (old[:, 0] + localizer[:, 0]) / 2)
+    torch.testing.assert_close(half[:, 1:], smaller[:, 1:])
 
 
 def test_wilson_supervised_for_all_classes_scores_previous_ones_too() -> None:
