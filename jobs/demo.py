@@ -34,7 +34,7 @@ def demo(store: str = DEFAULT_STORE, out: Path = Path("reports/demo")) -> None:
         store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
         out: Folder for the report.
     """
-    begun, console = time.monotonic(), Console(highlight=False, markup=False)
+    begun, console = time.monotonic(), Console(highlight=False, markup=False, soft_wrap=True)
     place = open_store(store)
     check_writable(place)
     if "digits" not in known(place):

@@ -39,11 +39,11 @@ class Scenario(Document):
 
     @property
     def title(self) -> str:
-        """Name of the scenario for people: `voc 15-1 overlap image`."""
+        """Name of the scenario for people: `voc 15-1 overlap`; methods and kinds of labels meet in it."""
         sizes = [len(group) for group in self.groups]
         later = sizes[1:]
         split = f"{sizes[0]}-{later[0]}" if len(set(later)) == 1 else "-".join(map(str, sizes))
-        return f"{self.dataset} {split} {self.setting} {self.supervision}"
+        return f"{self.dataset} {split} {self.setting}"
 
 
 def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:

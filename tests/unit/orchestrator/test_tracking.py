@@ -128,7 +128,7 @@ def test_a_chain_run_holds_what_people_compare(uri: str, result: ChainResult, st
     assert chain.info.run_name == "alpha 0.5"
     assert chain.info.status == "FINISHED"
     client = MlflowClient(uri)
-    assert client.get_experiment(chain.info.experiment_id).name == "digits 6-4 overlap image"
+    assert client.get_experiment(chain.info.experiment_id).name == "digits 6-4 overlap"
     assert {artifact.path for artifact in client.list_artifacts(chain.info.run_id, "tables")} == {
         "tables/classes.md",
         "tables/classes.json",

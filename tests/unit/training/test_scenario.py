@@ -173,6 +173,6 @@ def test_titles_say_the_split_as_papers_do():
     def title(split: str) -> str:
         return Scenario(dataset="voc", groups=split_groups(split, VOC_CLASSES)).title
 
-    assert title("15-1") == "voc 15-1 overlap image"
+    assert title("15-1") == "voc 15-1 overlap"
     uneven = Scenario(dataset="voc", groups=(("cat",), ("dog", "cow"), ("sheep",)), setting="disjoint", supervision="pixel")
-    assert uneven.title == "voc 1-2-1 disjoint pixel"
+    assert uneven.title == "voc 1-2-1 disjoint"
