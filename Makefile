@@ -47,7 +47,7 @@ unit: setup
 verify: setup ## The slow truths: the demo twice, kills, restarts (under 30 minutes)
 	$(RUN) -m jobs.demo --store $(STORE)
 	$(RUN) -m jobs.demo --store $(STORE)
-	$(RUN) -m pytest -m slow
+	STEPCHAIN_DEMO_STORE=$(abspath $(STORE)) $(RUN) -m pytest -m slow
 
 # Ends at the first failure, whose seed is on the last line that starts with "round".
 soak: setup ## All tests again and again with other random seeds, for MINUTES=60

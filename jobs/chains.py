@@ -6,13 +6,10 @@ The digits chains need no download and take a minute or two on a laptop. The VOC
 
 from orchestrator.chain import Base, Chain
 from training.config import Augmentation, EvaluationConfig, MethodConfig, ModelConfig, Optimization
+from training.data.sources import VOC_CLASSES
 from training.methods import fine_tuning, lwf, mib, wilson
 from training.scenario import Scenario
 
-VOC = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 CROSS_ENTROPY = fine_tuning.Config(loss="cross_entropy")
 BCE = fine_tuning.Config(loss="bce")  # how WILSON's step 0 is trained
 
@@ -42,7 +39,7 @@ def voc_wilson() -> Chain:
     """WILSON's 15-5 on PASCAL VOC 2012 + SBD, as the paper trains it."""
     return Chain(
         name="voc_wilson",
-        scenario=Scenario(dataset="voc", groups=(VOC[:15], VOC[15:])),
+        scenario=Scenario(dataset="voc", groups=(VOC_CLASSES[:15], VOC_CLASSES[15:])),
         base=Base(method=BCE, optimization=Optimization(epochs=30)),
         method=wilson.Config(),
         optimization=Optimization(epochs=40, encoder_lr=0.001),
@@ -54,7 +51,7 @@ def voc_mib() -> Chain:
     """MiB's 15-5 on PASCAL VOC 2012 + SBD, as the paper trains it."""
     return Chain(
         name="voc_mib",
-        scenario=Scenario(dataset="voc", groups=(VOC[:15], VOC[15:]), supervision="pixel"),
+        scenario=Scenario(dataset="voc", groups=(VOC_CLASSES[:15], VOC_CLASSES[15:]), supervision="pixel"),
         base=Base(method=CROSS_ENTROPY, optimization=Optimization(epochs=30)),
         method=mib.Config(),
         optimization=Optimization(epochs=30, encoder_lr=0.001, head_lr=0.001),

@@ -40,12 +40,12 @@ def demo(store: str = DEFAULT_STORE, out: Path = Path("reports/demo")) -> None:
     if "digits" not in known(place):
         ingest(Digits(), place, "digits", "error", console)
     plans = [plan_chain(chain, place) for chain in (digits_wilson(), digits_finetuning(), digits_mib())]
-    uri, request = tracking_uri(place), Request(cpus_per_worker=1)  # threads do not help a network this small
-    with Tracker(uri, spool_folder(place)) as tracker:
+    request = Request(cpus_per_worker=1)  # threads do not help a network this small
+    with Tracker(tracking_uri(place), spool_folder(place)) as tracker:
         results = [ensure_chain(plan, Place(place, request, console, tracker)) for plan in plans]
     page = write_report(build_report(results, wilson(), published_pictures(place, results)), out)
     print_tables(results, wilson(), console)
-    console.print(f"{time.monotonic() - begun:.0f} s in all", f"report  {page}", f"MLflow  make ui   (reads {uri})", sep="\n")
+    console.print(f"{time.monotonic() - begun:.0f} s in all", f"report  {page}", "MLflow  make ui", sep="\n")
 
 
 if __name__ == "__main__":

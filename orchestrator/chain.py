@@ -26,4 +26,3 @@ class Chain(Document):
     augmentation: Augmentation = Augmentation()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=42, ge=0)
-    recipe: int = 1

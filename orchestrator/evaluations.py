@@ -59,9 +59,11 @@ def check_classes(record: StepRecord, dataset: str, classes: tuple[str, ...]) ->
 def publish_evaluation(
     store: Store, step: str, attempt: str, source: DataSource, scoring: Scoring, confusion: bytes, device: str
 ) -> EvaluationRecord:
-    """Write the confusion counts (Parquet), then the record that proves them."""
+    """Write the confusion counts (Parquet), then the record that proves them; returns the record of whoever was first."""
     split = scoring.manifest.splits[scoring.split]
     stem = _stem(step, attempt, scoring)
+    store.write(f"{stem}.parquet", confusion, only_if_absent=True)
+    confusion = store.read(f"{stem}.parquet")
     record = EvaluationRecord(
         key=stem.rpartition("/")[2],
         step=step,
@@ -74,9 +76,8 @@ def publish_evaluation(
         confusion=File(sha256=digest(confusion), bytes=len(confusion)),
         provenance=provenance(device),
     )
-    store.write(f"{stem}.parquet", confusion)
-    store.write(f"{stem}.json", canonical_json(record))
-    return record
+    store.write(f"{stem}.json", canonical_json(record), only_if_absent=True)
+    return EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))
 
 
 def _stem(step: str, attempt: str, scoring: Scoring) -> str:

@@ -63,7 +63,7 @@ def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) ->
             selection=index.selection_digest(rows),
             images=len(rows),
             supervision=scenario.supervision if number else "pixel",
-            labels=scenario.labels,
+            labels=scenario.labels if number else "new",  # all classes are new at first
             void=scenario.void,
         )
         step = _document(chain, task)
@@ -103,5 +103,4 @@ def _document(chain: Chain, task: Task) -> StepConfig:
         optimization=chain.base.optimization if first else chain.optimization,
         augmentation=chain.augmentation,
         seed=chain.seed,
-        recipe=chain.recipe,
     )

@@ -100,7 +100,8 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
         rows.append(Row(section, name, values))
     several = any(len(chain.steps) > 2 for chain in chains)
     shown = [field for field in MEANS if several or field not in ("miou_base", "miou_added")]
-    headline = headline_fields(convention)
+    printed = {"miou_old": "miou_base", "miou_new": "miou_added"} if several else {}
+    headline = [printed.get(field, field) for field in headline_fields(convention)]
     for field in shown:
         values = tuple(getattr(scores, field) for _, _, scores in scored)
         rows.append(Row("means", MEANS[field], values, field in headline, DEFINITIONS[field]))

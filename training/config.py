@@ -77,7 +77,7 @@ class Optimization(Document):
     """SGD with Nesterov momentum and the poly schedule of the papers."""
 
     epochs: float = Field(default=30, gt=0)
-    batch: int = Field(default=24, ge=1)  # global: all workers together
+    batch: int = Field(default=24, ge=2)  # global: all workers together
     encoder_lr: float = Field(default=0.01, ge=0)
     head_lr: float = Field(default=0.01, ge=0)  # head and classifiers
     momentum: float = Field(default=0.9, gt=0, lt=1)

@@ -91,7 +91,7 @@ def assert_one_line(err: str, *parts: str) -> None:
             ["digits_wilson", "--optimization.epochs", "0.01"],
             ["step 1 would end before its first batch", "optimization.epochs"],
         ),
-        (["digits_wilson", "--base.optimization.batch", "0"], ["base.optimization.batch", "greater than or equal to 1"]),
+        (["digits_wilson", "--base.optimization.batch", "0"], ["base.optimization.batch", "greater than or equal to 2"]),
         (
             ["digits_wilson", "--optimization.batch", "100"],
             ["step 1 (6, 7, 8, 9) finds", "fewer than one batch of 100", "lower"],
