@@ -16,7 +16,7 @@ def user_errors() -> Iterator[None]:
     """Around a job's body, or as a decorator of its function: `error: ...` on stderr and exit code 2 for what people can mend.
 
     That is an InputError, a document that pydantic refuses, and a StoreError. A StepFailed reads alike and exits with 1: the
-    input passed, and the workers' traceback lies where the message says. Anything else is unexpected.
+    input passed, and the workers' traceback lies where the message says. Ctrl-C exits with 130. Anything else is unexpected.
     """
     try:
         yield
@@ -26,6 +26,9 @@ def user_errors() -> Iterator[None]:
         _end(str(error), 2)
     except StepFailed as error:
         _end(str(error), 1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _end(message: str, code: int) -> None:

@@ -68,12 +68,8 @@ def main(arguments: list[str]) -> None:
     check_batches(options.request.workers, [planned.step.optimization.batch for planned in plan.steps])
     show_plan(plan, store, console)
     tracker = Tracker(tracking_uri(store, options.tracking_uri), spool_folder(store)) if options.tracking else None
-    try:
-        with tracker or nullcontext():
-            result = ensure_chain(plan, Place(store, options.request, console, tracker))
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from the last checkpoint")
-        sys.exit(130)
+    with tracker or nullcontext():
+        result = ensure_chain(plan, Place(store, options.request, console, tracker))
     show_result(result, console)
 
 

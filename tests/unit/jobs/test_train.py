@@ -113,7 +113,7 @@ def test_interrupted_work_says_how_to_go_on(digits: Store, capsys: pytest.Captur
     with pytest.raises(SystemExit) as stop:
         run(digits, "digits_wilson")
     assert stop.value.code == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().out
+    assert "goes on where this one stopped" in capsys.readouterr().err
 
 
 def test_without_a_preset_the_presets_are_listed(capsys: pytest.CaptureFixture[str]):
