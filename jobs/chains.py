@@ -65,7 +65,7 @@ def small_voc_wilson() -> Chain:
         name="small_voc_wilson",
         scenario=Scenario(dataset="voc", groups=(("cat", "chair", "horse", "person", "sofa"), ("cow", "dog", "sheep"))),
         base=Base(method=BCE, optimization=Optimization(epochs=6, batch=16, encoder_lr=0.001, head_lr=0.05)),
-        method=wilson.Config(alpha=0.2, background_mix=0.5, warmup_epochs=2, localizer_lr=0.1),
+        method=wilson.Config(alpha=0, background_mix=0.15, warmup_epochs=2, localizer_lr=0.1),
         optimization=Optimization(epochs=7.9, batch=16, encoder_lr=0.0005, head_lr=0.02),
         model=ModelConfig(encoder="mobilenet_v2", encoder_norm="frozen", eval_pooling=8),
         augmentation=Augmentation(crop=128),
