@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from orchestrator.attempts import attempt_folder, fetch_folder
 from orchestrator.cache import default_cache
 from orchestrator.datasets import localise, resolve
 from orchestrator.results import ChainResult
 from orchestrator.store import Store
+from orchestrator.worker import fetch_published
 from training.checkpoint import load_model
 from training.config import VOID, EvaluationConfig
 from training.data.shards import LocalSplit
@@ -53,8 +53,7 @@ def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Pict
         folders: dict[str, Path] = {}  # chains share steps
         for record in records:
             if record.key not in folders:
-                source = f"{attempt_folder(record.key, record.attempt)}/files"
-                folders[record.key] = fetch_folder(store, source, record.files, Path(scratch) / record.key)
+                folders[record.key] = fetch_published(store, record, Path(scratch) / record.key)
         pictures = take_pictures(data, rows, evaluation.config, list(folders.values()))
     order = [list(folders).index(record.key) for record in records]
     return [picture._replace(predictions=[picture.predictions[model] for model in order]) for picture in pictures]

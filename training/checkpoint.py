@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import SGD
 
-from training.config import Document, ModelConfig
+from training.config import Document, ModelConfig, classifier_channels
 from training.methods.base import Method
 from training.models.segmenter import Segmenter
 
@@ -33,8 +33,7 @@ class ModelDocument(Document):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        first, *later = (len(group) for group in self.groups)
-        return (first + 1, *later)
+        return classifier_channels(self.groups)
 
     @property
     def class_ids(self) -> tuple[int, ...]:

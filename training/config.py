@@ -24,6 +24,12 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def classifier_channels(groups: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    """Output channels of the classifier of each class group; background is channel 0 of the first."""
+    first, *later = (len(group) for group in groups)
+    return (first + 1, *later)
+
+
 class Task(Document):
     """What one step sees of its scenario.
 
@@ -56,9 +62,8 @@ class Task(Document):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Output channels of each step's classifier; background is channel 0 of the first."""
-        first, *later = (len(group) for group in self.groups)
-        return (first + 1, *later)
+        """Output channels of each step's classifier."""
+        return classifier_channels(self.groups)
 
 
 class ModelConfig(Document):
