@@ -19,7 +19,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from jobs.chains import PRESETS
 from jobs.errors import user_errors
-from orchestrator.chain import Chain
+from orchestrator.chain import Base, Chain
 from orchestrator.datasets import resolve
 from orchestrator.place import Place
 from orchestrator.resources import Request, check_batches
@@ -83,8 +83,12 @@ def parse(preset: str, arguments: list[str]) -> tuple[Chain, Options]:
     default = PRESETS[name]()
     # tyro reads types: give it the preset's own method document, and leave the groups, a list of lists, to --groups.
     scenario: Any = create_model("Scenario", __base__=Scenario, groups=(tyro.conf.Suppress[Any], default.scenario.groups))
-    chain: Any = create_model("Chain", __base__=Chain, scenario=(scenario, ...), method=(type(default.method), ...))
-    start = chain(**{**dict(default), "scenario": scenario(**dict(default.scenario))})
+    base: Any = create_model("Base", __base__=Base, method=(type(default.base.method), ...))
+    chain: Any = create_model(
+        "Chain", __base__=Chain, scenario=(scenario, ...), base=(base, ...), method=(type(default.method), ...)
+    )
+    parts = {"scenario": scenario(**dict(default.scenario)), "base": base(**dict(default.base))}
+    start = chain(**{**dict(default), **parts})
     both: Any = tuple[Annotated[chain, tyro.conf.arg(name="")], Annotated[Options, tyro.conf.arg(name="")]]
     prog, words = f"jobs.train {name}", PRESETS[name].__doc__
     parsed, options = tyro.cli(

@@ -10,7 +10,7 @@ from training.scenario import Scenario
 class Base(Document):
     """How step 0 is trained."""
 
-    method: fine_tuning.Config = fine_tuning.Config()
+    method: AnyMethod = fine_tuning.Config()
     optimization: Optimization = Optimization()
 
 

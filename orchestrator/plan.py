@@ -4,7 +4,7 @@ A plan reads a dataset's index, never an image, and starts nothing. Each step's 
 so chains that differ in alpha, in a later group or in how they are scored come to the same key wherever they agree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -14,7 +14,7 @@ from orchestrator.chain import Chain
 from orchestrator.identity import step_key
 from training.config import InputError, StepConfig, Task
 from training.data.shards import Index
-from training.scenario import select_images
+from training.scenario import Scenario, choose_memory, keep_share, select_images
 
 
 class PlanError(InputError):
@@ -35,9 +35,13 @@ class PlannedStep:
     @property
     def title(self) -> str:
         """The step for people: `step 1 (wilson: cow, dog, sheep)`."""
-        names = self.class_names[len(self.step.task.previous_classes) :]
+        names = self.new_class_names
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         return f"step {self.index} ({self.step.method.name}: {shown})"
+
+    @property
+    def new_class_names(self) -> tuple[str, ...]:
+        return self.class_names[len(self.step.task.previous_classes) :]
 
     @property
     def iterations(self) -> int:
@@ -46,40 +50,90 @@ class PlannedStep:
 
 
 def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) -> tuple[PlannedStep, ...]:
-    """The chain's steps in order.
+    """The steps of a single chain in order: see `Resolver`."""
+    return Resolver(classes, index, content).resolve(chain)
 
-    `classes`, `index`, `content`: of the training split of the dataset that the scenario names. Raises PlanError for a class
-    that the dataset does not have and for a step with too few images or epochs, ValidationError for documents that contradict
-    themselves.
+
+class Resolver:
+    """Turns chains over one dataset into steps. It remembers what chains share, so that thousands of them take seconds.
+
+    `classes`, `index`, `content`: of the training split of the dataset that the scenarios name.
     """
-    scenario = chain.scenario
-    groups = tuple(class_ids(group, classes, scenario.dataset) for group in scenario.groups)
-    planned: list[PlannedStep] = []
-    for number in range(len(groups)):
-        rows = select_images(index.labels, groups, number, scenario.setting)
-        task = Task(
-            data=content,
-            groups=groups[: number + 1],
-            selection=index.selection_digest(rows),
-            images=len(rows),
-            supervision=scenario.supervision if number else "pixel",
-            labels=scenario.labels if number else "new",  # all classes are new at first
-            void=scenario.void,
-        )
-        step = _document(chain, task)
-        settings = "optimization" if number else "base.optimization"
-        names = tuple(name for group in scenario.groups[: number + 1] for name in group)
-        if len(rows) < step.optimization.batch:
-            raise PlanError(
-                f"step {number} ({', '.join(scenario.groups[number])}) finds {len(rows)} training images in "
-                f"{scenario.dataset!r} under {scenario.setting}, fewer than one batch of {step.optimization.batch}: "
-                f"lower {settings}.batch, or change the groups"
+
+    def __init__(self, classes: Sequence[str], index: Index, content: str) -> None:
+        self.classes, self.index, self.content = classes, index, content
+        self._tasks: dict[Hashable, tuple[Task, np.ndarray]] = {}
+        self._steps: dict[Hashable, PlannedStep] = {}
+
+    def resolve(self, chain: Chain) -> tuple[PlannedStep, ...]:
+        """The chain's steps in order.
+
+        Raises PlanError for a class that the dataset does not have and for a step with too few images or epochs,
+        ValidationError for documents that contradict themselves.
+        """
+        names = chain.scenario.groups
+        if chain.method.all_at_once:
+            names = (tuple(name for group in names for name in group),)
+        groups = tuple(class_ids(group, self.classes, chain.scenario.dataset) for group in names)
+        planned: list[PlannedStep] = []
+        for number in range(len(groups)):
+            task, rows = self._task(chain.scenario, groups, number)
+            parent = planned[-1].key if planned else None
+            step = _document(chain, task)
+            if (step, parent) not in self._steps:
+                learned = tuple(name for group in names[: number + 1] for name in group)
+                made = PlannedStep(number, step, step_key(step, parent), parent, learned, rows)
+                _check_size(made, chain.scenario)
+                self._steps[step, parent] = made
+            planned.append(self._steps[step, parent])
+        return tuple(planned)
+
+    def _task(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int) -> tuple[Task, np.ndarray]:
+        """What step `number` sees, and the images it trains on: those it selects, then those kept of earlier steps."""
+        asked = (scenario.model_copy(update={"groups": ()}), groups, number)
+        if asked not in self._tasks:
+            rows = self._selected(scenario, groups, number)
+            memory = self._memory(scenario, groups, number, rows)
+            task = Task(
+                data=self.content,
+                groups=groups[: number + 1],
+                selection=self.index.selection_digest(rows),
+                images=len(rows),
+                supervision=scenario.supervision if number else "pixel",
+                labels=scenario.labels if number else "new",  # all classes are new at first
+                void=scenario.void,
+                memory=self.index.selection_digest(memory) if len(memory) else None,
+                memory_images=len(memory),
             )
-        parent = planned[-1].key if planned else None
-        planned.append(PlannedStep(number, step, step_key(step, parent), parent, names, rows))
-        if planned[-1].iterations < 1:
-            raise PlanError(f"step {number} would end before its first batch: raise {settings}.epochs")
-    return tuple(planned)
+            self._tasks[asked] = task, np.concatenate([rows, memory])
+        return self._tasks[asked]
+
+    def _selected(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
+        rows = select_images(self.index.labels, groups, number, scenario.setting)
+        return keep_share(rows, self.index.ids, scenario.image_share) if number and len(rows) else rows
+
+    def _memory(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int, selected: np.ndarray) -> np.ndarray:
+        """Images kept of earlier steps, without those that this step selects anyway."""
+        if not (number and scenario.memory):
+            return np.array([], dtype=np.int64)
+        earlier = np.unique(np.concatenate([self._selected(scenario, groups, before) for before in range(number)]))
+        candidates = np.setdiff1d(earlier, selected)
+        previous = [class_id for group in groups[:number] for class_id in group]
+        return choose_memory(self.index.labels, previous, candidates, self.index.ids, scenario.memory)
+
+
+def _check_size(planned: PlannedStep, scenario: Scenario) -> None:
+    """Raises PlanError for a step with less than a batch of images, or that would end before its first batch."""
+    number, optimization = planned.index, planned.step.optimization
+    settings = "optimization" if number else "base.optimization"
+    if len(planned.rows) < optimization.batch:
+        raise PlanError(
+            f"step {number} ({', '.join(planned.new_class_names)}) finds {len(planned.rows)} training images in "
+            f"{scenario.dataset!r} under {scenario.setting}, fewer than one batch of {optimization.batch}: "
+            f"lower {settings}.batch, or change the groups"
+        )
+    if planned.iterations < 1:
+        raise PlanError(f"step {number} would end before its first batch: raise {settings}.epochs")
 
 
 def class_ids(names: Sequence[str], classes: Sequence[str], dataset: str) -> tuple[int, ...]:
@@ -97,7 +151,7 @@ def _document(chain: Chain, task: Task) -> StepConfig:
     first = len(task.groups) == 1
     return StepConfig(
         task=task,
-        method=chain.base.method if first else chain.method,
+        method=chain.base.method if first and not chain.method.all_at_once else chain.method,
         # Later steps start from the parent's weights; the encoder's pretrained ones are already in the parent's key.
         model=chain.model if first else chain.model.model_copy(update={"weights": None}),
         optimization=chain.base.optimization if first else chain.optimization,

@@ -44,6 +44,8 @@ class Task(Document):
     supervision: Literal["pixel", "image"]
     labels: Literal["new", "seen"] = "new"  # which classes the step's labels name; others read as background
     void: Literal["background", "ignore"] = "background"  # how pixels marked void are read in training
+    memory: str | None = Field(default=None, json_schema_extra={"legacy": None})  # digest of the images kept of earlier steps
+    memory_images: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})  # how many these are
 
     @property
     def previous_classes(self) -> tuple[int, ...]:
@@ -115,7 +117,8 @@ class MethodConfig(Document):
     name: str
     needs_previous: ClassVar[bool] = True  # a model of the parent step to start from
     supervision: ClassVar[Literal["pixel", "image"]] = "pixel"
-    least_new_classes: ClassVar[int] = 1
+    least_new_classes: ClassVar[int] = 1  # of a step that keeps no images of earlier ones
+    all_at_once: ClassVar[bool] = False  # trains all groups as one step: no increments, an upper bound
 
 
 def _load_method(value: Any) -> Any:
@@ -157,11 +160,11 @@ class StepConfig(Document):
                 f"step {index} has {task.supervision} labels and {method.name!r} learns from {method.supervision} labels: "
                 "change the method, or the scenario's supervision"
             )
-        if len(task.new_classes) < method.least_new_classes:
+        if len(task.new_classes) < method.least_new_classes and task.memory is None:
             raise InputError(
                 f"step {index} brings a single class and {method.name!r} learns from image labels: its localizer needs "
-                "images without the new class to tell it from the rest. Group the class with another one, or use masks "
-                "(scenario.supervision pixel)"
+                "images without the new class to tell it from the rest. Keep images of earlier steps (scenario.memory 100), "
+                "group the class with another one, or use masks (scenario.supervision pixel)"
             )
         return self
 

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
 from training.checkpoint import Row, load_checkpoint, load_model, save_checkpoint, save_model
-from training.config import InputError, StepConfig
+from training.config import InputError, StepConfig, Task
 from training.data.dataset import GlobalBatches, SegmentationDataset, make_loader
 from training.data.shards import LocalSplit
 from training.data.transforms import random_resized_crop
@@ -26,7 +26,7 @@ from training.methods.base import Batch, Method, Progress
 from training.models.segmenter import normalise
 from training.models.weights import load_encoder_weights
 from training.runtime import DTYPES, Runtime
-from training.scenario import image_labels, label_map
+from training.scenario import image_labels, label_map, memory_image_labels, memory_label_map
 
 
 def fit(
@@ -44,11 +44,14 @@ def fit(
 ) -> Path:
     """Train `step` on the images `rows` of `data`; returns the folder of the files to publish (see training.checkpoint).
 
+    `rows`: the images that the task selects, then those it keeps of earlier steps.
     Every worker calls it. `parent`: published folder of the parent step. `resume`: a folder that an earlier call gave to
     `save(folder, iteration)`. `save` and `log` are called on rank 0 only; what they raise ends the training.
     Raises InputError when the images are not the ones that the document names, FloatingPointError when the loss diverges.
     """
-    if data.index.selection_digest(rows) != step.task.selection:
+    selected, kept = np.split(rows, [step.task.images])
+    digests = data.index.selection_digest(selected), data.index.selection_digest(kept) if len(kept) else None
+    if digests != (step.task.selection, step.task.memory):
         raise InputError(
             "the images given are not the ones that the step's document selects: its data has changed since; plan it anew"
         )
@@ -128,18 +131,29 @@ def _batches(step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runt
         data,
         rows,
         transform=partial(random_resized_crop, augmentation=step.augmentation),
-        label_map=None if weak else label_map(step.task),
+        label_map=None if weak else _label_maps(step.task, len(rows)),
         seed=step.seed,
     )
     batch, worker = step.optimization.batch, (runtime.rank, runtime.world_size)
     order = GlobalBatches(len(rows), batch, step.seed, *worker, start_iteration=start, total_iterations=total)
-    known = torch.from_numpy(image_labels(step.task, data.index.labels))
+    known = image_labels(step.task, data.index.labels)
+    kept = rows[step.task.images :]
+    known[kept] = memory_image_labels(step.task, data.index.labels[kept])
+    known = torch.from_numpy(known)
     dtype = DTYPES[step.optimization.precision]
     for items in make_loader(dataset, order, runtime.loader_workers):
         pixels = items["image"].to(runtime.device, non_blocking=True)
         targets = None if weak else items["mask"].to(runtime.device, non_blocking=True).long()
         labels = known[items["row"]].to(runtime.device, dtype)
         yield Batch(pixels, normalise(pixels, dtype), targets, labels)
+
+
+def _label_maps(task: Task, count: int) -> np.ndarray:
+    """How each image's mask is read: one table, or where images are kept of earlier steps, one for each of `count` images."""
+    if not task.memory_images:
+        return label_map(task)
+    kept = np.arange(count) >= task.images
+    return np.stack([label_map(task), memory_label_map(task)])[kept.astype(int)]
 
 
 def _mean_losses(sums: dict[str, Tensor], iterations: int, runtime: Runtime) -> dict[str, float]:

@@ -4,13 +4,17 @@ The rules reproduce, bit for bit, the index files that the papers ship. With L_i
 groups C_0..C_T selects
     overlap   images with L_i & C_t non-empty;
     disjoint  the same, and L_i & C_s empty for every later group s > t.
+
+What is drawn from these (a share of them, a memory of earlier ones) is drawn in the order of the images' hashed ids:
+the same on every machine, and a smaller draw is part of a larger one.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from training.config import BACKGROUND, VOID, Document, InputError, Task
 
@@ -26,6 +30,8 @@ class Scenario(Document):
     supervision: Literal["pixel", "image"] = "image"  # of the steps after the first, which always has masks
     labels: Literal["new", "seen"] = "new"
     void: Literal["background", "ignore"] = "background"
+    image_share: float = Field(default=1.0, gt=0, le=1, json_schema_extra={"legacy": 1.0})  # of each later step's images
+    memory: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})  # images of earlier steps that each later one keeps
 
     @model_validator(mode="after")
     def _each_class_once(self) -> "Scenario":
@@ -77,13 +83,51 @@ def select_images(labels: np.ndarray, groups: Sequence[Sequence[int]], step: int
     return np.flatnonzero(chosen)
 
 
+def hashed_order(rows: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+    """The rows in the order of the sha256 of their images' ids: as good as random, and the same everywhere."""
+    return np.array(sorted(rows.tolist(), key=lambda row: sha256(ids[int(row)].encode()).digest()), dtype=np.int64)
+
+
+def keep_share(rows: np.ndarray, ids: Sequence[str], share: float) -> np.ndarray:
+    """`share` of the rows (at least one), sorted; a smaller share is part of a larger one."""
+    return np.sort(hashed_order(rows, ids)[: max(1, round(share * len(rows)))])
+
+
+def choose_memory(
+    labels: np.ndarray, previous_classes: Sequence[int], candidates: np.ndarray, ids: Sequence[str], size: int
+) -> np.ndarray:
+    """Rows of `size` images of previous classes, sorted; all candidates when they are fewer.
+
+    Classes take turns in the order they were learned, each taking its first image, in hashed order, that none has taken.
+    `labels`: bool [images, classes]. `candidates`: rows of the images that earlier steps trained on.
+    """
+    order = hashed_order(candidates, ids)
+    queues = [order[labels[order, class_id - 1]].tolist()[::-1] for class_id in previous_classes]
+    chosen: set[int] = set()
+    while len(chosen) < size and any(queues):
+        for queue in queues:
+            while queue and queue[-1] in chosen:
+                queue.pop()
+            if queue and len(chosen) < size:
+                chosen.add(queue.pop())
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
 def label_map(task: Task) -> np.ndarray:
     """Dataset value -> training target, uint8 [256]: labelled classes to their channel, all else to background.
 
     Channels follow the order the classes were learned in; void becomes background or 255 as the task says.
     """
+    return _label_map(task, task.new_classes if task.labels == "new" else task.classes)
+
+
+def memory_label_map(task: Task) -> np.ndarray:
+    """As `label_map`, for the images that are kept from earlier steps: they know the previous classes, and no new one."""
+    return _label_map(task, task.previous_classes)
+
+
+def _label_map(task: Task, labelled: Sequence[int]) -> np.ndarray:
     table = np.full(256, BACKGROUND, np.uint8)
-    labelled = task.new_classes if task.labels == "new" else task.classes
     for class_id in labelled:
         table[class_id] = 1 + task.classes.index(class_id)
     table[VOID] = VOID if task.void == "ignore" else BACKGROUND
@@ -99,4 +143,11 @@ def image_labels(task: Task, labels: np.ndarray) -> np.ndarray:
     known = labels[:, columns].astype(np.float32)
     if task.labels == "new":
         known[:, : len(task.previous_classes)] = 0
+    return known
+
+
+def memory_image_labels(task: Task, labels: np.ndarray) -> np.ndarray:
+    """As `image_labels`, for the images that are kept from earlier steps: they know the previous classes, and no new one."""
+    known = labels[:, np.asarray(task.classes) - 1].astype(np.float32)
+    known[:, len(task.previous_classes) :] = 0
     return known

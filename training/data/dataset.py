@@ -25,7 +25,8 @@ Key = tuple[int, int]  # epoch, position among the dataset's rows
 class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
     """The images at `rows` of a split, as `transform(image, mask, rng=...)` cuts them.
 
-    `label_map`: uint8 [256], mask value -> target. None for weak supervision: no byte of any mask is then read.
+    `label_map`: uint8 [256], mask value -> target, or one such row for each of `rows`. None for weak supervision: no byte of
+    any mask is then read.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
         image, mask = self.transform(image, mask, rng=rng)
         item: dict[str, Tensor | int] = {"image": torch.from_numpy(image).permute(2, 0, 1).contiguous(), "row": row}
         if mask is not None and self.label_map is not None:
-            item["mask"] = torch.from_numpy(cv2.LUT(mask, self.label_map))
+            table = self.label_map if self.label_map.ndim == 1 else self.label_map[position]
+            item["mask"] = torch.from_numpy(cv2.LUT(mask, table))
         return item
 
     def _bytes(self, row: int, ranges: np.ndarray) -> np.ndarray:

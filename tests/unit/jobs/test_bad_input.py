@@ -78,9 +78,9 @@ def assert_one_line(err: str, *parts: str) -> None:
         # A weak step with a single new class: why not, and two ways out.
         (
             ["digits_wilson", "--groups", "0,1,2", "4"],
-            ["single class", "images without the new class", "Group the class", "use masks"],
+            ["single class", "images without the new class", "group the class", "use masks"],
         ),
-        (["digits_wilson", "--split", "9-1"], ["single class", "images without the new class", "Group the class", "use masks"]),
+        (["digits_wilson", "--split", "9-1"], ["single class", "images without the new class", "group the class", "use masks"]),
         (["digits_wilson", "--scenario.supervision", "pixel"], ["'wilson' learns from image labels", "change the method"]),
         (["digits_mib", "--scenario.supervision", "image"], ["'mib' learns from pixel labels", "change the method"]),
         (["digits_wilson", "--method.alpha", "1.5"], ["method.alpha", "less than or equal to 1", "1.5"]),
