@@ -16,10 +16,11 @@ from jobs.ingest import ingest
 from jobs.report import print_tables
 from orchestrator.datasets import known
 from orchestrator.place import Place
+from orchestrator.planner import plan_chain
 from orchestrator.predictions import published_pictures
 from orchestrator.report import build_report, write_report
 from orchestrator.resources import Request
-from orchestrator.steps import ensure_chain, plan_chain
+from orchestrator.steps import ensure_chain
 from orchestrator.store import DEFAULT_STORE, check_writable, open_store
 from orchestrator.tracking import Tracker, spool_folder, tracking_uri
 from training.data.digits import Digits

@@ -22,9 +22,10 @@ from jobs.errors import user_errors
 from orchestrator.chain import Base, Chain
 from orchestrator.datasets import resolve
 from orchestrator.place import Place
+from orchestrator.planner import PlannedChain, plan_chain
 from orchestrator.resources import Request, check_batches
 from orchestrator.results import ChainResult
-from orchestrator.steps import PlannedChain, ensure_chain, find_record, plan_chain
+from orchestrator.steps import ensure_chain, find_record
 from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
 from orchestrator.tables import class_table, to_terminal
 from orchestrator.tracking import Tracker, spool_folder, tracking_uri

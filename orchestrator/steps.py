@@ -7,7 +7,7 @@ first to write the record is the one that counts, and the other returns it as it
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,66 +20,24 @@ from orchestrator.attempts import (
     newest_checkpoint,
     step_folder,
 )
-from orchestrator.cache import default_cache, fetch
 from orchestrator.chain import Chain
-from orchestrator.datasets import index_key
-from orchestrator.datasets import resolve as resolve_dataset
 from orchestrator.evaluations import ensure_evaluation, publish_evaluation
 from orchestrator.identity import canonical_json, chain_key
 from orchestrator.lease import Lease, LeaseLost
 from orchestrator.place import Place
-from orchestrator.plan import PlanError, PlannedStep, resolve
+from orchestrator.plan import PlannedStep
+from orchestrator.planner import SPLIT, PlannedChain
 from orchestrator.progress import following
 from orchestrator.provenance import provenance
-from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, StepFailed, StepRecord
+from orchestrator.record import ChainRecord, EvaluationRecord, StepFailed, StepRecord
 from orchestrator.resources import Resources, check_batches
 from orchestrator.results import ChainResult, load_chains
 from orchestrator.runs import named_scores
 from orchestrator.store import NotFound, Store
-from orchestrator.weights import weights_key
-from orchestrator.worker import Assignment, Outcome, Scoring, train
-from training.data.shards import Index, Manifest
-from training.models.backbones import build_encoder
+from orchestrator.worker import Assignment, Outcome, train
 
-SPLIT = "val"  # what a chain's steps are scored on
 RESTARTS = 3  # of an attempt whose workers are lost before a new checkpoint is reached
 POLL_SECONDS = 2  # between looks at a lease that somebody else holds
-
-
-@dataclass(frozen=True)
-class PlannedChain:
-    """A chain, checked: its dataset and its steps in order."""
-
-    chain: Chain
-    manifest_digest: str
-    manifest: Manifest
-    steps: tuple[PlannedStep, ...]
-
-    def source(self, split: str) -> DataSource:
-        return DataSource(name=self.chain.scenario.dataset, manifest=self.manifest_digest, split=split)
-
-    @property
-    def scoring(self) -> Scoring:
-        return Scoring(self.manifest, SPLIT, self.chain.evaluation)
-
-
-def plan_chain(chain: Chain, store: Store) -> PlannedChain:
-    """Resolve a chain and check all that can be checked before anything is spent. Raises InputError or StoreError."""
-    manifest_digest, manifest = resolve_dataset(store, chain.scenario.dataset)
-    for name in ("train", SPLIT):
-        if name not in manifest.splits:
-            raise PlanError(
-                f"dataset {chain.scenario.dataset!r} has no split {name!r}, which chains need: ingest it again with one"
-            )
-    split = manifest.splits["train"]
-    index = Index.load(fetch(store, index_key(split.index.sha256), split.index.sha256, default_cache()), len(manifest.classes))
-    steps = resolve(chain, manifest.classes, index, split.content)
-    build_encoder(chain.model)  # raises for what no encoder can be
-    if chain.model.weights and not store.exists(weights_key(chain.model.weights)):
-        raise PlanError(
-            f"the store {store.uri} has no encoder weights {chain.model.weights}: publish them with --encoder-weights"
-        )
-    return PlannedChain(chain, manifest_digest, manifest, steps)
 
 
 def ensure_chain(plan: PlannedChain, place: Place) -> ChainResult:

@@ -17,9 +17,10 @@ from orchestrator.chain import Base, Chain
 from orchestrator.datasets import publish
 from orchestrator.evaluations import ensure_evaluation
 from orchestrator.place import Place
+from orchestrator.planner import plan_chain
 from orchestrator.record import StepFailed, StepRecord
 from orchestrator.resources import Request
-from orchestrator.steps import ensure_chain, ensure_step, plan_chain
+from orchestrator.steps import ensure_chain, ensure_step
 from orchestrator.store import Store, open_store
 from orchestrator.worker import Scoring
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization

@@ -21,9 +21,10 @@ from orchestrator.evaluations import ensure_evaluation
 from orchestrator.lease import Lease, LeaseLost
 from orchestrator.place import Place
 from orchestrator.plan import PlanError
+from orchestrator.planner import plan_chain
 from orchestrator.record import StepFailed, StepRecord
 from orchestrator.resources import Request, Resources
-from orchestrator.steps import ensure_chain, ensure_step, find_record, plan_chain
+from orchestrator.steps import ensure_chain, ensure_step, find_record
 from orchestrator.store import Store, StoreError, open_store
 from orchestrator.worker import Scoring
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
