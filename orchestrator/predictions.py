@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from orchestrator.cache import default_cache
-from orchestrator.datasets import localise, resolve
+from orchestrator.datasets import resolve
+from orchestrator.localise import localise
 from orchestrator.results import ChainResult
 from orchestrator.store import Store
 from orchestrator.worker import fetch_published

@@ -41,13 +41,14 @@ def evaluate(
     class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=runtime.device)
     rows = np.arange(runtime.rank, len(data.index.ids), runtime.world_size)
     columns: list[list[np.ndarray]] = [[], [], [], []]
-    for items in _same_sized(views(data, rows, config), batch):
-        predictions = predict(model, torch.stack([item["image"] for item in items]).to(runtime.device), class_ids)
-        for item, predicted in zip(items, predictions.cpu().numpy(), strict=True):
-            truth, guess, pixels = confusion_counts(item["mask"].numpy(), predicted)
-            image = np.full(len(pixels), item["row"])
-            for column, values in zip(columns, (image, truth, guess, pixels), strict=True):
-                column.append(values)
+    with data.prefetching(rows):
+        for items in _same_sized(views(data, rows, config), batch):
+            predictions = predict(model, torch.stack([item["image"] for item in items]).to(runtime.device), class_ids)
+            for item, predicted in zip(items, predictions.cpu().numpy(), strict=True):
+                truth, guess, pixels = confusion_counts(item["mask"].numpy(), predicted)
+                image = np.full(len(pixels), item["row"])
+                for column, values in zip(columns, (image, truth, guess, pixels), strict=True):
+                    column.append(values)
     arrays = [np.concatenate(column) if column else np.empty(0) for column in columns]
     return pyarrow.table([pyarrow.array(a, t) for a, t in zip(arrays, SCHEMA.types, strict=True)], schema=SCHEMA)
 
