@@ -84,6 +84,14 @@ class MobileNetV2(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder as parts that follow each other; a stage is the blocks of one width."""
+        parts, first = {"stem": self.features[:1]}, 1
+        for number, (_, _, blocks, _) in enumerate(STAGES, start=1):
+            parts[f"stage {number}"] = self.features[first : first + blocks]
+            first += blocks
+        return parts
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""
         return self.features(images)

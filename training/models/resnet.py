@@ -64,6 +64,11 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder as parts that follow each other."""
+        stem = Layers(self.conv1, self.bn1, self.act, self.maxpool)
+        return {"stem": stem, "stage 1": self.layer1, "stage 2": self.layer2, "stage 3": self.layer3, "stage 4": self.layer4}
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""
         x = self.maxpool(self.act(convolve(self.conv1, self.bn1, images)))

@@ -37,6 +37,10 @@ class Tiny(nn.Module):
         self.stem = Layers(*half, activation(act), *quarter, activation(act))
         self.blocks = nn.Sequential(*(_Residual(self.channels, dilation, act, frozen) for dilation in (1, 2)))
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder as parts that follow each other."""
+        return {"stem": self.stem, "stage 1": self.blocks[0], "stage 2": self.blocks[1]}
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""
         return self.blocks(self.stem(images))
