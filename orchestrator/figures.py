@@ -195,6 +195,34 @@ def flows(chains: Mapping[str, Mapping[str, Flow | None]]) -> Figure:
     return figure
 
 
+def by_layer(cuts: Sequence[str], lines: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Lines over the layers of a network, fractions; None for none."""
+    with matplotlib.rc_context(STYLE):
+        figure, (axis,) = _panels(1, 6.2, 3.4)
+        for number, (name, values) in enumerate(lines.items()):
+            heights = [np.nan if value is None else 100 * value for value in values]
+            axis.plot(range(len(cuts)), heights, **_look(number), label=name, clip_on=False)
+        axis.set_xticks(range(len(cuts)), cuts)
+        axis.set(xlabel="up to", ylabel="per cent", ylim=(0, 105))
+        _legend(figure, axis)
+    return figure
+
+
+def by_channel(names: Sequence[str], panels: Mapping[str, Sequence[float]], bound: int) -> Figure:
+    """Bars of one value per class in each panel; a line stands before position `bound`."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(len(panels), 3.4, 0.9 + 0.22 * len(names))
+        for axis, (title, values) in zip(axes, panels.items(), strict=True):
+            axis.barh(range(len(names)), values, height=0.74, color=COLOURS[0])
+            axis.axhline(bound - 0.5, color=INK, linewidth=0.8, alpha=0.5)
+            axis.axvline(0, color=INK, linewidth=0.8)
+            axis.grid(visible=False, axis="y")
+            axis.set_yticks(range(len(names)), names)
+            axis.tick_params(axis="y", length=0)
+            axis.set(title=title, ylim=(len(names) - 0.5, -0.5))
+    return figure
+
+
 def svg(figure: Figure, label: str) -> str:
     """The figure as an `<svg>` element to stand in a page, `label` read out in its place by those who cannot see it.
 

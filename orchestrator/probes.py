@@ -151,9 +151,10 @@ def _answer(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     begun = time.monotonic()
     with TemporaryDirectory(prefix="stepchain-") as scratch:
-        folders = (fetch_published(store, step.record, Path(scratch, name)) for step, name in ((earlier, "a"), (later, "b")))
+        first = fetch_published(store, earlier.record, Path(scratch, "earlier"))
+        second = fetch_published(store, later.record, Path(scratch, "later"))
         train, val = (localise(store, manifest, split, default_cache()) for split in splits)
-        pair = open_pair(*folders, train, val, later.evaluation.config, device)
+        pair = open_pair(first, second, train, val, later.evaluation.config, device)
         answer = measure(question.probe, pair)
     record = ProbeRecord(
         key=question.key,

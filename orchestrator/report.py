@@ -4,18 +4,14 @@ The page needs nothing but itself: figures are inline SVG in the page's own ink,
 and no request. Whatever number it shows comes from `orchestrator.tables`, which every other rendering uses too.
 """
 
-import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from matplotlib.figure import Figure
-
 from orchestrator import figures
+from orchestrator.page import Drawing, draw, render
 from orchestrator.predictions import SMALL, Picture, label_picture, palette, photo
 from orchestrator.results import ChainResult
 from orchestrator.tables import (
@@ -24,7 +20,6 @@ from orchestrator.tables import (
     flow_table,
     forgetting_table,
     headline,
-    percent,
     summary_table,
     to_csv,
     to_markdown,
@@ -32,13 +27,6 @@ from orchestrator.tables import (
 from training.config import BACKGROUND, VOID
 from training.metrics import Convention, Scores, flow
 from training.scenario import Scenario
-
-
-class Drawing(NamedTuple):
-    """A figure with what it shows, in words."""
-
-    svg: Markup
-    caption: str
 
 
 class Setting(NamedTuple):
@@ -125,12 +113,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 def to_html(report: Report) -> str:
     """The page."""
-    environment = Environment(
-        loader=PackageLoader("orchestrator"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = percent
-    environment.filters["pretty"] = lambda document: json.dumps(document, indent=2, ensure_ascii=False)
-    return environment.get_template("report.html.j2").render(report=report)
+    return render("report.html.j2", report=report)
 
 
 def settings(documents: Sequence[Mapping[str, Any]]) -> tuple[Setting, ...]:
@@ -160,11 +143,6 @@ def _title(scenarios: Sequence[str]) -> str:
     return " ".join(shared) or "Several scenarios"
 
 
-def _draw(figure: Figure, label: str, caption: str) -> Drawing:
-    """The figure in the page's own ink."""
-    return Drawing(Markup(figures.svg(figure, label).replace(figures.INK, "currentColor")), caption)
-
-
 def _names(chains: Sequence[ChainResult]) -> str:
     return ", ".join(chain.name for chain in chains)
 
@@ -181,7 +159,7 @@ def _over_steps(chains: Sequence[ChainResult], convention: Convention) -> Drawin
         "mIoU after each step: of the classes of step 0, of the classes that the step brought, and of all classes learned "
         f"so far ({'with' if convention.background_in_all else 'without'} background)."
     )
-    return _draw(figure, f"mIoU over incremental steps of {_names(chains)}", caption)
+    return draw(figure, f"mIoU over incremental steps of {_names(chains)}", caption)
 
 
 def _by_class(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
@@ -198,7 +176,7 @@ def _by_class(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
         "IoU of each class. Hollow: right after the step that brought it; full: after the last step; the line between them is "
         "what was lost or gained since."
     )
-    return _draw(figures.by_class(names, pairs), f"IoU by class, first and last, of {_names(chains)}", caption)
+    return draw(figures.by_class(names, pairs), f"IoU by class, first and last, of {_names(chains)}", caption)
 
 
 def _confusion(chain: ChainResult, convention: Convention) -> Drawing:
@@ -206,7 +184,7 @@ def _confusion(chain: ChainResult, convention: Convention) -> Drawing:
     bounds = [1, *(1 + sum(map(len, chain.groups[:g])) for g in range(1, len(chain.groups)))]
     names = [chain.class_name(class_id) for class_id in ids]
     figure = figures.confusion(chain.steps[-1].matrix(convention), names, bounds)
-    return _draw(figure, f"Confusion matrix of {chain.name} after the last step", chain.name)
+    return draw(figure, f"Confusion matrix of {chain.name} after the last step", chain.name)
 
 
 def _flow(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
@@ -219,11 +197,11 @@ def _flow(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
         "What the pixels of old classes were predicted as after the last step. Grey is background shift, orange the pull of "
         "new classes: the two great causes of forgetting."
     )
-    return _draw(figures.flows(shares), f"What became of the pixels of old classes, by {_names(chains)}", caption)
+    return draw(figures.flows(shares), f"What became of the pixels of old classes, by {_names(chains)}", caption)
 
 
 def _curves(chain: ChainResult) -> Drawing:
-    return _draw(figures.curves([step.curves for step in chain.steps]), f"Training curves of {chain.name}", chain.name)
+    return draw(figures.curves([step.curves for step in chain.steps]), f"Training curves of {chain.name}", chain.name)
 
 
 def _strip(picture: Picture, chains: Sequence[ChainResult], names: Mapping[int, str]) -> list[Thumbnail]:
