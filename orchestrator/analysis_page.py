@@ -11,7 +11,7 @@ from orchestrator.tables import Table, to_csv, to_markdown
 
 DEFINITIONS = {
     "stitching": "the later model up to a layer, a 1x1 layer with bias, and the earlier model from there on; its mean IoU "
-    "on the earlier classes over the earlier model's own. High values mean that what the rest needs is still computed up to there.",
+    "on the earlier classes over the earlier model's own. High values: what the rest needs is still computed up to there.",
     **{name.replace("_", " "): words for name, words in JOINTS.items()},
     "CKA": "centred kernel alignment of the two models' features on the same images and positions, linear, with the unbiased "
     "estimator of HSIC, over minibatches. 100: the same but for rotation and scale; 0: unrelated.",
@@ -91,8 +91,8 @@ def _classifier(analysis: Analysis) -> Drawing | None:
     if analysis.bias is None:
         return None
     answer = analysis.bias.answer
-    names = [analysis.later.evaluation.class_names[int(class_id)] for class_id in answer["norms"]]
+    names = [analysis.later.evaluation.class_names[class_id] for class_id in answer["classes"]]
     known = sum(map(len, analysis.earlier.groups))
-    figure = figures.by_channel(names, {"|w|": list(answer["norms"].values()), "b": list(answer["biases"].values())}, known + 1)
+    figure = figures.by_channel(names, {"|w|": answer["norms"], "b": answer["biases"]}, known + 1)
     caption = "Length of each class's weight vector in the classifier, and its bias; a line parts the new classes."
     return draw(figure, f"Classifier weights, {analysis.title}", caption)

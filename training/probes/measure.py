@@ -136,10 +136,10 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
         previous,
     )
     weights = classifier_weights(pair.later)
-    names = [str(class_id) for class_id in pair.later_document.class_ids]
     answer: Answer = {
-        "norms": dict(zip(names, weights.norms, strict=True)),
-        "biases": dict(zip(names, weights.biases, strict=True)),
+        "classes": list(pair.later_document.class_ids),
+        "norms": list(weights.norms),
+        "biases": list(weights.biases),
         "gap": gap.model_dump() if gap else None,
     }
     if gap is None:
