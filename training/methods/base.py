@@ -5,6 +5,7 @@ schedule, checkpoints. DDP wraps the method itself, so whatever it registers (a 
 saved with the model. The previous model is held unregistered: it is frozen and belongs to the parent step.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,13 +47,24 @@ class Progress:
 
 
 class Method(nn.Module):
-    """Base of all methods. A new method is one file: a subclass with `forward`, and the rest where it differs."""
+    """Base of all methods. A new method is one file: a subclass with `forward`, and the rest where it differs.
 
-    def __init__(self, step: StepConfig, previous: Segmenter | None = None, mean: Mean = divide) -> None:
+    `previous` and `inherited` are what the parent step published: its model, and the tensors that its method carried on.
+    What changes while the method trains is a parameter or a buffer, so that a checkpoint holds it.
+    """
+
+    def __init__(
+        self,
+        step: StepConfig,
+        previous: Segmenter | None = None,
+        mean: Mean = divide,
+        inherited: dict[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.step = step
         self.config: MethodConfig = step.method
         self.mean = mean
+        self.inherited = inherited or {}
         self.model = Segmenter(step.model, step.task.channels)
         self.unregistered = (previous,)  # in a tuple, so that nn.Module does not adopt it
         if previous is not None:
@@ -80,9 +92,21 @@ class Method(nn.Module):
         """What the previous model makes of the images; no gradient."""
         return Outputs(*map(full_precision, self.previous(images)))
 
+    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Called once before the first iteration, without gradients; what it finds out goes into buffers.
+
+        Each call of `batches` gives this worker's share of the first epoch, cropped as training will see it.
+        """
+
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Named losses (scalars), already weighted: their sum is what is minimised."""
         raise NotImplementedError
+
+    def after_update(self, progress: Progress) -> None:
+        """Called after each iteration's update, without gradients being recorded.
+
+        `grad` of each parameter still is the gradient that was followed, the same on all workers.
+        """
 
     def parameter_groups(self) -> list[dict]:
         """Groups for the optimizer: name, params and initial learning rate."""
@@ -94,12 +118,12 @@ class Method(nn.Module):
             {"name": "head", "params": head, "initial_lr": optimization.head_lr},
         ]
 
-    def learning_rate_factor(self, progress: Progress) -> float:
-        """Share of the initial learning rate at this iteration: the poly schedule (1 - i / total) ** power."""
+    def learning_rate_factor(self, progress: Progress, group: str) -> float:
+        """Share of a group's initial learning rate at this iteration: the poly schedule (1 - i / total) ** power."""
         return (1 - progress.iteration / progress.total) ** self.step.optimization.poly_power
 
     def carried(self) -> dict[str, Tensor]:
-        """Tensors published beside the model for later steps and pictures (localizer, importance, ...)."""
+        """Tensors published beside the model for later steps (`inherited`) and pictures: localizer, importance, ..."""
         return {}
 
 

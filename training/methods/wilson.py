@@ -51,8 +51,14 @@ class Config(MethodConfig):
 class Method(base.Method):
     config: Config
 
-    def __init__(self, step: StepConfig, previous: Segmenter | None = None, mean: Mean = divide) -> None:
-        super().__init__(step, previous, mean)
+    def __init__(
+        self,
+        step: StepConfig,
+        previous: Segmenter | None = None,
+        mean: Mean = divide,
+        inherited: dict[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__(step, previous, mean, inherited)
         features, width, classes = self.model.encoder.channels, self.config.localizer_channels, sum(step.task.channels)
         self.localizer = Localizer(features, width, classes, step.model.activation)
 
@@ -92,9 +98,9 @@ class Method(base.Method):
         localizer = {"name": "localizer", "params": list(self.localizer.parameters()), "initial_lr": self.config.localizer_lr}
         return [*super().parameter_groups(), localizer]
 
-    def learning_rate_factor(self, progress: base.Progress) -> float:
+    def learning_rate_factor(self, progress: base.Progress, group: str) -> float:
         """Constant during warm-up, then the poly schedule at the absolute iteration: a jump, as published."""
-        return 1.0 if progress.epoch < self.config.warmup_epochs else super().learning_rate_factor(progress)
+        return 1.0 if progress.epoch < self.config.warmup_epochs else super().learning_rate_factor(progress, group)
 
     def carried(self) -> dict[str, Tensor]:
         """The localizer, for pictures of what it saw; it plays no part in inference."""

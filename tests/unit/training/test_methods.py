@@ -105,8 +105,8 @@ def test_wilson_learns_the_localizer_alone_during_warmup() -> None:
     assert encoder.grad is not None
     assert head.grad.abs().sum() == 0
     assert encoder.grad.abs().sum() > 0
-    assert method.learning_rate_factor(START) == method.learning_rate_factor(base.Progress(49, 100, 10)) == 1
-    assert method.learning_rate_factor(base.Progress(50, 100, 10)) == pytest.approx(0.5**0.9)
+    assert method.learning_rate_factor(START, "head") == method.learning_rate_factor(base.Progress(49, 100, 10), "head") == 1
+    assert method.learning_rate_factor(base.Progress(50, 100, 10), "head") == pytest.approx(0.5**0.9)
 
 
 def test_wilson_alpha_changes_only_the_segmentation_loss() -> None:
