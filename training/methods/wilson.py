@@ -11,7 +11,7 @@ imitating the previous model ("bce" is the paper's, "softmax_ce" lets the channe
 or not learned at all: the previous model's logits ("fixed"), or 1 everywhere ("constant").
 """
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -54,10 +54,12 @@ class Config(MethodConfig):
     # From the localizer's map to a score of the image; "gap" is a plain mean, "ngwp" lacks the penalty on small masks.
     pooling: Literal["ngwp_focal", "ngwp", "attention", "gap"] = Field("ngwp_focal", json_schema_extra={"legacy": "ngwp_focal"})
     affinity_iterations: int = Field(default=10, ge=1, json_schema_extra={"legacy": 10})
-    affinity_dilations: tuple[PositiveInt, ...] = Field(DILATIONS, min_length=1, json_schema_extra={"legacy": DILATIONS})
+    affinity_dilations: tuple[PositiveInt, ...] = Field(
+        DILATIONS, min_length=1, json_schema_extra=dict[str, Any](legacy=DILATIONS)
+    )
     # RaSP's loss and its table: (class, class, how many times more alike they are than a class and background).
     semantic_prior: float = Field(default=0.0, ge=0, json_schema_extra={"legacy": 0.0})
-    similarity: Pairs = Field(default=(), json_schema_extra={"legacy": ()})
+    similarity: Pairs = Field(default=(), json_schema_extra=dict[str, Any](legacy=()))
     encoder_distillation: float = 1.0
     self_supervision: float = 1.0
     supervision: ClassVar[Literal["pixel", "image"]] = "image"
