@@ -120,6 +120,11 @@ class MethodConfig(Document):
     least_new_classes: ClassVar[int] = 1  # of a step that keeps no images of earlier ones
     all_at_once: ClassVar[bool] = False  # trains all groups as one step: no increments, an upper bound
 
+    @property
+    def epochs_before_segmentation(self) -> float:
+        """Epochs in which something else is trained first; a step must have more."""
+        return 0.0
+
 
 def _load_method(value: Any) -> Any:
     """Read a stored method document as the class its name stands for."""
@@ -159,6 +164,11 @@ class StepConfig(Document):
             raise InputError(
                 f"step {index} has {task.supervision} labels and {method.name!r} learns from {method.supervision} labels: "
                 "change the method, or the scenario's supervision"
+            )
+        if method.epochs_before_segmentation >= self.optimization.epochs:
+            raise InputError(
+                f"step {index} ends before its segmentation model learns: {method.name!r} trains something else for "
+                f"{method.epochs_before_segmentation:g} of {self.optimization.epochs:g} epochs; raise optimization.epochs"
             )
         if len(task.new_classes) < method.least_new_classes and task.memory is None:
             raise InputError(
