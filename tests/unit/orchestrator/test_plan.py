@@ -1,6 +1,6 @@
 """A chain becomes steps whose documents hold what they use and nothing else, and what cannot be trained is refused."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -115,3 +115,47 @@ def test_a_single_new_class_from_image_labels_is_refused():
     weak = chain().scenario.model_copy(update={"supervision": "image"})
     with pytest.raises(ValidationError, match="step 2 brings a single class"):
         steps(chain(scenario=weak, method=wilson.Config()))
+
+
+def test_images_are_kept_of_earlier_steps_and_never_twice():
+    scenario = chain().scenario.model_copy(update={"memory": 4})
+    base, second, third = steps(chain(scenario=scenario))
+    plain = steps(chain())
+    assert base == plain[0]
+    for step, without, earlier in ((second, plain[1], [base]), (third, plain[2], [base, plain[1]])):
+        selected, kept = np.split(step.rows, [step.step.task.images])
+        assert selected.tolist() == without.rows.tolist()
+        assert len(kept) == step.step.task.memory_images == 4
+        assert step.step.task.memory == index(LABELS).selection_digest(kept)
+        assert set(kept) <= {row for other in earlier for row in other.rows} - set(selected)
+        assert LABELS[kept][:, [c - 1 for c in step.step.task.previous_classes]].any(1).all()
+        assert step.key != without.key
+    assert second.iterations == 2 * ((plain[1].step.task.images + 4) // 4)
+
+
+def test_a_single_new_class_from_image_labels_is_trained_with_a_memory():
+    weak = chain().scenario.model_copy(update={"supervision": "image", "memory": 4})
+    *_, third = steps(chain(scenario=weak, method=wilson.Config()))
+    assert third.step.task.new_classes == (5,)
+    assert not LABELS[third.rows[third.step.task.images :], 4].any(), "a kept image is a negative"
+
+
+def test_a_share_of_the_images_is_a_share_of_each_later_step():
+    base, second, third = steps(chain())
+    shared = chain().scenario.model_copy(update={"image_share": 0.5})
+    same, *halves = steps(chain(scenario=shared))
+    assert same == base
+    for half, whole in zip(halves, (second, third), strict=True):
+        assert len(half.rows) == half.step.task.images == round(len(whole.rows) / 2)
+        assert set(half.rows) < set(whole.rows)
+
+
+def test_all_at_once_is_one_step_of_all_groups_by_the_method_itself():
+    class Joint(fine_tuning.Config):
+        all_at_once: ClassVar[bool] = True
+
+    (only,) = steps(chain(method=Joint(loss="bce")))
+    assert only.step.task.groups == ((1, 2, 3, 4, 5),)
+    assert only.step.method.model_dump() == fine_tuning.Config(loss="bce").model_dump()
+    assert only.parent is None
+    assert only.rows.tolist() == list(range(len(LABELS)))
