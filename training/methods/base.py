@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import MethodConfig, StepConfig
-from training.losses import Mean, divide
+from training.losses import Mean, divide, initialise_from_background
 from training.models.segmenter import Outputs, Segmenter
 
 
@@ -82,6 +82,16 @@ class Method(nn.Module):
         """The classifier's entries that the parent step does not have (or not with these values)."""
         mine = self.model.state_dict()
         return {name: value for name, value in mine.items() if name not in self.previous.state_dict()}
+
+    def background_shares(self) -> dict[str, Tensor]:
+        """As `new_classifier`, where the new classes start as equal shares of the background (MiB, Eq. 10).
+
+        They take its weights, and its bias less log(new classes + 1), as does the background itself.
+        """
+        newest, before = f"classifiers.{len(self.step.task.groups) - 1}", self.previous.state_dict()
+        weight, bias = before["classifiers.0.weight"], before["classifiers.0.bias"].clone()
+        new_weight, new_bias, bias[:1] = initialise_from_background(weight[0], bias[:1], len(self.step.task.new_classes))
+        return {f"{newest}.weight": new_weight, f"{newest}.bias": new_bias, "classifiers.0.bias": bias}
 
     def outputs(self, images: Tensor) -> Outputs:
         """What the model makes of the images."""
