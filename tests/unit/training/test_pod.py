@@ -17,9 +17,7 @@ WEIGHTS = [0.01, 0.01, 0.01, 0.0005]
 def load(dtype: torch.dtype) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
     """The golden file, the current levels (they carry gradients) and the previous ones, logits last."""
     with np.load(GOLDEN) as arrays:
-        z = {key: torch.from_numpy(arrays[key]) for key in arrays.files if arrays[key].ndim} | {
-            key: torch.tensor(arrays[key].item()) for key in arrays.files if not arrays[key].ndim
-        }
+        z = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
     now = [z[f"in.{name}"].to(dtype).requires_grad_() for name in ("attention0", "attention1", "attention2", "logits_small")]
     before = [z[f"in.previous_{name}"].to(dtype) for name in ("attention0", "attention1", "attention2", "logits_small")]
     return z, now, before
