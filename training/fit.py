@@ -81,9 +81,9 @@ def fit(
         with autocast:
             losses: dict[str, Tensor] = trained(batch, progress)
         torch.stack(list(losses.values())).sum().backward()
-        optimizer.step()
         with torch.no_grad():
-            method.after_update(progress)
+            method.before_update(progress)
+        optimizer.step()
 
         sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
         images += step.optimization.batch

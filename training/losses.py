@@ -7,7 +7,7 @@ image label and pseudo-supervision is a constant: no gradient ever flows into it
 half-precision tensors of autocast: sums over a batch of pixels overflow or lose the small terms there.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -59,14 +59,21 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, mean: Mean = divide) ->
     return mean((pixels * labelled).sum(), labelled.sum())
 
 
-def joint_binary_cross_entropy(logits: Tensor, target: Tensor, previous_logits: Tensor) -> Tensor:
+def joint_binary_cross_entropy(
+    logits: Tensor, target: Tensor, previous_logits: Tensor, background: Literal["previous", "mask", "smaller"] = "previous"
+) -> Tensor:
     """iCaRL's loss: one-against-all cross-entropy with sigmoid(previous logits) as targets of the previous channels.
 
-    Summed over channels, mean over all pixels: the previous model has an opinion on unlabelled pixels too, where no new
-    class is wanted. `logits` [B, C, H, W]; `target` [B, H, W], 255 where unlabelled; `previous_logits` [B, C_old, H, W].
+    `background` is wanted as the previous model sees it, as the labels do, or the smaller of both. Summed over channels, mean
+    over all pixels: the previous model has an opinion on unlabelled pixels too, where no new class is wanted.
+    `logits` [B, C, H, W]; `target` [B, H, W], 255 where unlabelled; `previous_logits` [B, C_old, H, W].
     """
     wanted = _one_hot(target, logits)
-    wanted[:, : previous_logits.shape[1]] = previous_logits.detach().sigmoid()
+    previous = previous_logits.detach().sigmoid()
+    if background != "previous":
+        labelled = wanted[:, 0] if background == "mask" else torch.minimum(wanted[:, 0], previous[:, 0])
+        previous[:, 0] = torch.where(target == VOID, previous[:, 0], labelled)
+    wanted[:, : previous.shape[1]] = previous
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
 
 

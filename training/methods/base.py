@@ -112,10 +112,10 @@ class Method(nn.Module):
         """Named losses (scalars), already weighted: their sum is what is minimised."""
         raise NotImplementedError
 
-    def after_update(self, progress: Progress) -> None:
-        """Called after each iteration's update, without gradients being recorded.
+    def before_update(self, progress: Progress) -> None:
+        """Called between the backward pass and the optimizer's step, where nothing is recorded for another backward pass.
 
-        `grad` of each parameter still is the gradient that was followed, the same on all workers.
+        `grad` of each parameter is the gradient of the global batch, the same on all workers; a method may change it.
         """
 
     def parameter_groups(self) -> list[dict]:

@@ -10,7 +10,7 @@ from orchestrator.chain import Base, Chain
 from orchestrator.plan import PlanError, PlannedStep, resolve
 from training.config import ModelConfig, Optimization
 from training.data.shards import Index
-from training.methods import fine_tuning, mib, wilson
+from training.methods import ewc, fine_tuning, joint, mib, pi, rw, wilson
 from training.scenario import Scenario
 
 CLASSES = ("cat", "chair", "cow", "dog", "horse")
@@ -159,3 +159,31 @@ def test_all_at_once_is_one_step_of_all_groups_by_the_method_itself():
     assert only.step.method.model_dump() == fine_tuning.Config(loss="bce").model_dump()
     assert only.parent is None
     assert only.rows.tolist() == list(range(len(LABELS)))
+
+
+def test_a_method_that_holds_on_to_weights_needs_step_0_to_say_which():
+    with pytest.raises(PlanError, match=r"'ewc' holds on .* set base\.method\.importance"):
+        steps(chain(method=ewc.Config(), optimization=Optimization(batch=4, epochs=2, encoder_lr=0.001, head_lr=0.001)))
+
+
+def test_what_step_0_records_is_in_its_key_and_serves_every_such_method():
+    slow = Optimization(batch=4, epochs=2, encoder_lr=0.001, head_lr=0.001)
+    recording = Base(method=fine_tuning.Config(importance=True), optimization=Optimization(batch=4, epochs=2))
+    bases = {
+        steps(chain(method=method, base=recording, optimization=slow))[0].key
+        for method in (ewc.Config(), pi.Config(), rw.Config())
+    }
+    assert len(bases) == 1
+    assert steps(chain())[0].key not in bases
+
+
+def test_joint_training_is_one_step_of_all_groups_trained_as_step_0_is():
+    base = Base(optimization=Optimization(batch=4, epochs=3))
+    for supervision in ("pixel", "image"):
+        scenario = chain().scenario.model_copy(update={"supervision": supervision})
+        (only,) = steps(chain(method=joint.Config(), base=base, scenario=scenario))
+        assert only.step.task.groups == ((1, 2, 3, 4, 5),)
+        assert only.step.task.supervision == "pixel"
+        assert only.step.method == joint.Config()
+        assert only.step.optimization == base.optimization
+        assert len(only.rows) == len(LABELS)
