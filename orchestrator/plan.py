@@ -68,12 +68,17 @@ class Resolver:
     def resolve(self, chain: Chain) -> tuple[PlannedStep, ...]:
         """The chain's steps in order.
 
-        Raises PlanError for a class that the dataset does not have and for a step with too few images or epochs,
-        ValidationError for documents that contradict themselves.
+        Raises PlanError for a class that the dataset does not have, for a step with too few images or epochs and for a method
+        that needs of step 0 what it does not publish, ValidationError for documents that contradict themselves.
         """
         names = chain.scenario.groups
         if chain.method.all_at_once:
             names = (tuple(name for group in names for name in group),)
+        if len(names) > 1 and chain.method.needs_importance and not chain.base.method.records_importance:
+            raise PlanError(
+                f"{chain.method.name!r} holds on to the weights that mattered before, and step 0 does not record which they "
+                "are: set base.method.importance, which changes nothing else of step 0"
+            )
         groups = tuple(class_ids(group, self.classes, chain.scenario.dataset) for group in names)
         planned: list[PlannedStep] = []
         for number in range(len(groups)):

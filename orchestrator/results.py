@@ -30,11 +30,7 @@ class StepResult:
     evaluation: EvaluationRecord
     confusion: Confusion
     curves: list[dict[str, Any]]  # the rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
-
-    @property
-    def groups(self) -> Groups:
-        """Dataset ids of the classes learned up to here, group by group."""
-        return self.record.step.task.groups
+    groups: Groups  # dataset ids of the classes learned up to here, group by group as the scenario names them
 
     def scores(self, convention: Convention) -> Scores:
         return score(self.confusion, self.groups, convention)
@@ -95,7 +91,7 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
         ChainResult(
             name=name if names.count(name) == 1 else f"{name} ({record.key[:6]})",
             record=record,
-            steps=tuple(_load_step(store, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
+            steps=tuple(_load_step(store, record, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
         )
         for name, record in zip(names, records, strict=True)
     )
@@ -111,7 +107,7 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
     return results
 
 
-def _load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
+def _load_step(store: Store, chain: ChainRecord, step_key: str, evaluation_key: str) -> StepResult:
     record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
     stem = f"evaluations/{step_key}/{evaluation_key}"
     evaluation = EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))
@@ -125,7 +121,15 @@ def _load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
         evaluation=evaluation,
         confusion=Confusion(*(table[name].to_numpy() for name in Confusion._fields)),
         curves=json.loads(curves),
+        groups=_groups(chain, record, evaluation),
     )
+
+
+def _groups(chain: ChainRecord, record: StepRecord, evaluation: EvaluationRecord) -> Groups:
+    """The scenario's groups as far as the step has learned them: a step of joint training has learned them all."""
+    ids = {name: class_id for class_id, name in evaluation.class_names.items()}
+    groups = tuple(tuple(ids[name] for name in group) for group in chain.chain["scenario"]["groups"])
+    return tuple(group for group in groups if set(group) <= set(record.step.task.classes))
 
 
 def _read_verified(store: Store, key: str, digest: str) -> bytes:

@@ -25,8 +25,8 @@ from orchestrator.attempts import (
     CURVE_ROWS,
     attempt_folder,
     fetch_folder,
-    newest_checkpoint,
     save_checkpoint,
+    sound_checkpoint,
     upload_folder,
     write_curves,
 )
@@ -97,7 +97,7 @@ def train(assignment: Assignment, runtime: Runtime) -> Outcome:
             parent = fetch_published(store, assignment.parent, Path(scratch, "parent")) if assignment.parent else None
             weights = planned.step.model.weights
             encoder_weights = fetch(store, weights_key(weights), weights, default_cache()) if weights else None
-            checkpoint = share(newest_checkpoint(store, planned.key) if runtime.leads else None, runtime)
+            checkpoint = share(sound_checkpoint(store, planned.key) if runtime.leads else None, runtime)
             resume = fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "resume")) if checkpoint else None
         with _timed(seconds, "train"):
             journal.stage("train")

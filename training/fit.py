@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from training.checkpoint import Row, load_checkpoint, load_model, save_checkpoint, save_model
+from training.checkpoint import Row, load_carried, load_checkpoint, load_model, save_checkpoint, save_model
 from training.config import InputError, StepConfig, Task
 from training.data.dataset import GlobalBatches, SegmentationDataset, make_loader
 from training.data.shards import LocalSplit
@@ -69,16 +69,20 @@ def fit(
     trained = method if runtime.world_size == 1 else DistributedDataParallel(method, forward_sync_buffers=False)
     autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16")
     method.train()
+    if resume is None:
+        with torch.no_grad(), autocast:
+            method.prepare(partial(_batches, step, data, rows, runtime, 0, per_epoch))
     sums, logged, saved, images = {}, time.monotonic(), time.monotonic(), 0
     for iteration, batch in enumerate(_batches(step, data, rows, runtime, start, total), start):
         progress = Progress(iteration, total, per_epoch)
-        factor = method.learning_rate_factor(progress)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = group["initial_lr"] * method.learning_rate_factor(progress, group["name"])
         optimizer.zero_grad()
         with autocast:
             losses: dict[str, Tensor] = trained(batch, progress)
         torch.stack(list(losses.values())).sum().backward()
+        with torch.no_grad():
+            method.before_update(progress)
         optimizer.step()
 
         sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
@@ -115,7 +119,7 @@ def build_method(step: StepConfig, runtime: Runtime, parent: Path | None, encode
     torch.manual_seed(step.seed)
     previous = load_model(parent)[0] if parent else None
     module = import_module(f"training.methods.{step.method.name.replace('-', '_')}")
-    method: Method = module.Method(step, previous, runtime.mean)
+    method: Method = module.Method(step, previous, runtime.mean, load_carried(parent) if parent else None)
     if encoder_weights and parent is None:
         load_encoder_weights(method.model.encoder, encoder_weights)
     placed = {"device": runtime.device, "dtype": DTYPES[step.optimization.precision], "memory_format": torch.channels_last}

@@ -15,6 +15,10 @@ from training.models.norm import BatchNorm, Layers
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
+# The last layers of strides 4, 8, 16 and 32, which stand for a ResNet's four stages.
+STAGE_ENDS = (3, 6, 13, 17)
+
+
 class Depthwise(nn.Conv2d):
     """3x3 convolution of each channel by itself; strided or dilated, never both.
 
@@ -95,6 +99,14 @@ class MobileNetV2(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""
         return self.features(images)
+
+    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and what the last block of each of four stages gives: linear, no activation follows it."""
+        maps, x = [], images
+        for layer in self.features:
+            x = layer(x)
+            maps.append(x)
+        return x, tuple(maps[end] for end in STAGE_ENDS)
 
 
 def mobilenet_v2(output_stride: int, frozen: bool = False) -> MobileNetV2:

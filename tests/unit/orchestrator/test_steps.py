@@ -327,6 +327,32 @@ def test_a_checkpoint_without_its_last_file_is_none(store: Store, tmp_path: Path
     assert (found.iteration, found.attempt) == (10, "one")
 
 
+def test_a_damaged_checkpoint_gives_way_to_an_older_one(store: Store, here: Here, monkeypatch, caplog):
+    """Of three checkpoints the newest has a damaged file and the next a damaged list: training goes on from the oldest."""
+    monkeypatch.setattr("orchestrator.attempts.KEPT_CHECKPOINTS", 3)
+    plan = plan_chain(CHAIN, store)
+    uninterrupted = weights(store, ensure_step(plan.steps[0], plan, place(store), None))
+    store.delete(f"{step_folder(plan.steps[0].key)}/")
+
+    here.runtime = replace(here.runtime, checkpoint_every=0)
+    saved = worker.save_checkpoint
+
+    def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
+        saved(store, key, attempt, folder, iteration)
+        if len(here.runs) == 2 and iteration == 6:
+            folder_of = f"{attempt_folder(key, attempt)}/checkpoints"
+            store.write(f"{folder_of}/00000006/method.safetensors", b"something else")
+            store.write(f"{folder_of}/00000004/done.json", b"{")
+            raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
+
+    monkeypatch.setattr(worker, "save_checkpoint", save_then_lose)
+    record = ensure_step(plan.steps[0], plan, place(store), None)
+    assert record.resources["resumed_from"] == 2
+    assert same(weights(store, record), uninterrupted)
+    assert "the checkpoint after 6 iterations cannot be used" in caplog.text
+    assert "00000004/done.json" in caplog.text
+
+
 def test_plans_are_checked_before_anything_is_spent(store: Store, here: Here):
     def changed(**model: Any) -> Chain:
         return CHAIN.model_copy(update={"model": CHAIN.model.model_copy(update=model)})
