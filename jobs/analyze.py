@@ -19,6 +19,7 @@ from orchestrator.place import Place
 from orchestrator.probes import ensure_answers, standard_probes
 from orchestrator.resources import Request
 from orchestrator.results import ChainResult, find_chain, load_chains
+from orchestrator.retraining import ensure_retrained
 from orchestrator.store import DEFAULT_STORE, open_store
 from orchestrator.tables import to_terminal
 from training.config import InputError
@@ -33,6 +34,7 @@ def analyze(
     before: int = 0,
     after: int | None = None,
     images: int = 128,
+    retrain: bool = True,
     out: Path = Path("reports/analysis"),
     request: Annotated[Request, tyro.conf.arg(name="")] = Request(),  # noqa: B008  frozen
 ) -> None:
@@ -44,6 +46,7 @@ def analyze(
         before: The step whose classes are asked about.
         after: The step that may have forgotten them; by default the last.
         images: How many training images of the earlier classes joints are fitted to and features are compared on.
+        retrain: Also train classifier and decoder anew, to see what is still there: as long as two base steps.
         out: Folder for analysis.html, analysis.md and layers.csv.
     """
     if not chains:
@@ -51,13 +54,13 @@ def analyze(
     console = Console(highlight=False, markup=False)
     place = Place(open_store(store), request, console)
     results = load_chains(place.store, [find_chain(place.store, chain) for chain in dict.fromkeys(chains)])
-    analyses = [_analyse(result, before, after, images, place) for result in results]
+    analyses = [_analyse(result, before, after, images, retrain, place) for result in results]
     for analysis in analyses:
         _show(analysis, console)
     console.print(f"page: {write_page(analyses, out)}", soft_wrap=True)
 
 
-def _analyse(result: ChainResult, before: int, after: int | None, images: int, place: Place) -> Analysis:
+def _analyse(result: ChainResult, before: int, after: int | None, images: int, retrain: bool, place: Place) -> Analysis:
     last = len(result.steps) - 1
     after = last if after is None else after
     if not 0 <= before < after <= last:
@@ -66,7 +69,8 @@ def _analyse(result: ChainResult, before: int, after: int | None, images: int, p
     config = later.record.step
     cuts = list(parts(Segmenter(config.model, config.task.channels)))
     answers = ensure_answers(earlier, later, standard_probes(cuts, images), place)
-    return analyse(result, earlier, later, answers)
+    retrained = ensure_retrained(result, later, place) if retrain else {}
+    return analyse(result, earlier, later, answers, retrained)
 
 
 def _show(analysis: Analysis, console: Console) -> None:

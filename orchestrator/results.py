@@ -91,7 +91,7 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
         ChainResult(
             name=name if names.count(name) == 1 else f"{name} ({record.key[:6]})",
             record=record,
-            steps=tuple(_load_step(store, record, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
+            steps=tuple(load_step(store, record, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
         )
         for name, record in zip(names, records, strict=True)
     )
@@ -107,7 +107,7 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
     return results
 
 
-def _load_step(store: Store, chain: ChainRecord, step_key: str, evaluation_key: str) -> StepResult:
+def load_step(store: Store, chain: ChainRecord, step_key: str, evaluation_key: str) -> StepResult:
     record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
     stem = f"evaluations/{step_key}/{evaluation_key}"
     evaluation = EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))

@@ -91,6 +91,8 @@ class Optimization(Document):
     weight_decay: float = Field(default=1e-4, ge=0)
     poly_power: float = Field(default=0.9, ge=0)
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    # What stays as the parent step left it: the batch norms' statistics, or the whole encoder.
+    frozen: Literal["nothing", "statistics", "encoder"] = Field(default="nothing", json_schema_extra={"legacy": "nothing"})
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:

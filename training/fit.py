@@ -23,6 +23,7 @@ from training.data.dataset import GlobalBatches, SegmentationDataset, make_loade
 from training.data.shards import LocalSplit
 from training.data.transforms import random_resized_crop
 from training.methods.base import Batch, Method, Progress
+from training.models.norm import BatchNorm
 from training.models.segmenter import normalise
 from training.models.weights import load_encoder_weights
 from training.runtime import DTYPES, Runtime
@@ -56,6 +57,8 @@ def fit(
             "the images given are not the ones that the step's document selects: its data has changed since; plan it anew"
         )
     method = build_method(step, runtime, parent, encoder_weights)
+    if step.optimization.frozen == "encoder":
+        method.model.encoder.requires_grad_(False)
     optimizer = SGD(
         [group | {"lr": group["initial_lr"]} for group in method.parameter_groups()],
         lr=0,
@@ -69,6 +72,7 @@ def fit(
     trained = method if runtime.world_size == 1 else DistributedDataParallel(method, forward_sync_buffers=False)
     autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16")
     method.train()
+    _freeze(method, step)
     if resume is None:
         with torch.no_grad(), autocast:
             method.prepare(partial(_batches, step, data, rows, runtime, 0, per_epoch))
@@ -126,6 +130,16 @@ def build_method(step: StepConfig, runtime: Runtime, parent: Path | None, encode
     if previous is not None:
         previous.to(**placed)
     return method.to(**placed)
+
+
+def _freeze(method: Method, step: StepConfig) -> None:
+    """Put into evaluation mode what must keep its statistics."""
+    if step.optimization.frozen == "encoder":
+        method.model.encoder.eval()
+    elif step.optimization.frozen == "statistics":
+        for module in method.model.modules():
+            if isinstance(module, BatchNorm):
+                module.eval()
 
 
 def _batches(step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int) -> Iterator[Batch]:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
-from training.config import MethodConfig, StepConfig
+from training.config import BACKGROUND, VOID, MethodConfig, StepConfig
 from training.importance import Importance, PathIntegral, RiemannianWalk
 from training.losses import Mean, binary_cross_entropy, cross_entropy, divide
 from training.methods import base
@@ -18,6 +19,8 @@ class Config(MethodConfig):
 
     name: Literal["fine-tuning"] = "fine-tuning"
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    # Learn nothing from background pixels: what is left of forgetting then is not the background's shift.
+    ignore_background: bool = Field(default=False, json_schema_extra={"legacy": False})
     # Also publish how much each weight matters, which EWC, PI and RW need of step 0; the weights are the same.
     importance: bool = Field(default=False, json_schema_extra={"legacy": False})
     needs_previous: ClassVar[bool] = False
@@ -47,7 +50,10 @@ class Method(base.Method):
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
         logits = upsample(self.outputs(batch.images).logits, batch.masks.shape[-2:])
         loss = cross_entropy if self.config.loss == "cross_entropy" else binary_cross_entropy
-        return {"segmentation": loss(logits, batch.masks, self.mean)}
+        masks = batch.masks
+        if self.config.ignore_background:
+            masks = torch.where(masks == BACKGROUND, VOID, masks)
+        return {"segmentation": loss(logits, masks, self.mean)}
 
     def before_update(self, progress: base.Progress) -> None:
         if self.config.importance:
