@@ -9,6 +9,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -25,13 +26,14 @@ from orchestrator.place import Place
 from orchestrator.planner import PlannedChain, plan_chain
 from orchestrator.resources import Request, check_batches
 from orchestrator.results import ChainResult
+from orchestrator.selections import publish_selections
 from orchestrator.steps import ensure_chain, find_record
 from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
 from orchestrator.tables import class_table, to_terminal
 from orchestrator.tracking import Tracker, spool_folder, tracking_uri
 from orchestrator.weights import publish_weights
 from training.config import Document, InputError
-from training.metrics import wilson
+from training.metrics import Convention, wilson
 from training.scenario import Scenario, split_groups
 
 
@@ -46,7 +48,9 @@ class Options:
     groups: tuple[str, ...] | None = None
     """Class names of each step, separated by commas, steps by spaces: cat,horse,sofa cow,dog."""
     split: str | None = None
-    """Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time."""
+    """Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time; or coco-voc."""
+    selections: Path | None = None
+    """Folder with lists of each step's training images, train-0.npy or .txt and so on, instead of a setting's rule."""
     tracking: bool = True
     """Show the chain in MLflow."""
     tracking_uri: str | None = None
@@ -71,7 +75,7 @@ def main(arguments: list[str]) -> None:
     tracker = Tracker(tracking_uri(store, options.tracking_uri), spool_folder(store)) if options.tracking else None
     with tracker or nullcontext():
         result = ensure_chain(plan, Place(store, options.request, console, tracker))
-    show_result(result, console)
+    show_result(result, wilson(), console)
 
 
 def parse(preset: str, arguments: list[str]) -> tuple[Chain, Options]:
@@ -117,7 +121,7 @@ def _unchecked() -> ConstructorRegistry:
 
 
 def complete(chain: Chain, options: Options, store: Store) -> Chain:
-    """The chain with the groups and the encoder's weights that the options name; the weights are checked and stored."""
+    """The chain with the groups, lists and encoder's weights that the options name; these two are checked and stored."""
     if options.groups and options.split:
         raise InputError("give either --groups or --split")
     if options.groups:
@@ -125,6 +129,9 @@ def complete(chain: Chain, options: Options, store: Store) -> Chain:
     if options.split:
         _, manifest = resolve(store, chain.scenario.dataset)
         chain = _with(chain, "scenario", groups=split_groups(options.split, manifest.classes))
+    if options.selections:
+        digest = publish_selections(store, options.selections, chain.scenario.dataset)
+        chain = _with(chain, "scenario", selections=digest)
     if options.encoder_weights:
         chain = _with(chain, "model", weights=publish_weights(store, options.encoder_weights, chain.model))
     return chain
@@ -148,9 +155,9 @@ def show_plan(plan: PlannedChain, store: Store, console: Console) -> None:
         console.print("The encoder starts from random weights; --encoder-weights PATH gives it pretrained ones.")
 
 
-def show_result(result: ChainResult, console: Console) -> None:
+def show_result(result: ChainResult, convention: Convention, console: Console) -> None:
     """Print the table of every class after every step."""
-    table = class_table([result], wilson())
+    table = class_table([result], convention)
     for part in to_terminal(table, console.width):
         console.print(part)
     console.print(table.caption)

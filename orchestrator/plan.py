@@ -4,7 +4,7 @@ A plan reads a dataset's index, never an image, and starts nothing. Each step's 
 so chains that differ in alpha, in a later group or in how they are scored come to the same key wherever they agree.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -57,11 +57,18 @@ def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) ->
 class Resolver:
     """Turns chains over one dataset into steps. It remembers what chains share, so that thousands of them take seconds.
 
-    `classes`, `index`, `content`: of the training split of the dataset that the scenarios name.
+    `classes`, `index`, `content`: of the training split of the dataset that the scenarios name. `lists`: finds the image
+    ids of each step by the digest that a scenario names instead of a rule.
     """
 
-    def __init__(self, classes: Sequence[str], index: Index, content: str) -> None:
-        self.classes, self.index, self.content = classes, index, content
+    def __init__(
+        self,
+        classes: Sequence[str],
+        index: Index,
+        content: str,
+        lists: Callable[[str], Sequence[Sequence[str]]] = lambda digest: (),
+    ) -> None:
+        self.classes, self.index, self.content, self.lists = classes, index, content, lists
         self._tasks: dict[Hashable, tuple[Task, np.ndarray]] = {}
         self._steps: dict[Hashable, PlannedStep] = {}
 
@@ -114,8 +121,23 @@ class Resolver:
         return self._tasks[asked]
 
     def _selected(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
-        rows = select_images(self.index.labels, groups, number, scenario.setting)
+        if scenario.selections:
+            rows = self._listed(scenario, scenario.selections, groups, number)
+        else:
+            rows = select_images(self.index.labels, groups, number, scenario.setting)
         return keep_share(rows, self.index.ids, scenario.image_share) if number and len(rows) else rows
+
+    def _listed(self, scenario: Scenario, digest: str, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
+        """The images that published lists give a step, or all that they name where all groups are learned at once."""
+        lists, steps = self.lists(digest), len(scenario.groups)
+        if len(lists) != steps:
+            raise PlanError(f"the scenario has {steps} steps, and its selections list the images of {len(lists)}")
+        wanted = {id for step in (lists if len(groups) < steps else lists[number : number + 1]) for id in step}
+        rows = np.flatnonzero([id in wanted for id in self.index.ids])
+        if len(rows) < len(wanted):
+            missing = min(wanted - set(self.index.ids))
+            raise PlanError(f"the selections name image {missing!r}, which is not in the training list of {scenario.dataset!r}")
+        return rows
 
     def _memory(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int, selected: np.ndarray) -> np.ndarray:
         """Images kept of earlier steps, without those that this step selects anyway."""

@@ -4,6 +4,7 @@ A planner reads each dataset's index once, so planning a campaign of thousands o
 """
 
 from dataclasses import dataclass
+from functools import cache, partial
 
 from orchestrator.cache import default_cache, fetch
 from orchestrator.chain import Chain
@@ -11,6 +12,7 @@ from orchestrator.datasets import index_key
 from orchestrator.datasets import resolve as resolve_dataset
 from orchestrator.plan import PlanError, PlannedStep, Resolver
 from orchestrator.record import DataSource
+from orchestrator.selections import load_lists
 from orchestrator.store import Store
 from orchestrator.weights import weights_key
 from orchestrator.worker import Scoring
@@ -70,7 +72,9 @@ class Planner:
                 raise PlanError(f"dataset {name!r} has no split {needed!r}, which chains need: ingest it again with one")
         split = manifest.splits["train"]
         file = fetch(self.store, index_key(split.index.sha256), split.index.sha256, default_cache())
-        return manifest_digest, manifest, Resolver(manifest.classes, Index.load(file, len(manifest.classes)), split.content)
+        index = Index.load(file, len(manifest.classes))
+        lists = cache(partial(load_lists, self.store))
+        return manifest_digest, manifest, Resolver(manifest.classes, index, split.content, lists)
 
     def _check(self, model: ModelConfig) -> None:
         build_encoder(model)  # raises for what no encoder can be

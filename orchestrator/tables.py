@@ -26,11 +26,14 @@ MEANS = {  # the rows below the classes, by the field of Scores that they show
     "miou_old_with_background": "old with background",
     "miou_new": "new",
     "miou_base": "base",
+    "miou_base_with_background": "base with background",
     "miou_added": "added",
     "miou_all_without_background": "all",
     "miou_all": "all with background",
     "pixel_accuracy": "pixel accuracy",
 }
+# What papers print as old and new after several steps: the classes of step 0, and those of all later steps.
+PRINTED = {"miou_old": "miou_base", "miou_old_with_background": "miou_base_with_background", "miou_new": "miou_added"}
 
 
 class Column(NamedTuple):
@@ -98,15 +101,14 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
         values: tuple[Value, ...] = tuple(scores.iou.get(class_id, "x") for _, _, scores in scored)
         name = next(chain.class_name(class_id) for chain in chains if class_id in chain.steps[-1].evaluation.class_names)
         rows.append(Row(section, name, values))
-    several = any(len(chain.steps) > 2 for chain in chains)
-    shown = [field for field in MEANS if several or field not in ("miou_base", "miou_added")]
-    printed = {"miou_old": "miou_base", "miou_new": "miou_added"} if several else {}
-    headline = [printed.get(field, field) for field in headline_fields(convention)]
-    for field in shown:
+    headline = headline_fields(convention)
+    if any(len(chain.groups) > 2 for chain in chains):
+        headline = tuple(PRINTED.get(field, field) for field in headline)
+    for field in _means(chains):
         values = tuple(getattr(scores, field) for _, _, scores in scored)
         rows.append(Row("means", MEANS[field], values, field in headline, DEFINITIONS[field]))
     caption = (
-        f"{_scored_on(chains[0])} Per cent. Rows of classes: IoU ({DEFINITIONS['iou']}). “x”: not learned yet; “–”: does not "
+        f"{_scored_on(chains)} Per cent. Rows of classes: IoU ({DEFINITIONS['iou']}). “x”: not learned yet; “–”: does not "
         f"exist. {convention.words} Bold: the means that this convention prints."
     )
     return Table("IoU of every class after every step", caption, "class", columns, tuple(rows))
@@ -114,13 +116,13 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
 
 def summary_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
     """One row per chain: its means after the last step, and what it forgot on the way there."""
-    kept = ("miou_old", "miou_old_with_background", "miou_new", "miou_all_without_background", "miou_all")
-    means = {field: MEANS[field] for field in kept}
+    means = {field: MEANS[field] for field in _means(chains) if field != "pixel_accuracy"}
     whole = {
         "forgetting_first_minus_last": "forgetting, first − last",
         "forgetting_best_minus_last": "forgetting, best − last",
         "backward_transfer": "backward transfer",
-        "average_over_steps": "average over steps",
+        "average_over_steps_without_background": "average over steps",
+        "average_over_steps": "average over steps with background",
     }
     columns = tuple(Column("", name, meaning=DEFINITIONS[field]) for field, name in (means | whole).items())
     rows = []
@@ -129,8 +131,7 @@ def summary_table(chains: Sequence[ChainResult], convention: Convention) -> Tabl
         values = (*(getattr(last, field) for field in means), *(getattr(over, field) for field in whole))
         rows.append(Row("", chain.name, values))
     caption = (
-        f"{_scored_on(chains[0])} Per cent, after the last step; forgetting and transfer in percentage points. "
-        f"{convention.words}"
+        f"{_scored_on(chains)} Per cent, after the last step; forgetting and transfer in percentage points. {convention.words}"
     )
     return Table("Chains at a glance", caption, "chain", columns, tuple(rows))
 
@@ -179,6 +180,12 @@ def flow_table(chains: Sequence[ChainResult], convention: Convention) -> Table |
         f"{convention.words}"
     )
     return Table("What became of old classes' pixels", caption, "class", columns, tuple(rows))
+
+
+def _means(chains: Sequence[ChainResult]) -> list[str]:
+    """Fields of MEANS to show: base and added classes only where chains have several steps after step 0."""
+    several = any(len(chain.groups) > 2 for chain in chains)
+    return [field for field in MEANS if several or field not in PRINTED.values()]
 
 
 def headline_fields(convention: Convention) -> tuple[str, str, str]:
@@ -282,9 +289,11 @@ def _column_name(column: Column) -> str:
     return f"{column.group} {column.name}" if column.group else column.name
 
 
-def _scored_on(chain: ChainResult) -> str:
-    evaluation = chain.steps[-1].evaluation
+def _scored_on(chains: Sequence[ChainResult]) -> str:
+    evaluation = chains[0].steps[-1].evaluation
     size = evaluation.config
     side = f"shorter side {size.short_side}" if size.short_side else "original resolution"
     crop = f"centre crop {size.crop}" if size.crop else "no crop"
-    return f"{evaluation.data.name}/{evaluation.data.split}, {evaluation.images} images, {side}, {crop}."
+    void = " or ".join(sorted({step.record.step.task.void for chain in chains for step in chain.steps}))
+    split = f"{evaluation.data.name}/{evaluation.data.split}"
+    return f"{split}, {evaluation.images} images, {side}, {crop}; void pixels in training: {void}."

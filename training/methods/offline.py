@@ -2,9 +2,10 @@
 
 It is what WILSON (Cermelli et al., CVPR 2022) is compared with. A network of its own, with a copy of the previous model's
 encoder, learns from image labels for the first epochs and is frozen; for the rest of the step its maps are hard labels of
-the new classes, and the segmentation model learns from them and from the previous model by WILSON's loss (Eq. 8). The paper
-says no more than this, so it is a reconstruction. Two things differ from labels in files: they are drawn anew from each crop,
-and at the encoder's stride, which is where WILSON's loss lives.
+the new classes. The segmentation model learns from these and from the previous model by WILSON's loss (Eq. 8): previous
+classes are to be the previous model's sigmoid, background the smaller of its sigmoid and the label. The paper says no
+more, so this is a reconstruction. Two things differ from labels in files: they are drawn anew from each crop, and at the
+encoder's stride, which is where WILSON's loss lives.
 """
 
 import math
@@ -13,15 +14,14 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from training.config import MethodConfig, ModelConfig, StepConfig
 from training.losses import (
     Mean,
     classification_loss,
     divide,
+    joint_binary_cross_entropy,
     ngwp_focal_pooling,
-    segmentation_loss,
     self_supervision_loss,
 )
 from training.methods import base
@@ -87,12 +87,10 @@ class Method(base.Method):
         self.classifier.train(classifying)
         if classifying:
             return self.classifier_losses(batch, known, progress) | {"segmentation": _untouched(self.model)}
-        before, now = self.previous_outputs(batch.images), self.outputs(batch.images)
-        target = self.target(self.hard_labels(batch, known), before.logits)
-        every_image = target.new_ones(len(target))
+        before, now, labels = self.previous_outputs(batch.images), self.outputs(batch.images), self.hard_labels(batch, known)
         return {
             "classification": _untouched(self.classifier),
-            "segmentation": segmentation_loss(now.logits, target, every_image, self.mean),
+            "segmentation": joint_binary_cross_entropy(now.logits, labels, before.logits, "smaller"),
         }
 
     def classifier_losses(self, batch: base.Batch, known: Tensor, progress: base.Progress) -> dict[str, Tensor]:
@@ -108,7 +106,7 @@ class Method(base.Method):
 
     @torch.no_grad()
     def hard_labels(self, batch: base.Batch, known: Tensor) -> Tensor:
-        """One-hot [B, 1 + classes, h, w]: each pixel's best of background and the classes that its image has."""
+        """Each pixel's best of background and the classes that its image has, as channels of the model, int64 [B, h, w]."""
         maps = base.full_precision(self.classifier(batch.images))
         if self.config.pseudo_labels == "cam":
             activation = maps.relu()
@@ -117,13 +115,8 @@ class Method(base.Method):
             confidence = keep_labelled(confidence, known)
         else:
             confidence = pamr(batch.pixels, keep_labelled(maps.softmax(1), known))
-        return F.one_hot(confidence.argmax(1), confidence.shape[1]).movedim(3, 1).to(maps.dtype)
-
-    def target(self, hard: Tensor, previous_logits: Tensor) -> Tensor:
-        """WILSON's, with hard labels: sigmoid(previous logits), then the new classes; background is the smaller of both."""
-        target = torch.cat([previous_logits.sigmoid(), hard[:, -len(self.step.task.new_classes) :]], 1)
-        target[:, 0] = torch.minimum(target[:, 0], hard[:, 0])
-        return target
+        best = confidence.argmax(1)
+        return torch.where(best > 0, best + sum(self.step.task.channels) - 1 - self.labelled, 0)
 
     def parameter_groups(self) -> list[dict]:
         encoder, scores = self.classifier.encoder.parameters(), self.classifier.scores.parameters()

@@ -100,6 +100,8 @@ def test_groups_and_weights_complete_a_chain(digits: Store, tmp_path: Path):
     assert done.model.weights is not None
     assert digits.read(weights_key(done.model.weights)) == file.read_bytes()
     assert complete(chain, Options(split="8-2"), digits).scenario.groups == (tuple("01234567"), tuple("89"))
+    (tmp_path / "train-0.txt").write_text("train-00000\ntrain-00001\n")
+    assert complete(chain, Options(selections=tmp_path), digits).scenario.selections is not None
     other = chain.model_copy(update={"model": chain.model.model_copy(update={"encoder": "mobilenet_v2", "output_stride": 16})})
     with pytest.raises(InputError, match="does not hold weights of a MobileNetV2"):
         complete(other, Options(encoder_weights=str(file)), digits)

@@ -6,7 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -38,7 +38,7 @@ from training.data.sources import BadData, Sample
 from training.evaluate import evaluate
 from training.fit import fit
 from training.methods import ewc, fine_tuning, mib, offline, pi, plop, rw, wilson
-from training.methods.base import Method
+from training.methods.base import Batch, Method, Progress
 from training.models.segmenter import normalise
 from training.runtime import Runtime
 from training.scenario import select_images
@@ -187,6 +187,29 @@ def test_recording_importance_changes_no_weight(world: World, published: dict[st
     assert not (without / "state.safetensors").exists()
     measures = ("fisher", "path_integral", "walk")
     assert set(load_file(published["base"] / "state.safetensors")) == {f"importance.{name}" for name in measures}
+
+
+def test_a_method_prepares_once_on_the_first_epoch_as_it_will_be_trained_on(world: World, tmp_path: Path, monkeypatch):
+    prepared, trained, kept = [], [], []
+    forward = fine_tuning.Method.forward
+
+    def prepare(self: Method, batches: Callable[[], Iterable[Batch]]) -> None:
+        prepared.append([batch.pixels for batch in batches()])
+        assert all(torch.equal(*pair) for pair in zip(prepared[-1], [b.pixels for b in batches()], strict=True))
+
+    def noted(self: fine_tuning.Method, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
+        trained.append(batch.pixels)
+        return forward(self, batch, progress)
+
+    monkeypatch.setattr(fine_tuning.Method, "prepare", prepare)
+    monkeypatch.setattr(fine_tuning.Method, "forward", noted)
+    runtime = Runtime(log_every=1, checkpoint_every=0)
+    fitted(world, "fine-tuning", tmp_path / "whole", runtime, save=lambda folder, iteration: kept.append(folder))
+    (first_epoch,) = prepared
+    assert len(trained) == 2 * len(first_epoch)
+    assert all(torch.equal(*pair) for pair in zip(first_epoch, trained, strict=False))
+    fitted(world, "fine-tuning", tmp_path / "resumed", runtime, resume=kept[0])
+    assert len(prepared) == 1, "the checkpoint holds what the method found out"
 
 
 def test_another_seed_gives_other_weights(world: World, published: dict[str, Path], tmp_path: Path):

@@ -1,6 +1,5 @@
 """The offline route: who learns when, and what the hard labels are, on cases worked out by hand."""
 
-import math
 from typing import Literal
 
 import pytest
@@ -114,15 +113,15 @@ def test_cam_labels_are_the_highest_share_of_a_class_own_maximum(monkeypatch: py
     method = build(config(background_threshold=0.2))
     four, five = [10, 3, 1.9, -5, 0, 6], [-1, 0.5, 0.5, 0.3, 2, 1]
     maps_are(method, torch.tensor([[[1] * 6, four, five]] * 2).double()[:, :, None], monkeypatch)
-    both, only_five = method.hard_labels(batch(), torch.tensor([[1, 1], [0, 1]]).double()).argmax(1)[:, 0].tolist()
-    assert both == [1, 1, 2, 0, 2, 1]  # pixel 1: 0.3 of 10 against 0.25 of 2; pixel 2: 0.19 against 0.25; pixel 3: 0.15 of 2
-    assert only_five == [0, 2, 2, 0, 2, 2], "a class that the image lacks wins nowhere"
+    both, only_five = method.hard_labels(batch(), torch.tensor([[1, 1], [0, 1]]).double())[:, 0].tolist()
+    assert both == [4, 4, 5, 0, 5, 4]  # pixel 1: 0.3 of 10 against 0.25 of 2; pixel 2: 0.19 against 0.25; pixel 3: 0.15 of 2
+    assert only_five == [0, 5, 5, 0, 5, 5], "a class that the image lacks wins nowhere"
 
 
 def test_a_class_that_is_nowhere_active_is_background(monkeypatch: pytest.MonkeyPatch) -> None:
     method = build(config())
     maps_are(method, torch.tensor([[[1.0, 1.0]], [[-3.0, -2.0]], [[0.0, 0.0]]]).double()[None], monkeypatch)
-    assert method.hard_labels(batch(), torch.ones(1, 2)).argmax(1).tolist() == [[[0, 0]]]
+    assert method.hard_labels(batch(), torch.ones(1, 2)).tolist() == [[[0, 0]]]
 
 
 def test_single_stage_labels_compete_with_the_background_of_score_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,32 +132,39 @@ def test_single_stage_labels_compete_with_the_background_of_score_one(monkeypatc
     maps_are(method, scores[:, quarters][None], monkeypatch)
     colours = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)[quarters].expand(1, 3, 32, 32)
     sample = base.Batch(colours, normalise(colours, torch.float64), None, torch.zeros(1, 5))
-    found = method.hard_labels(sample, torch.tensor([[1, 0]]).double()).argmax(1)[0]
-    assert torch.equal(found, torch.tensor([0, 1, 0, 1])[quarters])
+    found = method.hard_labels(sample, torch.tensor([[1, 0]]).double())[0]
+    assert torch.equal(found, torch.tensor([0, 4, 0, 4])[quarters])
+
+
+@pytest.mark.parametrize(("labels", "label"), [("new", 0), ("seen", 2)])
+def test_the_segmentation_model_learns_from_the_previous_one_and_the_hard_labels(
+    labels: Labels, label: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Background, class 2 of the old ones (a label only if labels name it) and class 5, and what the target of each is."""
+    method = build(config(), labels)
+    hard = torch.tensor([0, label, 5]).repeat(4, 8, 3)[:, :, :8]
+    monkeypatch.setattr(method, "hard_labels", lambda *_: hard)
+    before, now = method.previous_outputs(batch().images).logits.sigmoid(), method.outputs(batch().images).logits
+    target = torch.cat([before, torch.zeros_like(before[:, :1]), (hard == 5)[:, None].double()], 1)
+    target[:, 0] = torch.where(hard == 0, before[:, 0], 0)
+    expected = nn.functional.binary_cross_entropy_with_logits(now, target, reduction="none").sum(1).mean()
+    torch.testing.assert_close(method(batch(), progress(9))["segmentation"], expected)
 
 
 @pytest.mark.parametrize("labels", ["new", "seen"])
-def test_the_target_is_the_previous_model_and_the_hard_labels(labels: Labels) -> None:
-    """Three pixels labelled background, a class the image has of the old ones (only if labels name it), and class 5."""
+def test_hard_labels_are_channels_of_the_model(labels: Labels, monkeypatch: pytest.MonkeyPatch) -> None:
     method = build(config(), labels)
-    known = 2 if labels == "new" else 5
-    hard = torch.zeros(1, 1 + known, 1, 3).double()
-    for pixel, channel in enumerate((0, 0 if labels == "new" else 2, known)):
-        hard[0, channel, 0, pixel] = 1
-    before = torch.tensor([[2.0, -1.0, 3.0], [0, 0, 0], [1, 1, 1], [-2, -2, -2]]).double()[None, :, None]
-    target = method.target(hard, before)[0, :, 0]
-    sigmoid = [1 / (1 + math.exp(-value)) for value in (2, -1, 3)]
-    background = [sigmoid[0], sigmoid[1] if labels == "new" else 0, 0]
-    assert target[0].tolist() == pytest.approx(background)
-    torch.testing.assert_close(target[1:4], before[0, 1:, 0].sigmoid())
-    assert target[4:].tolist() == [[0, 0, 0], [0, 0, 1]]
+    classes = (4, 5) if labels == "new" else (1, 2, 3, 4, 5)
+    peaks = torch.cat([torch.ones(1, len(classes)), torch.eye(len(classes))]).double()
+    maps_are(method, peaks[None, :, None], monkeypatch)
+    assert method.hard_labels(batch(), torch.ones(1, len(classes))).flatten().tolist() == list(classes)
 
 
 def test_images_kept_of_earlier_steps_are_background_of_the_new_classes() -> None:
     method = build(config())
     kept = batch([[1, 0, 1, 0, 0], [0, 1, 0, 0, 0]])
     hard = method.hard_labels(kept, kept.image_labels[:, -2:])
-    assert hard.argmax(1).sum() == 0
+    assert hard.sum() == 0
     assert all(torch.isfinite(loss) for i in (0, 9) for loss in method(kept, progress(i)).values())
 
 
