@@ -1,7 +1,7 @@
 """Decoders trained anew on a published step: steps of their own, planned, trained, scored and recorded like any other.
 
-The probe continues from the later step with the labels of all classes seen so far, on all training images that show one of them,
-and changes only the part it is asked to. It is a step that no chain holds.
+The probe continues from the later step with the labels of all classes seen so far, on all training images that show one
+of them, and changes only the part it is asked to. It is a step that no chain holds.
 """
 
 import numpy as np

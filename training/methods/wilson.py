@@ -49,13 +49,15 @@ class Config(MethodConfig):
     affinity: bool = True  # refine the localizer's own targets with PAMR
     # Target of background: the smaller of the previous model's and the localizer's, or with b (1 - b) previous + b localizer.
     background_mix: float | None = Field(default=None, ge=0, le=1, json_schema_extra={"legacy": None})
-    prior: Literal["bce", "softmax_ce", "constant", "fixed", "none"] = Field("bce", json_schema_extra={"legacy": "bce"})
+    prior: Literal["bce", "softmax_ce", "constant", "fixed", "none"] = Field(default="bce", json_schema_extra={"legacy": "bce"})
     prior_weight: float = 1.0
     # From the localizer's map to a score of the image; "gap" is a plain mean, "ngwp" lacks the penalty on small masks.
-    pooling: Literal["ngwp_focal", "ngwp", "attention", "gap"] = Field("ngwp_focal", json_schema_extra={"legacy": "ngwp_focal"})
+    pooling: Literal["ngwp_focal", "ngwp", "attention", "gap"] = Field(
+        default="ngwp_focal", json_schema_extra={"legacy": "ngwp_focal"}
+    )
     affinity_iterations: int = Field(default=10, ge=1, json_schema_extra={"legacy": 10})
     affinity_dilations: tuple[PositiveInt, ...] = Field(
-        DILATIONS, min_length=1, json_schema_extra=dict[str, Any](legacy=DILATIONS)
+        default=DILATIONS, min_length=1, json_schema_extra=dict[str, Any](legacy=DILATIONS)
     )
     # RaSP's loss and its table: (class, class, how many times more alike they are than a class and background).
     semantic_prior: float = Field(default=0.0, ge=0, json_schema_extra={"legacy": 0.0})
