@@ -57,12 +57,20 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
     encoder.load_state_dict(state, strict=False)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def is_safetensors(path: Path) -> bool:
+    """Whether the file begins as safetensors do: the length of the header in 8 bytes, and the header, a JSON object."""
+    return _start(path)[8:] == b"{"
+
+
+def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(9)
-    state = None
+        return file.read(9)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    start, state = _start(path), None
     try:
-        if start[8:] == b"{":  # safetensors: the length of the header in 8 bytes, and the header, a JSON object
+        if is_safetensors(path):
             state = load_file(path)
         elif start.startswith(TORCH_STARTS):
             state = torch.load(path, map_location="cpu", weights_only=True)
