@@ -13,7 +13,6 @@ from orchestrator.chain import Chain
 
 CONFIDENCE = 0.95
 ORDER = ("method.name", "method", "scenario", "optimization", "model", "augmentation")  # of a cell's axes in its name
-LAST = ("base", "evaluation")
 
 
 class Spread(NamedTuple):
@@ -79,9 +78,7 @@ def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
 
 def _names(variants: Sequence[Chain]) -> list[str]:
     """A name for each variant: the axes on which they differ, without those that follow from the ones before."""
-    documents = [dict(_fields(variant.model_dump(exclude={"name", "seed"}))) for variant in variants]
-    for document, variant in zip(documents, variants, strict=True):
-        document["scenario.split"] = "-".join(str(len(group)) for group in variant.scenario.groups)
+    documents = [_document(variant) for variant in variants]
     axes = sorted(dict.fromkeys(name for document in documents for name in document), key=_rank)
     shown: list[str] = []
     places: list[tuple[Any, ...]] = [()] * len(documents)  # of each variant on the axes shown so far
@@ -92,6 +89,12 @@ def _names(variants: Sequence[Chain]) -> list[str]:
     last = [axis.rpartition(".")[2] for axis in shown]
     labels = [short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)]
     return [_name(document, shown, labels) or variants[0].method.name for document in documents]
+
+
+def _document(variant: Chain) -> dict[str, Any]:
+    """Its fields by dotted name; first the sizes of its groups, which often say enough of them."""
+    split = "-".join(str(len(group)) for group in variant.scenario.groups)
+    return {"scenario.split": split, **dict(_fields(variant.model_dump(exclude={"name", "seed"})))}
 
 
 def _name(document: dict[str, Any], axes: Sequence[str], labels: Sequence[str]) -> str:
@@ -106,11 +109,9 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _rank(axis: str) -> tuple[int, bool]:
-    """Where an axis stands in names: the method first, sizes of groups before the groups themselves."""
-    known = [place for place, start in enumerate(ORDER) if axis.startswith(start)]
-    place = known[0] if known else len(ORDER) + (axis.partition(".")[0] in LAST)
-    return place, axis == "scenario.groups"
+def _rank(axis: str) -> int:
+    """Where an axis stands in names: the method first."""
+    return next((place for place, start in enumerate(ORDER) if axis.startswith(start)), len(ORDER))
 
 
 def _fields(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -41,6 +41,7 @@ class Config(MethodConfig):
     affinity: bool = True  # refine the localizer's own targets with PAMR
     # Target of background: the smaller of the previous model's and the localizer's, or with b (1 - b) previous + b localizer.
     background_mix: float | None = Field(default=None, ge=0, le=1, json_schema_extra={"legacy": None})
+    prior: Literal["bce", "softmax_ce", "constant", "fixed", "none"] = Field("bce", json_schema_extra={"legacy": "bce"})
     prior_weight: float = 1.0
     encoder_distillation: float = 1.0
     self_supervision: float = 1.0
