@@ -16,8 +16,9 @@ from orchestrator.published import IMAGES, Expected, Published, paper_number
 from orchestrator.results import load_confusion
 from orchestrator.spread import Cell, Spread, cells, spread
 from orchestrator.store import Store
+from orchestrator.survey import READERS, Standing
 from orchestrator.tables import Column, Row, Table, Value, scored_on
-from orchestrator.tree import READERS, Standing, Tree
+from orchestrator.tree import Tree
 from training.config import BACKGROUND
 from training.metrics import Convention, Groups, Scores, score
 

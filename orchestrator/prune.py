@@ -15,7 +15,7 @@ from orchestrator.attempts import attempt_folder, newest_checkpoint, step_folder
 from orchestrator.lease import lease_key
 from orchestrator.record import StepRecord
 from orchestrator.store import Entry, Store
-from orchestrator.tree import READERS
+from orchestrator.survey import READERS
 
 GRACE = timedelta(hours=24)  # covers clocks that differ and whoever does not answer for a while
 

@@ -2,8 +2,8 @@
 
 A campaign ties its variants to them with `Expected`: what their documents say, and what the paper calls that. A number is
 shown beside ours only where dataset, classes and setting are the paper's; a difference only where the convention is, too.
-The numbers of Figure 4 were read off the figure, to about 0.1; those of convention `unknown` were copied by the source from
-papers that do not say how they counted.
+The numbers of Figure 4 were read off the figure, to about 0.1. Of convention `unknown` are those that the source copied from
+papers without saying how. WILSON prints PLOP's 15-5 as PLOP counts, and its 10-10 as WILSON does: only so they add up.
 """
 
 import csv

@@ -18,7 +18,6 @@ ORDER = ("method.name", "method", "scenario", "optimization", "model", "augmenta
 class Spread(NamedTuple):
     """Repeated measurements of one quantity. A single one has a mean and nothing else."""
 
-    count: int
     mean: float
     deviation: float | None  # standard deviation, with n - 1
     margin: float | None  # half the 95 % confidence interval of the mean: it reaches from mean - margin to mean + margin
@@ -38,9 +37,9 @@ def spread(values: Iterable[float | None]) -> Spread | None:
         return None
     count, mean = len(known), fmean(known)
     if count == 1:
-        return Spread(count, mean, None, None)
+        return Spread(mean, None, None)
     deviation = stdev(known)
-    return Spread(count, mean, deviation, student_t(count - 1) * deviation / math.sqrt(count))
+    return Spread(mean, deviation, student_t(count - 1) * deviation / math.sqrt(count))
 
 
 def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:

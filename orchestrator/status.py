@@ -17,7 +17,8 @@ from orchestrator.attempts import attempt_folder, attempt_names
 from orchestrator.plan import PlannedStep
 from orchestrator.progress import describe
 from orchestrator.store import NotFound, Store
-from orchestrator.tree import READERS, Node, Standing, Tree
+from orchestrator.survey import READERS, Standing
+from orchestrator.tree import Node, Tree
 
 # interrupted: begun, and nobody is at it any more, without an error; to train: its parent is there; waiting: that is not.
 State = Literal["published", "to score", "running", "failed", "interrupted", "to train", "waiting"]
@@ -49,12 +50,13 @@ def counts(statuses: Sequence[StepStatus]) -> dict[str, int]:
 def status_table(statuses: Sequence[StepStatus]) -> RichTable:
     """The steps that something is happening to, or has happened to; of the others `counts` says enough."""
     title = ", ".join(f"{count} {state}" for state, count in counts(statuses).items())
+    shown = [status for status in statuses if status.state in WORTH_A_LINE]
     table = RichTable(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold", title_justify="left")
+    table.show_header = bool(shown)
     for heading in ("step", "key", "chains", "state", ""):
         table.add_column(heading, overflow="fold", justify="right" if heading == "chains" else "left")
-    for each in sorted(statuses, key=lambda status: get_args(State).index(status.state)):
-        if each.state in WORTH_A_LINE:
-            table.add_row(each.title, each.key, str(each.chains), each.state, each.detail)
+    for each in sorted(shown, key=lambda status: get_args(State).index(status.state)):
+        table.add_row(each.title, each.key, str(each.chains), each.state, each.detail)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Which of MiB's parts does what? VOC 15-5 overlap with each of its three on and off.
+"""Which of MiB's parts does what? VOC 15-5 overlap with each of its three parts on and off.
 
     python -m jobs.campaign run mib_components --encoder-weights PATH
 
