@@ -90,9 +90,10 @@ def _same_scenario(row: Published, chain: Chain) -> bool:
 
 
 def _value(chain: Chain, name: str) -> Any:
+    """The value of a dotted field; `...`, which no document holds, where there is no such field."""
     value: Any = chain
     for part in name.split("."):
-        value = getattr(value, part, None)
+        value = getattr(value, part, ...)
     return value
 
 

@@ -88,6 +88,12 @@ def test_values_say_which_variant_a_row_is_about():
     assert [number and number.variant for number in found.values()] == ["WILSON alpha=0", "WILSON alpha=0.5", None]
 
 
+def test_a_field_that_a_method_lacks_fits_nothing():
+    plain = Expected("WILSON Table 1", "WILSON", {"method.background_mix": None})
+    assert plain.fits(voc_wilson())
+    assert not plain.fits(voc_mib())
+
+
 def test_of_several_numbers_that_of_the_same_convention_comes_first():
     both = [Expected("WILSON Table 1", "PLOP"), Expected("MiB Table 1", "MiB")]
     sources = [paper_number(voc_mib(), both, convention) for convention in ("wilson", "mib", "plop")]
