@@ -8,51 +8,67 @@ run, 2 the input cannot be used, 130 interrupted.
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from jobs.campaign_file import load_campaign
-from jobs.campaign_plan import plan_document, show_plan
+from jobs.campaign_plan import Part, make_plan, plan_document, planned_tree, show_plan, summary
 from jobs.errors import user_errors
-from jobs.options import StoreOptions, with_weights
+from jobs.options import JobOptions, StoreOptions
 from jobs.report import CONVENTIONS
-from orchestrator.campaign import Campaign
+from orchestrator.campaign_run import outcome_tables, run_campaign
 from orchestrator.campaign_table import campaign_table
-from orchestrator.chain import Chain
-from orchestrator.costs import bill, measure, past_records
-from orchestrator.planner import Planner
+from orchestrator.desk import Limits
+from orchestrator.place import Place
 from orchestrator.prune import delete, leftovers
 from orchestrator.resources import Request
 from orchestrator.status import campaign_status, status_table
-from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
+from orchestrator.store import DEFAULT_STORE, check_writable, open_store
 from orchestrator.survey import survey
 from orchestrator.tables import to_csv, to_json, to_markdown, to_terminal
-from orchestrator.tree import Tree, first_steps, grow
 from training.config import InputError
 
 Json = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which part of a campaign is meant; by default all of it."""
+class Spending:
+    """How much a run may do."""
 
-    only: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Only chains whose name, or a word of it, matches: `alpha=0.5`, `wilson*`. Repeated, chains that match any."""
-    until_step: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Only steps 0 to N of each chain."""
+    max_gpu_hours: float | None = None
+    """Begin no step that would take this run beyond; without GPUs, hours of workers. Run again, the campaign goes on."""
+    max_concurrent: int | None = None
+    """Train at most so many steps at once; by default as many as the cluster holds."""
+    retries: int = 1
+    """Of a step that fails; then only what grows from it is not run."""
+    stop_behind: float | None = None
+    """Do not continue a chain that is so many points of mIoU behind the best at the same step. Biases an ablation's table:
+    a variant that learns slowly is never seen to catch up. So it is off by default."""
+
+    def limits(self) -> Limits:
+        """As the orchestrator takes them. Raises InputError for what cannot be meant."""
+        for name, value, least in (
+            ("max-gpu-hours", self.max_gpu_hours, 0),
+            ("max-concurrent", self.max_concurrent, 1),
+            ("retries", self.retries, 0),
+            ("stop-behind", self.stop_behind, 0),
+        ):
+            if value is not None and value < least:
+                raise InputError(f"--{name} must be at least {least}, and {value:g} is not")
+        behind = None if self.stop_behind is None else self.stop_behind / 100
+        return Limits(self.max_gpu_hours, self.max_concurrent, self.retries, behind)
 
 
 def plan(
     campaign: tyro.conf.Positional[str],
-    part: Annotated[Part, tyro.conf.arg(name="")] = Part(),
-    options: Annotated[StoreOptions, tyro.conf.arg(name="")] = StoreOptions(),  # noqa: B008
-    request: Annotated[Request, tyro.conf.arg(name="")] = Request(),  # noqa: B008
+    part: Annotated[Part, tyro.conf.arg(name="")],
+    options: Annotated[StoreOptions, tyro.conf.arg(name="")],
+    request: Annotated[Request, tyro.conf.arg(name="")],
     images_per_second: float | None = None,
     as_json: Json = False,
 ) -> None:
@@ -64,21 +80,52 @@ def plan(
         as_json: Print one JSON document and nothing else.
     """
     store = open_store(options.store)
-    wanted = load_campaign(campaign)
-    tree = planned_tree(wanted, part, options, store)
-    standings = survey(tree, store)
-    costs = measure(past_records(store, standings), request, images_per_second)
-    total = bill(tree, standings, costs)
+    planned = make_plan(load_campaign(campaign), part, options, request, images_per_second, store)
     if as_json:
-        print(json.dumps(plan_document(wanted, tree, standings, costs, total), ensure_ascii=False, indent=1))
+        print(json.dumps(plan_document(planned), ensure_ascii=False, indent=1))
     else:
-        show_plan(wanted, tree, standings, costs, total, _console())
+        show_plan(planned, _console())
+
+
+def run(
+    campaign: tyro.conf.Positional[str],
+    part: Annotated[Part, tyro.conf.arg(name="")],
+    options: Annotated[JobOptions, tyro.conf.arg(name="")],
+    spending: Annotated[Spending, tyro.conf.arg(name="")],
+    images_per_second: float | None = None,
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Train what is not published yet, each step once, and print what became of all chains.
+
+    Args:
+        campaign: Name of a campaign, or path of a file.
+        images_per_second: What one worker trains on, where no past record of the store tells.
+        dry_run: Only print the plan.
+    """
+    limits, store, console = spending.limits(), open_store(options.store), _console()
+    planned = make_plan(load_campaign(campaign), part, options, options.request, images_per_second, store)
+    if dry_run:
+        show_plan(planned, console)
+        return
+    check_writable(store)
+    console.print(*summary(planned), sep="\n", soft_wrap=True)
+    tracker = options.tracker(store)
+    with tracker or nullcontext():
+        place = Place(store, options.request, console, tracker)
+        outcome = run_campaign(planned.campaign.name, planned.tree, planned.standings, place, planned.costs, limits)
+    scores = campaign_table(planned.tree, survey(planned.tree, store), store, planned.campaign.paper, place.convention)
+    console.print(*to_terminal(scores, console.width), scores.caption, *outcome_tables(outcome), sep="\n")
+    for problem in outcome.problems:
+        console.print(problem, soft_wrap=True)
+    console.print(f"{outcome.gpu_hours:.3g} GPU-hours in {timedelta(seconds=round(outcome.seconds))}")
+    if not outcome.complete:
+        raise SystemExit(1)
 
 
 def status(
     campaign: tyro.conf.Positional[str],
-    part: Annotated[Part, tyro.conf.arg(name="")] = Part(),
-    options: Annotated[StoreOptions, tyro.conf.arg(name="")] = StoreOptions(),  # noqa: B008
+    part: Annotated[Part, tyro.conf.arg(name="")],
+    options: Annotated[StoreOptions, tyro.conf.arg(name="")],
     as_json: Json = False,
 ) -> None:
     """Print what is published, what is running where and how far, and what failed why, whoever runs the campaign.
@@ -98,8 +145,8 @@ def status(
 
 def table(
     campaign: tyro.conf.Positional[str],
-    part: Annotated[Part, tyro.conf.arg(name="")] = Part(),
-    options: Annotated[StoreOptions, tyro.conf.arg(name="")] = StoreOptions(),  # noqa: B008
+    part: Annotated[Part, tyro.conf.arg(name="")],
+    options: Annotated[StoreOptions, tyro.conf.arg(name="")],
     convention: Literal["wilson", "mib", "plop"] = "wilson",
     format: Literal["terminal", "markdown", "csv", "json"] = "terminal",
 ) -> None:
@@ -151,39 +198,11 @@ def prune(
     print(f"{len(found)} folders, {total:,.1f} MB {'deleted' if delete_them else 'can go; delete them with --delete'}")
 
 
-def planned_tree(campaign: Campaign, part: Part, options: StoreOptions, store: Store) -> Tree:
-    """The tree of the campaign's chains, or of the part that is meant; all that can be refused is refused here."""
-    if part.until_step is not None and part.until_step < 0:
-        raise InputError(f"--until-step counts from step 0, and {part.until_step} comes before it")
-    planner = Planner(store)
-    chains = with_weights(chosen(campaign, part.only), options.encoder_weights, store)
-    return grow([first_steps(planner.plan(chain), part.until_step) for chain in chains])
-
-
-def chosen(campaign: Campaign, patterns: Sequence[str]) -> tuple[Chain, ...]:
-    """The chains whose name, or a word of it, matches one of the patterns; all of them when there are no patterns.
-
-    Raises InputError for a pattern that matches nothing.
-    """
-    matching: dict[str, Chain] = {}
-    for pattern in patterns:
-        found = [chain for chain in campaign.chains if _matches(chain.name, pattern)]
-        if not found:
-            names = ", ".join(repr(chain.name) for chain in campaign.chains[:4])
-            raise InputError(f"--only {pattern!r} matches no chain of {campaign.name!r}, whose chains are called {names} ...")
-        matching |= {chain.name: chain for chain in found}
-    return tuple(chain for chain in campaign.chains if chain.name in matching) if patterns else campaign.chains
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatchcase(text, pattern) for text in (name, *name.split()))
-
-
 def _console() -> Console:
     return Console(highlight=False, markup=False)
 
 
-COMMANDS = {"plan": plan, "status": status, "table": table, "prune": prune}
+COMMANDS = {"plan": plan, "run": run, "status": status, "table": table, "prune": prune}
 
 
 @user_errors()

@@ -56,9 +56,7 @@ def _find(wanted: str) -> Path:
     if name not in names:
         near = get_close_matches(name, names, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
-        raise InputError(
-            f"there is no campaign {wanted!r}: {advice} A campaign of your own is given by its path, ending in .py"
-        )
+        raise InputError(f"there is no campaign {wanted!r}: {advice}; one of your own is given by its path, ending in .py")
     return SHIPPED / f"{name}.py"
 
 

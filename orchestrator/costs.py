@@ -22,7 +22,7 @@ from orchestrator.tree import Tree
 from training.config import StepConfig
 
 SAMPLE = 1000  # records that are read to learn speeds from
-OVERHEAD = ("start", "localise", "evaluate", "publish")  # of a record's seconds: what a step takes besides training
+OVERHEAD = ("start", "localise", "publish", "evaluate", "stop")  # of a record's seconds: what a step takes besides training
 
 
 @dataclass(frozen=True)

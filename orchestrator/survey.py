@@ -1,11 +1,7 @@
-"""What of a campaign's tree is published, what is being trained, and what is left to do.
+"""What of a campaign's tree is published, what is being trained, and what is left to do: looked up, and nothing changed."""
 
-A survey looks into the store and changes nothing there; `remaining` cuts off what is published.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -14,9 +10,9 @@ from orchestrator.lease import LeaseState, read_lease
 from orchestrator.record import StepRecord
 from orchestrator.steps import find_record
 from orchestrator.store import Store
-from orchestrator.tree import Node, Segment, Tree
+from orchestrator.tree import Node, Tree
 
-READERS = 32  # threads that look into the store; they do nothing but wait for it
+READERS = 16  # threads that look into the store, which has as many connections; they do nothing but wait for it
 
 # published: with all its evaluations; to score: trained, an evaluation is missing; training: somebody holds its lease;
 # to train: its parent is published, or it needs none; waiting: its parent is not published yet.
@@ -56,27 +52,3 @@ def _standing(node: Node, store: Store) -> Standing:
     holder = read_lease(store, node.key)
     alive = holder is not None and datetime.fromisoformat(holder.expires) > datetime.now(UTC)
     return Standing("training", holder=holder) if alive else Standing("to train")
-
-
-def remaining(tree: Tree, standings: Mapping[str, Standing]) -> tuple[Segment, ...]:
-    """The segments without what is published at their beginning, parents first; a segment keeps its id.
-
-    One whose parent is published altogether grows from nothing.
-    """
-    left: dict[str, Segment] = {}
-    for segment in tree.segments:
-        done = _leading(segment.nodes, lambda node: standings[node.key].state == "published")
-        if done < len(segment.nodes):
-            parent = segment.parent if segment.parent in left else None
-            left[segment.id] = replace(segment, nodes=segment.nodes[done:], parent=parent)
-    return tuple(left.values())
-
-
-def _leading(nodes: Iterable[Node], holds: Callable[[Node], bool]) -> int:
-    """How many nodes at the beginning the condition holds for."""
-    count = 0
-    for node in nodes:
-        if not holds(node):
-            break
-        count += 1
-    return count

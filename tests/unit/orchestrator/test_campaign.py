@@ -60,7 +60,7 @@ def test_fields_of_the_same_name_are_told_apart():
     ("axes", "message"),
     [
         ({"method.aplha": [0.5]}, "no field 'method.aplha': did you mean 'method.alpha'?"),
-        ({"metod.alpha": [0.5]}, "did you mean 'method.alpha'?"),
+        ({"metho.alpha": [0.5]}, "did you mean 'method.alpha'?"),
         ({"base.optimization.epoch": [1]}, "did you mean 'base.optimization.epochs'?"),
         ({"seed.zzz": [1]}, "42 has no fields"),
         ({"scenario.zzz": [1]}, "where it says 'zzz' there are dataset, groups"),

@@ -14,7 +14,7 @@ from orchestrator.plan import PlannedStep
 from orchestrator.planner import PlannedChain
 from orchestrator.record import Provenance, StepRecord
 from orchestrator.store import FolderStore, Store
-from orchestrator.survey import remaining, survey
+from orchestrator.survey import survey
 from orchestrator.tree import Node, Tree, grow
 from training.config import StepConfig, Task
 from training.data.shards import Manifest, SplitManifest, StoredFile
@@ -95,24 +95,6 @@ def test_steps_stand_as_they_are_in_the_store(tree: Tree, store: Store):
     assert found["c"].holder is not None
     assert found["c"].holder.owner == "ada@node"
     assert found["b"].record is not None
-
-
-def test_what_is_published_at_the_beginning_is_cut_off(tree: Tree, store: Store):
-    def left() -> dict[str, tuple[str, str | None]]:
-        found = remaining(tree, survey(tree, store))
-        return {segment.id: ("".join(node.key for node in segment.nodes), segment.parent) for segment in found}
-
-    assert left() == {"b": ("ab", None), "d": ("cd", "b"), "f": ("ef", "b")}
-    publish(store, tree.nodes["a"])
-    assert left() == {"b": ("b", None), "d": ("cd", "b"), "f": ("ef", "b")}
-    publish(store, tree.nodes["b"])
-    publish(store, tree.nodes["c"])
-    assert left() == {"d": ("d", None), "f": ("ef", None)}
-    for key in "def":
-        publish(store, tree.nodes[key], scored=key != "f")
-    assert left() == {"f": ("f", None)}
-    publish(store, tree.nodes["f"])
-    assert left() == {}
 
 
 def test_only_what_can_be_published_is_looked_for(tree: Tree, store: Store, monkeypatch: pytest.MonkeyPatch):
