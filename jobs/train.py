@@ -7,7 +7,7 @@ anything is spent. What was published before is used as it is, so the same comma
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,8 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from jobs.chains import PRESETS
 from jobs.errors import user_errors
+from jobs.options import JobOptions, with_weights
+from orchestrator.campaign import with_field
 from orchestrator.chain import Base, Chain
 from orchestrator.datasets import resolve
 from orchestrator.place import Place
@@ -28,34 +30,23 @@ from orchestrator.resources import Request, check_batches
 from orchestrator.results import ChainResult
 from orchestrator.selections import publish_selections
 from orchestrator.steps import ensure_chain, find_record
-from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
+from orchestrator.store import Store, check_writable, open_store
 from orchestrator.tables import class_table, to_terminal
-from orchestrator.tracking import Tracker, spool_folder, tracking_uri
-from orchestrator.weights import publish_weights
 from training.config import Document, InputError
 from training.metrics import Convention, wilson
 from training.scenario import Scenario, split_groups
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(JobOptions):
     """Everything that is no part of the chain, and so of no key."""
 
-    store: str = DEFAULT_STORE
-    """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
-    encoder_weights: str | None = None
-    """Pretrained weights of the encoder: a path or URI of safetensors or torchvision's .pth."""
     groups: tuple[str, ...] | None = None
     """Class names of each step, separated by commas, steps by spaces: cat,horse,sofa cow,dog."""
     split: str | None = None
     """Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time; or coco-voc."""
     selections: Path | None = None
     """Folder with lists of each step's training images, train-0.npy or .txt and so on, instead of a setting's rule."""
-    tracking: bool = True
-    """Show the chain in MLflow."""
-    tracking_uri: str | None = None
-    """Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store."""
-    request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
 
 
 @user_errors()
@@ -72,7 +63,7 @@ def main(arguments: list[str]) -> None:
     plan = plan_chain(complete(chain, options, store), store)
     check_batches(options.request.workers, [planned.step.optimization.batch for planned in plan.steps])
     show_plan(plan, store, console)
-    tracker = Tracker(tracking_uri(store, options.tracking_uri), spool_folder(store)) if options.tracking else None
+    tracker = options.tracker(store)
     with tracker or nullcontext():
         result = ensure_chain(plan, Place(store, options.request, console, tracker))
     show_result(result, wilson(), console)
@@ -125,22 +116,16 @@ def complete(chain: Chain, options: Options, store: Store) -> Chain:
     if options.groups and options.split:
         raise InputError("give either --groups or --split")
     if options.groups:
-        chain = _with(chain, "scenario", groups=tuple(tuple(filter(None, group.split(","))) for group in options.groups))
+        groups = tuple(tuple(filter(None, group.split(","))) for group in options.groups)
+        chain = with_field(chain, "scenario.groups", groups)
     if options.split:
         _, manifest = resolve(store, chain.scenario.dataset)
-        chain = _with(chain, "scenario", groups=split_groups(options.split, manifest.classes))
+        chain = with_field(chain, "scenario.groups", split_groups(options.split, manifest.classes))
     if options.selections:
         digest = publish_selections(store, options.selections, chain.scenario.dataset)
-        chain = _with(chain, "scenario", selections=digest)
-    if options.encoder_weights:
-        chain = _with(chain, "model", weights=publish_weights(store, options.encoder_weights, chain.model))
+        chain = with_field(chain, "scenario.selections", digest)
+    (chain,) = with_weights([chain], options.encoder_weights, store)
     return chain
-
-
-def _with(chain: Chain, part: str, **fields: Any) -> Chain:
-    """The chain with fields of one of its documents replaced, checked anew."""
-    document = chain.model_dump()
-    return Chain.model_validate({**document, part: {**document[part], **fields}})
 
 
 def show_plan(plan: PlannedChain, store: Store, console: Console) -> None:

@@ -123,9 +123,14 @@ def delete_checkpoints(store: Store, key: str) -> None:
             store.delete(name)
 
 
+def attempt_names(store: Store, key: str) -> list[str]:
+    """The tries at a step that have left anything, oldest first."""
+    return sorted({name.split("/")[3] for name in store.list(f"{step_folder(key)}/attempts/")})
+
+
 def count_attempts(store: Store, key: str) -> int:
     """How many tries at a step have left anything."""
-    return len({name.split("/")[3] for name in store.list(f"{step_folder(key)}/attempts/")})
+    return len(attempt_names(store, key))
 
 
 def write_curves(store: Store, folder: str, rows: list[Row]) -> None:

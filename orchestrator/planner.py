@@ -31,6 +31,7 @@ class PlannedChain:
     manifest_digest: str
     manifest: Manifest
     steps: tuple[PlannedStep, ...]
+    whole: bool = True  # False: only its first steps are asked for, and its record is not published
 
     def source(self, split: str) -> DataSource:
         return DataSource(name=self.chain.scenario.dataset, manifest=self.manifest_digest, split=split)

@@ -109,20 +109,24 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
 
 def load_step(store: Store, chain: ChainRecord, step_key: str, evaluation_key: str) -> StepResult:
     record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
-    stem = f"evaluations/{step_key}/{evaluation_key}"
-    evaluation = EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))
-    counts = _read_verified(store, f"{stem}.parquet", evaluation.confusion.sha256)
+    evaluation = EvaluationRecord.model_validate_json(store.read(f"evaluations/{step_key}/{evaluation_key}.json"))
     curves = _read_verified(
         store, f"{attempt_folder(step_key, record.attempt)}/files/curves.json", record.files["curves.json"].sha256
     )
-    table = pyarrow.parquet.read_table(BytesIO(counts))
     return StepResult(
         record=record,
         evaluation=evaluation,
-        confusion=Confusion(*(table[name].to_numpy() for name in Confusion._fields)),
+        confusion=load_confusion(store, evaluation),
         curves=json.loads(curves),
         groups=_groups(chain, record, evaluation),
     )
+
+
+def load_confusion(store: Store, evaluation: EvaluationRecord) -> Confusion:
+    """The counts of a published evaluation. Raises CorruptedObject when they are not those that the record names."""
+    counts = _read_verified(store, f"evaluations/{evaluation.step}/{evaluation.key}.parquet", evaluation.confusion.sha256)
+    table = pyarrow.parquet.read_table(BytesIO(counts))
+    return Confusion(*(table[name].to_numpy() for name in Confusion._fields))
 
 
 def _groups(chain: ChainRecord, record: StepRecord, evaluation: EvaluationRecord) -> Groups:

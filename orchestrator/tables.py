@@ -10,16 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import groupby
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.table import Table as RichTable
 
+from orchestrator.record import DataSource
 from orchestrator.results import ChainResult
-from training.config import BACKGROUND
+from training.config import BACKGROUND, EvaluationConfig
 from training.metrics import DEFINITIONS, Convention, Retention, Scores, flow
 
-Value = float | None | Literal["x"]
+Value = float | str | None  # a fraction; text as it is, such as "x"
 
 MEANS = {  # the rows below the classes, by the field of Scores that they show
     "miou_old": "old",
@@ -289,11 +290,14 @@ def _column_name(column: Column) -> str:
     return f"{column.group} {column.name}" if column.group else column.name
 
 
-def _scored_on(chains: Sequence[ChainResult]) -> str:
-    evaluation = chains[0].steps[-1].evaluation
-    size = evaluation.config
+def scored_on(data: DataSource, images: int, size: EvaluationConfig) -> str:
+    """What was scored, in words."""
     side = f"shorter side {size.short_side}" if size.short_side else "original resolution"
     crop = f"centre crop {size.crop}" if size.crop else "no crop"
+    return f"{data.name}/{data.split}, {images} images, {side}, {crop}"
+
+
+def _scored_on(chains: Sequence[ChainResult]) -> str:
+    evaluation = chains[0].steps[-1].evaluation
     void = " or ".join(sorted({step.record.step.task.void for chain in chains for step in chain.steps}))
-    split = f"{evaluation.data.name}/{evaluation.data.split}"
-    return f"{split}, {evaluation.images} images, {side}, {crop}; void pixels in training: {void}."
+    return f"{scored_on(evaluation.data, evaluation.images, evaluation.config)}; void pixels in training: {void}."
