@@ -21,7 +21,7 @@ from orchestrator.resources import Request
 from orchestrator.results import ChainResult, find_chain, load_chains
 from orchestrator.retraining import ensure_retrained
 from orchestrator.store import DEFAULT_STORE, open_store
-from orchestrator.tables import to_terminal
+from orchestrator.table import to_terminal
 from training.config import InputError
 from training.models.segmenter import Segmenter
 from training.probes.stitching import parts

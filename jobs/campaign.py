@@ -14,6 +14,8 @@ from datetime import timedelta
 from typing import Annotated, Literal
 
 import tyro
+from orchestrator.campaign_run import outcome_tables, run_campaign
+from orchestrator.desk import Limits
 from rich.console import Console
 
 from jobs.campaign_file import load_campaign
@@ -21,16 +23,14 @@ from jobs.campaign_plan import Part, make_plan, plan_document, planned_tree, sho
 from jobs.errors import user_errors
 from jobs.options import JobOptions, StoreOptions
 from jobs.report import CONVENTIONS
-from orchestrator.campaign_run import outcome_tables, run_campaign
 from orchestrator.campaign_table import campaign_table
-from orchestrator.desk import Limits
 from orchestrator.place import Place
 from orchestrator.prune import delete, leftovers
 from orchestrator.resources import Request
 from orchestrator.status import campaign_status, status_table
 from orchestrator.store import DEFAULT_STORE, check_writable, open_store
 from orchestrator.survey import survey
-from orchestrator.tables import to_csv, to_json, to_markdown, to_terminal
+from orchestrator.table import to_csv, to_json, to_markdown, to_terminal
 from training.config import InputError
 
 Json = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]

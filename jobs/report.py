@@ -17,7 +17,8 @@ from orchestrator.predictions import published_pictures
 from orchestrator.report import build_report, write_report
 from orchestrator.results import ChainResult, find_chain, load_chains
 from orchestrator.store import DEFAULT_STORE, open_store
-from orchestrator.tables import class_table, summary_table, to_json, to_terminal
+from orchestrator.table import to_json, to_terminal
+from orchestrator.tables import class_table, summary_table
 from training.config import InputError
 from training.metrics import Convention, mib, plop, wilson
 

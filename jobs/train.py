@@ -31,7 +31,8 @@ from orchestrator.results import ChainResult
 from orchestrator.selections import publish_selections
 from orchestrator.steps import ensure_chain, find_record
 from orchestrator.store import Store, check_writable, open_store
-from orchestrator.tables import class_table, to_terminal
+from orchestrator.table import to_terminal
+from orchestrator.tables import class_table
 from training.config import Document, InputError
 from training.metrics import Convention, wilson
 from training.scenario import Scenario, split_groups

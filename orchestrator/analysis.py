@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from orchestrator.probes import ProbeRecord
 from orchestrator.results import ChainResult, StepResult
-from orchestrator.tables import Column, Row, Table, Value, percent
+from orchestrator.table import Column, Row, Table, Value, percent
 from training.metrics import Flow, flow, wilson
 from training.probes.measure import Bias, Similarity, Stitching
 

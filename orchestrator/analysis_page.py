@@ -7,7 +7,7 @@ from pathlib import Path
 from orchestrator import figures
 from orchestrator.analysis import JOINTS, Analysis, flow_before_after, layer_table, sentences
 from orchestrator.page import Drawing, draw, render
-from orchestrator.tables import Table, to_csv, to_markdown
+from orchestrator.table import Table, to_csv, to_markdown
 
 DEFINITIONS = {
     "stitching": "the later model up to a layer, a 1x1 layer with bias, and the earlier model from there on; its mean IoU "

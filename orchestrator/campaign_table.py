@@ -17,7 +17,8 @@ from orchestrator.results import load_confusion
 from orchestrator.spread import Cell, Spread, cells, spread
 from orchestrator.store import Store
 from orchestrator.survey import READERS, Standing
-from orchestrator.tables import Column, Row, Table, Value, scored_on
+from orchestrator.table import Column, Row, Table, Value
+from orchestrator.tables import scored_on
 from orchestrator.tree import Tree
 from training.config import BACKGROUND
 from training.metrics import Convention, Groups, Scores, score

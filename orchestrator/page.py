@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from orchestrator import figures
-from orchestrator.tables import percent
+from orchestrator.table import percent
 
 
 class Drawing(NamedTuple):

@@ -14,16 +14,8 @@ from orchestrator import figures
 from orchestrator.page import Drawing, draw, render
 from orchestrator.predictions import SMALL, Picture, label_picture, palette, photo
 from orchestrator.results import ChainResult
-from orchestrator.tables import (
-    Table,
-    class_table,
-    flow_table,
-    forgetting_table,
-    headline,
-    summary_table,
-    to_csv,
-    to_markdown,
-)
+from orchestrator.table import Table, to_csv, to_markdown
+from orchestrator.tables import class_table, flow_table, forgetting_table, headline, summary_table
 from training.config import BACKGROUND, VOID
 from training.metrics import Convention, Scores, flow
 from training.scenario import Scenario

@@ -19,7 +19,8 @@ from orchestrator.identity import KEY_LENGTH, digest
 from orchestrator.plan import PlannedStep
 from orchestrator.record import DataSource, StepRecord
 from orchestrator.results import ChainResult
-from orchestrator.tables import class_table, to_json, to_markdown
+from orchestrator.table import to_json, to_markdown
+from orchestrator.tables import class_table
 from training.checkpoint import Row
 from training.config import Document
 from training.metrics import Continual, Convention, Scores

@@ -6,7 +6,8 @@ import pytest
 
 from jobs.report import main
 from orchestrator.results import load_chains
-from orchestrator.tables import class_table, to_json
+from orchestrator.table import to_json
+from orchestrator.tables import class_table
 from training.metrics import mib
 
 

@@ -13,7 +13,7 @@ from orchestrator.chain import Chain
 from orchestrator.published import Expected
 from orchestrator.store import Store
 from orchestrator.survey import survey
-from orchestrator.tables import Table, to_csv, to_markdown
+from orchestrator.table import Table, to_csv, to_markdown
 from orchestrator.tree import Tree, first_steps, grow
 from training.data.sources import VOC_CLASSES
 from training.metrics import Convention, mib, plop, wilson

@@ -13,7 +13,7 @@ from PIL import Image
 from orchestrator.predictions import Picture
 from orchestrator.report import Report, build_report, settings, to_html, write_report
 from orchestrator.results import load_chains
-from orchestrator.tables import percent, to_csv, to_markdown
+from orchestrator.table import percent, to_csv, to_markdown
 from training.metrics import wilson
 
 VOID_TAGS = {"meta", "link", "img", "br", "hr"}

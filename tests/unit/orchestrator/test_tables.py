@@ -10,20 +10,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.results import load_chains
-from orchestrator.tables import (
-    Column,
-    Row,
-    Table,
-    class_table,
-    flow_table,
-    forgetting_table,
-    percent,
-    summary_table,
-    to_csv,
-    to_json,
-    to_markdown,
-    to_terminal,
-)
+from orchestrator.table import Column, Row, Table, percent, to_csv, to_json, to_markdown, to_terminal
+from orchestrator.tables import class_table, flow_table, forgetting_table, summary_table
 from training.methods import fine_tuning
 from training.metrics import Confusion, mib, plop, wilson
 
