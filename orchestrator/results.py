@@ -95,7 +95,7 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
         ChainResult(
             name=name if names.count(name) == 1 else f"{name} ({record.key[:6]})",
             record=record,
-            steps=tuple(_load_step(store, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
+            steps=tuple(load_step(store, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
         )
         for name, record in zip(names, records, strict=True)
     )
@@ -111,7 +111,8 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
     return results
 
 
-def _load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
+def load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
+    """A published step with an evaluation of it. Raises CorruptedObject when a file is not the one its record names."""
     record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
     evaluation = EvaluationRecord.model_validate_json(store.read(f"evaluations/{step_key}/{evaluation_key}.json"))
     curves = _read_verified(
