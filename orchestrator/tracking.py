@@ -105,6 +105,10 @@ class Tracker:
         """The attempt at the step with that key is over; it may be started again."""
         self._end(key, "FAILED")
 
+    def chain_failed(self, chain: Run) -> None:
+        """A chain that was started will not be finished; it may be started again."""
+        self._end(chain.key, "FAILED")
+
     def close(self, status: Status = "KILLED") -> None:
         """Give the runs that are still open this status, wait until all is said, and leave the rest in the spool."""
         for key in list(self._open):
