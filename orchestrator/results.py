@@ -111,7 +111,10 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
 
 
 def load_step(store: Store, groups: Sequence[Sequence[str]], step_key: str, evaluation_key: str) -> StepResult:
-    """A published step with an evaluation of it; `groups`: its scenario's, by class names. Raises CorruptedObject when a file is not the one its record names."""
+    """A published step with an evaluation of it; `groups`: its scenario's, by class names.
+
+    Raises CorruptedObject when a file is not the one its record names.
+    """
     record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
     evaluation = EvaluationRecord.model_validate_json(store.read(f"evaluations/{step_key}/{evaluation_key}.json"))
     curves = _read_verified(
