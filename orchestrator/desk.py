@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Literal
 
 from orchestrator.costs import Costs, images
@@ -86,54 +87,36 @@ class Desk:
             key: costs.overhead if standings[key].state == "to score" else costs.seconds(node.planned)
             for key, node in left.items()
         }
-        known = None not in self._estimates.values()
+        known = [seconds for seconds in self._estimates.values() if seconds is not None]
+        weights = self._estimates if len(known) == len(left) else {key: images(node.planned) for key, node in left.items()}
         self.schedule = Schedule(
-            Job(
-                key,
-                node.parent if node.parent in left else None,
-                (self._estimates[key] if known else None) or float(images(node.planned)),
-            )
-            for key, node in left.items()
+            Job(key, node.parent if node.parent in left else None, float(weights[key] or 0)) for key, node in left.items()
         )
         if limits.stop_behind is not None:
-            for key in tree.nodes.keys() - left.keys():
+            for key in [key for key in tree.nodes if key not in left]:
                 self._compare(tree.nodes[key])
 
     @property
     def finished(self) -> bool:
         return self.schedule.finished
 
-    @property
-    def running(self) -> list[Node]:
-        return [self._tree.nodes[key] for key, fate in self.fates.items() if fate.state == "running"]
-
     def next(self) -> str | None:
         """The step to start now."""
         if self._full():
             return None
-        looks, taken = 0, None
-        for key in tuple(self.schedule.ready()):
-            if looks == LOOKED_AT:
-                break
-            if not self._affordable(key):
-                continue
-            looks += 1
-            match self._look(key):
-                case "published":
-                    self.schedule.start(key)
-                    self._publish(key, "reused")
-                    return self.next()  # there may be more urgent ones now
-                case "taken":
-                    taken = taken or key
-                case _:
-                    return self._hand_out(key)
-        if taken:
-            self._waiting.add(taken)
-            return self._hand_out(taken)
-        if not looks and not self.schedule.running:
-            for key in tuple(self.schedule.ready()):
-                self._drop(key, "not run", f"the budget of {self._limits.max_gpu_hours:g} GPU-hours is spent")
-        return None
+        while (key := self._choice()) is not None and self._look(key) == "published":
+            self.schedule.start(key)
+            self._publish(key, "reused")  # there may be more urgent ones now
+        if key is None and not self.schedule.running:
+            for left in tuple(self.schedule.ready()):
+                self._drop(left, "not run", f"the budget of {self._limits.max_gpu_hours:g} GPU-hours is spent")
+        if key is None:
+            return None
+        if self._look(key) == "taken":
+            self._waiting.add(key)
+        self.schedule.start(key)
+        self.fates[key].state = "running"
+        return key
 
     def heard(self, id: str, message: dict[str, str]) -> None:
         """A trial tells: see `orchestrator.place` and `orchestrator.trial`."""
@@ -189,6 +172,16 @@ class Desk:
         running = len(self.schedule.running)
         return running - len(self._waiting) >= self.at_once or running >= 2 * self.at_once
 
+    def _choice(self) -> str | None:
+        """The most urgent step that is ready and affordable; one that somebody else is at only if there is no other."""
+        affordable = islice(filter(self._affordable, self.schedule.ready()), LOOKED_AT)
+        first = None
+        for key in affordable:
+            if self._look(key) != "taken":
+                return key
+            first = first or key
+        return first
+
     def _look(self, key: str) -> str:
         """Whether a ready step is "published" by now, "taken" by somebody else, or "free"."""
         now = self._clock()
@@ -205,11 +198,6 @@ class Desk:
             return "published" if all(find_evaluation(self._store, record, each) for _, each in node.scorings) else "free"
         lease = read_lease(self._store, node.key)
         return "taken" if lease and datetime.fromisoformat(lease.expires) > datetime.now(UTC) else "free"
-
-    def _hand_out(self, key: str) -> str:
-        self.schedule.start(key)
-        self.fates[key].state = "running"
-        return key
 
     def _publish(self, key: str, state: Literal["published", "reused"]) -> None:
         self.fates[key].state = state

@@ -115,7 +115,8 @@ def ensure_step(planned: PlannedStep, plan: PlannedChain, place: Place, parent: 
     Raises StepFailed; the attempt's folder keeps what there was, and the next attempt goes on from its checkpoints.
     """
     asked, waiting = time.monotonic(), False
-    lease = Lease(place.store, planned.key, place.owner, period=place.lease_seconds)
+    period = place.lease_seconds
+    lease = Lease(place.store, planned.key, place.owner, period=period, interval=min(10, period / 5))
     while (record := find_record(place.store, planned.key)) is None:
         if not lease.acquire():
             if not waiting and lease.holder:
