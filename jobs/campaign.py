@@ -111,7 +111,7 @@ def run(
     console.print(*summary(planned), sep="\n", soft_wrap=True)
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        place = Place(store, options.request, console, tracker)
+        place = Place(store, options.request, console, tracker, lease_seconds=options.lease_seconds)
         outcome = run_campaign(planned.campaign.name, planned.tree, planned.standings, place, planned.costs, limits)
     scores = campaign_table(planned.tree, survey(planned.tree, store), store, planned.campaign.paper, place.convention)
     console.print(*to_terminal(scores, console.width), scores.caption, *outcome_tables(outcome), sep="\n")
