@@ -4,7 +4,7 @@
 
 61 steps instead of 108: two kinds of step 0 serve all methods. One is trained with cross-entropy and records importance for
 EWC, PI and RW, which changes nothing of its weights; the other with binary cross-entropy. Joint training is one step for all
-four scenarios. Cost: images x epochs = 10.35 million.
+four scenarios. Cost: images x epochs = 9.57 million.
 Each method has its paper's settings, the baselines MiB's, but all read void as background, which PLOP's code ignores. The
 papers, old / new / all (15-5 above PLOP is MiB's Table 1, without background: it compares with --convention mib):
 

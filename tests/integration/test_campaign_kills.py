@@ -7,7 +7,6 @@ STEPCHAIN_KILLS says how often (`make soak`: 30); STEPCHAIN_SEED makes the momen
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 from itertools import pairwise
