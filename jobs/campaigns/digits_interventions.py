@@ -1,0 +1,19 @@
+"""What causes forgetting, and what removes it? Digits 0-5, then 6-9 in ways that take away one cause each, three seeds each.
+
+    python -m jobs.campaign run digits_interventions
+
+36 steps instead of 66: all share step 0, seed by seed. The twin of `interventions`, which says what is changed and why; half a
+minute a step on a CPU.
+"""
+
+from jobs.campaigns.interventions import interventions
+from jobs.chains import digits_finetuning
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+
+SEEDS = (42, 43, 44)
+
+
+def chains() -> tuple[Chain, ...]:
+    intervened = interventions(with_field(digits_finetuning(), "name", "digits_interventions"))
+    return tuple(chain for start in intervened for chain in sweep(start, {"seed": SEEDS}))
