@@ -66,13 +66,19 @@ def _within(t: float, freedom: int) -> float:
 
 
 def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
-    """The variants among the chains, in the order they were asked for, named by the fields that tell them apart."""
+    """The variants among the chains, in the order they were asked for, named as they are or by what tells them apart."""
     members: dict[Chain, dict[int, int]] = {}  # by seed, the first chain of that seed
     for index, chain in enumerate(chains):
         variant = chain.model_copy(update={"name": "", "seed": 0})
         members.setdefault(variant, {}).setdefault(chain.seed, index)
-    names = _names(list(members))
+    own = [_own_words(chains[next(iter(seeds.values()))].name) for seeds in members.values()]
+    names = own if all(own) and len(set(own)) == len(own) else _names(list(members))
     return tuple(Cell(name, tuple(seeds.values())) for name, seeds in zip(names, members.values(), strict=True))
+
+
+def _own_words(name: str) -> str:
+    """What a person called a chain, after the campaign and apart from the axes of a sweep: `frozen encoder`."""
+    return " ".join(word for word in name.split()[1:] if "=" not in word)
 
 
 def _names(variants: Sequence[Chain]) -> list[str]:
