@@ -1,4 +1,4 @@
-"""One HTML file that shows chains side by side, and the same tables as Markdown and CSV beside it.
+"""One HTML file that shows chains side by side, and the same numbers as Markdown, LaTeX, CSV and Parquet beside it.
 
 The page needs nothing but itself: figures are inline SVG in the page's own ink, pictures are data URIs, there is no script
 and no request. Whatever number it shows comes from `orchestrator.tables`, which every other rendering uses too.
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator import figures
+from orchestrator import comparisons, figures
 from orchestrator.page import Drawing, draw, render
 from orchestrator.predictions import SMALL, Picture, label_picture, palette, photo
 from orchestrator.results import ChainResult
-from orchestrator.table import Table, to_csv, to_markdown
+from orchestrator.scores_file import write_scores
+from orchestrator.table import Table, to_csv, to_latex, to_markdown
 from orchestrator.tables import class_table, flow_table, forgetting_table, headline, summary_table
 from training.config import BACKGROUND, VOID
 from training.metrics import Convention, Scores, flow
@@ -94,12 +95,16 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.html, table.md (all tables) and table.csv (per class and step) to `folder`; returns the page's path."""
+    """Write report.html, table.md and table.tex (all tables), table.csv (per class and step) and scores.parquet (everything)
+    to `folder`; returns the page's path.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
     page.write_text(to_html(report), encoding="utf-8")
     (folder / "table.md").write_text("\n".join(to_markdown(table) for table in report.tables), encoding="utf-8")
+    (folder / "table.tex").write_text("\n".join(to_latex(table) for table in report.tables), encoding="utf-8")
     (folder / "table.csv").write_text(to_csv(report.classes), encoding="utf-8")
+    write_scores(report.chains, report.convention, folder / "scores.parquet")
     return page
 
 
@@ -146,7 +151,7 @@ def _over_steps(chains: Sequence[ChainResult], convention: Convention) -> Drawin
         return {name: [headline(step, convention)[part] for step in steps] for name, steps in scores.items()}
 
     base = {name: [step.miou_base for step in steps] for name, steps in scores.items()}
-    figure = figures.over_steps({"base: step 0's classes": base, "new: the step's own classes": means(1), "all": means(2)})
+    figure = comparisons.over_steps({"base: step 0's classes": base, "new: the step's own classes": means(1), "all": means(2)})
     caption = (
         "mIoU after each step: of the classes of step 0, of the classes that the step brought, and of all classes learned "
         f"so far ({'with' if convention.background_in_all else 'without'} background)."
