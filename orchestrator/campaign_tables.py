@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from orchestrator.campaign_results import CampaignResult, CellResult
 from orchestrator.table import Column, Measured, Row, Table, Value, with_best
-from orchestrator.tables import CONTINUAL, MEANS, headline_fields
+from orchestrator.tables import CONTINUAL, MEANS, headline_fields, shown_means
 from training.config import BACKGROUND
 from training.metrics import DEFINITIONS
 
@@ -33,9 +33,9 @@ def class_table(result: CampaignResult) -> Table:
         Row("classes", name, tuple(_iou(cell, step, class_id) for cell, step in shown))
         for class_id, name in ({BACKGROUND: "background"} | names).items()
     ]
-    for field, name in MEANS.items():
+    for field in shown_means(chains):
         values = (cell.average(lambda seed, s=step, f=field: getattr(seed.scores[s], f)) for cell, step in shown)
-        rows.append(Row("means", name, tuple(values), field in headline_fields(result.convention), DEFINITIONS[field]))
+        rows.append(Row("means", MEANS[field], tuple(values), field in headline_fields(result.convention), DEFINITIONS[field]))
     caption = f"Per cent. {SEEDS} “x”: not learned yet; “–”: does not exist. {result.convention.words}"
     return Table("IoU of every class after every step", caption, "class", columns, tuple(rows))
 

@@ -57,7 +57,7 @@ def among(values: Sequence[str], shown: Mapping[str, Mapping[str, Series]]) -> F
                 mean, deviation, style = _heights(series.ours), _deviations(series.ours), look(number)
                 bar = 0.46 / count + 0.06
                 axis.barh(y, mean, height=bar, color=style["color"], alpha=0.3)
-                axis.errorbar(mean, y, xerr=deviation, **style | {"linestyle": "none"}, capsize=3, label=name)
+                axis.errorbar(mean, y, xerr=deviation, **{**style, "linestyle": "none", "capsize": 3, "label": name})
                 theirs = _heights(series.paper)
                 if not np.isnan(theirs).all():
                     hollow = {"marker": "|", "markersize": 15, "markeredgewidth": 2, "linestyle": "none"}

@@ -45,7 +45,7 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
     headline = headline_fields(convention)
     if any(len(chain.groups) > 2 for chain in chains):
         headline = tuple(PRINTED.get(field, field) for field in headline)
-    for field in _means(chains):
+    for field in shown_means(chains):
         values = tuple(getattr(scores, field) for _, _, scores in scored)
         rows.append(Row("means", MEANS[field], values, field in headline, DEFINITIONS[field]))
     caption = (
@@ -57,7 +57,7 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
 
 def summary_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
     """One row per chain: its means after the last step, and what it forgot on the way there."""
-    means = {field: MEANS[field] for field in _means(chains) if field != "pixel_accuracy"}
+    means = {field: MEANS[field] for field in shown_means(chains) if field != "pixel_accuracy"}
     columns = tuple(Column("", name, meaning=DEFINITIONS[field]) for field, name in (means | CONTINUAL).items())
     rows = []
     for chain in chains:
@@ -116,7 +116,7 @@ def flow_table(chains: Sequence[ChainResult], convention: Convention) -> Table |
     return Table("What became of old classes' pixels", caption, "class", columns, tuple(rows))
 
 
-def _means(chains: Sequence[ChainResult]) -> list[str]:
+def shown_means(chains: Sequence[ChainResult]) -> list[str]:
     """Fields of MEANS to show: base and added classes only where chains have several steps after step 0."""
     several = any(len(chain.groups) > 2 for chain in chains)
     return [field for field in MEANS if several or field not in PRINTED.values()]
