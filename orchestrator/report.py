@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from orchestrator import comparisons, figures
 from orchestrator.page import Drawing, draw, render
 from orchestrator.predictions import SMALL, Picture, label_picture, palette, photo
@@ -56,7 +58,8 @@ class Report:
     confusion: tuple[Drawing, ...]  # of each chain
     curves: tuple[Drawing, ...]
     settings: tuple[Setting, ...]
-    strips: tuple[tuple[Thumbnail, ...], ...]  # of each image: itself, its truth, the prediction of each chain and step
+    strips: tuple[tuple[Thumbnail, ...], ...]  # of each image: itself, its truth, and what `seen` names
+    seen: tuple[tuple[str, tuple[str, ...]], ...]  # of each chain, what is shown of its steps
     legend: tuple[tuple[str, str], ...]  # class name, colour
 
     @property
@@ -72,9 +75,8 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
     drawings = {"steps": _over_steps(chains, convention), "classes": _by_class(chains, convention)}
     if any(len(chain.steps) > 1 for chain in chains):
         drawings["flow"] = _flow(chains, convention)
-    shown = sorted(
-        {int(label) for picture in pictures for labels in (picture.truth, *picture.predictions) for label in labels.flat}
-    )
+    maps = [m for p in pictures for m in (p.truth, *p.predictions, *(each for weak in p.weak if weak for each in weak))]
+    shown = sorted({int(label) for labels in maps for label in np.unique(labels)})
     colours = palette()
     names = chains[0].steps[-1].evaluation.class_names | {VOID: "void"}
     return Report(
@@ -89,6 +91,7 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
         confusion=tuple(_confusion(chain, convention) for chain in chains),
         curves=tuple(_curves(chain) for chain in chains),
         settings=settings([chain.record.chain for chain in chains]),
+        seen=_seen(chains, pictures),
         strips=tuple(tuple(_strip(picture, chains, names)) for picture in pictures),
         legend=tuple((names[label], "#" + bytes(colours[label]).hex()) for label in shown),
     )
@@ -201,13 +204,30 @@ def _curves(chain: ChainResult) -> Drawing:
     return draw(figures.curves([step.curves for step in chain.steps]), f"Training curves of {chain.name}", chain.name)
 
 
+def _seen(chains: Sequence[ChainResult], pictures: Sequence[Picture]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Headings of the strips: each chain's steps, and what a step was taught by where that is shown."""
+    weak = iter(pictures[0].weak if pictures else ())
+    found = []
+    for chain in chains:
+        names: list[str] = []
+        for step in chain.steps:
+            names.append(f"step {step.record.index}")
+            names += ["localizer", "pseudo-supervision"] if next(weak, None) else []
+        found.append((chain.name, tuple(names)))
+    return tuple(found)
+
+
 def _strip(picture: Picture, chains: Sequence[ChainResult], names: Mapping[int, str]) -> list[Thumbnail]:
     def shows(labels: Any) -> str:
         present = [names[label] for label in sorted({int(value) for value in labels.flat}) if label not in (BACKGROUND, VOID)]
         return ", ".join(present) or "background only"
 
     made = [f"{chain.name} after step {step.record.index}" for chain in chains for step in chain.steps]
-    maps = zip(("truth", *made), (picture.truth, *picture.predictions), strict=True)
+    maps = [("truth", picture.truth)]
+    for who, prediction, weak in zip(made, picture.predictions, picture.weak or [None] * len(made), strict=True):
+        maps.append((who, prediction))
+        if weak:
+            maps += [(f"{who}, its localizer", weak.localizer), (f"{who}, its pseudo-supervision", weak.supervision)]
     small = max(picture.truth.shape) <= SMALL
     image = Thumbnail(_data_uri(photo(picture.pixels)), f"image {picture.id}", small)
     return [image, *(Thumbnail(_data_uri(label_picture(labels)), f"{who}: {shows(labels)}", small) for who, labels in maps)]
