@@ -14,6 +14,7 @@ from orchestrator.attempts import attempt_folder
 from orchestrator.campaign_record import campaign_tree, recorded_campaigns
 from orchestrator.campaign_results import load_campaign_results
 from orchestrator.campaign_runs import campaign_runs
+from orchestrator.datasets import UnknownDataset
 from orchestrator.lease import read_lease
 from orchestrator.mirror import Mirror
 from orchestrator.record import ChainRecord
@@ -50,7 +51,7 @@ def sync(store: Store, uri: str, convention: Convention, grace: float = GRACE) -
         try:
             campaign = record.campaign
             result = load_campaign_results(campaign, campaign_tree(campaign, store), store, convention)
-        except InputError as error:  # its dataset is not there any more
+        except (InputError, UnknownDataset) as error:  # its dataset is not there any more
             left_out.append(f"{record.name}: {error}")
             continue
         for run in campaign_runs(record, result):
