@@ -37,7 +37,10 @@ def test_a_single_value_spreads_not_at_all():
 
 def test_seeds_are_repetitions_of_one_variant():
     wanted = sweep(digits_wilson(), {"seed": (1, 2, 3), "method.alpha": (0, 0.5)})
-    assert cells(wanted) == (("alpha=0", (0, 2, 4)), ("alpha=0.5", (1, 3, 5)))
+    assert cells(wanted) == (
+        ("alpha=0", (0, 2, 4), {"method.alpha": 0}),
+        ("alpha=0.5", (1, 3, 5), {"method.alpha": 0.5}),
+    )
 
 
 def test_the_same_seed_under_two_names_counts_once():
