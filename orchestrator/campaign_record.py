@@ -51,7 +51,8 @@ def campaign_record(campaign: Campaign) -> CampaignRecord:
     paper = [asdict(each) | {"where": dict(each.where)} for each in campaign.paper]
     return CampaignRecord(
         key=digest({**said, "chains": list(campaign.chains), "paper": paper})[:KEY_LENGTH],
-        **said,
+        name=campaign.name,
+        question=campaign.question,
         chains=tuple(chain.model_dump(mode="json") for chain in campaign.chains),
         paper=tuple(paper),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -121,7 +121,10 @@ def _series(result: CampaignResult, axis: str, places: Sequence[object], part: s
             theirs = fraction(row.values[columns["paper", part]]) if compares else None
             found.setdefault(" ".join(others), {})[cell.cell.axes[axis]] = row.values[columns[part, "mean"]], theirs
     return {
-        name: Series(*(tuple(cells.get(place, (None, None))[kind] for place in places) for kind in (0, 1)))
+        name: Series(
+            tuple(cells[place][0] if place in cells else None for place in places),
+            tuple(cells[place][1] if place in cells else None for place in places),
+        )
         for name, cells in found.items()
     }
 
