@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 ONE_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # what MLflow takes in one log_batch
+OURS = {"stepchain": "scenario"}  # the tag of our experiments
 Item = TypeVar("Item")
 
 
@@ -153,11 +154,11 @@ class Mirror:
             found = self._client.get_experiment_by_name(title)
             if found is None:
                 place = self._folder and str(self._folder / "mlartifacts" / re.sub(r"[^\w.-]+", "-", title))
-                return self._client.create_experiment(title, place, {"stepchain": "scenario"})
+                return self._client.create_experiment(title, place, OURS)
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
-            if "stepchain" not in found.tags:
-                self._client.set_experiment_tag(found.experiment_id, "stepchain", "scenario")
+            for name in OURS.keys() - found.tags.keys():
+                self._client.set_experiment_tag(found.experiment_id, name, OURS[name])
             return found.experiment_id
 
     def _lacking(self, held: Held, run: Run) -> list[Point]:

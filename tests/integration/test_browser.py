@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -101,14 +102,69 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_mlflow_compares_the_runs_of_a_campaign(page, mlflow, pictures) -> None:
+@pytest.fixture
+def runs(page, mlflow) -> str:
+    """The page shows the campaign's chains in MLflow; returns the page's address."""
+    experiment = MlflowClient(mlflow).get_experiment_by_name("digits 6-4 overlap").experiment_id
+    wanted = urllib.parse.quote("tags.`stepchain.campaign.hardness` = 'yes'")
+    page.size(1400, 900)
+    page.open(f"{mlflow}/#/experiments/{experiment}/runs?workflowType=machine_learning&searchFilter={wanted}")
+    page.wait_for("12 matching runs")
+    assistant = "document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')"
+    if page.evaluate(f"!!{assistant}"):
+        page.click(assistant)
+    return page.evaluate("location.href")
+
+
+def exactly(text: str) -> str:
+    """The last element on the page that says just that."""
+    return (
+        f"[...document.querySelectorAll('body *')].filter(x => !x.children.length && x.innerText == {json.dumps(text)}).at(-1)"
+    )
+
+
+def test_what_does_alpha_do(page, runs, mlflow, pictures) -> None:
+    page.screenshot(pictures / "mlflow-runs.png")
+    page.click("document.querySelector('.ag-header input[type=checkbox]')")
+    page.click(exactly("Compare"))
+    page.wait_for("Comparing 12 Runs", "method.alpha", "method.prior", "miou/all", "Run details")
+    page.wait("document.querySelectorAll('.js-plotly-plot .axis-heading').length >= 3")
+    axes = page.evaluate("[...document.querySelectorAll('.js-plotly-plot .axis-title')].map(title => title.textContent)")
+    assert axes == ["method.alpha", "method.prior", "seed", "miou/all"], "parallel coordinates, without a further click"
+    page.screenshot(pictures / "mlflow-alpha.png")
+    shown = page.text()
+    for run in MlflowClient(mlflow).search_runs(["1"], "tags.`stepchain.campaign.hardness` = 'yes'"):
+        assert run.info.run_name in shown
+        assert f"{run.data.metrics['final/miou/all']:.3f}"[:-1] in shown
+
+
+def test_which_prior_is_best(page, runs, pictures) -> None:
+    page.open(f"{runs}&compareRunsMode=CHART")
+    page.click(exactly("Group by"))
+    page.click(exactly("method.prior"))
+    page.wait_for("method.prior: bce", "method.prior: fixed")
+    page.press("Escape", 27)
+    page.click(exactly("final/miou"))
+    page.wait_for("final/miou/all")
+    page.evaluate(f"({exactly('final/miou')}).scrollIntoView()")
+    page.wait("document.querySelectorAll('.js-plotly-plot').length >= 3")
+    page.screenshot(pictures / "mlflow-prior.png")
+
+
+def test_where_did_it_forget(page, runs, pictures) -> None:
+    page.open(f"{runs}&compareRunsMode=CHART")
+    page.click(exactly("iou"))
+    page.wait_for("iou/background", "iou/0")
+    page.evaluate(f"({exactly('iou')}).scrollIntoView()")
+    page.wait("document.querySelectorAll('.js-plotly-plot').length >= 3")
+    page.screenshot(pictures / "mlflow-forgetting.png")
+
+
+def test_a_campaigns_run_shows_its_page(page, mlflow, pictures) -> None:
     client = MlflowClient(mlflow)
-    experiment = client.get_experiment_by_name("digits 6-4 overlap")
-    wanted = "tags.`stepchain.campaign.hardness` = 'yes' AND params.seed = '1'"
-    chains = client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.run_name ASC"])
-    assert len(chains) == 6
-    ids, experiments = json.dumps([run.info.run_id for run in chains]), json.dumps([experiment.experiment_id])
-    page.size(1500, 1000)
-    page.open(f"{mlflow}/#/compare-runs?runs={ids}&experiments={experiments}")
-    page.wait_for("method.alpha", "method.prior", "final/miou/all")
-    page.screenshot(pictures / "mlflow-compare.png")
+    experiment = client.get_experiment_by_name("campaigns").experiment_id
+    (run,) = client.search_runs([experiment])
+    page.open(f"{mlflow}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts/report.html?workflowType=machine_learning")
+    page.wait("!!document.querySelector('iframe')")
+    page.wait_for("report.html", "figures", "tables")
+    page.screenshot(pictures / "mlflow-campaign.png")
