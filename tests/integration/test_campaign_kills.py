@@ -119,12 +119,24 @@ def ends_within(job: subprocess.Popen, seconds: float) -> bool:
 
 def kill(victim: str, job: subprocess.Popen) -> int:
     """Kill without warning; says how many processes."""
-    family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
+    family = all_of(job)
     if victim == "a worker":
+        while job.poll() is None and not any("TrainWorker" in title(process) for process in family):
+            time.sleep(0.1)
+            family = all_of(job)
         family = [process for process in family if "TrainWorker" in title(process)][:1]
     elif victim == "the Ray instance":
         family = [process for process in family if any(part in title(process) for part in ("raylet", "gcs_server", "ray::"))]
     return sum(killed(process) for process in family)
+
+
+def all_of(job: subprocess.Popen) -> list[psutil.Process]:
+    """The driver and all it started."""
+    try:
+        driver = psutil.Process(job.pid)
+        return [driver, *driver.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def killed(process: psutil.Process) -> bool:
