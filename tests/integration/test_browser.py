@@ -5,14 +5,7 @@ With STEPCHAIN_SCREENSHOTS=docs/images the pictures of the guides are made anew.
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,46 +53,12 @@ def test_a_report_opens_alone(page, finished_campaign, tmp_path, pictures, kind)
 
 
 @pytest.fixture(scope="module")
-def mlflow(finished_campaign, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow(finished_campaign, mlflow_server) -> str:
     """Address of an MLflow server that shows the finished campaign."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    sync(finished_campaign[1], uri, wilson())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    silent = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    log = (folder / "server.log").open("w")
-    process = subprocess.Popen(
-        [*command, "--backend-store-uri", uri],
-        env=os.environ | silent,
-        cwd=folder,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while not _answers(f"{address}/health"):
-            assert process.poll() is None, (folder / "server.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-        yield address
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, 15)
-        process.wait(60)
-        log.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
+    server = mlflow_server()
+    sync(finished_campaign[1], server.database, wilson())
+    server.start()
+    return server.address
 
 
 @pytest.fixture
