@@ -20,6 +20,10 @@ from orchestrator.sync import sync
 from training.metrics import wilson
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# MLflow's pages take minutes on a busy machine, and their words change with its versions: asked for, not part of every run.
+IN_MLFLOW = pytest.mark.skipif(
+    not os.environ.get("STEPCHAIN_BROWSER"), reason="set STEPCHAIN_BROWSER=1 to drive MLflow's pages"
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,7 @@ def exactly(text: str) -> str:
     )
 
 
+@IN_MLFLOW
 def test_what_does_alpha_do(page, runs, mlflow, pictures) -> None:
     page.screenshot(pictures / "mlflow-runs.png")
     page.click("document.querySelector('.ag-header input[type=checkbox]')")
@@ -97,6 +102,7 @@ def test_what_does_alpha_do(page, runs, mlflow, pictures) -> None:
         assert f"{run.data.metrics['final/miou/all']:.3f}"[:-1] in shown
 
 
+@IN_MLFLOW
 def test_which_prior_is_best(page, runs, pictures) -> None:
     page.open(f"{runs}&compareRunsMode=CHART")
     page.click(exactly("Group by"))
@@ -110,6 +116,7 @@ def test_which_prior_is_best(page, runs, pictures) -> None:
     page.screenshot(pictures / "mlflow-prior.png")
 
 
+@IN_MLFLOW
 def test_where_did_it_forget(page, runs, pictures) -> None:
     page.open(f"{runs}&compareRunsMode=CHART")
     page.click(exactly("iou"))
@@ -119,6 +126,7 @@ def test_where_did_it_forget(page, runs, pictures) -> None:
     page.screenshot(pictures / "mlflow-forgetting.png")
 
 
+@IN_MLFLOW
 def test_a_campaigns_run_shows_its_page(page, mlflow, pictures) -> None:
     client = MlflowClient(mlflow)
     experiment = client.get_experiment_by_name("campaigns").experiment_id
