@@ -50,15 +50,9 @@ def campaign_record(campaign: Campaign) -> CampaignRecord:
     name, question = campaign.name, campaign.question
     paper = [asdict(each) | {"where": dict(each.where)} for each in campaign.paper]
     return CampaignRecord(
-<<<<<<< HEAD
-        key=digest({**said, "chains": list(campaign.chains), "paper": paper})[:KEY_LENGTH],
-        name=campaign.name,
-        question=campaign.question,
-=======
         key=digest({"name": name, "question": question, "chains": list(campaign.chains), "paper": paper})[:KEY_LENGTH],
         name=name,
         question=question,
->>>>>>> reports
         chains=tuple(chain.model_dump(mode="json") for chain in campaign.chains),
         paper=tuple(paper),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

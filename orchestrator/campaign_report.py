@@ -124,14 +124,7 @@ def _series(result: CampaignResult, axis: str, places: Sequence[object], part: s
             found.setdefault(" ".join(others), {})[cell.cell.axes[axis]] = row.values[columns[part, "mean"]], theirs
     nothing = None, None
     return {
-<<<<<<< HEAD
-        name: Series(
-            tuple(cells[place][0] if place in cells else None for place in places),
-            tuple(cells[place][1] if place in cells else None for place in places),
-        )
-=======
         name: Series([cells.get(place, nothing)[0] for place in places], [cells.get(place, nothing)[1] for place in places])
->>>>>>> reports
         for name, cells in found.items()
     }
 
