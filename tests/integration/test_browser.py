@@ -21,9 +21,7 @@ from training.metrics import wilson
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # MLflow's pages take minutes on a busy machine, and their words change with its versions: asked for, not part of every run.
-IN_MLFLOW = pytest.mark.skipif(
-    not os.environ.get("STEPCHAIN_BROWSER"), reason="set STEPCHAIN_BROWSER=1 to drive MLflow's pages"
-)
+IN_MLFLOW = pytest.mark.skipif(not os.environ.get("STEPCHAIN_SOAK"), reason="set STEPCHAIN_SOAK=1 to drive MLflow's pages")
 
 
 @pytest.fixture(scope="module")
