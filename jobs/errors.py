@@ -21,7 +21,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        _end("; ".join(_told(problem) for problem in error.errors()), 2)
+        _end(told(error), 2)
     except (InputError, StoreError) as error:
         _end(str(error), 2)
     except StepFailed as error:
@@ -34,6 +34,11 @@ def user_errors() -> Iterator[None]:
 def _end(message: str, code: int) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def told(error: ValidationError) -> str:
+    """What pydantic found wrong, in words."""
+    return "; ".join(_told(problem) for problem in error.errors())
 
 
 def _told(problem) -> str:

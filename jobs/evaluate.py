@@ -1,7 +1,7 @@
 """Score a published step on a dataset: `python -m jobs.evaluate STEP --data NAME --split val --store URI`.
 
 STEP is a step's key, the beginning of one, or CHAIN:INDEX with a chain's name, such as `digits_wilson:1`. The score is kept
-in the store, and asked for again it is read from there.
+in the store, and asked for again it is read from there. It is a count of pixels, so another convention costs nothing.
 """
 
 import re
@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from jobs.errors import user_errors
+from jobs.report import CONVENTIONS
 from jobs.train import show_result
 from orchestrator.datasets import UnknownDataset, resolve
 from orchestrator.evaluations import check_classes, ensure_evaluation
@@ -34,6 +35,7 @@ def evaluate(
     store: str = DEFAULT_STORE,
     short_side: int | Literal["original"] | None = None,
     crop: int | Literal["none"] | None = None,
+    convention: Literal["wilson", "mib", "plop"] = "wilson",
     request: Annotated[Request, tyro.conf.arg(name="")] = Request(),  # noqa: B008 - tyro reads the default
 ) -> None:
     """Score a published step on a dataset.
@@ -45,6 +47,7 @@ def evaluate(
         store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
         short_side: Resize the shorter side of images to this; by default as the step was scored when it was trained.
         crop: Then crop the centre to this square; by default as the step was scored when it was trained.
+        convention: Whose way of counting future classes, images and background.
     """
     place = Place(open_store(store), request, Console(highlight=False, markup=False))
     check_writable(place.store)
@@ -60,17 +63,19 @@ def evaluate(
         crop=usual.crop if crop is None else None if crop == "none" else crop,
     )
     source = DataSource(name=name, manifest=digest, split=split)
-    evaluation = ensure_evaluation(record, source, Scoring(manifest, split, config), place)
+    evaluation = ensure_evaluation(record, source, Scoring(source.name, manifest, split, config), place)
     # A chain of nothing but this step, to be shown as every chain is.
+    names = dict(zip(record.step.task.classes, record.class_names, strict=True))
+    groups = [[names[class_id] for class_id in group] for group in record.step.task.groups]
     alone = ChainRecord(
         key=record.key,
-        chain={"name": step},
+        chain={"name": step, "scenario": {"groups": groups}},
         steps=(record.key,),
         evaluations=(evaluation.key,),
         created=record.provenance.created,
     )
     (result,) = load_chains(place.store, [alone])
-    show_result(result, place.console)
+    show_result(result, CONVENTIONS[convention](), place.console)
 
 
 def find_step(store: Store, wanted: str) -> StepRecord:

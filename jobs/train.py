@@ -7,8 +7,9 @@ anything is spent. What was published before is used as it is, so the same comma
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -19,39 +20,34 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from jobs.chains import PRESETS
 from jobs.errors import user_errors
+from jobs.options import JobOptions, with_weights
+from orchestrator.campaign import with_field
 from orchestrator.chain import Base, Chain
 from orchestrator.datasets import resolve
 from orchestrator.place import Place
 from orchestrator.planner import PlannedChain, plan_chain
 from orchestrator.resources import Request, check_batches
 from orchestrator.results import ChainResult
+from orchestrator.selections import publish_selections
 from orchestrator.steps import ensure_chain, find_record
-from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
-from orchestrator.tables import class_table, to_terminal
-from orchestrator.tracking import Tracker, spool_folder, tracking_uri
-from orchestrator.weights import publish_weights
+from orchestrator.store import Store, check_writable, open_store
+from orchestrator.table import to_terminal
+from orchestrator.tables import class_table
 from training.config import Document, InputError
-from training.metrics import wilson
+from training.metrics import Convention, wilson
 from training.scenario import Scenario, split_groups
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(JobOptions):
     """Everything that is no part of the chain, and so of no key."""
 
-    store: str = DEFAULT_STORE
-    """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
-    encoder_weights: str | None = None
-    """Pretrained weights of the encoder: a path or URI of safetensors or torchvision's .pth."""
     groups: tuple[str, ...] | None = None
     """Class names of each step, separated by commas, steps by spaces: cat,horse,sofa cow,dog."""
     split: str | None = None
-    """Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time."""
-    tracking: bool = True
-    """Show the chain in MLflow."""
-    tracking_uri: str | None = None
-    """Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store."""
-    request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
+    """Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time; or coco-voc."""
+    selections: Path | None = None
+    """Folder with lists of each step's training images, train-0.npy or .txt and so on, instead of a setting's rule."""
 
 
 @user_errors()
@@ -68,10 +64,10 @@ def main(arguments: list[str]) -> None:
     plan = plan_chain(complete(chain, options, store), store)
     check_batches(options.request.workers, [planned.step.optimization.batch for planned in plan.steps])
     show_plan(plan, store, console)
-    tracker = Tracker(tracking_uri(store, options.tracking_uri), spool_folder(store)) if options.tracking else None
+    tracker = options.tracker(store)
     with tracker or nullcontext():
-        result = ensure_chain(plan, Place(store, options.request, console, tracker))
-    show_result(result, console)
+        result = ensure_chain(plan, Place(store, options.request, console, tracker, lease_seconds=options.lease_seconds))
+    show_result(result, wilson(), console)
 
 
 def parse(preset: str, arguments: list[str]) -> tuple[Chain, Options]:
@@ -117,23 +113,20 @@ def _unchecked() -> ConstructorRegistry:
 
 
 def complete(chain: Chain, options: Options, store: Store) -> Chain:
-    """The chain with the groups and the encoder's weights that the options name; the weights are checked and stored."""
+    """The chain with the groups, lists and encoder's weights that the options name; these two are checked and stored."""
     if options.groups and options.split:
         raise InputError("give either --groups or --split")
     if options.groups:
-        chain = _with(chain, "scenario", groups=tuple(tuple(filter(None, group.split(","))) for group in options.groups))
+        groups = tuple(tuple(filter(None, group.split(","))) for group in options.groups)
+        chain = with_field(chain, "scenario.groups", groups)
     if options.split:
         _, manifest = resolve(store, chain.scenario.dataset)
-        chain = _with(chain, "scenario", groups=split_groups(options.split, manifest.classes))
-    if options.encoder_weights:
-        chain = _with(chain, "model", weights=publish_weights(store, options.encoder_weights, chain.model))
+        chain = with_field(chain, "scenario.groups", split_groups(options.split, manifest.classes))
+    if options.selections:
+        digest = publish_selections(store, options.selections, chain.scenario.dataset)
+        chain = with_field(chain, "scenario.selections", digest)
+    (chain,) = with_weights([chain], options.encoder_weights, store)
     return chain
-
-
-def _with(chain: Chain, part: str, **fields: Any) -> Chain:
-    """The chain with fields of one of its documents replaced, checked anew."""
-    document = chain.model_dump()
-    return Chain.model_validate({**document, part: {**document[part], **fields}})
 
 
 def show_plan(plan: PlannedChain, store: Store, console: Console) -> None:
@@ -148,9 +141,9 @@ def show_plan(plan: PlannedChain, store: Store, console: Console) -> None:
         console.print("The encoder starts from random weights; --encoder-weights PATH gives it pretrained ones.")
 
 
-def show_result(result: ChainResult, console: Console) -> None:
+def show_result(result: ChainResult, convention: Convention, console: Console) -> None:
     """Print the table of every class after every step."""
-    table = class_table([result], wilson())
+    table = class_table([result], convention)
     for part in to_terminal(table, console.width):
         console.print(part)
     console.print(table.caption)

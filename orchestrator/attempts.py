@@ -11,18 +11,22 @@ other. Below `steps/<key>/attempts/<attempt>/`:
 """
 
 import json
+import logging
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.cache import copy_object, default_cache, file_sha256
+from orchestrator.cache import CorruptedObject, copy_object, default_cache, file_sha256
 from orchestrator.record import File
 from orchestrator.store import NotFound, Store
 from training.checkpoint import Row
+
+log = logging.getLogger(__name__)
 
 KEPT_CHECKPOINTS = 2
 CURVE_ROWS = 100  # in a piece of the curves: long steps must not leave thousands of objects
@@ -82,15 +86,34 @@ def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteratio
 
 def newest_checkpoint(store: Store, key: str) -> Checkpoint | None:
     """The complete checkpoint with most iterations, whichever attempt wrote it."""
+    return next(checkpoints(store, key), None)
+
+
+def sound_checkpoint(store: Store, key: str) -> Checkpoint | None:
+    """The newest complete checkpoint whose files are what they were when they were written."""
+    for checkpoint in checkpoints(store, key):
+        with TemporaryDirectory(prefix="stepchain-") as scratch:
+            try:
+                fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "files"))
+                return checkpoint
+            except (CorruptedObject, NotFound) as error:
+                log.warning("the checkpoint after %d iterations cannot be used: %s", checkpoint.iteration, error)
+    return None
+
+
+def checkpoints(store: Store, key: str) -> Iterator[Checkpoint]:
+    """The complete checkpoints of a step, most iterations first, whichever attempts wrote them."""
     done = [name for name in store.list(f"{step_folder(key)}/attempts/") if name.endswith("/done.json")]
     for name in sorted(done, key=lambda name: int(name.split("/")[-2]), reverse=True):
         try:
             files = FILES.validate_json(store.read(name))
         except NotFound:  # its attempt is alive and has just removed it, after writing newer ones
             continue
+        except ValidationError:
+            log.warning("%s is not what was written there: the checkpoint cannot be used", name)
+            continue
         _, _, _, attempt, _, iteration, _ = name.split("/")
-        return Checkpoint(int(iteration), attempt, name.removesuffix("/done.json"), files)
-    return None
+        yield Checkpoint(int(iteration), attempt, name.removesuffix("/done.json"), files)
 
 
 def delete_checkpoints(store: Store, key: str) -> None:
@@ -100,9 +123,14 @@ def delete_checkpoints(store: Store, key: str) -> None:
             store.delete(name)
 
 
+def attempt_names(store: Store, key: str) -> list[str]:
+    """The tries at a step that have left anything, oldest first."""
+    return sorted({name.split("/")[3] for name in store.list(f"{step_folder(key)}/attempts/")})
+
+
 def count_attempts(store: Store, key: str) -> int:
     """How many tries at a step have left anything."""
-    return len({name.split("/")[3] for name in store.list(f"{step_folder(key)}/attempts/")})
+    return len(attempt_names(store, key))
 
 
 def write_curves(store: Store, folder: str, rows: list[Row]) -> None:

@@ -61,7 +61,7 @@ class Lease:
     @property
     def key(self) -> str:
         """Where the lease lies in the store."""
-        return f"steps/{self._step}/lease.json"
+        return lease_key(self._step)
 
     def acquire(self) -> bool:
         """One attempt, without waiting: True if the lease was free, or stale in the eyes of this very object."""
@@ -149,6 +149,19 @@ class Lease:
 
     def _is_own(self, state: LeaseState | None) -> bool:
         return state is not None and state.token == self._token
+
+
+def read_lease(store: Store, step: str) -> LeaseState | None:
+    """Who has the lease of a step, alive or not; None while there is no lease that can be read."""
+    try:
+        return _parsed(store.read(lease_key(step)))
+    except NotFound:
+        return None
+
+
+def lease_key(step: str) -> str:
+    """Where the lease of a step lies in the store."""
+    return f"steps/{step}/lease.json"
 
 
 def _parsed(data: bytes) -> LeaseState | None:

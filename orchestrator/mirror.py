@@ -15,13 +15,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.record import DataSource
 from orchestrator.runs import Point, Run
 
-ONE_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # what MLflow takes in one log_batch
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
+
+ONE_CALL = {"metrics": 800, "params": 100, "tags": 100}  # what MLflow takes in one log_batch: 1,000 in all
+OURS = {"stepchain": "scenario"}  # the tag of our experiments
 Item = TypeVar("Item")
 
 
@@ -72,14 +77,17 @@ class Mirror:
         try:
             held = self._held.get(run.key) or self._find_or_create(run)
             params = [Param(name, value) for name, value in run.params.items() if name not in held.params]
-            for part in _parts(params, ONE_CALL["params"]):
-                self._client.log_batch(held.run, params=part)
-            held.params.update(run.params)
-            for part in _parts([RunTag(name, value[:8000]) for name, value in run.tags.items()], ONE_CALL["tags"]):
-                self._client.log_batch(held.run, tags=part)
-            for part in _parts(self._lacking(held, run), ONE_CALL["metrics"]):
-                self._client.log_batch(held.run, metrics=[Metric(*point) for point in part])
-                held.points.update({(point.name, point.step): point.value for point in part})
+            tags = [RunTag(name, value[:8000]) for name, value in run.tags.items()]
+            parts = zip_longest(
+                _parts(params, ONE_CALL["params"]),
+                _parts(tags, ONE_CALL["tags"]),
+                _parts(self._lacking(held, run), ONE_CALL["metrics"]),
+                fillvalue=(),
+            )
+            for some_params, some_tags, points in parts:
+                self._client.log_batch(held.run, [Metric(*point) for point in points], some_params, some_tags)
+                held.params.update(param.key for param in some_params)
+                held.points.update({(point.name, point.step): point.value for point in points})
             for path, text in run.texts.items():
                 self._client.log_text(held.run, text, path)
             if run.data is not None:
@@ -92,6 +100,28 @@ class Mirror:
             if error.error_code == "INVALID_PARAMETER_VALUE":
                 raise RefusedError(f"{run.kind} run {run.name!r}: {error.message}") from error
             raise
+
+    def running(self) -> list[Run]:
+        """The runs that say they are running, as far as it takes to end them."""
+        experiments = {each.experiment_id: each.name for each in self._ours()}
+        token, found = None, []
+        while experiments:
+            page = self._client.search_runs(list(experiments), "attributes.status = 'RUNNING'", page_token=token)
+            found += [run for run in page if {"stepchain.key", "stepchain.kind"} <= run.data.tags.keys()]
+            token = page.token
+            if not token:
+                break
+        return [
+            Run(
+                key=run.data.tags["stepchain.key"],
+                kind=run.data.tags["stepchain.kind"],
+                experiment=experiments[run.info.experiment_id],
+                name=run.info.run_name,
+                began=run.info.start_time,
+                tags=run.data.tags,
+            )
+            for run in found
+        ]
 
     def _find_or_create(self, run: Run) -> Held:
         """The run with this key in any of our experiments; the oldest, should two processes have created it at once."""
@@ -116,28 +146,37 @@ class Mirror:
             return Held(info.run_id, info.experiment_id, info.status, set(found.data.params), read=set())
         return None
 
+    def _ours(self) -> list["Experiment"]:
+        return list(self._client.search_experiments(filter_string="tags.stepchain LIKE '%'"))
+
     def _experiments(self) -> list[str]:
-        ours = self._client.search_experiments(filter_string="tags.stepchain = 'scenario'")
-        return [experiment.experiment_id for experiment in ours]
+        return [experiment.experiment_id for experiment in self._ours()]
 
     def _experiment(self, title: str) -> str:
         """The scenario's experiment, created if need be. Of an sqlite file, artifacts lie beside it wherever one works."""
+        from mlflow.exceptions import MlflowException
+
         with self._alone():
             found = self._client.get_experiment_by_name(title)
             if found is None:
                 place = self._folder and str(self._folder / "mlartifacts" / re.sub(r"[^\w.-]+", "-", title))
-                return self._client.create_experiment(title, place, {"stepchain": "scenario"})
+                try:
+                    return self._client.create_experiment(title, place, OURS)
+                except MlflowException as error:  # another process has just created it
+                    found = self._client.get_experiment_by_name(title)
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                        raise
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
-            if "stepchain" not in found.tags:
-                self._client.set_experiment_tag(found.experiment_id, "stepchain", "scenario")
+            for name in OURS.keys() - found.tags.keys():
+                self._client.set_experiment_tag(found.experiment_id, name, OURS[name])
             return found.experiment_id
 
     def _lacking(self, held: Held, run: Run) -> list[Point]:
         """The points that the run does not have yet.
 
         A step's iteration is measured once: when it is trained again after an interruption, the first measurement stays.
-        A chain's score may be corrected: a later value is added, and MLflow shows the latest.
+        The score of a chain or a campaign may be corrected: a later value is added, and MLflow shows the latest.
         """
         if held.read is not None:
             for name in {point.name for point in run.points} - held.read:
@@ -149,7 +188,7 @@ class Mirror:
             there = held.points.get((point.name, point.step))
             if there is None:
                 new.append(point)
-            elif run.kind == "chain" and there != point.value:
+            elif run.kind != "step" and there != point.value:
                 new.append(point._replace(time=int(1000 * time.time())))
         return new
 

@@ -4,7 +4,7 @@ A plan reads a dataset's index, never an image, and starts nothing. Each step's 
 so chains that differ in alpha, in a later group or in how they are scored come to the same key wherever they agree.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -57,23 +57,35 @@ def resolve(chain: Chain, classes: Sequence[str], index: Index, content: str) ->
 class Resolver:
     """Turns chains over one dataset into steps. It remembers what chains share, so that thousands of them take seconds.
 
-    `classes`, `index`, `content`: of the training split of the dataset that the scenarios name.
+    `classes`, `index`, `content`: of the training split of the dataset that the scenarios name. `lists`: finds the image
+    ids of each step by the digest that a scenario names instead of a rule.
     """
 
-    def __init__(self, classes: Sequence[str], index: Index, content: str) -> None:
-        self.classes, self.index, self.content = classes, index, content
+    def __init__(
+        self,
+        classes: Sequence[str],
+        index: Index,
+        content: str,
+        lists: Callable[[str], Sequence[Sequence[str]]] = lambda digest: (),
+    ) -> None:
+        self.classes, self.index, self.content, self.lists = classes, index, content, lists
         self._tasks: dict[Hashable, tuple[Task, np.ndarray]] = {}
         self._steps: dict[Hashable, PlannedStep] = {}
 
     def resolve(self, chain: Chain) -> tuple[PlannedStep, ...]:
         """The chain's steps in order.
 
-        Raises PlanError for a class that the dataset does not have and for a step with too few images or epochs,
-        ValidationError for documents that contradict themselves.
+        Raises PlanError for a class that the dataset does not have, for a step with too few images or epochs and for a method
+        that needs of step 0 what it does not publish, ValidationError for documents that contradict themselves.
         """
         names = chain.scenario.groups
         if chain.method.all_at_once:
             names = (tuple(name for group in names for name in group),)
+        if len(names) > 1 and chain.method.needs_importance and not chain.base.method.records_importance:
+            raise PlanError(
+                f"{chain.method.name!r} holds on to the weights that mattered before, and step 0 does not record which they "
+                "are: set base.method.importance, which changes nothing else of step 0"
+            )
         groups = tuple(class_ids(group, self.classes, chain.scenario.dataset) for group in names)
         planned: list[PlannedStep] = []
         for number in range(len(groups)):
@@ -93,7 +105,7 @@ class Resolver:
         asked = (scenario.model_copy(update={"groups": ()}), groups, number)
         if asked not in self._tasks:
             rows = self._selected(scenario, groups, number)
-            memory = self._memory(scenario, groups, number, rows)
+            memory = self._memory(scenario, groups, number)
             task = Task(
                 data=self.content,
                 groups=groups[: number + 1],
@@ -109,15 +121,33 @@ class Resolver:
         return self._tasks[asked]
 
     def _selected(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
-        rows = select_images(self.index.labels, groups, number, scenario.setting)
+        if scenario.selections:
+            rows = self._listed(scenario, scenario.selections, groups, number)
+        else:
+            rows = select_images(self.index.labels, groups, number, scenario.setting)
+        if scenario.empty_images and number == 0:
+            rows = np.union1d(rows, np.flatnonzero(~self.index.labels.any(1)))
         return keep_share(rows, self.index.ids, scenario.image_share) if number and len(rows) else rows
 
-    def _memory(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int, selected: np.ndarray) -> np.ndarray:
-        """Images kept of earlier steps, without those that this step selects anyway."""
+    def _listed(self, scenario: Scenario, digest: str, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
+        """The images that published lists give a step, or all that they name where all groups are learned at once."""
+        lists, steps = self.lists(digest), len(scenario.groups)
+        if len(lists) != steps:
+            raise PlanError(f"the scenario has {steps} steps, and its selections list the images of {len(lists)}")
+        wanted = {id for step in (lists if len(groups) < steps else lists[number : number + 1]) for id in step}
+        rows = np.flatnonzero([id in wanted for id in self.index.ids])
+        if len(rows) < len(wanted):
+            missing = min(wanted - set(self.index.ids))
+            raise PlanError(f"the selections name image {missing!r}, which is not in the training list of {scenario.dataset!r}")
+        return rows
+
+    def _memory(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
+        """Images kept of earlier steps, without those that this step may select itself."""
         if not (number and scenario.memory):
             return np.array([], dtype=np.int64)
         earlier = np.unique(np.concatenate([self._selected(scenario, groups, before) for before in range(number)]))
-        candidates = np.setdiff1d(earlier, selected)
+        without_share = scenario.model_copy(update={"image_share": 1.0})
+        candidates = np.setdiff1d(earlier, self._selected(without_share, groups, number))
         previous = [class_id for group in groups[:number] for class_id in group]
         return choose_memory(self.index.labels, previous, candidates, self.index.ids, scenario.memory)
 

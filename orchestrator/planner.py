@@ -4,6 +4,7 @@ A planner reads each dataset's index once, so planning a campaign of thousands o
 """
 
 from dataclasses import dataclass
+from functools import cache, partial
 
 from orchestrator.cache import default_cache
 from orchestrator.chain import Chain
@@ -11,6 +12,7 @@ from orchestrator.datasets import load_index
 from orchestrator.datasets import resolve as resolve_dataset
 from orchestrator.plan import PlanError, PlannedStep, Resolver
 from orchestrator.record import DataSource
+from orchestrator.selections import load_lists
 from orchestrator.store import Store
 from orchestrator.weights import weights_key
 from orchestrator.worker import Scoring
@@ -29,13 +31,14 @@ class PlannedChain:
     manifest_digest: str
     manifest: Manifest
     steps: tuple[PlannedStep, ...]
+    whole: bool = True  # False: only its first steps are asked for, and its record is not published
 
     def source(self, split: str) -> DataSource:
         return DataSource(name=self.chain.scenario.dataset, manifest=self.manifest_digest, split=split)
 
     @property
     def scoring(self) -> Scoring:
-        return Scoring(self.manifest, SPLIT, self.chain.evaluation)
+        return Scoring(self.chain.scenario.dataset, self.manifest, SPLIT, self.chain.evaluation)
 
 
 def plan_chain(chain: Chain, store: Store) -> PlannedChain:
@@ -70,7 +73,8 @@ class Planner:
                 raise PlanError(f"dataset {name!r} has no split {needed!r}, which chains need: ingest it again with one")
         split = manifest.splits["train"]
         index = load_index(self.store, manifest, "train", default_cache())
-        return manifest_digest, manifest, Resolver(manifest.classes, index, split.content)
+        lists = cache(partial(load_lists, self.store))
+        return manifest_digest, manifest, Resolver(manifest.classes, index, split.content, lists)
 
     def _check(self, model: ModelConfig) -> None:
         build_encoder(model)  # raises for what no encoder can be

@@ -30,11 +30,7 @@ class StepResult:
     evaluation: EvaluationRecord
     confusion: Confusion
     curves: list[dict[str, Any]]  # the rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
-
-    @property
-    def groups(self) -> Groups:
-        """Dataset ids of the classes learned up to here, group by group."""
-        return self.record.step.task.groups
+    groups: Groups  # dataset ids of the classes learned up to here, group by group as the scenario names them
 
     def scores(self, convention: Convention) -> Scores:
         return score(self.confusion, self.groups, convention)
@@ -95,7 +91,10 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
         ChainResult(
             name=name if names.count(name) == 1 else f"{name} ({record.key[:6]})",
             record=record,
-            steps=tuple(_load_step(store, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
+            steps=tuple(
+                load_step(store, record.chain["scenario"]["groups"], *keys)
+                for keys in zip(record.steps, record.evaluations, strict=True)
+            ),
         )
         for name, record in zip(names, records, strict=True)
     )
@@ -111,21 +110,37 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
     return results
 
 
-def _load_step(store: Store, step_key: str, evaluation_key: str) -> StepResult:
+def load_step(store: Store, groups: Sequence[Sequence[str]], step_key: str, evaluation_key: str) -> StepResult:
+    """A published step with an evaluation of it; `groups`: its scenario's, by class names.
+
+    Raises CorruptedObject when a file is not the one its record names.
+    """
     record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
-    stem = f"evaluations/{step_key}/{evaluation_key}"
-    evaluation = EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))
-    counts = _read_verified(store, f"{stem}.parquet", evaluation.confusion.sha256)
+    evaluation = EvaluationRecord.model_validate_json(store.read(f"evaluations/{step_key}/{evaluation_key}.json"))
     curves = _read_verified(
         store, f"{attempt_folder(step_key, record.attempt)}/files/curves.json", record.files["curves.json"].sha256
     )
-    table = pyarrow.parquet.read_table(BytesIO(counts))
     return StepResult(
         record=record,
         evaluation=evaluation,
-        confusion=Confusion(*(table[name].to_numpy() for name in Confusion._fields)),
+        confusion=load_confusion(store, evaluation),
         curves=json.loads(curves),
+        groups=_learned(groups, record, evaluation),
     )
+
+
+def load_confusion(store: Store, evaluation: EvaluationRecord) -> Confusion:
+    """The counts of a published evaluation. Raises CorruptedObject when they are not those that the record names."""
+    counts = _read_verified(store, f"evaluations/{evaluation.step}/{evaluation.key}.parquet", evaluation.confusion.sha256)
+    table = pyarrow.parquet.read_table(BytesIO(counts))
+    return Confusion(*(table[name].to_numpy() for name in Confusion._fields))
+
+
+def _learned(names: Sequence[Sequence[str]], record: StepRecord, evaluation: EvaluationRecord) -> Groups:
+    """The scenario's groups as far as the step has learned them: a step of joint training has learned them all."""
+    ids = {name: class_id for class_id, name in evaluation.class_names.items()}
+    groups = tuple(tuple(ids[name] for name in group) for group in names)
+    return tuple(group for group in groups if set(group) <= set(record.step.task.classes))
 
 
 def _read_verified(store: Store, key: str, digest: str) -> bytes:

@@ -19,7 +19,8 @@ from orchestrator.identity import KEY_LENGTH, digest
 from orchestrator.plan import PlannedStep
 from orchestrator.record import DataSource, StepRecord
 from orchestrator.results import ChainResult
-from orchestrator.tables import class_table, to_json, to_markdown
+from orchestrator.table import to_json, to_markdown
+from orchestrator.tables import class_table
 from training.checkpoint import Row
 from training.config import Document
 from training.metrics import Continual, Convention, Scores
@@ -41,8 +42,8 @@ class Run(Document):
     """All or part of what should be true of the run with this key."""
 
     key: str
-    kind: Literal["chain", "step"]
-    experiment: str  # the scenario's title
+    kind: Literal["chain", "step", "campaign"]
+    experiment: str  # the scenario's title; `campaigns`
     name: str
     began: int  # milliseconds since 1970, like `ended`
     status: Status | None = None  # None: as it is
@@ -97,7 +98,8 @@ def whole_chain(result: ChainResult, convention: Convention) -> Run:
     tags = {"stepchain.record": f"chains/{result.record.key}.json", "stepchain.convention": convention.name}
     return run.model_copy(
         update={
-            "points": (*run.points, *_points(final, milliseconds(records[-1].provenance.created), len(records) - 1)),
+            # Of a metric that knows no step but 0 MLflow draws bars to compare runs by.
+            "points": (*run.points, *_points(final, milliseconds(records[-1].provenance.created), 0)),
             "tags": run.tags | tags | {"mlflow.note.content": text},
             "texts": {"tables/classes.md": text, "tables/classes.json": json.dumps(to_json(table), indent=1)},
             "status": "FINISHED",

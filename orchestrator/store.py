@@ -11,8 +11,9 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 DEFAULT_STORE = os.environ.get("STEPCHAIN_STORE", "./stepchain-store")
@@ -34,6 +35,14 @@ class NotFound(StoreError):
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         """Workers send it to whoever started them; an exception pickles as its class called with its message alone."""
         return type(self), (self.key, self.uri)
+
+
+class Entry(NamedTuple):
+    """An object as a listing shows it."""
+
+    key: str
+    bytes: int
+    modified: datetime  # by the clock of whoever keeps the store
 
 
 class Store(Protocol):
@@ -62,6 +71,10 @@ class Store(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys that begin with `prefix` (a string, not a folder), sorted."""
+        ...
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """As `list`, with sizes and times."""
         ...
 
     def upload(self, path: Path, key: str) -> None:
@@ -180,6 +193,12 @@ class FolderStore:
                     folders.remove(TEMPORARY)
                 keys.extend((Path(folder) / name).relative_to(self.root).as_posix() for name in names)
         return iter(sorted(key for key in keys if key.startswith(prefix)))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        for key in self.list(prefix):
+            with self._explained("look at", key), contextlib.suppress(FileNotFoundError):  # deleted since
+                status = self._file(key).stat()
+                yield Entry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def upload(self, path: Path, key: str) -> None:
         with self._explained("write", key), self._replacing(self._file(key)) as temporary:

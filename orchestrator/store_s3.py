@@ -28,7 +28,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from orchestrator.store import NotFound, StoreError, checked_key
+from orchestrator.store import Entry, NotFound, StoreError, checked_key
 
 TRANSFER = TransferConfig(multipart_threshold=32 << 20, multipart_chunksize=32 << 20)
 Result = TypeVar("Result")
@@ -85,13 +85,16 @@ class S3Store:
         return True
 
     def list(self, prefix: str = "") -> Iterator[str]:
+        return iter([entry.key for entry in self.entries(prefix)])
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
         if prefix:
             checked_key(prefix.removesuffix("/"))
         root = self._root()
         with self._explained("list", prefix):
             pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
-            names = [item["Key"].removeprefix(root) for page in pages for item in page.get("Contents", [])]
-        return iter(sorted(names))
+            items = [item for page in pages for item in page.get("Contents", [])]
+        return iter(sorted(Entry(item["Key"].removeprefix(root), item["Size"], item["LastModified"]) for item in items))
 
     def upload(self, path: Path, key: str) -> None:
         with self._explained("write", key):

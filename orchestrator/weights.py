@@ -1,4 +1,7 @@
-"""Pretrained encoder weights: checked, put into the store by their digest, and from then on known by it alone."""
+"""Pretrained encoder weights: checked, put into the store by their digest, and from then on known by it alone.
+
+The store holds safetensors: other formats are converted on their way there, so that nothing read from it is unpickled.
+"""
 
 import shutil
 import urllib.error
@@ -7,11 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+from safetensors.torch import save_file
+
 from orchestrator.cache import file_sha256
 from orchestrator.store import Store, open_store
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
-from training.models.weights import load_encoder_weights
+from training.models.weights import is_safetensors, load_encoder_weights
 
 
 def weights_key(sha256: str) -> str:
@@ -20,14 +25,18 @@ def weights_key(sha256: str) -> str:
 
 
 def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
-    """Put the weights at `source` (a path, file://, s3:// or https://) into the store; returns their sha256.
+    """Put the weights at `source` (a path, file://, s3:// or https://) into the store; returns the sha256 of what is stored.
 
-    They are loaded into the encoder that `model` describes first. Raises InputError when they do not fit it or there is
-    nothing to read, StoreError likewise.
+    They are loaded into the encoder that `model` describes first; it is what is stored of a file that is not safetensors.
+    Raises InputError when they do not fit it or there is nothing to read, StoreError likewise.
     """
     with TemporaryDirectory(prefix="stepchain-") as scratch:
         path = _fetch(source, Path(scratch))
-        load_encoder_weights(build_encoder(model), path)
+        encoder = build_encoder(model)
+        load_encoder_weights(encoder, path)
+        if not is_safetensors(path):
+            path = Path(scratch) / "converted.safetensors"
+            save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
         sha256 = file_sha256(path)
         if not store.exists(weights_key(sha256)):
             store.upload(path, weights_key(sha256))

@@ -25,20 +25,20 @@ from orchestrator.attempts import (
     CURVE_ROWS,
     attempt_folder,
     fetch_folder,
-    newest_checkpoint,
     save_checkpoint,
+    sound_checkpoint,
     upload_folder,
     write_curves,
 )
-from orchestrator.cache import default_cache, open_object
+from orchestrator.cache import CorruptedObject, default_cache, open_object
 from orchestrator.lease import Lease
 from orchestrator.localise import localise
 from orchestrator.plan import PlannedStep
 from orchestrator.record import File, StepRecord
-from orchestrator.store import Store, StoreError
+from orchestrator.store import NotFound, Store, StoreError
 from orchestrator.weights import weights_key
 from training.checkpoint import Row
-from training.config import EvaluationConfig
+from training.config import EvaluationConfig, InputError
 from training.data.shards import Manifest
 from training.evaluate import evaluate
 from training.fit import fit
@@ -54,6 +54,7 @@ LEASE_SECONDS = 5  # between looks at the lease
 class Scoring:
     """On what a step is scored."""
 
+    dataset: str  # its name
     manifest: Manifest
     split: str
     config: EvaluationConfig
@@ -67,7 +68,8 @@ class Assignment:
     planned: PlannedStep
     attempt: str
     lease: Lease
-    manifest: Manifest  # of the dataset it trains on
+    dataset: str  # the name of what it trains on
+    manifest: Manifest
     parent: StepRecord | None
     scoring: Scoring
 
@@ -94,14 +96,22 @@ def train(assignment: Assignment, runtime: Runtime) -> Outcome:
         with _timed(seconds, "localise"):
             journal.stage("localise")
             masks = planned.step.task.supervision == "pixel"
-            data = localise(store, assignment.manifest, "train", default_cache(), rows=planned.rows, masks=masks)
+            data = localise(
+                store,
+                assignment.manifest,
+                "train",
+                default_cache(),
+                dataset=assignment.dataset,
+                rows=planned.rows,
+                masks=masks,
+            )
             parent = fetch_published(store, assignment.parent, Path(scratch, "parent")) if assignment.parent else None
             weights = planned.step.model.weights
             encoder_weights = None
             if weights:
                 file = in_use.enter_context(open_object(store, weights_key(weights), weights, default_cache()))
                 encoder_weights = Path(file.name)
-            checkpoint = share(newest_checkpoint(store, planned.key) if runtime.leads else None, runtime)
+            checkpoint = share(sound_checkpoint(store, planned.key) if runtime.leads else None, runtime)
             resume = fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "resume")) if checkpoint else None
         with _timed(seconds, "train"):
             journal.stage("train")
@@ -129,7 +139,7 @@ def train(assignment: Assignment, runtime: Runtime) -> Outcome:
 
 def score(store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime) -> bytes:
     """Confusion counts of every image of a split, as Parquet on rank 0 and empty elsewhere; workers share the images."""
-    data = localise(store, scoring.manifest, scoring.split, default_cache())
+    data = localise(store, scoring.manifest, scoring.split, default_cache(), dataset=scoring.dataset)
     tables = gather(evaluate(model_folder, data, scoring.config, runtime), runtime)
     if not runtime.leads:
         return b""
@@ -148,8 +158,14 @@ def score_published(store: Store, record: StepRecord, scoring: Scoring, runtime:
 
 
 def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
-    """The files of a published step as a local folder."""
-    return fetch_folder(store, f"{attempt_folder(record.key, record.attempt)}/files", record.files, target)
+    """The files of a published step as a local folder. Raises InputError when the store has lost one of them."""
+    try:
+        return fetch_folder(store, f"{attempt_folder(record.key, record.attempt)}/files", record.files, target)
+    except (NotFound, CorruptedObject) as error:
+        raise InputError(
+            f"step {record.index} ({record.key}) is published, but a file of it is missing or damaged: {error}. "
+            f"Delete steps/{record.key}/record.json, and the step is trained again"
+        ) from error
 
 
 @dataclass

@@ -87,6 +87,12 @@ def load_model(folder: Path) -> tuple[Segmenter, ModelDocument]:
     return freeze(model), document
 
 
+def load_carried(folder: Path) -> dict[str, Tensor]:
+    """What the method of a published folder carries on, by name."""
+    path = folder / "state.safetensors"
+    return load_file(path) if path.exists() else {}
+
+
 def freeze(model: Segmenter) -> Segmenter:
     """Evaluation mode, no gradients."""
     return model.eval().requires_grad_(False)

@@ -91,6 +91,8 @@ class Optimization(Document):
     weight_decay: float = Field(default=1e-4, ge=0)
     poly_power: float = Field(default=0.9, ge=0)
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    # What stays as the parent step left it: the batch norms' statistics, or the whole encoder.
+    frozen: Literal["nothing", "statistics", "encoder"] = Field(default="nothing", json_schema_extra={"legacy": "nothing"})
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -119,6 +121,22 @@ class MethodConfig(Document):
     supervision: ClassVar[Literal["pixel", "image"]] = "pixel"
     least_new_classes: ClassVar[int] = 1  # of a step that keeps no images of earlier ones
     all_at_once: ClassVar[bool] = False  # trains all groups as one step: no increments, an upper bound
+    needs_importance: ClassVar[bool] = False  # of the weights, as the parent step recorded it (`training.importance`)
+
+    @property
+    def records_importance(self) -> bool:
+        """Whether a step publishes how much each weight matters."""
+        return self.needs_importance
+
+    @property
+    def curvature(self) -> float:
+        """Second derivative, with respect to some weight, of what the method adds to the loss whatever the images."""
+        return 0.0
+
+    @property
+    def epochs_before_segmentation(self) -> float:
+        """Epochs in which something else is trained first; a step must have more."""
+        return 0.0
 
 
 def _load_method(value: Any) -> Any:
@@ -159,6 +177,19 @@ class StepConfig(Document):
             raise InputError(
                 f"step {index} has {task.supervision} labels and {method.name!r} learns from {method.supervision} labels: "
                 "change the method, or the scenario's supervision"
+            )
+        if method.epochs_before_segmentation >= self.optimization.epochs:
+            raise InputError(
+                f"step {index} ends before its segmentation model learns: {method.name!r} trains something else for "
+                f"{method.epochs_before_segmentation:g} of {self.optimization.epochs:g} epochs; raise optimization.epochs"
+            )
+        rate, momentum = max(self.optimization.encoder_lr, self.optimization.head_lr), self.optimization.momentum
+        # SGD with Nesterov momentum diverges on a parabola above this product of learning rate and curvature.
+        limit = 2 * (1 + momentum) / (1 + 2 * momentum)
+        if rate * method.curvature > limit:
+            raise InputError(
+                f"step {index} would diverge: at a learning rate of {rate:g} {method.name!r} pulls weights back further than "
+                f"they went; lower encoder_lr and head_lr of optimization to {limit / method.curvature:.1g}, or method.weight"
             )
         if len(task.new_classes) < method.least_new_classes and task.memory is None:
             raise InputError(

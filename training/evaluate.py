@@ -5,7 +5,7 @@ as each class the model knows. Every number shown anywhere is derived from it (`
 void, background or future classes enters here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,22 @@ def evaluate(
     model.to(device=runtime.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=runtime.device)
     rows = np.arange(runtime.rank, len(data.index.ids), runtime.world_size)
+    return confusion(partial(predict, model, class_ids=class_ids), data, rows, config, runtime.device, batch)
+
+
+def confusion(
+    predictor: Callable[[Tensor], Tensor],
+    data: LocalSplit,
+    rows: np.ndarray,
+    config: EvaluationConfig,
+    device: torch.device,
+    batch: int = 16,
+) -> pyarrow.Table:
+    """Confusion counts of the images at `rows`; `predictor` maps uint8 [B, 3, H, W] to dataset ids, uint8 [B, H, W]."""
     columns: list[list[np.ndarray]] = [[], [], [], []]
     with data.prefetching(rows):
-        for items in _same_sized(views(data, rows, config), batch):
-            predictions = predict(model, torch.stack([item["image"] for item in items]).to(runtime.device), class_ids)
+        for items in same_sized(views(data, rows, config), batch):
+            predictions = predictor(torch.stack([item["image"] for item in items]).to(device))
             for item, predicted in zip(items, predictions.cpu().numpy(), strict=True):
                 truth, guess, pixels = confusion_counts(item["mask"].numpy(), predicted)
                 image = np.full(len(pixels), item["row"])
@@ -68,7 +80,7 @@ def predict(model: Segmenter, pixels: Tensor, class_ids: Tensor) -> Tensor:
     return class_ids[logits.argmax(1)]
 
 
-def _same_sized(dataset: SegmentationDataset, batch: int) -> Iterator[list[dict[str, Any]]]:
+def same_sized(dataset: SegmentationDataset, batch: int) -> Iterator[list[dict[str, Any]]]:
     """Consecutive items of one size, at most `batch` at a time; no image is padded or repeated."""
     pending: list[dict[str, Any]] = []
     for position in range(len(dataset)):

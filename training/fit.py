@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from training.checkpoint import Row, load_checkpoint, load_model, save_checkpoint, save_model
+from training.checkpoint import Row, load_carried, load_checkpoint, load_model, save_checkpoint, save_model
 from training.config import InputError, StepConfig, Task
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.loader import load_batches
 from training.data.shards import LocalSplit
 from training.data.transforms import random_resized_crop
 from training.methods.base import Batch, Method, Progress
+from training.models.norm import BatchNorm
 from training.models.segmenter import normalise
 from training.models.weights import load_encoder_weights
 from training.runtime import DTYPES, Runtime
@@ -57,6 +58,8 @@ def fit(
             "the images given are not the ones that the step's document selects: its data has changed since; plan it anew"
         )
     method = build_method(step, runtime, parent, encoder_weights)
+    if step.optimization.frozen == "encoder":
+        method.model.encoder.requires_grad_(False)
     optimizer = SGD(
         [group | {"lr": group["initial_lr"]} for group in method.parameter_groups()],
         lr=0,
@@ -70,16 +73,21 @@ def fit(
     trained = method if runtime.world_size == 1 else DistributedDataParallel(method, forward_sync_buffers=False)
     autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16")
     method.train()
+    _freeze(method, step)
+    if resume is None:
+        with torch.no_grad(), autocast:
+            method.prepare(partial(_batches, step, data, rows, runtime, 0, per_epoch))
     sums, logged, saved, images = {}, time.monotonic(), time.monotonic(), 0
     for iteration, batch in enumerate(_batches(step, data, rows, runtime, start, total), start):
         progress = Progress(iteration, total, per_epoch)
-        factor = method.learning_rate_factor(progress)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = group["initial_lr"] * method.learning_rate_factor(progress, group["name"])
         optimizer.zero_grad()
         with autocast:
             losses: dict[str, Tensor] = trained(batch, progress)
         torch.stack(list(losses.values())).sum().backward()
+        with torch.no_grad():
+            method.before_update(progress)
         optimizer.step()
 
         sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
@@ -116,13 +124,23 @@ def build_method(step: StepConfig, runtime: Runtime, parent: Path | None, encode
     torch.manual_seed(step.seed)
     previous = load_model(parent)[0] if parent else None
     module = import_module(f"training.methods.{step.method.name.replace('-', '_')}")
-    method: Method = module.Method(step, previous, runtime.mean)
+    method: Method = module.Method(step, previous, runtime.mean, load_carried(parent) if parent else None)
     if encoder_weights and parent is None:
         load_encoder_weights(method.model.encoder, encoder_weights)
     placed = {"device": runtime.device, "dtype": DTYPES[step.optimization.precision], "memory_format": torch.channels_last}
     if previous is not None:
         previous.to(**placed)
     return method.to(**placed)
+
+
+def _freeze(method: Method, step: StepConfig) -> None:
+    """Put into evaluation mode what must keep its statistics."""
+    if step.optimization.frozen == "encoder":
+        method.model.encoder.eval()
+    elif step.optimization.frozen == "statistics":
+        for module in method.model.modules():
+            if isinstance(module, BatchNorm):
+                module.eval()
 
 
 def _batches(step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int) -> Iterator[Batch]:

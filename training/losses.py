@@ -7,7 +7,7 @@ image label and pseudo-supervision is a constant: no gradient ever flows into it
 half-precision tensors of autocast: sums over a batch of pixels overflow or lose the small terms there.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -59,14 +59,21 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, mean: Mean = divide) ->
     return mean((pixels * labelled).sum(), labelled.sum())
 
 
-def joint_binary_cross_entropy(logits: Tensor, target: Tensor, previous_logits: Tensor) -> Tensor:
+def joint_binary_cross_entropy(
+    logits: Tensor, target: Tensor, previous_logits: Tensor, background: Literal["previous", "mask", "smaller"] = "previous"
+) -> Tensor:
     """iCaRL's loss: one-against-all cross-entropy with sigmoid(previous logits) as targets of the previous channels.
 
-    Summed over channels, mean over all pixels: the previous model has an opinion on unlabelled pixels too, where no new
-    class is wanted. `logits` [B, C, H, W]; `target` [B, H, W], 255 where unlabelled; `previous_logits` [B, C_old, H, W].
+    `background` is wanted as the previous model sees it, as the labels do, or the smaller of both. Summed over channels, mean
+    over all pixels: the previous model has an opinion on unlabelled pixels too, where no new class is wanted.
+    `logits` [B, C, H, W]; `target` [B, H, W], 255 where unlabelled; `previous_logits` [B, C_old, H, W].
     """
     wanted = _one_hot(target, logits)
-    wanted[:, : previous_logits.shape[1]] = previous_logits.detach().sigmoid()
+    previous = previous_logits.detach().sigmoid()
+    if background != "previous":
+        labelled = wanted[:, 0] if background == "mask" else torch.minimum(wanted[:, 0], previous[:, 0])
+        previous[:, 0] = torch.where(target == VOID, previous[:, 0], labelled)
+    wanted[:, : previous.shape[1]] = previous
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
 
 
@@ -143,6 +150,12 @@ def ngwp_focal_pooling(logits: Tensor, focal: bool = True) -> Tensor:
     return scores + (1 - size) ** 3 * torch.log(0.01 + size)
 
 
+def attention_pooling(logits: Tensor) -> Tensor:
+    """Mean of the localizer's logits weighted by m + 0.01, with m = softmax over channels; [B, C, h, w] -> [B, C]."""
+    weights = logits.softmax(1) + 0.01
+    return (weights * logits).sum((2, 3)) / weights.sum((2, 3))
+
+
 def classification_loss(scores: Tensor, image_labels: Tensor, previous_channels: int = 1) -> Tensor:
     """WILSON, Eq. 3: binary cross-entropy of image scores to image labels, mean over images and supervised classes.
 
@@ -160,6 +173,20 @@ def localization_prior_loss(localizer_logits: Tensor, previous_logits: Tensor) -
     """
     wanted = previous_logits.detach().sigmoid()
     return F.binary_cross_entropy_with_logits(localizer_logits[:, : wanted.shape[1]], wanted)
+
+
+def semantic_prior_loss(localizer_logits: Tensor, previous_logits: Tensor, image_labels: Tensor, similarity: Tensor) -> Tensor:
+    """RaSP's prior (Roy et al., 2023): a new class is likelier where the previous model sees a class that is like it.
+
+    Binary cross-entropy of the new channels to sigmoid(similarity of the new class and the one predicted there), for the
+    classes that the image has; mean over images, new classes and pixels, whether the image has the class or not.
+    `localizer_logits` [B, C, h, w]; `previous_logits` [B, C_old, h, w]; `image_labels` [B, C - 1]; `similarity`
+    [C - C_old, C_old], relative to the new class's similarity to background (column 0 is 1).
+    """
+    previous = previous_logits.shape[1]
+    wanted = similarity[:, previous_logits.argmax(1)].transpose(0, 1).sigmoid()
+    pixels = F.binary_cross_entropy_with_logits(localizer_logits[:, previous:], wanted, reduction="none")
+    return (pixels * image_labels[:, previous - 1 :, None, None]).mean()
 
 
 def self_supervision_loss(localizer_logits: Tensor, pseudo_masks: Tensor, image_labels: Tensor) -> Tensor:

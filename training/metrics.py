@@ -25,12 +25,14 @@ DEFINITIONS = {
     "miou_old_with_background": "mean IoU of background and the classes learned before this step",
     "miou_new": "mean IoU of the classes this step brought",
     "miou_base": "mean IoU of the classes of step 0, background left out",
+    "miou_base_with_background": "mean IoU of background and the classes of step 0",
     "miou_added": "mean IoU of the classes of all steps after step 0",
     "pixel_accuracy": "share of the scored pixels, background included, that got the right class",
     "forgetting_first_minus_last": "IoU right after the class was learned minus IoU now; mean over earlier steps' classes",
     "forgetting_best_minus_last": "best IoU after any earlier step minus IoU now; mean over earlier steps' classes",
     "backward_transfer": "mIoU of a group now minus right after it was learned; mean over earlier steps' groups",
     "average_over_steps": "mean of the steps' mIoU over all classes learned so far, background included",
+    "average_over_steps_without_background": "mean of the steps' mIoU over all classes learned so far, background left out",
 }
 
 
@@ -96,6 +98,7 @@ class Scores(Document):
     miou_old_with_background: float | None
     miou_new: float | None
     miou_base: float | None
+    miou_base_with_background: float | None
     miou_added: float | None
     pixel_accuracy: float | None
 
@@ -117,6 +120,7 @@ class Continual(Document):
     forgetting_best_minus_last: float | None
     backward_transfer: float | None
     average_over_steps: float | None
+    average_over_steps_without_background: float | None
 
 
 def confusion_counts(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -162,6 +166,7 @@ def score(confusion: Confusion, groups: Groups, convention: Convention) -> Score
         miou_old_with_background=miou((BACKGROUND, *old)) if old else None,
         miou_new=miou(groups[-1]),
         miou_base=miou(groups[0]),
+        miou_base_with_background=miou((BACKGROUND, *groups[0])),
         miou_added=miou(_flat(groups[1:])),
         pixel_accuracy=float(right.sum() / total) if total else None,
     )
@@ -252,6 +257,7 @@ def continual(steps: Sequence[Scores]) -> Continual:
         forgetting_best_minus_last=_mean(each.forgetting_best_minus_last for each in learned),
         backward_transfer=_mean(group.backward_transfer for group in groups),
         average_over_steps=_mean(step.miou_all for step in steps),
+        average_over_steps_without_background=_mean(step.miou_all_without_background for step in steps),
     )
 
 

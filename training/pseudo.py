@@ -1,17 +1,24 @@
-"""Targets that WILSON makes for itself out of image labels: refined masks for the localizer, soft targets for the model.
+"""Targets that methods make for themselves: WILSON's out of image labels, PLOP's out of what the previous model is sure of.
+
+WILSON makes refined masks for its localizer and soft targets for its model.
 
 A localizer's scores are blurred, so its own targets are first refined with PAMR, which lets scores flow between pixels of
 similar colour, and then thresholded until only the pixels it is sure of remain. The segmentation model is taught by
-unrefined scores mixed with the previous model's (`pseudo_supervision`). Nothing here carries a gradient. Maps are
+unrefined scores mixed with the previous model's (`pseudo_supervision`). PLOP reads background where the previous model is
+surer of a class than at half of the pixels it says the same of (`entropy_labels`). Nothing here carries a gradient. Maps are
 [B, C, h, w], channel 0 is background, previous channels come first.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.config import BACKGROUND, VOID
+
+ENTROPY_BINS = 100
 DILATIONS = (1, 2, 4, 8, 12)
 
 
@@ -90,6 +97,65 @@ def pseudo_supervision(
     found = mixed[:, previous:].sum((2, 3)) > 0
     counts = (found == (image_labels[:, previous - 1 :] > 0)).all(1)
     return target, counts.to(scores.dtype)
+
+
+@torch.no_grad()
+def entropy(previous_logits: Tensor, channels: int) -> Tensor:
+    """How unsure the previous model is, as PLOP's public code computes it: [B, C_old, H, W] -> [B, H, W].
+
+    With p = softmax: -mean_c p_c log(p_c + 1e-8) / (log C_old log C). `channels` is C, all that are seen so far.
+    """
+    probabilities = previous_logits.softmax(1)
+    spread = -(probabilities * (probabilities + 1e-8).log()).mean(1)
+    return spread / math.log(previous_logits.shape[1] + 1e-8) / math.log(channels)
+
+
+@torch.no_grad()
+def entropy_labels(target: Tensor, previous_logits: Tensor, thresholds: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """PLOP's pseudo-labels, Eq. 8: what the previous model says of background, where its entropy is below a threshold.
+
+    `target` [B, H, W], channels of the new classes, 0 and 255; `thresholds` [C_old], for each class predicted. Returns the
+    labels, 255 where the model is not sure enough, and for each image the share of its background that it is sure of [B].
+    """
+    predicted = previous_logits.argmax(1)
+    background = target == BACKGROUND
+    sure = background & (entropy(previous_logits, channels) < thresholds[predicted])
+    labels = torch.where(background, torch.where(sure, predicted, VOID), target)
+    share = sure.sum((1, 2), dtype=previous_logits.dtype) / (background.sum((1, 2), dtype=previous_logits.dtype) + 1e-6)
+    return labels, share
+
+
+@torch.no_grad()
+def entropy_histogram(target: Tensor, previous_logits: Tensor, channels: int) -> Tensor:
+    """How many background pixels of each predicted class have which entropy: int64 [C_old, 100], bins of 0..1."""
+    background = target == BACKGROUND
+    bins = (entropy(previous_logits, channels)[background] * ENTROPY_BINS).long().clamp(max=ENTROPY_BINS - 1)
+    cells = previous_logits.argmax(1)[background] * ENTROPY_BINS + bins
+    counts = torch.bincount(cells, minlength=previous_logits.shape[1] * ENTROPY_BINS)
+    return counts.view(-1, ENTROPY_BINS)
+
+
+def median_thresholds(histogram: Tensor, least: float = 0.001, published: bool = False) -> Tensor:
+    """Median entropy of each class out of its histogram [C_old, bins], and no less than `least` -> float64 [C_old].
+
+    The median is interpolated in the bin that holds it. `published` finds that bin as the public code does: its running
+    sum adds the bins' numbers where their counts are meant, so that what comes out is no median.
+    """
+    medians = [_median(counts, published) for counts in histogram.cpu().tolist()]
+    return torch.tensor([max(median, least) for median in medians], dtype=torch.float64, device=histogram.device)
+
+
+def _median(counts: list[int], published: bool) -> float:
+    half, before, found, bins = sum(counts) / 2, 0.0, 0, len(counts)
+    if not half:
+        return 0.0
+    for found, count in enumerate(counts):
+        if before <= half <= before + count:
+            break
+        before += found if published else count
+    # Published, the bin may be empty: then the median is infinite, or where half is met exactly, not a number.
+    within = (torch.tensor(half - before) / counts[found]).item()
+    return (found + within) / bins
 
 
 def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:

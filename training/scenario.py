@@ -9,6 +9,7 @@ What is drawn from these (a share of them, a memory of earlier ones) is drawn in
 the same on every machine, and a smaller draw is part of a larger one.
 """
 
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Literal
@@ -17,6 +18,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from training.config import BACKGROUND, VOID, Document, InputError, Task
+from training.protocols import coco_to_voc_groups
 
 Setting = Literal["disjoint", "overlap"]
 
@@ -30,8 +32,12 @@ class Scenario(Document):
     supervision: Literal["pixel", "image"] = "image"  # of the steps after the first, which always has masks
     labels: Literal["new", "seen"] = "new"
     void: Literal["background", "ignore"] = "background"
+    # Step 0 also trains on images that show no class at all, which COCO-to-VOC's numbers in the papers include.
+    empty_images: bool = Field(default=False, json_schema_extra={"legacy": False})
     image_share: float = Field(default=1.0, gt=0, le=1, json_schema_extra={"legacy": 1.0})  # of each later step's images
     memory: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})  # images of earlier steps that each later one keeps
+    # Digest of published lists of each step's images, for protocols without a rule; None selects by `setting`.
+    selections: str | None = Field(default=None, json_schema_extra={"legacy": None})
 
     @model_validator(mode="after")
     def _each_class_once(self) -> "Scenario":
@@ -49,18 +55,21 @@ class Scenario(Document):
         sizes = [len(group) for group in self.groups]
         later = sizes[1:]
         split = f"{sizes[0]}-{later[0]}" if len(set(later)) == 1 else "-".join(map(str, sizes))
-        return f"{self.dataset} {split} {self.setting}"
+        return f"{self.dataset} {split} {self.setting if self.selections is None else 'listed'}"
 
 
 def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Class groups of an `A-B` split: the first A names, then B at a time (`15-1` of 20 names has six groups).
 
+    `coco-voc` are the groups of COCO-to-VOC, `coco-voc-5` the same with five classes at a time (`training.protocols`).
     Raises InputError when the names cannot be divided so.
     """
+    if named := re.fullmatch(r"coco-voc(?:-(\d+))?", split):
+        return coco_to_voc_groups(names, int(named[1] or 20))
     try:
         base, increment = (int(part) for part in split.split("-"))
     except ValueError:
-        raise InputError(f"split {split!r} is not of the form A-B, such as 15-5 or 15-1") from None
+        raise InputError(f"split {split!r} is not of the form A-B, such as 15-5 or 15-1, nor coco-voc") from None
     rest = len(names) - base
     if base < 1 or increment < 1 or rest < 0 or rest % increment:
         raise InputError(

@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,12 @@ def test_refused_credentials_are_one_sentence_without_them(s3_environment: pytes
             check_writable(open_store("s3://bucket/x"))
         server.shutdown()
     assert secret not in str(caught.value)
+
+
+def test_entries_tell_size_and_time(store: Store):
+    before = datetime.now(UTC) - timedelta(seconds=2)  # some servers cut off fractions
+    for key, data in {"b/two": b"22", "a": b"", "b/one": b"1"}.items():
+        store.write(key, data)
+    assert [(entry.key, entry.bytes) for entry in store.entries()] == [("a", 0), ("b/one", 1), ("b/two", 2)]
+    assert [entry.key for entry in store.entries("b/")] == ["b/one", "b/two"]
+    assert all(before < entry.modified < before + timedelta(minutes=1) for entry in store.entries())

@@ -5,6 +5,7 @@ schedule, checkpoints. DDP wraps the method itself, so whatever it registers (a 
 saved with the model. The previous model is held unregistered: it is frozen and belongs to the parent step.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from training.config import MethodConfig, StepConfig
-from training.losses import Mean, divide
+from training.losses import Mean, divide, initialise_from_background
 from training.models.segmenter import Outputs, Segmenter
 
 
 class Batch(NamedTuple):
-    """One worker's share of a global batch, on its device."""
+    """One worker's share of a global batch, on its device; `pixels` are overwritten when the next batch is asked for."""
 
     pixels: Tensor  # uint8 [B, 3, H, W], as cropped
     images: Tensor  # float [B, 3, H, W], normalised
@@ -46,13 +47,24 @@ class Progress:
 
 
 class Method(nn.Module):
-    """Base of all methods. A new method is one file: a subclass with `forward`, and the rest where it differs."""
+    """Base of all methods. A new method is one file: a subclass with `forward`, and the rest where it differs.
 
-    def __init__(self, step: StepConfig, previous: Segmenter | None = None, mean: Mean = divide) -> None:
+    `previous` and `inherited` are what the parent step published: its model, and the tensors that its method carried on.
+    What changes while the method trains is a parameter or a buffer, so that a checkpoint holds it.
+    """
+
+    def __init__(
+        self,
+        step: StepConfig,
+        previous: Segmenter | None = None,
+        mean: Mean = divide,
+        inherited: dict[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.step = step
         self.config: MethodConfig = step.method
         self.mean = mean
+        self.inherited = inherited or {}
         self.model = Segmenter(step.model, step.task.channels)
         self.unregistered = (previous,)  # in a tuple, so that nn.Module does not adopt it
         if previous is not None:
@@ -71,6 +83,16 @@ class Method(nn.Module):
         mine = self.model.state_dict()
         return {name: value for name, value in mine.items() if name not in self.previous.state_dict()}
 
+    def background_shares(self) -> dict[str, Tensor]:
+        """As `new_classifier`, where the new classes start as equal shares of the background (MiB, Eq. 10).
+
+        They take its weights, and its bias less log(new classes + 1), as does the background itself.
+        """
+        newest, before = f"classifiers.{len(self.step.task.groups) - 1}", self.previous.state_dict()
+        weight, bias = before["classifiers.0.weight"], before["classifiers.0.bias"].clone()
+        new_weight, new_bias, bias[:1] = initialise_from_background(weight[0], bias[:1], len(self.step.task.new_classes))
+        return {f"{newest}.weight": new_weight, f"{newest}.bias": new_bias, "classifiers.0.bias": bias}
+
     def outputs(self, images: Tensor) -> Outputs:
         """What the model makes of the images."""
         return Outputs(*map(full_precision, self.model(images)))
@@ -80,9 +102,21 @@ class Method(nn.Module):
         """What the previous model makes of the images; no gradient."""
         return Outputs(*map(full_precision, self.previous(images)))
 
+    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Called once before the first iteration, without gradients; what it finds out goes into buffers.
+
+        Each call of `batches` gives this worker's share of the first epoch, cropped as training will see it.
+        """
+
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Named losses (scalars), already weighted: their sum is what is minimised."""
         raise NotImplementedError
+
+    def before_update(self, progress: Progress) -> None:
+        """Called between the backward pass and the optimizer's step, where nothing is recorded for another backward pass.
+
+        `grad` of each parameter is the gradient of the global batch, the same on all workers; a method may change it.
+        """
 
     def parameter_groups(self) -> list[dict]:
         """Groups for the optimizer: name, params and initial learning rate."""
@@ -94,12 +128,12 @@ class Method(nn.Module):
             {"name": "head", "params": head, "initial_lr": optimization.head_lr},
         ]
 
-    def learning_rate_factor(self, progress: Progress) -> float:
-        """Share of the initial learning rate at this iteration: the poly schedule (1 - i / total) ** power."""
+    def learning_rate_factor(self, progress: Progress, group: str) -> float:
+        """Share of a group's initial learning rate at this iteration: the poly schedule (1 - i / total) ** power."""
         return (1 - progress.iteration / progress.total) ** self.step.optimization.poly_power
 
     def carried(self) -> dict[str, Tensor]:
-        """Tensors published beside the model for later steps and pictures (localizer, importance, ...)."""
+        """Tensors published beside the model for later steps (`inherited`) and pictures: localizer, importance, ..."""
         return {}
 
 

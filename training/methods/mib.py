@@ -11,7 +11,6 @@ from training.config import MethodConfig
 from training.losses import (
     cross_entropy,
     distillation,
-    initialise_from_background,
     unbiased_cross_entropy,
     unbiased_distillation,
 )
@@ -34,14 +33,7 @@ class Method(base.Method):
     config: Config
 
     def new_classifier(self) -> dict[str, Tensor]:
-        """The new classes start as equal shares of the background (Eq. 10): its weights, its bias less log(new classes + 1)."""
-        if not self.config.background_initialisation:
-            return super().new_classifier()
-        newest = f"classifiers.{len(self.step.task.groups) - 1}"
-        before = self.previous.state_dict()
-        weight, bias = before["classifiers.0.weight"], before["classifiers.0.bias"].clone()
-        new_weight, new_bias, bias[:1] = initialise_from_background(weight[0], bias[:1], len(self.step.task.new_classes))
-        return {f"{newest}.weight": new_weight, f"{newest}.bias": new_bias, "classifiers.0.bias": bias}
+        return self.background_shares() if self.config.background_initialisation else super().new_classifier()
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
         size = batch.masks.shape[-2:]

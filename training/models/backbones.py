@@ -1,7 +1,8 @@
 """From a `ModelConfig` to its encoder.
 
 An encoder maps normalised images [B, 3, H, W] to features [B, channels, h, w] with h = ceil(H / output_stride). It
-says how many `channels` it gives and which entries of a pretrained file it leaves `unused`.
+says how many `channels` it gives and which entries of a pretrained file it leaves `unused`; `stages` gives, beside the
+features, the maps at the ends of its stages before activation, from fine to coarse.
 """
 
 from training.config import InputError, ModelConfig

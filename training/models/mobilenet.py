@@ -15,6 +15,10 @@ from training.models.norm import BatchNorm, Layers
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
+# The last layers of strides 4, 8, 16 and 32, which stand for a ResNet's four stages.
+STAGE_ENDS = (3, 6, 13, 17)
+
+
 class Depthwise(nn.Conv2d):
     """3x3 convolution of each channel by itself; strided or dilated, never both.
 
@@ -84,9 +88,25 @@ class MobileNetV2(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder as parts that follow each other; a stage is the blocks of one width."""
+        parts, first = {"stem": self.features[:1]}, 1
+        for number, (_, _, blocks, _) in enumerate(STAGES, start=1):
+            parts[f"stage {number}"] = self.features[first : first + blocks]
+            first += blocks
+        return parts
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""
         return self.features(images)
+
+    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and what the last block of each of four stages gives: linear, no activation follows it."""
+        maps, x = [], images
+        for layer in self.features:
+            x = layer(x)
+            maps.append(x)
+        return x, tuple(maps[end] for end in STAGE_ENDS)
 
 
 def mobilenet_v2(output_stride: int, frozen: bool = False) -> MobileNetV2:

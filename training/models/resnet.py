@@ -31,10 +31,14 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, h, w] -> [B, 4 * width, h / stride, w / stride]."""
+        return self.act(self.total(x))
+
+    def total(self, x: Tensor) -> Tensor:
+        """The same before its last activation: branch and shortcut added."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act(convolve(self.conv1, self.bn1, x))
         x = self.act(convolve(self.conv2, self.bn2, x))
-        return self.act(convolve(self.conv3, self.bn3, x) + shortcut)
+        return convolve(self.conv3, self.bn3, x) + shortcut
 
 
 class ResNet(nn.Module):
@@ -64,10 +68,29 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder as parts that follow each other."""
+        stem = Layers(self.conv1, self.bn1, self.act, self.maxpool)
+        return {"stem": stem, "stage 1": self.layer1, "stage 2": self.layer2, "stage 3": self.layer3, "stage 4": self.layer4}
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""
-        x = self.maxpool(self.act(convolve(self.conv1, self.bn1, images)))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
+
+    def stem(self, images: Tensor) -> Tensor:
+        """What the first stage reads."""
+        return self.maxpool(self.act(convolve(self.conv1, self.bn1, images)))
+
+    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and of each of the four stages the sum that its last block activates."""
+        x, totals = self.stem(images), []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            *earlier, last = stage
+            x = nn.Sequential(*earlier)(x)
+            assert isinstance(last, Bottleneck)
+            totals.append(last.total(x))
+            x = last.act(totals[-1].clone())  # it works in place
+        return x, tuple(totals)
 
 
 def resnet50(output_stride: int, act: Activation = "relu", frozen: bool = False) -> ResNet:

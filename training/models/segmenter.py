@@ -40,9 +40,17 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Outputs for normalised images [B, 3, H, W] (see `normalise`)."""
-        features = self.encoder(images)
+        return self.decode(self.encoder(images))
+
+    def decode(self, features: Tensor) -> Outputs:
+        """What head and classifiers make of the encoder's features."""
         head = self.head(features)
         return Outputs(features, head, torch.cat([classifier(head) for classifier in self.classifiers], dim=1))
+
+    def with_stages(self, images: Tensor) -> tuple[Outputs, tuple[Tensor, ...]]:
+        """Outputs, and the maps at the ends of the encoder's stages, before activation."""
+        features, stages = self.encoder.stages(images)
+        return self.decode(features), stages
 
 
 def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -22,7 +22,10 @@ class _Residual(nn.Module):
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(x + self.conv(x))
+        return self.act(self.total(x))
+
+    def total(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
 
 
 class Tiny(nn.Module):
@@ -37,9 +40,22 @@ class Tiny(nn.Module):
         self.stem = Layers(*half, activation(act), *quarter, activation(act))
         self.blocks = nn.Sequential(*(_Residual(self.channels, dilation, act, frozen) for dilation in (1, 2)))
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The encoder as parts that follow each other."""
+        return {"stem": self.stem, "stage 1": self.blocks[0], "stage 2": self.blocks[1]}
+
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""
         return self.blocks(self.stem(images))
+
+    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and of each of the two residual blocks the sum that it activates."""
+        x, totals = self.stem(images), []
+        for block in self.blocks:
+            assert isinstance(block, _Residual)
+            totals.append(block.total(x))
+            x = block.act(totals[-1].clone())  # it works in place
+        return x, tuple(totals)
 
 
 def tiny(act: Activation = "relu", frozen: bool = False) -> Tiny:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jobs import train
 from jobs.chains import PRESETS
 from jobs.train import Options, complete, main, parse
 from orchestrator.datasets import publish
+from orchestrator.planner import plan_chain
 from orchestrator.store import Store, open_store
 from orchestrator.weights import weights_key
 from training.config import InputError
@@ -103,6 +105,14 @@ def test_groups_and_weights_complete_a_chain(digits: Store, tmp_path: Path):
     other = chain.model_copy(update={"model": chain.model.model_copy(update={"encoder": "mobilenet_v2", "output_stride": 16})})
     with pytest.raises(InputError, match="does not hold weights of a MobileNetV2"):
         complete(other, Options(encoder_weights=str(file)), digits)
+
+
+def test_lists_of_images_replace_the_settings_rule(digits: Store, tmp_path: Path):
+    np.save(tmp_path / "train-0.npy", np.arange(40))
+    (tmp_path / "train-1.txt").write_text("\n".join(f"train-{number:05d}" for number in range(20, 60)))
+    chain, _ = parse("digits_wilson", [])
+    plan = plan_chain(complete(chain, Options(selections=tmp_path), digits), digits)
+    assert [step.rows.tolist() for step in plan.steps] == [list(range(40)), list(range(20, 60))]
 
 
 def test_interrupted_work_says_how_to_go_on(digits: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

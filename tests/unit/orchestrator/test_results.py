@@ -46,6 +46,21 @@ def test_a_chain_is_read_back_as_published(store, publish_chain) -> None:
     )
 
 
+def test_joint_training_is_scored_by_the_groups_of_its_scenario(store, publish_chain) -> None:
+    """Its only step learned all classes at once; old and new mean what they mean for the chains beside it."""
+    record = publish_chain(store, "joint", groups=((1, 2, 3, 4, 5, 6, 7, 8, 9, 10),))
+    groups = [list("012345"), list("6789")]
+    named = record.model_copy(update={"chain": record.chain | {"scenario": record.chain["scenario"] | {"groups": groups}}})
+    (chain,) = load_chains(store, [named])
+    assert chain.groups == ((1, 2, 3, 4, 5, 6), (7, 8, 9, 10))
+    (scores,) = chain.scores(wilson())
+    iou = scores.iou
+    assert scores.miou_old == scores.miou_base == pytest.approx(np.mean([iou[c] for c in range(1, 7)]))
+    assert scores.miou_new == scores.miou_added == pytest.approx(np.mean([iou[c] for c in range(7, 11)]))
+    assert scores.miou_all == pytest.approx(np.mean(list(iou.values())))
+    assert chain.continual(wilson()).forgetting_first_minus_last is None  # one step forgets nothing
+
+
 def test_chains_of_one_name_stay_apart(store, publish_chain) -> None:
     records = [publish_chain(store, "demo", seed=seed) for seed in (0, 1)]
     names = [chain.name for chain in load_chains(store, records)]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -124,6 +125,21 @@ def test_chains_share_what_they_agree_on(store: Store, here: Here):
     second = ensure_chain(plan_chain(other, store), place(store))
     assert first.steps[0].record == second.steps[0].record
     assert len(here.runs) == 3
+
+
+def test_a_lease_is_renewed_before_others_may_take_it_however_short_it_is(store: Store, here: Here):
+    plan = plan_chain(CHAIN, store)
+    other, got = Lease(store, plan.steps[0].key, "other", period=1.0), []
+
+    def watch(run: int) -> None:
+        for _ in range(15):
+            got.append(other.acquire())
+            time.sleep(0.1)
+
+    here.before = watch
+    ensure_step(plan.steps[0], plan, replace(place(store), lease_seconds=1.0), None)
+    assert got
+    assert not any(got)
 
 
 def test_scoring_otherwise_trains_nothing(store: Store, here: Here):
@@ -310,7 +326,7 @@ def test_damaged_files_are_not_scored(store: Store, here: Here):
         ensure_evaluation(
             record,
             plan.source("train"),
-            Scoring(plan.manifest, "train", EvaluationConfig(short_side=32, crop=32)),
+            Scoring("digits", plan.manifest, "train", EvaluationConfig(short_side=32, crop=32)),
             place(store),
         )
 
@@ -325,6 +341,32 @@ def test_a_checkpoint_without_its_last_file_is_none(store: Store, tmp_path: Path
     found = newest_checkpoint(store, "abc")
     assert found is not None
     assert (found.iteration, found.attempt) == (10, "one")
+
+
+def test_a_damaged_checkpoint_gives_way_to_an_older_one(store: Store, here: Here, monkeypatch, caplog):
+    """Of three checkpoints the newest has a damaged file and the next a damaged list: training goes on from the oldest."""
+    monkeypatch.setattr("orchestrator.attempts.KEPT_CHECKPOINTS", 3)
+    plan = plan_chain(CHAIN, store)
+    uninterrupted = weights(store, ensure_step(plan.steps[0], plan, place(store), None))
+    store.delete(f"{step_folder(plan.steps[0].key)}/")
+
+    here.runtime = replace(here.runtime, checkpoint_every=0)
+    saved = worker.save_checkpoint
+
+    def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
+        saved(store, key, attempt, folder, iteration)
+        if len(here.runs) == 2 and iteration == 6:
+            folder_of = f"{attempt_folder(key, attempt)}/checkpoints"
+            store.write(f"{folder_of}/00000006/method.safetensors", b"something else")
+            store.write(f"{folder_of}/00000004/done.json", b"{")
+            raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
+
+    monkeypatch.setattr(worker, "save_checkpoint", save_then_lose)
+    record = ensure_step(plan.steps[0], plan, place(store), None)
+    assert record.resources["resumed_from"] == 2
+    assert same(weights(store, record), uninterrupted)
+    assert "the checkpoint after 6 iterations cannot be used" in caplog.text
+    assert "00000004/done.json" in caplog.text
 
 
 def test_plans_are_checked_before_anything_is_spent(store: Store, here: Here):

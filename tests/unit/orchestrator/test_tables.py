@@ -10,20 +10,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.results import load_chains
-from orchestrator.tables import (
-    Column,
-    Row,
-    Table,
-    class_table,
-    flow_table,
-    forgetting_table,
-    percent,
-    summary_table,
-    to_csv,
-    to_json,
-    to_markdown,
-    to_terminal,
-)
+from orchestrator.table import Column, Row, Table, percent, to_csv, to_json, to_markdown, to_terminal
+from orchestrator.tables import class_table, flow_table, forgetting_table, summary_table
 from training.methods import fine_tuning
 from training.metrics import Confusion, mib, plop, wilson
 
@@ -132,6 +120,7 @@ def test_the_convention_is_in_words_and_its_means_are_bold(chains) -> None:
         assert [row.name for row in table.rows if row.strong] == bold
         for build in ALL_TABLES:
             assert convention.words in to_markdown(build(chains, convention))
+        assert "Void pixels in training: background." in table.caption
 
 
 def test_longer_chains_show_base_and_added_classes(store, publish_chain) -> None:
@@ -140,6 +129,11 @@ def test_longer_chains_show_base_and_added_classes(store, publish_chain) -> None
     rows, scores = by_name(table), chains[0].scores(wilson())
     assert rows["base"] == tuple(step.miou_base for step in scores)
     assert rows["added"] == (None, scores[1].miou_new, scores[2].miou_added)
+    for convention, old in ((wilson(), "base"), (plop(), "base with background")):  # what papers print as old after all steps
+        assert [row.name for row in class_table(chains, convention).rows if row.strong][:2] == [old, "added"]
+    glance, last = summary_table(chains, plop()), chains[0].scores(plop())[-1]
+    shown = {column.name: value for column, value in zip(glance.columns, glance.rows[0].values, strict=True)}
+    assert (shown["base with background"], shown["old"]) == (last.miou_base_with_background, last.miou_old)
     assert [section for section, _ in table.sections] == ["", *(f"learned in step {step}" for step in range(3)), "means"]
 
 

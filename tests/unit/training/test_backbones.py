@@ -124,3 +124,36 @@ def test_a_cell_of_the_tiny_encoder_sees_more_than_a_digit() -> None:
     seen = image.grad.abs().sum((0, 1)) > 0
     assert int(seen.any(0).sum()) >= 40
     assert int(seen.any(1).sum()) >= 40
+
+
+@pytest.mark.parametrize(
+    ("config", "shapes"),
+    [
+        (ModelConfig(encoder="tiny", output_stride=4), [(32, 12, 8), (32, 12, 8)]),
+        (ModelConfig(encoder="mobilenet_v2", output_stride=16), [(24, 12, 8), (32, 6, 4), (96, 3, 2), (320, 3, 2)]),
+        (ModelConfig(encoder="resnet50", output_stride=8), [(256, 12, 8), (512, 6, 4), (1024, 6, 4), (2048, 6, 4)]),
+    ],
+    ids=lambda value: value.encoder if isinstance(value, ModelConfig) else "",
+)
+def test_stages_are_the_features_and_the_maps_before_activation(
+    config: ModelConfig, shapes: list[tuple[int, int, int]]
+) -> None:
+    encoder = build_encoder(config).double().eval()
+    images = torch.randn(2, 3, 48, 32).double()
+    features, stages = encoder.stages(images)
+    torch.testing.assert_close(features, encoder(images), rtol=0, atol=0)
+    assert [tuple(stage.shape[1:]) for stage in stages] == shapes
+    if config.encoder == "mobilenet_v2":
+        assert torch.equal(stages[-1], features)
+        return
+    assert all((stage < 0).any() for stage in stages), "an activation in place has not reached them"
+    assert torch.equal(stages[-1].relu(), features)
+    torch.stack([stage.sum() for stage in stages]).sum().backward()
+
+
+def test_stages_of_a_resnet_follow_one_another() -> None:
+    encoder = resnet50(16).double().eval()
+    images = torch.randn(1, 3, 32, 32).double()
+    _, (first, second, *_) = encoder.stages(images)
+    assert torch.equal(encoder.layer1(encoder.stem(images)), first.relu())
+    assert torch.equal(encoder.layer2(first.relu()), second.relu())

@@ -188,6 +188,25 @@ def test_initialisation_keeps_the_shape_of_a_convolution() -> None:
     assert (weight.shape, bias.shape, background_bias.shape) == ((3, 8, 1, 1), (3,), (1,))
 
 
+def test_pooling_by_attention_weighs_pixels_by_their_softmax() -> None:
+    logits = torch.tensor([0, 0, math.log(3), 0], dtype=torch.float64).view(1, 2, 1, 2)  # softmax of channel 1: 3/4, 1/2
+    scores = losses.attention_pooling(logits)
+    assert scores[0].tolist() == pytest.approx([0, 0.76 * math.log(3) / (0.76 + 0.51)])
+
+
+def test_the_semantic_prior_looks_for_a_class_where_one_like_it_is_seen() -> None:
+    """Two pixels, one new class after background and one previous class, which the second pixel shows."""
+    localizer = torch.zeros(2, 3, 1, 2, dtype=torch.float64)
+    localizer[:, 2] = math.log(3)  # sigmoid 3/4
+    previous = torch.tensor([5.0, 0, 0, 5], dtype=torch.float64).view(1, 2, 1, 2).expand(2, -1, -1, -1)
+    similarity = torch.tensor([[1, 4]], dtype=torch.float64)
+    labels = torch.tensor([[0.0, 1], [1, 0]], dtype=torch.float64)  # the second image lacks the new class, and counts as 0
+    found = losses.semantic_prior_loss(localizer, previous, labels, similarity)
+    wanted = [1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-4))]
+    pixels = [-(p * math.log(3 / 4) + (1 - p) * math.log(1 / 4)) for p in wanted]
+    assert found.item() == pytest.approx(sum(pixels) / 4)
+
+
 def test_classification_leaves_previous_classes_alone() -> None:
     scores = learnable(torch.zeros(2, 5))
     losses.classification_loss(scores, torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0]]), previous_channels=3).backward()

@@ -1,13 +1,17 @@
 """Each method on a small random batch: what it minimises, what it may read, and where its gradients go."""
 
+from importlib import import_module
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from training.checkpoint import freeze
 from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, StepConfig, Task
 from training.fit import build_method
-from training.methods import base, fine_tuning, lwf, mib, wilson
-from training.models.segmenter import Segmenter, normalise
+from training.methods import base, ewc, fine_tuning, icarl, ilt, joint, lwf, lwf_mc, mib, pi, rw, wilson
+from training.models.segmenter import Segmenter, normalise, upsample
 from training.pseudo import pseudo_supervision
 from training.runtime import Runtime
 from training.scenario import label_map
@@ -35,11 +39,25 @@ def batch(document: StepConfig) -> base.Batch:
 def build(document: StepConfig) -> base.Method:
     torch.manual_seed(1)
     previous = freeze(Segmenter(MODEL, document.task.channels[:-1]).double()) if len(document.task.groups) > 1 else None
-    module = {"fine-tuning": fine_tuning, "lwf": lwf, "mib": mib, "wilson": wilson}[document.method.name]
-    return module.Method(document, previous, Runtime().mean).double().train()
+    size = sum(parameter.numel() for parameter in previous.parameters()) if previous else 0
+    recorded = {f"importance.{name}": torch.rand(size).double() for name in ("fisher", "path_integral", "walk")}
+    module = import_module(f"training.methods.{document.method.name.replace('-', '_')}")
+    return module.Method(document, previous, Runtime().mean, recorded if previous else None).double().train()
 
 
-INCREMENTAL = [fine_tuning.Config(), lwf.Config(), mib.Config(), wilson.Config()]
+INCREMENTAL = [
+    fine_tuning.Config(),
+    fine_tuning.Config(importance=True),
+    lwf.Config(),
+    lwf_mc.Config(),
+    ilt.Config(),
+    icarl.Config(),
+    ewc.Config(weight=10),
+    pi.Config(weight=10),
+    rw.Config(weight=10),
+    mib.Config(),
+    wilson.Config(),
+]
 
 
 @pytest.mark.parametrize("config", INCREMENTAL, ids=lambda config: config.name)
@@ -93,6 +111,69 @@ def test_mib_parts_can_be_switched_off() -> None:
         torch.testing.assert_close(losses[name], loss)
 
 
+def test_ilt_is_lwf_that_keeps_the_features_too() -> None:
+    document = step(ilt.Config(encoder_distillation=7))
+    method, plain = build(document), build(step(lwf.Config()))
+    with torch.no_grad():  # away from the previous model, or nothing is to be kept
+        for model in (method.model, plain.model):
+            next(model.encoder.parameters()).mul_(1.5)
+    losses, expected = method(batch(document), START), plain(batch(document), START)
+    assert {name: losses[name] for name in expected} == expected
+    now, before = (model(batch(document).images).features for model in (method.model, method.previous))
+    torch.testing.assert_close(losses["encoder"], 7 * (now - before).square().mean())
+    assert losses["encoder"] > 0
+
+
+def logits_of(method: base.Method, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Full-resolution logits of the method's model and of the previous one."""
+    with torch.no_grad():
+        now, before = (upsample(model(images).logits, images.shape[-2:]) for model in (method.model, method.previous))
+    return now.numpy(), before.numpy()
+
+
+def bce(logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return wanted * np.logaddexp(0, -logits) + (1 - wanted) * np.logaddexp(0, logits)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
+
+
+def one_hot(targets: Tensor, channels: int) -> np.ndarray:
+    return np.stack([targets.numpy() == channel for channel in range(channels)], 1).astype(float)
+
+
+def test_lwf_mc_learns_every_channel_and_keeps_the_previous_ones() -> None:
+    document = step(lwf_mc.Config(distillation_weight=3))
+    method, given = build(document), batch(document)
+    losses = method(given, START)
+    now, before = logits_of(method, given.images)
+    expected = bce(now, one_hot(given.masks, 6)).sum(1).mean()
+    kept = 3 * bce(now[:, :4], sigmoid(before)).sum(1).mean()
+    assert losses["segmentation"].item() == pytest.approx(expected)
+    assert losses["distillation"].item() == pytest.approx(kept)
+
+
+@pytest.mark.parametrize("background", ["smaller", "previous", "mask"])
+def test_icarl_learns_new_classes_from_masks_and_old_ones_from_the_previous_model(background) -> None:
+    document = step(icarl.Config(background=background))
+    method, given = build(document), batch(document)
+    given.masks[:, :5] = 255
+    now, before = logits_of(method, given.images)
+    wanted, previous = one_hot(given.masks, 6), sigmoid(before)
+    choice = {"smaller": np.minimum(wanted[:, 0], previous[:, 0]), "previous": previous[:, 0], "mask": wanted[:, 0]}[background]
+    wanted[:, 1:4] = previous[:, 1:]
+    wanted[:, 0] = np.where(given.masks.numpy() == 255, previous[:, 0], choice)  # unlabelled: the previous model decides
+    assert method(given, START)["segmentation"].item() == pytest.approx(bce(now, wanted).sum(1).mean())
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+def test_joint_training_learns_as_step_0_does(loss) -> None:
+    groups = ((1, 2, 3, 4, 5),)
+    one, other = step(joint.Config(loss=loss), groups), step(fine_tuning.Config(loss=loss), groups)
+    assert build(one)(batch(one), START) == build(other)(batch(other), START)
+
+
 def test_wilson_learns_the_localizer_alone_during_warmup() -> None:
     document = step(wilson.Config(warmup_epochs=5))
     method = build(document)
@@ -105,8 +186,8 @@ def test_wilson_learns_the_localizer_alone_during_warmup() -> None:
     assert encoder.grad is not None
     assert head.grad.abs().sum() == 0
     assert encoder.grad.abs().sum() > 0
-    assert method.learning_rate_factor(START) == method.learning_rate_factor(base.Progress(49, 100, 10)) == 1
-    assert method.learning_rate_factor(base.Progress(50, 100, 10)) == pytest.approx(0.5**0.9)
+    assert method.learning_rate_factor(START, "head") == method.learning_rate_factor(base.Progress(49, 100, 10), "head") == 1
+    assert method.learning_rate_factor(base.Progress(50, 100, 10), "head") == pytest.approx(0.5**0.9)
 
 
 def test_wilson_alpha_changes_only_the_segmentation_loss() -> None:

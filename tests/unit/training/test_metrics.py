@@ -99,11 +99,12 @@ def test_scores_equal_a_walk_over_pixels(split, convention) -> None:
 
     old = [c for group in groups[:-1] for c in group]
     assert scores.miou_all == mean([0, *seen])
-    assert scores.miou_all_without_background == mean(seen)
     assert scores.miou_old == mean(old)
     assert scores.miou_old_with_background == (mean([0, *old]) if old else None)
     assert scores.miou_new == mean(groups[-1])
     assert scores.miou_base == mean(groups[0])
+    assert scores.miou_base_with_background == mean([0, *groups[0]])
+    assert scores.miou_all_without_background == mean(seen)
     assert scores.miou_added == mean([c for group in groups[1:] for c in group])
     assert scores.miou_groups == tuple(mean(group) for group in groups)
 
@@ -189,12 +190,14 @@ def test_continual_means() -> None:
     groups = [(0.7,), (0.6, 0.4), (0.45, 0.3, 0.9)]
     means = [0.75, 0.5, 0.5]
     blank = dict.fromkeys(set(Scores.model_fields) - {"images", "iou", "miou_groups", "miou_all"})
+    blank["miou_all_without_background"] = 0.6
     steps = [Scores(**blank, images=1, iou=i, miou_groups=g, miou_all=m) for i, g, m in zip(iou, groups, means, strict=True)]
     chain = continual(steps)
     assert chain.forgetting_first_minus_last == pytest.approx((0.4 + 0.1 + 0.1) / 3)
     assert chain.forgetting_best_minus_last == pytest.approx((0.4 + 0.2 + 0.1) / 3)
     assert chain.backward_transfer == pytest.approx((-0.25 - 0.1) / 2)
     assert chain.average_over_steps == pytest.approx(1.75 / 3)
+    assert chain.average_over_steps_without_background == pytest.approx(0.6)
     assert chain.classes[0].forgetting_first_minus_last == pytest.approx(0.5)
     assert chain.classes[4].forgetting_first_minus_last is None
     alone = continual(steps[:1])

@@ -1,5 +1,6 @@
 """Refinement, masks and pseudo-supervision against the papers' code (tests/golden) and against hand-made scenes."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,73 @@ def test_targets_carry_no_gradient_and_leave_inputs_alone() -> None:
     assert torch.equal(probabilities, kept)
     for key, value in z.items():
         assert torch.equal(value, before[key]), key
+
+
+# PLOP's labels by entropy.
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_labels_by_entropy_agree_with_the_published_code(dtype: torch.dtype, tolerance: float) -> None:
+    z = load("plop")
+    previous, channels = z["in.previous_logits"].to(dtype), int(z["meta.n_previous"] + z["meta.n_new"])
+    unsure = pseudo.entropy(previous, channels) * math.log(channels)
+    assert_close(unsure.double(), z["out.entropy"], rtol=tolerance, atol=tolerance)
+    labels, share = pseudo.entropy_labels(z["in.target"], previous, z["in.entropy_thresholds"], channels)
+    assert torch.equal(labels, z["out.pseudo_labels"])
+    # The published code counts pixels in float32.
+    assert_close(share.double(), z["out.adaptive_factor"], rtol=1e-8 if dtype == torch.float64 else 1e-6, atol=0)
+
+
+def test_labels_take_sure_predictions_and_leave_the_rest_of_background_out() -> None:
+    """Two classes and background; the model is sure of pixels 0 and 3, torn at 1 and 2; pixel 3 has a label, 4 is void."""
+    previous = torch.tensor([[0.0, 9, 0], [1, 0, 1], [0, 1, 0.5], [0, 9, 0], [0, 9, 0]]).T.view(1, 3, 1, 5)
+    target = torch.tensor([[[0, 0, 0, 3, 255]]])
+    labels, share = pseudo.entropy_labels(target, previous, torch.tensor([0.001, 0.1, 0.001]), channels=4)
+    assert labels.tolist() == [[[1, 255, 255, 3, 255]]]
+    assert share.item() == pytest.approx(1 / 3)
+    everything = pseudo.entropy_labels(target, previous, torch.full((3,), 2.0), channels=4)
+    assert everything[0].tolist() == [[[1, 0, 1, 3, 255]]]
+    full = pseudo.entropy_labels(torch.full((1, 1, 5), 3), previous, torch.ones(3), channels=4)
+    assert full[0].tolist() == [[[3] * 5]]
+    assert full[1].tolist() == [0], "no background, no share"
+
+
+def test_the_histogram_counts_the_background_pixels_of_each_predicted_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    previous = 3 * torch.randn(2, 4, 9, 7, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, 6, (2, 9, 7), generator=generator)
+    counts = torch.zeros(4, 100, dtype=torch.int64)
+    unsure, predicted = pseudo.entropy(previous, 6), previous.argmax(1)
+    for place in (target == 0).nonzero().tolist():
+        counts[predicted[*place], min(int(unsure[*place] * 100), 99)] += 1
+    assert torch.equal(pseudo.entropy_histogram(target, previous, 6), counts)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_thresholds_are_medians_to_within_a_bin(count: int) -> None:
+    values = torch.rand(count, generator=torch.Generator().manual_seed(count), dtype=torch.float64) ** 2
+    histogram = torch.zeros(3, 100, dtype=torch.int64)
+    histogram[1] = torch.bincount((values * 100).long(), minlength=100)
+    thresholds = pseudo.median_thresholds(histogram)
+    lower, upper = values.sort().values[[(count - 1) // 2, count // 2]]
+    assert lower - 0.01 <= thresholds[1] <= upper + 0.01
+    assert thresholds[[0, 2]].tolist() == [0.001, 0.001], "a class that is never predicted"
+    assert pseudo.median_thresholds(histogram, least=0.9)[1] == max(0.9, thresholds[1])
+
+
+def test_a_median_is_interpolated_in_its_bin() -> None:
+    histogram = torch.tensor([[2, 0, 6, 2]])
+    assert pseudo.median_thresholds(histogram).tolist() == [pytest.approx((2 + 3 / 6) / 4)]
+
+
+def test_published_thresholds_add_numbers_of_bins_for_their_counts() -> None:
+    """Before bins 0 to 3 the sums are 0, 0, 1 and 3, whatever the counts: bin 3 is found by 3 <= half <= 3 + its count."""
+
+    def threshold(*counts: int) -> float:
+        return pseudo.median_thresholds(torch.tensor([counts]), published=True).item()
+
+    assert threshold(4, 4, 0, 12) == pytest.approx((3 + (10 - 3) / 12) / 4)
+    assert pseudo.median_thresholds(torch.tensor([[4, 4, 0, 12]])).item() == pytest.approx((3 + (10 - 8) / 12) / 4)
+    assert threshold(12, 8, 0, 0) == pytest.approx(10 / 12 / 4), "in the first bin it is the median"
+    assert threshold(8, 8, 8, 0) == math.inf, "no bin is taken to hold half: every prediction becomes a label"
+    assert threshold(8, 8, 8, 2) == pytest.approx((3 + (13 - 6) / 2) / 4)

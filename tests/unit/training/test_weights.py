@@ -75,8 +75,16 @@ def test_files_of_something_else_are_refused(content: bytes, tmp_path: Path) -> 
         load_encoder_weights(mobilenet_v2(16), path)
 
 
-def test_a_whole_checkpoint_or_a_pickled_object_is_refused(tmp_path: Path) -> None:
-    torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "checkpoint.pth")
+def test_weights_within_a_checkpoint_load(tmp_path: Path) -> None:
+    state = mobilenet_v2(16).state_dict()
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "checkpoint.pth.tar")
+    encoder = mobilenet_v2(16)
+    load_encoder_weights(encoder, tmp_path / "checkpoint.pth.tar")
+    torch.testing.assert_close(encoder.state_dict(), state, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_something_else_or_a_pickled_object_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "model": {}}, tmp_path / "checkpoint.pth")
     torch.save(Path("/"), tmp_path / "object.pth")
     for name in ("checkpoint.pth", "object.pth"):
         with pytest.raises(ValueError, match=r"is not a (readable )?file of weights"):

@@ -1,0 +1,15 @@
+"""Which of MiB's parts does what? Digits 0-5, then 6-9, with each of its three parts on and off.
+
+    python -m jobs.campaign run digits_mib_components
+
+9 steps instead of 16: all combinations share step 0. The twin of `mib_components`, in minutes on a CPU.
+"""
+
+from jobs.campaigns.mib_components import PARTS
+from jobs.chains import digits_mib
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+
+
+def chains() -> tuple[Chain, ...]:
+    return sweep(with_field(digits_mib(), "name", "digits_mib_components"), dict.fromkeys(PARTS, (False, True)))

@@ -1,0 +1,19 @@
+"""How far do results spread over seeds? Digits 0-5, then 6-9, by LwF, MiB and WILSON, three seeds each.
+
+    python -m jobs.campaign run digits_seeds
+
+15 steps instead of 18: LwF and MiB share their step 0, seed by seed. The twin of `seeds`, in minutes on a CPU.
+"""
+
+from jobs.chains import digits_mib, digits_wilson
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+from training.methods import lwf, mib
+
+SEEDS = (42, 43, 44)
+
+
+def chains() -> tuple[Chain, ...]:
+    from_masks = with_field(digits_mib(), "name", "digits_seeds")
+    weak = with_field(digits_wilson(), "name", "digits_seeds method=wilson")
+    return *sweep(from_masks, {"method": (lwf.Config(), mib.Config()), "seed": SEEDS}), *sweep(weak, {"seed": SEEDS})

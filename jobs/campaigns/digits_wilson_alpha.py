@@ -1,0 +1,17 @@
+"""How hard should WILSON's pseudo-supervision be? Digits 0-5, then 6-9, with alpha from 0 (soft) to 1 (hard), three seeds each.
+
+    python -m jobs.campaign run digits_wilson_alpha
+
+18 steps instead of 30: alpha is no part of step 0, so each seed trains that once. The twin of `wilson_alpha`, in minutes on
+a CPU.
+"""
+
+from jobs.campaigns.wilson_alpha import ALPHAS
+from jobs.chains import digits_wilson
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+
+
+def chains() -> tuple[Chain, ...]:
+    start = with_field(digits_wilson(), "name", "digits_wilson_alpha")
+    return sweep(start, {"method.alpha": ALPHAS, "seed": (42, 43, 44)})

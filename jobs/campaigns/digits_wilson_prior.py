@@ -1,0 +1,16 @@
+"""What should WILSON's localizer know of the old classes? Digits 0-5, then 6-9, with four priors in both settings.
+
+    python -m jobs.campaign run digits_wilson_prior
+
+10 steps instead of 16: the prior is no part of step 0. The twin of `wilson_prior`, in minutes on a CPU.
+"""
+
+from jobs.campaigns.wilson_prior import PRIORS
+from jobs.chains import digits_wilson
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+
+
+def chains() -> tuple[Chain, ...]:
+    start = with_field(digits_wilson(), "name", "digits_wilson_prior")
+    return sweep(start, {"scenario.setting": ("disjoint", "overlap"), "method.prior": tuple(PRIORS)})

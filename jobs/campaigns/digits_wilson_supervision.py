@@ -1,0 +1,15 @@
+"""What are image labels of old classes worth to WILSON? Digits 0-5, then 6-9, labels of new or of all classes, both settings.
+
+    python -m jobs.campaign run digits_wilson_supervision
+
+6 steps instead of 8: step 0 has masks and knows no such choice. The twin of `wilson_supervision`, in minutes on a CPU.
+"""
+
+from jobs.chains import digits_wilson
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+
+
+def chains() -> tuple[Chain, ...]:
+    start = with_field(digits_wilson(), "name", "digits_wilson_supervision")
+    return sweep(start, {"scenario.setting": ("disjoint", "overlap"), "scenario.labels": ("new", "seen")})

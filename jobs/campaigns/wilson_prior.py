@@ -1,0 +1,34 @@
+"""What should WILSON's localizer know of the old classes? VOC 10-10 with four priors: Table 4 of the paper.
+
+    python -m jobs.campaign run wilson_prior --encoder-weights PATH
+
+10 steps instead of 16: the prior is no part of step 0. Cost: images x epochs = 2.50 million.
+The paper, old / new / all:
+
+    prior                                disjoint              overlap
+    constant scores for old classes      64.8 / 49.9 / 58.8    69.4 / 52.0 / 62.0
+    fixed: the previous model's scores   66.1 / 50.3 / 59.7    71.4 / 52.8 / 63.4
+    learned, softmax cross-entropy       61.1 / 46.0 / 54.5    67.6 / 49.5 / 59.2
+    learned, binary cross-entropy        64.5 / 54.3 / 60.8    70.4 / 57.1 / 65.0
+"""
+
+from jobs.chains import voc_wilson
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+from orchestrator.published import Expected
+from training.data.sources import VOC_CLASSES
+from training.scenario import split_groups
+
+PRIORS = {
+    "constant": "constant",
+    "fixed": "fixed",
+    "softmax_ce": "softmax-ce",
+    "bce": "bce",
+}  # and what Table 4 rows are called
+PAPER = tuple(Expected("WILSON Table 4", f"WILSON prior={row}", {"method.prior": prior}) for prior, row in PRIORS.items())
+
+
+def chains() -> tuple[Chain, ...]:
+    start = with_field(voc_wilson(), "name", "wilson_prior")
+    start = with_field(start, "scenario.groups", split_groups("10-10", VOC_CLASSES))
+    return sweep(start, {"scenario.setting": ("disjoint", "overlap"), "method.prior": tuple(PRIORS)})

@@ -1,0 +1,55 @@
+"""What jobs that train ask for besides chains: where results go, who trains and who watches. No part of any key."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from orchestrator.chain import Chain
+from orchestrator.resources import Request
+from orchestrator.store import DEFAULT_STORE, Store
+from orchestrator.tracking import Tracker, spool_folder, tracking_uri
+from orchestrator.weights import publish_weights
+from training.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Where everything is, and what every chain starts from."""
+
+    store: str = DEFAULT_STORE
+    """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
+    encoder_weights: str | None = None
+    """Pretrained weights of the encoder: a path or URI of safetensors or torchvision's .pth."""
+
+
+@dataclass(frozen=True)
+class JobOptions(StoreOptions):
+    """All of it."""
+
+    tracking: bool = True
+    """Show the chains in MLflow."""
+    tracking_uri: str | None = None
+    """Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store."""
+    lease_seconds: float = 60
+    """How long a job that fell silent keeps the steps it was training; then another takes them over."""
+    request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
+
+    def tracker(self, store: Store) -> Tracker | None:
+        """Who shows the chains in MLflow, to be entered as a context; None when nobody shall."""
+        return Tracker(tracking_uri(store, self.tracking_uri), spool_folder(store)) if self.tracking else None
+
+
+def with_weights(chains: Iterable[Chain], source: str | None, store: Store) -> list[Chain]:
+    """The chains with the encoder's weights at `source`, which are checked and put into the store; as they are without."""
+    if source is None:
+        return list(chains)
+    published: dict[ModelConfig, str] = {}
+    found = []
+    for chain in chains:
+        if chain.model not in published:
+            published[chain.model] = publish_weights(store, source, chain.model)
+        model = chain.model.model_copy(update={"weights": published[chain.model]})
+        found.append(chain.model_copy(update={"model": model}))
+    return found

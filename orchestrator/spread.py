@@ -1,0 +1,138 @@
+"""Chains that differ by seed alone are one variant: which chains belong together, what to call them, and how far they spread.
+
+A cell of a campaign is a variant, and its seeds are repetitions of one experiment. Their mean is what is compared; the
+standard deviation says how much a single run may be off, the confidence interval how well the mean is known.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from orchestrator.chain import Chain
+
+CONFIDENCE = 0.95
+ORDER = ("method.name", "method", "scenario", "optimization", "model", "augmentation")  # of a cell's axes in its name
+
+
+class Spread(NamedTuple):
+    """Repeated measurements of one quantity. A single one has a mean and nothing else."""
+
+    mean: float
+    deviation: float | None  # standard deviation, with n - 1
+    margin: float | None  # half the 95 % confidence interval of the mean: it reaches from mean - margin to mean + margin
+
+
+class Cell(NamedTuple):
+    """Chains that are equal but for their seeds and names."""
+
+    name: str  # what it alone is, among the cells: "alpha=0.5 setting=overlap"
+    chains: tuple[int, ...]  # where they stand among those asked for, one of each seed
+    axes: Mapping[str, Any]  # its values of the dotted fields that tell the cells apart; a field that it lacks is left out
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Mean, standard deviation and confidence interval (Student's t) of the values that exist; None when none does."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    count, mean = len(known), fmean(known)
+    if count == 1:
+        return Spread(mean, None, None)
+    deviation = stdev(known)
+    return Spread(mean, deviation, student_t(count - 1) * deviation / math.sqrt(count))
+
+
+def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
+    """The t that Student's distribution with `freedom` >= 1 degrees of freedom stays below in size, with that probability."""
+    low, high = 0.0, 1.0
+    while _within(high, freedom) < confidence:
+        high *= 2
+    for _ in range(60):  # halvings: more than a float can tell apart
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def _within(t: float, freedom: int) -> float:
+    """Probability of -t..t, in closed form (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan2(t, math.sqrt(freedom))
+    square, odd = math.cos(angle) ** 2, freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0 if freedom == 1 else term
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= square * (k - 1) / k
+        total += term
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+
+def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
+    """The variants among the chains, in the order they were asked for, named as they are or by what tells them apart."""
+    members: dict[Chain, dict[int, int]] = {}  # by seed, the first chain of that seed
+    for index, chain in enumerate(chains):
+        variant = chain.model_copy(update={"name": "", "seed": 0})
+        members.setdefault(variant, {}).setdefault(chain.seed, index)
+    documents = [_document(variant) for variant in members]
+    shown = _axes(documents)
+    last = [axis.rpartition(".")[2] for axis in shown]
+    labels = [short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)]
+    own = [_own_words(chains[next(iter(seeds.values()))].name) for seeds in members.values()]
+    if not all(own) or len(set(own)) < len(own):
+        own = [
+            _name(document, shown, labels) or variant.method.name for document, variant in zip(documents, members, strict=True)
+        ]
+    return tuple(
+        Cell(name, tuple(seeds.values()), {axis: document[axis] for axis in shown if axis in document})
+        for name, document, seeds in zip(own, documents, members.values(), strict=True)
+    )
+
+
+def _own_words(name: str) -> str:
+    """What a person called a chain, after the campaign and apart from the axes of a sweep: `frozen encoder`."""
+    return " ".join(word for word in name.split()[1:] if "=" not in word)
+
+
+def _axes(documents: Sequence[dict[str, Any]]) -> list[str]:
+    """The fields on which the variants differ, without those that follow from the ones before."""
+    axes = sorted(dict.fromkeys(name for document in documents for name in document), key=_rank)
+    shown: list[str] = []
+    places: list[tuple[Any, ...]] = [()] * len(documents)  # of each variant on the axes shown so far
+    for axis in axes:
+        finer = [(*place, document.get(axis)) for place, document in zip(places, documents, strict=True)]
+        if len(set(finer)) > len(set(places)):
+            shown, places = [*shown, axis], finer
+    return shown
+
+
+def _document(variant: Chain) -> dict[str, Any]:
+    """Its fields by dotted name; first the sizes of its groups, which often say enough of them."""
+    split = "-".join(str(len(group)) for group in variant.scenario.groups)
+    return {"scenario.split": split, **dict(_fields(variant.model_dump(exclude={"name", "seed"})))}
+
+
+def _name(document: dict[str, Any], axes: Sequence[str], labels: Sequence[str]) -> str:
+    shown = [(axis, label) for axis, label in zip(axes, labels, strict=True) if axis in document]
+    return " ".join(
+        document[axis] if axis == "method.name" else f"{label}={axis_text(document[axis])}" for axis, label in shown
+    )
+
+
+def axis_text(value: Any) -> str:
+    """A value in a name: groups as a,b|c,d."""
+    if isinstance(value, tuple):
+        return "|".join(",".join(map(str, group)) if isinstance(group, tuple) else str(group) for group in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rank(axis: str) -> int:
+    """Where an axis stands in names: the method first."""
+    return next((place for place, start in enumerate(ORDER) if axis.startswith(start)), len(ORDER))
+
+
+def _fields(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested documents by dotted name."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

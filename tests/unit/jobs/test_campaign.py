@@ -1,0 +1,239 @@
+"""A campaign's command line: plans that cost nothing, parts of campaigns, exit codes, and mistakes that end in a sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobs.campaign
+import orchestrator.plan
+import orchestrator.planner
+from jobs.campaign import main
+from jobs.campaign_file import load_campaign, shipped
+from jobs.campaign_plan import Part, planned_tree
+from jobs.chains import digits_wilson
+from jobs.options import StoreOptions
+from orchestrator.campaign import Campaign, sweep
+from orchestrator.campaign_run import Outcome
+from orchestrator.chronicle import ChainFate
+from orchestrator.datasets import publish
+from orchestrator.desk import Limits
+from orchestrator.store import FolderStore, Store, open_store
+from orchestrator.survey import survey
+from training.config import InputError
+from training.data.digits import Digits
+from training.data.shards import build
+
+HEADER = '''"""Does harder pseudo-supervision help?"""
+from jobs.chains import digits_wilson
+from orchestrator.campaign import sweep
+'''
+SWEEP = HEADER + 'def chains():\n    return sweep(digits_wilson(), {"method.alpha": (0, 0.5, 1), "seed": (1, 2)})\n'
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("digits")
+    store = open_store(str(folder / "store"))
+    publish(store, "digits", folder / "built", build(Digits(train=60, val=4), folder / "built")[0])
+    return store
+
+
+@pytest.fixture
+def campaign(digits: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Function that runs a verb on a campaign with this text. No Ray is there for it."""
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+
+    def call(verb: str, *arguments: str, text: str = SWEEP) -> None:
+        file = tmp_path / "question.py"
+        file.write_text(text)
+        main([verb, str(file), *arguments, "--store", digits.uri])
+
+    return call
+
+
+def plan_of(campaign: Callable[..., None], capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    campaign("plan", "--json", *arguments)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_plan_for_machines(campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]):
+    plan = plan_of(campaign, capsys)
+    assert (plan["unique_steps"], plan["naive_steps"], plan["published_steps"]) == (8, 12, 0)
+    assert plan["gpu_hours"] is plan["naive_gpu_hours"] is plan["critical_path_hours"] is None
+    assert [step["state"] for step in plan["steps"]].count("to train") == 2
+    base, weak = plan["steps"][:2]
+    assert (base["parent"], weak["parent"], len(base["chains"])) == (None, base["key"], 3)
+    assert weak["chains"] == ["digits_wilson alpha=0 seed=1"]
+    assert plan["images"] == 2 * base["images"] + 6 * weak["images"]
+    guessed = plan_of(campaign, capsys, "--images-per-second", "10")
+    assert guessed["gpu_hours"] == pytest.approx(plan["images"] / 36000)
+    assert guessed["naive_gpu_hours"] == pytest.approx(plan["naive_images"] / 36000)
+    assert guessed["critical_path_hours"] == pytest.approx((base["images"] + weak["images"]) / 36000)
+
+
+def test_a_plan_for_people(campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]):
+    campaign("plan")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "question Does harder pseudo-supervision help?" in shown
+    assert shown.count("step 0 (fine-tuning: 0, 1, 2, 3, ...)") == 2
+    assert shown.count("step 1 (wilson: 6, 7, 8, 9)") == 6
+    assert "6 chains, 8 different steps (2 to train, 6 waiting); trained one by one, the chains would take 12" in shown
+    assert "give a guess with --images-per-second" in shown
+    campaign("run", "--dry-run", "--images-per-second", "10")
+    assert "GPU-hours to go" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps", "names"),
+    [
+        ("--only alpha=0.5", 4, {"alpha=0.5 seed=1", "alpha=0.5 seed=2"}),
+        ("--only alpha=0.5 --only *0?seed=1", 5, {"alpha=0.5 seed=1", "alpha=0.5 seed=2", "alpha=0 seed=1"}),
+        ("--until-step 0 --only seed=1", 1, {"alpha=0 seed=1", "alpha=0.5 seed=1", "alpha=1 seed=1"}),
+        ("--until-step 7 --only *1", 6, {"alpha=0 seed=1", "alpha=0.5 seed=1", "alpha=1 seed=1", "alpha=1 seed=2"}),
+    ],
+)
+def test_parts_of_a_campaign(
+    campaign: Callable[..., None], capsys: pytest.CaptureFixture[str], arguments: str, steps: int, names: set[str]
+):
+    plan = plan_of(campaign, capsys, *arguments.split())
+    assert plan["unique_steps"] == steps
+    asked = {name.removeprefix("digits_wilson ") for step in plan["steps"] for name in step["chains"]}
+    assert asked == names
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("import nothing_of_that_name\n", ", line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("x = 1\ndef chains(:\n", ", line 2: SyntaxError"),
+        ("x = 1\n", ": it has no function chains()"),
+        (HEADER + "def chains():\n    return 1\n", "must return a sequence of chains; it returned a int"),
+        (HEADER + "def chains():\n    return [digits_wilson(), 'wilson']\n", "with 'wilson'"),
+        (HEADER + "def chains():\n    return [1 / 0]\n", ", line 5: ZeroDivisionError: division by zero"),
+        (HEADER + "def chains():\n    return []\n", "has no chains"),
+        (HEADER + "def chains():\n    return [digits_wilson()] * 2\n", "two chains of campaign 'question' are called"),
+        (HEADER + 'def chains():\n\n    return sweep(digits_wilson(), {"metho.alpha": [1]})\n', ", line 6: there is no field"),
+        (HEADER + "def chains():\n    return [digits_wilson().__class__(name='a')]\n", ", line 5: scenario: Field required"),
+        (SWEEP.replace("0, 0.5, 1", "0, 7"), "method.alpha cannot be 7: Input should be less than or equal to 1"),
+        (SWEEP.replace('"method.alpha": (0, 0.5, 1)', '"scenario.dataset": ["digts"]'), "did you mean 'digits'?"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_sentence(
+    campaign: Callable[..., None], capsys: pytest.CaptureFixture[str], text: str, shown: str
+):
+    with pytest.raises(SystemExit) as stop:
+        campaign("plan", text=text)
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "Traceback" not in told
+    assert shown in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--only", "alpha=0.7"], "--only 'alpha=0.7' matches no chain of 'question', whose chains are called"),
+        (["--until-step", "-1"], "--until-step counts from step 0"),
+        (["--workers", "3"], "3 workers cannot share a batch of 16"),
+        (["--retries", "-1"], "--retries must be at least 0"),
+        (["--max-concurrent", "0"], "--max-concurrent must be at least 1"),
+        (["--encoder-weights", "nowhere.pth"], "no file of encoder weights at nowhere.pth"),
+        (["--max-gpuhours", "3"], "--max-gpu-hours"),
+    ],
+)
+def test_mistakes_end_before_anything_is_spent(
+    campaign: Callable[..., None], capsys: pytest.CaptureFixture[str], arguments: list[str], shown: str
+):
+    with pytest.raises(SystemExit) as stop:
+        campaign("run", *arguments)
+    assert stop.value.code == 2
+    assert shown in capsys.readouterr().err
+
+
+def test_campaigns_are_found_by_name_and_by_path(tmp_path: Path):
+    assert "digits_wilson_alpha" in shipped()
+    shipped_one = load_campaign("digits-wilson-alpha")
+    assert shipped_one.name == "digits_wilson_alpha"
+    assert shipped_one.question.startswith("How hard should")
+    with pytest.raises(InputError, match="no campaign 'digits_wilson_alfa': did you mean 'digits_wilson_alpha'"):
+        load_campaign("digits_wilson_alfa")
+    with pytest.raises(InputError, match=r"no campaign file .*/absent\.py"):
+        load_campaign(str(tmp_path / "absent.py"))
+
+
+@pytest.mark.parametrize(("state", "code"), [("published", None), ("reused", None), ("failed", 1), ("not run", 1)])
+def test_the_exit_code_tells_whether_all_is_published(
+    campaign: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    state: Any,
+    code: int | None,
+):
+    asked: list[Limits] = []
+
+    def made_up(name: str, tree: Any, standings: Any, place: Any, costs: Any, limits: Limits) -> Outcome:
+        asked.append(limits)
+        return Outcome({}, (ChainFate("one", state, "for a reason"),), (), 1.5, 60)
+
+    monkeypatch.setattr(jobs.campaign, "run_campaign", made_up)
+    arguments = ("--no-tracking", "--max-gpu-hours", "2", "--stop-behind", "5")
+    if code is None:
+        campaign("run", *arguments)
+    else:
+        with pytest.raises(SystemExit) as stop:
+            campaign("run", *arguments)
+        assert stop.value.code == code
+        assert "for a reason" in capsys.readouterr().out
+    assert asked == [Limits(max_gpu_hours=2, max_concurrent=None, retries=1, stop_behind=0.05)]
+
+
+def test_status_and_table_of_what_is_not_begun(campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]):
+    campaign("status")
+    assert "2 to train, 6 waiting" in capsys.readouterr().out
+    campaign("table", "--format", "csv")
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "0/2" in line]) == 3
+
+
+def test_pruning_an_empty_store_finds_nothing(digits: Store, capsys: pytest.CaptureFixture[str]):
+    main(["prune", "--store", digits.uri])
+    assert "0 folders" in capsys.readouterr().out
+
+
+def test_thousands_of_chains_share_what_is_expensive(digits: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """10,000 chains plan in seconds because nothing expensive grows with chains: this counts what could."""
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path))
+    calls: dict[str, int] = {}
+
+    def count(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls[name] = calls.get(name, 0) + 1
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for module, name in (
+        (orchestrator.planner, "load_index"),
+        (orchestrator.planner, "build_encoder"),
+        (orchestrator.plan, "select_images"),
+        (orchestrator.plan, "step_key"),
+        (FolderStore, "read"),
+    ):
+        count(module, name)
+    numbers = [number / 200 for number in range(200)]
+    chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
+    tree = planned_tree(Campaign("many", "", chains), Part(), StoreOptions(), digits)
+    assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
+    assert calls["step_key"] == 2010
+    assert (calls["load_index"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)
+    planned = calls["read"]
+    assert planned <= 4
+    survey(tree, digits)
+    assert calls["read"] - planned == 2 * 10  # record and lease of each root: nothing else can be there

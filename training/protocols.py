@@ -1,0 +1,41 @@
+"""Class groups of COCO-to-VOC (WILSON, Table 3): what COCO has and PASCAL VOC has not, then the classes of VOC.
+
+The other protocols of the papers are a base and an increment over a dataset's classes in their own order, such as 15-5 of VOC
+or 100-10 of ADE20K (`training.scenario.split_groups`). This one goes by names: the 60 classes of step 0 are not consecutive.
+"""
+
+from collections.abc import Sequence
+
+from training.config import InputError
+
+# VOC's classes by their names in COCO, in the order of COCO's ids, which is the order they are learned in.
+VOC_IN_COCO = {
+    "person": "person", "bicycle": "bicycle", "car": "car", "motorcycle": "motorbike", "airplane": "aeroplane", "bus": "bus",
+    "train": "train", "boat": "boat", "bird": "bird", "cat": "cat", "dog": "dog", "horse": "horse", "sheep": "sheep",
+    "cow": "cow", "bottle": "bottle", "chair": "chair", "couch": "sofa", "potted plant": "pottedplant",
+    "dining table": "diningtable", "tv": "tvmonitor",
+}  # fmt: skip
+# Names that have an id in COCO's list of 91 but no mask.
+UNUSED = (
+    "street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door", "blender", "hair brush",
+)  # fmt: skip
+
+
+def coco_to_voc_groups(classes: Sequence[str], increment: int = 20) -> tuple[tuple[str, ...], ...]:
+    """COCO's other 60 classes, then the 20 that VOC has, `increment` at a time (5 and 2 in the follow-up work).
+
+    `classes` of the dataset, in the spelling of COCO or of VOC. Raises InputError when one of the 20 is missing or there is
+    no other, or when `increment` does not divide 20.
+    """
+    learned = []
+    for name, other in VOC_IN_COCO.items():
+        spelling = next((each for each in (name, other) if each in classes), None)
+        if spelling is None:
+            raise InputError(f"COCO-to-VOC needs a class {name!r} (or {other!r}), which the dataset does not have")
+        learned.append(spelling)
+    if increment < 1 or len(learned) % increment:
+        raise InputError(f"COCO-to-VOC learns {len(learned)} classes, which do not come {increment} at a time")
+    base = tuple(name for name in classes if name not in learned and name not in UNUSED)
+    if not base:
+        raise InputError("COCO-to-VOC begins with the classes that VOC does not have, and the dataset has none")
+    return base, *(tuple(learned[start : start + increment]) for start in range(0, len(learned), increment))
