@@ -154,11 +154,18 @@ class Mirror:
 
     def _experiment(self, title: str) -> str:
         """The scenario's experiment, created if need be. Of an sqlite file, artifacts lie beside it wherever one works."""
+        from mlflow.exceptions import MlflowException
+
         with self._alone():
             found = self._client.get_experiment_by_name(title)
             if found is None:
                 place = self._folder and str(self._folder / "mlartifacts" / re.sub(r"[^\w.-]+", "-", title))
-                return self._client.create_experiment(title, place, OURS)
+                try:
+                    return self._client.create_experiment(title, place, OURS)
+                except MlflowException as error:  # another process has just created it
+                    found = self._client.get_experiment_by_name(title)
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                        raise
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
             for name in OURS.keys() - found.tags.keys():
