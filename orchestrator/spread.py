@@ -67,7 +67,7 @@ def _within(t: float, freedom: int) -> float:
 
 
 def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
-    """The variants among the chains, in the order they were asked for, named by the fields that tell them apart."""
+    """The variants among the chains, in the order they were asked for, named as they are or by what tells them apart."""
     members: dict[Chain, dict[int, int]] = {}  # by seed, the first chain of that seed
     for index, chain in enumerate(chains):
         variant = chain.model_copy(update={"name": "", "seed": 0})
@@ -76,14 +76,20 @@ def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
     shown = _axes(documents)
     last = [axis.rpartition(".")[2] for axis in shown]
     labels = [short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)]
+    own = [_own_words(chains[next(iter(seeds.values()))].name) for seeds in members.values()]
+    if not all(own) or len(set(own)) < len(own):
+        own = [
+            _name(document, shown, labels) or variant.method.name for document, variant in zip(documents, members, strict=True)
+        ]
     return tuple(
-        Cell(
-            _name(document, shown, labels) or variant.method.name,
-            tuple(seeds.values()),
-            {axis: document[axis] for axis in shown if axis in document},
-        )
-        for document, (variant, seeds) in zip(documents, members.items(), strict=True)
+        Cell(name, tuple(seeds.values()), {axis: document[axis] for axis in shown if axis in document})
+        for name, document, seeds in zip(own, documents, members.values(), strict=True)
     )
+
+
+def _own_words(name: str) -> str:
+    """What a person called a chain, after the campaign and apart from the axes of a sweep: `frozen encoder`."""
+    return " ".join(word for word in name.split()[1:] if "=" not in word)
 
 
 def _axes(documents: Sequence[dict[str, Any]]) -> list[str]:

@@ -105,6 +105,10 @@ class Tracker:
         """The attempt at the step with that key is over; it may be started again."""
         self._end(key, "FAILED")
 
+    def chain_failed(self, chain: Run) -> None:
+        """A chain that was started will not be finished; it may be started again."""
+        self._end(chain.key, "FAILED")
+
     def tell(self, runs: Iterable[Run]) -> None:
         """Runs as they are to be, such as a campaign's (`orchestrator.campaign_runs`)."""
         for run in runs:

@@ -20,6 +20,8 @@ from orchestrator.sync import sync
 from training.metrics import wilson
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# MLflow's pages take minutes on a busy machine, and their words change with its versions: asked for, not part of every run.
+IN_MLFLOW = pytest.mark.skipif(not os.environ.get("STEPCHAIN_SOAK"), reason="set STEPCHAIN_SOAK=1 to drive MLflow's pages")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,7 @@ def section(name: str) -> str:
     return f"[...document.querySelectorAll('[role=button]')].find(x => x.innerText.startsWith({json.dumps(name)} + '\\n'))"
 
 
+@IN_MLFLOW
 def test_what_does_alpha_do(page, runs, mlflow, pictures) -> None:
     page.screenshot(pictures / "mlflow-runs.png")
     page.click("document.querySelector('.ag-header input[type=checkbox]')")
@@ -100,6 +103,7 @@ def test_what_does_alpha_do(page, runs, mlflow, pictures) -> None:
         assert f"{run.data.metrics['final/miou/all']:.3f}"[:-1] in shown
 
 
+@IN_MLFLOW
 def test_which_prior_is_best(page, runs, pictures) -> None:
     page.open(f"{runs}&compareRunsMode=CHART")
     page.click(exactly("Group by"))
@@ -113,6 +117,7 @@ def test_which_prior_is_best(page, runs, pictures) -> None:
     page.screenshot(pictures / "mlflow-prior.png")
 
 
+@IN_MLFLOW
 def test_where_did_it_forget(page, runs, pictures) -> None:
     page.open(f"{runs}&compareRunsMode=CHART")
     page.click(section("iou"))
@@ -122,6 +127,7 @@ def test_where_did_it_forget(page, runs, pictures) -> None:
     page.screenshot(pictures / "mlflow-forgetting.png")
 
 
+@IN_MLFLOW
 def test_a_campaigns_run_shows_its_page(page, mlflow, pictures) -> None:
     client = MlflowClient(mlflow)
     experiment = client.get_experiment_by_name("campaigns").experiment_id

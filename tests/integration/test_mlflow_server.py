@@ -13,7 +13,11 @@ from orchestrator.mirror import Mirror
 from orchestrator.runs import Run, curve_points
 from orchestrator.tracking import Tracker
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not os.environ.get("STEPCHAIN_SOAK"), reason="set STEPCHAIN_SOAK=1 for minutes of many writers"),
+]
 WRITERS = 16
 RUNS = int(os.environ.get("STEPCHAIN_TRACKED_RUNS", "960"))  # in all
 ROWS = 40
