@@ -14,6 +14,7 @@ from orchestrator.campaign_results import CampaignResult
 from orchestrator.campaign_table import MEANS
 from orchestrator.campaign_tables import paired
 from orchestrator.runs import Point, Run, Status, chain_run, milliseconds
+from orchestrator.saved_views import saved_views
 from orchestrator.spread import axis_text
 from orchestrator.table import fraction, to_json, to_markdown
 
@@ -50,7 +51,31 @@ def campaign_runs(record: CampaignRecord, result: CampaignResult, unfinished: St
     planned = [(plan, tuple(step.key for step in plan.steps)) for plan in result.chains if plan.whole]
     chains = [chain_run(plan.chain, keys, began) for plan, keys in planned if keys in there]
     tag = {f"stepchain.campaign.{record.name}": "yes"}
-    return [campaign, *(run.model_copy(update={"params": {}, "tags": tag, "status": None}) for run in chains)]
+    views = {run.experiment: run.key for run in reversed(chains)}  # each scenario's first chain brings them
+    return [
+        campaign,
+        *(
+            run.model_copy(
+                update={
+                    "params": {},
+                    "tags": tag,
+                    "status": None,
+                    "views": _views(record, result, run) if views[run.experiment] == run.key else {},
+                }
+            )
+            for run in chains
+        ),
+    ]
+
+
+def _views(record: CampaignRecord, result: CampaignResult, chain: Run) -> dict[str, str]:
+    """What MLflow offers to look at of the campaign among the chains of that chain's scenario."""
+    plans = [plan for plan in result.chains if plan.chain.scenario.title == chain.experiment]
+    params = [chain_run(plan.chain, (), 0).params for plan in plans]
+    names = dict.fromkeys(axis for cell in result.cells for axis in cell.cell.axes)
+    axes = [axis for axis in names if len({each.get(axis) for each in params}) > 1]
+    classes = dict.fromkeys(name for plan in plans for step in plan.steps for name in step.class_names)
+    return saved_views(record.name, axes, ["background", *classes], result.convention, milliseconds(record.created))
 
 
 def _axes(result: CampaignResult) -> dict[str, str]:

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -92,6 +92,8 @@ class Mirror:
                 self._client.log_text(held.run, text, path)
             if run.data is not None:
                 self._link(held, run)
+            if run.views:
+                self._offer(held.experiment, run.views)
             self._set_status(held, run)
         except MlflowException as error:
             self._held.pop(run.key, None)
@@ -210,6 +212,12 @@ class Mirror:
             model = self._model(run.key) or self._create_model(held, run)
             last = max((point.step for point in run.points), default=0)
             self._client.log_outputs(held.run, [LoggedModelOutput(model, last)])
+
+    def _offer(self, experiment: str, views: Mapping[str, str]) -> None:
+        """Save views in the experiment. One that is there stays as it is: people may change it."""
+        there = self._client.get_experiment(experiment).tags
+        for name in views.keys() - there.keys():
+            self._client.set_experiment_tag(experiment, name, views[name])
 
     def _model(self, key: str) -> str | None:
         found = self._client.search_logged_models(self._experiments(), f"name = 'step-{key}'", max_results=1)

@@ -52,6 +52,7 @@ class Run(Document):
     tags: dict[str, str] = {}
     points: tuple[Point, ...] = ()
     texts: dict[str, str] = {}  # artifacts by path
+    views: dict[str, str] = {}  # of its experiment: tags of `orchestrator.saved_views`
     nested_in: str | None = None  # key of the chain's run
     data: DataSource | None = None
     content: str | None = None  # digest of what was read of `data`
@@ -148,8 +149,12 @@ def curve_points(rows: Iterable[Row]) -> tuple[Point, ...]:
 def named_scores(scores: Scores, class_names: Mapping[int, str]) -> dict[str, float]:
     """Scores by the names they have in MLflow: `miou/all`, `iou/dog`, `pixel_accuracy`; what does not exist is left out."""
     means = {name.replace("miou_", "miou/", 1): value for name, value in scores if isinstance(value, float)}
-    names = {class_id: re.sub(r"[^\w. -]", "_", class_names[class_id]) for class_id in scores.iou}
-    return means | {f"iou/{names[class_id]}": value for class_id, value in scores.iou.items() if value is not None}
+    return means | {iou_of(class_names[class_id]): value for class_id, value in scores.iou.items() if value is not None}
+
+
+def iou_of(class_name: str) -> str:
+    """The metric of a class; MLflow takes few characters."""
+    return "iou/" + re.sub(r"[^\w. -]", "_", class_name)
 
 
 def named_continual(continual: Continual) -> dict[str, float]:

@@ -178,7 +178,7 @@ def finished_campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaig
         evaluations = [
             publish_evaluation(store, r.key, r.attempt, split, plan.scoring, _counts(plan, r), "cpu") for r in records
         ]
-        record = chain_record(chain, records, evaluations)
+        record = chain_record(chain, records, evaluations).model_copy(update={"created": "2026-01-02T03:05:06Z"})
         store.write(f"chains/{record.key}.json", canonical_json(record))
     publish_campaign(store, campaign)
     return campaign, store

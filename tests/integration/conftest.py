@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 120.0  # seconds for a page to show what it should, on a machine with much else to do
+PATIENCE = 60.0  # seconds for a page to show what it should, on a machine with much else to do
 
 
 class Page:

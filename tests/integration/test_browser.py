@@ -78,10 +78,13 @@ def runs(page, mlflow) -> str:
 
 
 def exactly(text: str) -> str:
-    """The last element on the page that says just that."""
-    return (
-        f"[...document.querySelectorAll('body *')].filter(x => !x.children.length && x.innerText == {json.dumps(text)}).at(-1)"
-    )
+    """The innermost element on the page that says just that."""
+    return f"[...document.querySelectorAll('body *')].filter(x => x.innerText?.trim() == {json.dumps(text)}).at(-1)"
+
+
+def section(name: str) -> str:
+    """The heading of that section of charts."""
+    return f"[...document.querySelectorAll('[role=button]')].find(x => x.innerText.startsWith({json.dumps(name)} + '\\n'))"
 
 
 @IN_MLFLOW
@@ -107,9 +110,9 @@ def test_which_prior_is_best(page, runs, pictures) -> None:
     page.click(exactly("method.prior"))
     page.wait_for("method.prior: bce", "method.prior: fixed")
     page.press("Escape", 27)
-    page.click(exactly("final/miou"))
+    page.click(section("final/miou"))
     page.wait_for("final/miou/all")
-    page.evaluate(f"({exactly('final/miou')}).scrollIntoView()")
+    page.evaluate(f"({section('final/miou')}).scrollIntoView()")
     page.wait("document.querySelectorAll('.js-plotly-plot').length >= 3")
     page.screenshot(pictures / "mlflow-prior.png")
 
@@ -117,9 +120,9 @@ def test_which_prior_is_best(page, runs, pictures) -> None:
 @IN_MLFLOW
 def test_where_did_it_forget(page, runs, pictures) -> None:
     page.open(f"{runs}&compareRunsMode=CHART")
-    page.click(exactly("iou"))
+    page.click(section("iou"))
     page.wait_for("iou/background", "iou/0")
-    page.evaluate(f"({exactly('iou')}).scrollIntoView()")
+    page.evaluate(f"({section('iou')}).scrollIntoView()")
     page.wait("document.querySelectorAll('.js-plotly-plot').length >= 3")
     page.screenshot(pictures / "mlflow-forgetting.png")
 

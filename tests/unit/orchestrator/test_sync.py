@@ -3,7 +3,10 @@
 import json
 import shutil
 import time
+import zlib
+from base64 import b64decode
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from orchestrator.mirror import Mirror
 from orchestrator.plan import PlannedStep
 from orchestrator.results import load_chains
 from orchestrator.runs import chain_run, step_run
+from orchestrator.saved_views import TAG
 from orchestrator.sync import sync
 from orchestrator.table import to_json
 from orchestrator.tracking import Tracker
@@ -83,6 +87,44 @@ def test_chains_say_which_campaign_wants_them(synced) -> None:
     assert len(chains) == 12
     assert all(run.data.tags["stepchain.campaign.hardness"] == "yes" for run in chains)
     assert all(run.info.status == "FINISHED" for run in chains)
+
+
+def test_a_campaign_offers_views_of_what_was_varied(synced) -> None:
+    views = saved(synced)
+    assert sorted(views) == ["hardness", "hardness by method.alpha", "hardness by method.prior"]
+    every, prior = views["hardness"], views["hardness by method.prior"]
+    assert every["searchFilter"] == "tags.`stepchain.campaign.hardness` = 'yes'"
+    axes = next(chart for chart in every["compareRunCharts"] if chart["type"] == "PARALLEL")
+    assert sorted(axes["selectedParams"]) == ["method.alpha", "method.prior"]
+    assert prior["groupBy"]["groupByKeys"] == [{"mode": "param", "groupByData": "method.prior"}]
+    params, metrics = runs(synced, "chain")[0].data.params, runs(synced, "chain")[0].data.metrics
+    shown = {chart["metricKey"] for chart in prior["compareRunCharts"]} | set(axes["selectedMetrics"])
+    assert shown <= metrics.keys(), "all that is drawn is there"
+    assert {f"iou/{digit}" for digit in range(10)} <= shown
+    assert set(axes["selectedParams"]) <= params.keys()
+
+
+def test_a_view_that_a_person_changed_stays(finished_campaign, synced, uri) -> None:
+    campaign, store = finished_campaign
+    shutil.copy(synced.removeprefix("sqlite:///"), uri.removeprefix("sqlite:///"))
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("digits 6-4 overlap")
+    name = next(name for name in experiment.tags if name.startswith(TAG))
+    client.set_experiment_tag(experiment.experiment_id, name, "mine")
+    record = find_campaign(store, campaign.name)
+    assert record
+    result = load_campaign_results(campaign, campaign_tree(campaign, store), store, wilson())
+    (bringer,) = (run for run in campaign_runs(record, result) if run.views)
+    Mirror(uri).put(bringer)
+    tags = client.get_experiment(experiment.experiment_id).tags
+    assert tags == experiment.tags | {name: "mine"}
+
+
+def saved(uri: str) -> dict[str, Any]:
+    """The state of each view in the scenario's experiment, by name, read as MLflow's page does."""
+    tags = MlflowClient(uri).get_experiment_by_name("digits 6-4 overlap").tags
+    views = [json.loads(value) for name, value in tags.items() if name.startswith(TAG)]
+    return {view["name"]: json.loads(zlib.decompress(b64decode(view["state"].removeprefix("deflate;")))) for view in views}
 
 
 def test_told_by_a_tracker_it_is_the_same(finished_campaign, synced, uri, tmp_path) -> None:
