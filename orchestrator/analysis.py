@@ -147,14 +147,16 @@ def _fall(analysis: Analysis) -> str:
 
 
 def _causes(before: Flow, after: Flow) -> str:
-    lost = {
+    changes = {
         "background (background shift)": after.background - before.background,
-        "new classes (bias towards them)": after.new - before.new,
-        "other earlier classes": after.other_old - before.other_old,
+        "a new class (bias towards new classes)": after.new - before.new,
+        "another earlier class": after.other_old - before.other_old,
     }
-    largest_first = sorted(lost.items(), key=lambda each: -each[1])
-    parts = ", ".join(f"{percent(change)} points to {name}" for name, change in largest_first)
-    return f"Of their pixels {percent(before.right)} % were right and {percent(after.right)} % are: they went {parts}."
+    parts = [
+        f"{percent(abs(change))} points {'more' if change >= 0 else 'fewer'} became {name}"
+        for name, change in sorted(changes.items(), key=lambda each: -each[1])
+    ]
+    return f"Of their pixels {percent(before.right)} % were right and {percent(after.right)} % are: {', '.join(parts)}."
 
 
 def _where(layers: Sequence[Layer]) -> str | None:
@@ -173,8 +175,13 @@ def _where(layers: Sequence[Layer]) -> str | None:
     intact = [name for name, value in zip(names, proven, strict=True) if value >= KEPT][-1]
     start = "Something of it is lost from the first layers on"
     if intact != "images":
-        start = f"Up to the {intact} nothing of it is lost (a 1x1 layer recovers {100 * KEPT:.0f} % of it or more)"
-    return f"{start}; the largest loss, {percent(drop)} points, is in the {where}."
+        start = f"Up to {_the(intact)} nothing of it is lost (a 1x1 layer recovers {100 * KEPT:.0f} % of it or more)"
+    return f"{start}; the largest loss, {percent(drop)} points, is in {_the(where)}."
+
+
+def _the(part: str) -> str:
+    """A part of the network as a sentence names it: stage 2, the head."""
+    return part if part.startswith("stage") else f"the {part}"
 
 
 def _leaning(record: ProbeRecord) -> str:
@@ -182,13 +189,22 @@ def _leaning(record: ProbeRecord) -> str:
     gap = answer["gap"]
     if gap is None:
         return "There was no pixel of an earlier class to measure the classifier's bias on."
+    new, background = gap["new_minus_previous"], gap["background_minus_previous"]
+    start = (
+        f"On pixels of earlier classes the highest logit of a new class is {_beside(new)} the highest of an earlier one on "
+        f"average, background's {_beside(background)} it."
+    )
+    if max(new, background) <= 0:
+        return f"{start} There is nothing to correct."
     shown = {name: percent(answer[name]["earlier"]) for name in ("as_it_is", *CORRECTIONS)}
     return (
-        f"On pixels of earlier classes the highest logit of a new class exceeds the highest of an earlier one by "
-        f"{gap['new_minus_previous']:.1f} on average, background's by {gap['background_minus_previous']:.1f}. With the first "
-        f"gap subtracted their mean IoU goes from {shown['as_it_is']} % to {shown['new_corrected']} %, with both to "
-        f"{shown['both_corrected']} %: what comes back so was only outvoted."
+        f"{start} With new classes' logits lowered by that their mean IoU goes from {shown['as_it_is']} % to "
+        f"{shown['new_corrected']} %, with background's, too, to {shown['both_corrected']} %: what comes back was only outvoted."
     )
+
+
+def _beside(gap: float) -> str:
+    return f"{abs(gap):.1f} {'above' if gap > 0 else 'below'}"
 
 
 def _retrained(name: str, now: Means, before: Means) -> str:

@@ -3,9 +3,9 @@
 Chains that differ by seed alone are one row of what is seen at a glance, with the mean and the standard deviation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from orchestrator.analysis import Analysis, Means
+from orchestrator.analysis import Analysis, Layer, Means
 from orchestrator.chain import Chain
 from orchestrator.spread import cells, spread
 from orchestrator.table import Column, Measured, Row, Table, Value
@@ -74,40 +74,38 @@ def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
         ("their pixels became", "right"): lambda each: _part(each.flow_after, "right"),
         ("their pixels became", "background"): lambda each: _part(each.flow_after, "background"),
         ("their pixels became", "new"): lambda each: _part(each.flow_after, "new"),
-        ("background's", "became new"): lambda each: each.background_taken,
+        ("background's pixels", "became new"): lambda each: each.background_taken,
         ("mean IoU with", "new lowered"): lambda each: _remedy(each, "new_corrected"),
         ("mean IoU with", "both lowered"): lambda each: _remedy(each, "both_corrected"),
         ("mean IoU with", "classifier anew"): lambda each: _remedy(each, "classifier"),
         ("mean IoU with", "decoder anew"): lambda each: _remedy(each, "decoder"),
     }
-    cuts = dict.fromkeys(layer.cut for each in analyses for layer in each.layers)
-    kept = {("kept by a trained 1x1 layer", cut): lambda each, cut=cut: _layer(each, cut)[0] for cut in cuts}
-    drift = {("without translation", cut): lambda each, cut=cut: _layer(each, cut)[1] for cut in cuts}
-    alike = {("CKA", cut): lambda each, cut=cut: _layer(each, cut)[2] for cut in cuts}
     about = "the classes known after the earlier step. Means over seeds, ± their standard deviation where there are several."
-    return (
-        _glance("Causes at a glance", f"Per cent, of {about}", analyses, causes),
-        _glance(
-            "Layers at a glance", f"Per cent of the mean IoU before, and CKA, of {about}", analyses, {**kept, **drift, **alike}
-        ),
-    )
+    groups = cells([Chain.model_validate(each.chain.record.chain) for each in analyses])
+    members = {cell.name: [analyses[index] for index in cell.chains] for cell in groups}
+    rows = [Row("", name, tuple(_mean(map(number, each)) for number in causes.values())) for name, each in members.items()]
+    columns = tuple(Column(*names) for names in causes)
+    table = Table("Causes at a glance", f"Per cent, of {about}", "chain", columns, tuple(rows))
+    return table, _layers_at_a_glance(members, f"Per cent of the mean IoU before, and CKA, of {about}")
 
 
-def _glance(
-    title: str,
-    caption: str,
-    analyses: Sequence[Analysis],
-    columns: dict[tuple[str, str], Callable[[Analysis], float | None]],
-) -> Table:
+def _layers_at_a_glance(members: Mapping[str, Sequence[Analysis]], caption: str) -> Table:
+    measures: dict[str, Callable[[Layer], float | None]] = {
+        "kept by a trained 1x1 layer": lambda layer: layer.kept.get("trained"),
+        "kept without translation": lambda layer: layer.kept.get("identity"),
+        "CKA": lambda layer: layer.cka,
+    }
+    cuts = dict.fromkeys(layer.cut for analyses in members.values() for each in analyses for layer in each.layers)
     rows = []
-    for cell in cells([Chain.model_validate(each.chain.record.chain) for each in analyses]):
-        members = [analyses[index] for index in cell.chains]
-        rows.append(Row("", cell.name, tuple(_average(members, number) for number in columns.values())))
-    return Table(title, caption, "chain", tuple(Column(*names) for names in columns), tuple(rows))
+    for section, measure in measures.items():
+        for name, analyses in members.items():
+            found = [{layer.cut: measure(layer) for layer in each.layers} for each in analyses]
+            rows.append(Row(section, name, tuple(_mean(layers.get(cut) for layers in found) for cut in cuts)))
+    return Table("Layers at a glance", caption, "chain", tuple(Column("", cut) for cut in cuts), tuple(rows))
 
 
-def _average(members: Sequence[Analysis], number: Callable[[Analysis], float | None]) -> Value:
-    found = spread(map(number, members))
+def _mean(values: Iterable[float | None]) -> Value:
+    found = spread(values)
     if found is None or found.deviation is None:
         return found and found.mean
     return Measured(found.mean, found.deviation)
@@ -119,11 +117,3 @@ def _part(flow: Flow | None, field: str) -> float | None:
 
 def _remedy(analysis: Analysis, field: str) -> float | None:
     return {**analysis.corrected, **analysis.retrained}.get(field, Means(None, None)).earlier
-
-
-def _layer(analysis: Analysis, cut: str) -> tuple[float | None, float | None, float | None]:
-    """Of a layer: what a trained joint keeps, what identity does, and CKA."""
-    for layer in analysis.layers:
-        if layer.cut == cut:
-            return layer.kept.get("trained"), layer.kept.get("identity"), layer.cka
-    return None, None, None
