@@ -6,6 +6,7 @@ beside the steps it is about, so asking again takes seconds.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +14,20 @@ import tyro
 from rich.console import Console
 
 from jobs.errors import user_errors
-from orchestrator.analysis import Analysis, analyse, flow_before_after, layer_table, sentences
+from orchestrator.analysis import Analysis, analyse, sentences
 from orchestrator.analysis_page import write_page
+from orchestrator.analysis_record import publish_analysis
+from orchestrator.analysis_runs import analysis_runs
+from orchestrator.analysis_tables import flow_table, layer_table, overview, remedy_table
 from orchestrator.place import Place
 from orchestrator.probes import ensure_answers, standard_probes
 from orchestrator.resources import Request
 from orchestrator.results import ChainResult, find_chain, load_chains
 from orchestrator.retraining import ensure_retrained
 from orchestrator.store import DEFAULT_STORE, open_store
-from orchestrator.table import to_terminal
+from orchestrator.table import Table, to_terminal
+from orchestrator.tracking import Tracker, spool_folder
+from orchestrator.tracking import tracking_uri as default_uri
 from training.config import InputError
 from training.models.segmenter import Segmenter
 from training.probes.stitching import parts
@@ -36,6 +42,8 @@ def analyze(
     images: int = 128,
     retrain: bool = True,
     out: Path = Path("reports/analysis"),
+    tracking: bool = True,
+    tracking_uri: str | None = None,
     request: Annotated[Request, tyro.conf.arg(name="")] = Request(),  # noqa: B008  frozen
 ) -> None:
     """Say why published chains forgot what they knew after an earlier step.
@@ -48,36 +56,61 @@ def analyze(
         images: How many training images of the earlier classes joints are fitted to and features are compared on.
         retrain: Also train classifier and decoder anew, to see what is still there: as long as two base steps.
         out: Folder for analysis.html, analysis.md and layers.csv.
+        tracking: Show the analyses in MLflow, below their chains.
+        tracking_uri: Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store.
     """
     if not chains:
         raise InputError("name at least one chain: `python -m jobs.analyze CHAIN --store URI`")
     console = Console(highlight=False, markup=False)
     place = Place(open_store(store), request, console)
     results = load_chains(place.store, [find_chain(place.store, chain) for chain in dict.fromkeys(chains)])
-    analyses = [_analyse(result, before, after, images, retrain, place) for result in results]
+    pairs = [_pair(result, before, after) for result in results]
+    tracker = Tracker(default_uri(place.store, tracking_uri), spool_folder(place.store)) if tracking else None
+    with tracker or nullcontext():
+        analyses = [
+            _analyse(result, pair, images, retrain, place, tracker) for result, pair in zip(results, pairs, strict=True)
+        ]
     for analysis in analyses:
         _show(analysis, console)
+    if len(analyses) > 1:
+        _print(overview(analyses), console)
     console.print(f"page: {write_page(analyses, out)}", soft_wrap=True)
 
 
-def _analyse(result: ChainResult, before: int, after: int | None, images: int, retrain: bool, place: Place) -> Analysis:
+def _pair(result: ChainResult, before: int, after: int | None) -> tuple[int, int]:
+    """The two steps that are asked for. Raises InputError when the chain does not have them."""
     last = len(result.steps) - 1
     after = last if after is None else after
     if not 0 <= before < after <= last:
         raise InputError(f"{result.name!r} has steps 0 to {last}: give --before and --after two of them, the earlier first")
-    earlier, later = result.steps[before], result.steps[after]
+    return before, after
+
+
+def _analyse(
+    result: ChainResult, pair: tuple[int, int], images: int, retrain: bool, place: Place, tracker: Tracker | None
+) -> Analysis:
+    """Ask all probes, record what was brought together, and tell MLflow."""
+    earlier, later = (result.steps[index] for index in pair)
     config = later.record.step
     cuts = list(parts(Segmenter(config.model, config.task.channels)))
     answers = ensure_answers(earlier, later, standard_probes(cuts, images), place)
     retrained = ensure_retrained(result, later, place) if retrain else {}
-    return analyse(result, earlier, later, answers, retrained)
+    record = publish_analysis(place.store, result, pair, answers, retrained)
+    analysis = analyse(result, earlier, later, answers, retrained)
+    if tracker:
+        tracker.tell(analysis_runs(record, analysis))
+    return analysis
 
 
 def _show(analysis: Analysis, console: Console) -> None:
     console.print(analysis.title)
     for told in sentences(analysis):
         console.print(f"- {told}")
-    for table in (layer_table(analysis), flow_before_after(analysis)):
+    _print((layer_table(analysis), flow_table(analysis), remedy_table(analysis)), console)
+
+
+def _print(tables: Sequence[Table], console: Console) -> None:
+    for table in tables:
         console.print(*to_terminal(table, console.width), sep="\n")
 
 

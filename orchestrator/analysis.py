@@ -1,4 +1,4 @@
-"""Why did it forget? Records of two steps and the answers to probes, told in sentences, tables and figures.
+"""Why did it forget? Records of two steps and the answers to probes, brought together and told in sentences.
 
 Everything is about the classes that the earlier step knew. Where forgetting sits follows from stitching and similarity, layer
 by layer; how much of it is background shift and how much is the pull of new classes follows from what those classes' pixels
@@ -7,20 +7,24 @@ became, and from correcting the classifier afterwards; whether anything is left 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from orchestrator.probes import ProbeRecord
 from orchestrator.results import ChainResult, StepResult
-from orchestrator.table import Column, Row, Table, Value, percent
+from orchestrator.table import percent
 from training.metrics import Flow, flow, wilson
 from training.probes.measure import Bias, Similarity, Stitching
 
-JOINTS = {
-    "identity": "no translation: what is left of 100 % is drift of the features themselves",
-    "least_squares": "a 1x1 layer fitted in closed form to the earlier model's features",
-    "trained": "that layer trained further until the stitched outputs are the earlier model's",
-}
 KEPT = 0.95  # of the earlier mIoU: more counts as nothing lost
+CORRECTIONS = ("new_corrected", "both_corrected")
+
+
+class Means(NamedTuple):
+    """Mean IoU of the classes that the earlier step knew, and of those learned since."""
+
+    earlier: float | None
+    new: float | None
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,30 @@ class Analysis:
     chain: ChainResult
     earlier: StepResult
     later: StepResult
-    before: float | None  # mIoU of the earlier classes, after the earlier step and after the later one
-    after: float | None
+    before: Means  # after the earlier step, and after the later one
+    after: Means
     flow_before: Flow | None
     flow_after: Flow | None
     background_taken: float | None  # share of background's own pixels that became a new class
     layers: tuple[Layer, ...]
     bias: ProbeRecord | None
-    retrained: Mapping[str, float | None]  # mIoU of the earlier classes with what was trained anew: classifier, decoder
+    anew: Mapping[str, StepResult]  # steps that trained a part of the later model anew, by part: classifier, decoder
 
     @property
     def title(self) -> str:
         return f"{self.chain.name}: step {self.earlier.record.index} to step {self.later.record.index}"
+
+    @property
+    def retrained(self) -> Mapping[str, Means]:
+        """By what was trained anew."""
+        known = [class_id for group in self.earlier.groups for class_id in group]
+        return {part: _means(step, known) for part, step in self.anew.items()}
+
+    @property
+    def corrected(self) -> Mapping[str, Means]:
+        """The later model with its logits corrected afterwards, by what is lowered: new_corrected, both_corrected."""
+        answer = self.bias.answer if self.bias else {}
+        return {name: Means(answer[name]["earlier"], answer[name]["new"]) for name in CORRECTIONS if name in answer}
 
 
 def analyse(
@@ -63,7 +79,7 @@ def analyse(
     """Bring together what records and probes say. `retrained`: steps that trained a part of the later model anew."""
     convention = wilson()
     known = [class_id for group in earlier.groups for class_id in group]
-    before, after = (_mean_iou(step, known) for step in (earlier, later))
+    before, after = (_means(step, known) for step in (earlier, later))
     background = flow(later.matrix(convention), later.groups, [0])
     return Analysis(
         chain=chain,
@@ -74,9 +90,9 @@ def analyse(
         flow_before=flow(earlier.matrix(convention), (*earlier.groups, ()), known),
         flow_after=flow(later.matrix(convention), _as_one_step(later, earlier), known),
         background_taken=background.new if background else None,
-        layers=_layers(answers, before),
+        layers=_layers(answers, before.earlier),
         bias=next((answer for answer in answers if isinstance(answer.probe, Bias)), None),
-        retrained={name: _mean_iou(step, known) for name, step in (retrained or {}).items()},
+        anew=retrained or {},
     )
 
 
@@ -86,10 +102,11 @@ def _as_one_step(later: StepResult, earlier: StepResult) -> tuple[tuple[int, ...
     return (*earlier.groups, tuple(class_id for group in later.groups[count:] for class_id in group))
 
 
-def _mean_iou(step: StepResult, classes: Sequence[int]) -> float | None:
+def _means(step: StepResult, known: Sequence[int]) -> Means:
     iou = step.scores(wilson()).iou
-    values = [value for class_id in classes if (value := iou.get(class_id)) is not None]
-    return sum(values) / len(values) if values else None
+    since = [class_id for class_id in iou if class_id and class_id not in known]
+    both = ([value for class_id in classes if (value := iou[class_id]) is not None] for classes in (known, since))
+    return Means(*(sum(values) / len(values) if values else None for values in both))
 
 
 def _layers(answers: Sequence[ProbeRecord], before: float | None) -> tuple[Layer, ...]:
@@ -123,36 +140,48 @@ def sentences(analysis: Analysis) -> list[str]:
 def _fall(analysis: Analysis) -> str:
     count = sum(map(len, analysis.earlier.groups))
     return (
-        f"The {count} classes known after step {analysis.earlier.record.index} had a mean IoU of {percent(analysis.before)} % "
-        f"then, and have {percent(analysis.after)} % after step {analysis.later.record.index}."
+        f"The {count} classes known after step {analysis.earlier.record.index} had a mean IoU of "
+        f"{percent(analysis.before.earlier)} % then, and have {percent(analysis.after.earlier)} % after step "
+        f"{analysis.later.record.index}."
     )
 
 
 def _causes(before: Flow, after: Flow) -> str:
-    lost = {
+    changes = {
         "background (background shift)": after.background - before.background,
-        "new classes (bias towards them)": after.new - before.new,
-        "other earlier classes": after.other_old - before.other_old,
+        "a new class (bias towards new classes)": after.new - before.new,
+        "another earlier class": after.other_old - before.other_old,
     }
-    parts = ", ".join(f"{percent(change)} points to {name}" for name, change in lost.items())
-    return f"Of their pixels {percent(before.right)} % were right and {percent(after.right)} % are: they went {parts}."
+    parts = [
+        f"{percent(abs(change))} points {'more' if change >= 0 else 'fewer'} became {name}"
+        for name, change in sorted(changes.items(), key=lambda each: -each[1])
+    ]
+    return f"Of their pixels {percent(before.right)} % were right and {percent(after.right)} % are: {', '.join(parts)}."
 
 
 def _where(layers: Sequence[Layer]) -> str | None:
-    """The cut behind which most is lost, by the trained joint."""
+    """The layer in which most is lost, by the trained joint.
+
+    What a joint recovers behind a layer was there before it, too, so a layer keeps at least what any later one does.
+    """
     known = [(layer.cut, value) for layer in layers if (value := layer.kept.get("trained")) is not None]
     if not known:
         return None
-    intact = [cut for cut, value in known if value >= KEPT]
-    drops = [(first - second, name) for (_, first), (name, second) in pairwise([("images", 1.0), *known])]
-    drop, where = max(drops)
+    names = ["images", *(cut for cut, _ in known)]
+    proven = [1.0, *reversed([*accumulate((value for _, value in reversed(known)), max)])]
+    drop, where = max((first - second, name) for (first, second), name in zip(pairwise(proven), names[1:], strict=True))
     if drop < 1 - KEPT:
-        return f"No layer loses much: joined anywhere, at least {percent(min(value for _, value in known))} % of that is kept."
-    start = f"Up to the {intact[-1]} nothing of it is lost" if intact else "Something of it is lost from the first layers on"
-    return (
-        f"{start} (at least {KEPT:.0%} is recovered by a 1x1 layer); the largest loss, {percent(drop)} points, is "
-        f"in the {where}."
-    )
+        return f"No layer loses much: joined anywhere, at least {percent(min(proven))} % of that is kept."
+    intact = [name for name, value in zip(names, proven, strict=True) if value >= KEPT][-1]
+    start = "Something of it is lost from the first layers on"
+    if intact != "images":
+        start = f"Up to {_the(intact)} nothing of it is lost (a 1x1 layer recovers {100 * KEPT:.0f} % of it or more)"
+    return f"{start}; the largest loss, {percent(drop)} points, is in {_the(where)}."
+
+
+def _the(part: str) -> str:
+    """A part of the network as a sentence names it: stage 2, the head."""
+    return part if part.startswith("stage") else f"the {part}"
 
 
 def _leaning(record: ProbeRecord) -> str:
@@ -160,48 +189,27 @@ def _leaning(record: ProbeRecord) -> str:
     gap = answer["gap"]
     if gap is None:
         return "There was no pixel of an earlier class to measure the classifier's bias on."
-    shown = {name: percent(answer[name]["earlier"]) for name in ("as_it_is", "new_corrected", "both_corrected")}
+    new, background = gap["new_minus_previous"], gap["background_minus_previous"]
+    start = (
+        f"On pixels of earlier classes the highest logit of a new class is {_beside(new)} the highest of an earlier one on "
+        f"average, background's {_beside(background)} it."
+    )
+    if max(new, background) <= 0:
+        return f"{start} There is nothing to correct."
+    shown = {name: percent(answer[name]["earlier"]) for name in ("as_it_is", *CORRECTIONS)}
     return (
-        f"On pixels of earlier classes the highest logit of a new class exceeds the highest of an earlier one by "
-        f"{gap['new_minus_previous']:.1f} on average, background's by {gap['background_minus_previous']:.1f}. With the first "
-        f"gap subtracted their mean IoU goes from {shown['as_it_is']} % to {shown['new_corrected']} %, with both to "
-        f"{shown['both_corrected']} %: what comes back so was only outvoted."
+        f"{start} With new classes' logits lowered by that their mean IoU goes from {shown['as_it_is']} % to "
+        f"{shown['new_corrected']} %, with background's, too, to {shown['both_corrected']} %: what comes back was only outvoted."
     )
 
 
-def _retrained(name: str, value: float | None, before: float | None) -> str:
-    share = percent(value / before) if value is not None and before else "–"
+def _beside(gap: float) -> str:
+    return f"{abs(gap):.1f} {'above' if gap > 0 else 'below'}"
+
+
+def _retrained(name: str, now: Means, before: Means) -> str:
+    share = percent(now.earlier / before.earlier) if now.earlier is not None and before.earlier else "–"
     return (
-        f"With the {name} trained anew on all labels, and what lies before it kept, they reach {percent(value)} % ({share} % "
-        "of before): that much information is still there."
+        f"With the {name} trained anew on all labels, and what lies before it kept, they reach {percent(now.earlier)} % "
+        f"({share} % of before): that much information is still there."
     )
-
-
-def layer_table(analysis: Analysis) -> Table:
-    """What is left behind each cut, by joint, and the similarity of the features."""
-    columns = tuple(Column("joined by a 1x1 layer", name.replace("_", " "), "", meaning) for name, meaning in JOINTS.items())
-    meaning = "debiased linear centred kernel alignment of both models' features there: 100 is the same but for rotation"
-    rows = []
-    for layer in analysis.layers:
-        values: tuple[Value, ...] = (*(layer.kept.get(joint) for joint in JOINTS), layer.cka)
-        rows.append(Row("", layer.cut, values))
-    caption = (
-        "Per cent. The later model up to the layer, a 1x1 layer, and the earlier model from there on: mean IoU of the earlier "
-        "classes, relative to the earlier model's own. Where it falls, the layers in between no longer say what the "
-        "earlier model needs."
-    )
-    return Table(
-        f"Layer by layer, {analysis.title}", caption, "up to", (*columns, Column("features", "CKA", "", meaning)), tuple(rows)
-    )
-
-
-def flow_before_after(analysis: Analysis) -> Table:
-    """What the earlier classes' pixels were predicted as, before and after."""
-    names = {"right": "right", "background": "background", "new": "a new class", "other_old": "another earlier class"}
-    rows = tuple(
-        Row("", name, tuple(getattr(each, field) if each else None for each in (analysis.flow_before, analysis.flow_after)))
-        for field, name in names.items()
-    )
-    columns = tuple(Column("", f"after step {step.record.index}") for step in (analysis.earlier, analysis.later))
-    caption = "Per cent of the pixels of classes known after the earlier step. Columns add up to 100."
-    return Table(f"What their pixels became, {analysis.title}", caption, "predicted as", columns, rows)

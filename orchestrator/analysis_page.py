@@ -1,14 +1,16 @@
-"""One page that says in words and pictures why a chain forgot: a section for each pair of steps, and what each figure means."""
+"""One page that says in words and pictures why chains forgot: all at a glance, then each, and what each figure means."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import figures
-from orchestrator.analysis import JOINTS, Analysis, flow_before_after, layer_table, sentences
+from orchestrator.analysis import Analysis, sentences
+from orchestrator.analysis_tables import JOINTS, flow_table, layer_table, overview, remedy_table
 from orchestrator.page import Drawing, draw, render
 from orchestrator.table import Table, to_csv, to_markdown
 
+FEW = 3  # chains that a title names
 DEFINITIONS = {
     "stitching": "the later model up to a layer, a 1x1 layer with bias, and the earlier model from there on; its mean IoU "
     "on the earlier classes over the earlier model's own. High values: what the rest needs is still computed up to there.",
@@ -16,13 +18,14 @@ DEFINITIONS = {
     "CKA": "centred kernel alignment of the two models' features on the same images and positions, linear, with the unbiased "
     "estimator of HSIC, over minibatches. 100: the same but for rotation and scale; 0: unrelated.",
     "background shift": "pixels of earlier classes that are predicted as background: new steps label them so.",
-    "pull of new classes": "pixels of earlier classes that are predicted as a class learned since.",
+    "pull of new classes": "pixels of earlier classes that are predicted as a class learned since: bias towards new classes.",
     "logit gap": "mean over pixels of earlier classes (training images) of the highest logit of a new class (or background's) "
     "less the highest logit of an earlier class.",
-    "corrected": "the validation images scored again with the gap subtracted from these logits; what comes back was outvoted, "
+    "lowered": "the validation images scored again with the gap subtracted from these logits; what comes back was outvoted, "
     "not lost. It is a counterfactual, not a method: the gap is measured with the masks of earlier classes.",
     "trained anew": "the later model's encoder (or encoder and head) kept as it is, the rest trained from a random start on "
     "all labels of all classes: what the kept part still tells apart.",
+    "|w| and b": "length of a class's weight vector in the classifier, and its bias.",
 }
 
 
@@ -34,26 +37,40 @@ class Part:
     sentences: list[str]
     layer_table: Table
     flow_table: Table
+    remedy_table: Table
     layers: Drawing | None
     flow: Drawing
     classifier: Drawing | None
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return self.layer_table, self.flow_table, self.remedy_table
 
 
 def write_page(analyses: Sequence[Analysis], folder: Path) -> Path:
     """Write analysis.html, analysis.md and layers.csv to `folder`; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, text in page_files(analyses).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / "analysis.html"
+
+
+def page_files(analyses: Sequence[Analysis]) -> dict[str, str]:
+    """The page and its numbers, by file name."""
     parts = [_part(analysis) for analysis in analyses]
-    title = ", ".join(dict.fromkeys(analysis.chain.name for analysis in analyses))
-    page = folder / "analysis.html"
-    page.write_text(render("analysis.html.j2", parts=parts, title=title, definitions=DEFINITIONS), encoding="utf-8")
-    text = [
+    glance = overview(analyses) if len(analyses) > 1 else ()
+    names = dict.fromkeys(analysis.chain.name for analysis in analyses)
+    title = ", ".join(names) if len(names) <= FEW else f"{len(names)} chains"
+    told = [
         "\n".join([f"## {part.analysis.title}", "", *(f"- {told}" for told in part.sentences), ""])
-        + "\n".join(to_markdown(table) for table in (part.layer_table, part.flow_table))
+        + "\n".join(map(to_markdown, part.tables))
         for part in parts
     ]
-    (folder / "analysis.md").write_text("\n".join(text), encoding="utf-8")
-    (folder / "layers.csv").write_text("".join(to_csv(part.layer_table) for part in parts), encoding="utf-8")
-    return page
+    return {
+        "analysis.html": render("analysis.html.j2", parts=parts, glance=glance, title=title, definitions=DEFINITIONS),
+        "analysis.md": "\n".join([*map(to_markdown, glance), *told]),
+        "layers.csv": "".join(to_csv(part.layer_table) for part in parts),
+    }
 
 
 def _part(analysis: Analysis) -> Part:
@@ -61,7 +78,8 @@ def _part(analysis: Analysis) -> Part:
         analysis=analysis,
         sentences=sentences(analysis),
         layer_table=layer_table(analysis),
-        flow_table=flow_before_after(analysis),
+        flow_table=flow_table(analysis),
+        remedy_table=remedy_table(analysis),
         layers=_layers(analysis),
         flow=_flow(analysis),
         classifier=_classifier(analysis),

@@ -46,6 +46,11 @@ class ProbeRecord(Document):
     seconds: float
     provenance: Provenance
 
+    @property
+    def name(self) -> str:
+        """Key of the record in the store."""
+        return _name(self.later, self.key)
+
 
 class Question(Document):
     """A probe of two published steps."""
@@ -65,7 +70,7 @@ class Question(Document):
     @property
     def name(self) -> str:
         """Key of the answer's record in the store."""
-        return f"probes/{self.later}/{self.key}.json"
+        return _name(self.later, self.key)
 
 
 def standard_probes(cuts: Sequence[str], images: int) -> tuple[Stitching | Similarity | Bias, ...]:
@@ -110,6 +115,10 @@ def describe(record: ProbeRecord) -> str:
     what = record.probe.model_dump(include={"probe", "cut", "joint"})
     told = {name: value for name, value in record.answer.items() if isinstance(value, float)}
     return " ".join([*map(str, what.values()), *(f"{name} {value:.3f}" for name, value in told.items())])
+
+
+def _name(later: str, key: str) -> str:
+    return f"probes/{later}/{key}.json"
 
 
 def _find(store: Store, question: Question) -> ProbeRecord | None:

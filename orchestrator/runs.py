@@ -42,7 +42,7 @@ class Run(Document):
     """All or part of what should be true of the run with this key."""
 
     key: str
-    kind: Literal["chain", "step", "campaign"]
+    kind: Literal["chain", "step", "campaign", "analysis"]
     experiment: str  # the scenario's title; `campaigns`
     name: str
     began: int  # milliseconds since 1970, like `ended`

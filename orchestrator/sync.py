@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from orchestrator.analysis_record import load_analysis, recorded_analyses
+from orchestrator.analysis_runs import analysis_runs
 from orchestrator.attempts import attempt_folder
 from orchestrator.campaign_record import campaign_tree, recorded_campaigns
 from orchestrator.campaign_results import load_campaign_results
@@ -39,11 +41,16 @@ class Synced(NamedTuple):
 def sync(store: Store, uri: str, convention: Convention, grace: float = GRACE) -> Synced:
     """Say all that the store's records hold to an MLflow that may be empty, then close stale runs.
 
-    Steps that no published chain names stay unsaid. Raises whatever MLflow's transport raises, StoreError, CorruptedObject.
+    Steps that no published chain or analysis names stay unsaid. Raises whatever MLflow's transport raises, StoreError and
+    CorruptedObject.
     """
     mirror, said = Mirror(uri), set()
     for run in _chains(store, convention):
         if run.key not in said:
+            mirror.put(run)
+            said.add(run.key)
+    for record in recorded_analyses(store):
+        for run in analysis_runs(record, load_analysis(store, record)):
             mirror.put(run)
             said.add(run.key)
     left_out = []

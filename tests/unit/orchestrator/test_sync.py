@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from orchestrator.analysis_record import publish_analysis
 from orchestrator.campaign_record import campaign_tree, find_campaign, publish_campaign
 from orchestrator.campaign_results import load_campaign_results
 from orchestrator.campaign_runs import campaign_runs
@@ -143,6 +144,21 @@ def test_a_campaign_whose_dataset_is_gone_is_left_out_and_named(finished_campaig
     found = sync(store, uri, wilson())
     assert found.runs == 0
     assert found.left_out[0].startswith("hardness: ")
+
+
+def test_analyses_stand_below_their_chains(store, publish_chain, uri) -> None:
+    (result,) = load_chains(store, [publish_chain(store, "asked why")])
+    analysis = publish_analysis(store, result, (0, 1), (), {})
+    for _ in range(2):
+        sync(store, uri, wilson())
+        (run,), (chain,) = runs(uri, "analysis"), runs(uri, "chain")
+        assert (run.info.run_name, run.info.status) == ("why step 1 forgot step 0", "FINISHED")
+        assert run.data.tags["mlflow.parentRunId"] == chain.info.run_id
+        assert run.data.tags["stepchain.record"] == f"analyses/{analysis.key}.json"
+        assert run.data.metrics["miou earlier/after"] == pytest.approx(chain.data.metrics["final/miou/old"])
+        assert run.data.metrics["miou new/after"] == pytest.approx(chain.data.metrics["final/miou/new"])
+    page = MlflowClient(uri).download_artifacts(run.info.run_id, "analysis.html")
+    assert "What would have helped" in Path(page).read_text()
 
 
 def test_runs_that_nobody_is_at_are_ended(store, publish_chain, uri) -> None:

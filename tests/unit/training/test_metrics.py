@@ -174,6 +174,25 @@ def test_flow_says_what_old_pixels_became() -> None:
     assert flow(matrix, groups, [4]) is None
 
 
+def test_flow_is_what_counting_pixel_by_pixel_gives() -> None:
+    """Groups that stand in another order than their ids, void, and a class (5) that is in none of them."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(np.array([0, 1, 2, 3, 4, 5, 6, 255], np.uint8), (40, 40))
+    predicted = rng.choice(np.array([0, 1, 2, 3, 4, 6], np.uint8), (40, 40))
+    matrix, _ = confusion_matrix(table([truth], [predicted]), GROUPS, wilson())
+    for classes in ([3, 1], [4], [2, 6], [1, 4, 6]):
+        became = dict.fromkeys(("right", "background", "new", "other_old"), 0)
+        for true, said in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True):
+            if true in classes:
+                place = "right" if said == true else "background" if said == 0 else "new" if said in GROUPS[-1] else "other_old"
+                became[place] += 1
+        total = sum(became.values())
+        found = flow(matrix, GROUPS, classes)
+        assert found is not None
+        assert found.model_dump() == pytest.approx({place: count / total for place, count in became.items()}, abs=1e-15)
+        assert sum(found.model_dump().values()) == pytest.approx(1, abs=1e-15)
+
+
 def test_retention_by_hand() -> None:
     kept = retention([None, 0.6, 0.7, 0.5])
     assert kept.forgetting_first_minus_last == pytest.approx(0.1)

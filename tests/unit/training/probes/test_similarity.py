@@ -57,6 +57,27 @@ def test_hsic_is_the_mean_over_distinct_quadruples():
     assert unbiased_hsic(*grams).item() == pytest.approx(total / count, rel=1e-10)
 
 
+def test_over_minibatches_it_is_the_ratio_of_summed_hsic():
+    """Against Song et al.'s estimator written with whole matrices, batch by batch; the last batch is a small one."""
+    x, y = features(0, 30, 5), features(1, 30, 3) + features(0, 30, 5)[:, :3]
+
+    def hsic(first: torch.Tensor, second: torch.Tensor) -> float:
+        n = len(first)
+        one = torch.ones(n, 1, dtype=torch.float64)
+        k, low = ((z @ z.T) * (1 - torch.eye(n, dtype=torch.float64)) for z in (first, second))
+        trace, both = (k @ low).trace(), (one.T @ k @ one) * (one.T @ low @ one) / ((n - 1) * (n - 2))
+        return float(trace + both - 2 / (n - 2) * (one.T @ k @ low @ one)) / (n * (n - 3))
+
+    sizes = (12, 12, 6)
+    parts = list(zip(x.split(sizes), y.split(sizes), strict=True))
+    sums = [sum(hsic(*pair) for pair in pairs) for pairs in (parts, [(a, a) for a, _ in parts], [(b, b) for _, b in parts])]
+    similarity = LinearCka()
+    for pair in parts:
+        similarity.update(*pair)
+    assert similarity.value == pytest.approx(sums[0] / (sums[1] * sums[2]) ** 0.5, rel=1e-10)
+    assert 0.2 < similarity.value < 0.9
+
+
 def test_too_few_examples_are_refused():
     with pytest.raises(ValueError, match="at least 4"):
         LinearCka().update(features(0, 3), features(1, 3))

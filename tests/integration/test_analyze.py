@@ -1,0 +1,137 @@
+"""`python -m jobs.analyze` on a small published chain: answers are recorded, shown, told to MLflow, and asked only once."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import pytest
+import ray
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from jobs.analyze import main
+from orchestrator.analysis_record import load_analysis, recorded_analyses
+from orchestrator.chain import Base, Chain
+from orchestrator.datasets import publish
+from orchestrator.mirror import Mirror
+from orchestrator.place import Place
+from orchestrator.planner import plan_chain
+from orchestrator.resources import Request
+from orchestrator.steps import ensure_chain
+from orchestrator.store import Store, open_store
+from orchestrator.sync import sync
+from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
+from training.data.digits import Digits
+from training.data.shards import build
+from training.methods import fine_tuning
+from training.metrics import wilson
+from training.scenario import Scenario
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.timeout(900),
+    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+FEW = Optimization(epochs=1, batch=4, encoder_lr=0.02, head_lr=0.02)
+CHAIN = Chain(
+    name="asked why",
+    scenario=Scenario(dataset="digits", groups=(("0", "1", "2"), ("3", "4"))),
+    base=Base(optimization=FEW),
+    method=fine_tuning.Config(),
+    optimization=FEW,
+    model=ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8),
+    augmentation=Augmentation(crop=32),
+    evaluation=EvaluationConfig(short_side=None, crop=None),
+)
+CUTS, JOINTS = 5, 3
+
+
+class Asked(NamedTuple):
+    """What the first run left."""
+
+    store: Store
+    uri: str  # of MLflow
+    empty: Path  # an MLflow database without runs
+    page: Path
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    folder = tmp_path_factory.mktemp("analyze")
+    store = open_store(str(folder / "store"))
+    manifest, _ = build(Digits(seed=1, train=40, val=6), folder / "dataset")
+    publish(store, "digits", folder / "dataset", manifest)
+    empty, told = folder / "empty.db", folder / "mlflow.db"
+    Mirror(f"sqlite:///{empty}")
+    shutil.copy(empty, told)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEPCHAIN_CACHE", str(folder / "cache"))
+        ensure_chain(plan_chain(CHAIN, store), Place(store, Request(workers=2, cpus_per_worker=1)))
+        analyze(store, f"sqlite:///{told}", folder / "first")
+        yield Asked(store, f"sqlite:///{told}", empty, folder / "first" / "analysis.html")
+    ray.shutdown()
+
+
+def analyze(store: Store, uri: str, out: Path) -> None:
+    options = {"--store": store.uri, "--tracking-uri": uri, "--out": out, "--images": 8, "--workers": 2, "--cpus-per-worker": 1}
+    main(["asked why", *(str(part) for pair in options.items() for part in pair)])
+
+
+def runs(uri: str, kind: str) -> list[Run]:
+    client = MlflowClient(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.`stepchain.kind` = '{kind}'"))
+
+
+def test_every_answer_is_recorded_and_the_page_says_them(asked: Asked) -> None:
+    (record,) = recorded_analyses(asked.store)
+    assert len(record.answers) == CUTS * (JOINTS + 1) + 1
+    assert sorted(record.answers) == sorted(asked.store.list("probes/"))
+    assert set(record.retrained) == {"classifier", "decoder"}
+    told = load_analysis(asked.store, record)
+    assert [layer.cut for layer in told.layers] == ["stem", "stage 1", "stage 2", "head", "classifier"]
+    assert all(layer.cka is not None and set(layer.kept) == {"identity", "least_squares", "trained"} for layer in told.layers)
+    for step in told.anew.values():  # of the later step, on all images that show a class it knows, by two workers
+        assert step.record.parent == told.later.record.key
+        assert step.record.step.task.labels == "seen"
+        assert step.record.resources["workers"] == 2
+    page = asked.page.read_text()
+    for words in ("Where forgetting sits", "What would have helped", "decoder trained anew", "What each figure is"):
+        assert words in page
+
+
+def test_asking_again_computes_nothing(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> NoReturn:
+        raise AssertionError("nothing is left to compute")
+
+    before = {entry.key: entry.modified for entry in asked.store.entries("")}
+    ray.shutdown()
+    monkeypatch.setattr(ray, "init", refuse)
+    analyze(asked.store, asked.uri, tmp_path)
+    assert {entry.key: entry.modified for entry in asked.store.entries("") if not entry.key.startswith("tracking")} == {
+        key: modified for key, modified in before.items() if not key.startswith("tracking")
+    }
+    assert (tmp_path / "analysis.html").read_text() == asked.page.read_text()
+
+
+def test_mlflow_shows_it_and_is_made_again_from_the_records(asked: Asked, tmp_path: Path) -> None:
+    (record,) = recorded_analyses(asked.store)
+    (live,) = runs(asked.uri, "analysis")
+    told = load_analysis(asked.store, record)
+    assert live.data.metrics["miou earlier/after"] == pytest.approx(told.after.earlier or 0)
+    layers = MlflowClient(asked.uri).get_metric_history(live.info.run_id, "cka")
+    assert {metric.step: metric.value for metric in layers} == dict(enumerate(layer.cka for layer in told.layers))
+    shutil.copy(asked.empty, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    sync(asked.store, uri, wilson())
+    (made,) = runs(uri, "analysis")
+    assert made.data.metrics == live.data.metrics
+    assert made.data.params == live.data.params
+    (chain,) = runs(uri, "chain")
+    below = [run for run in (*runs(uri, "step"), made) if run.data.tags.get("mlflow.parentRunId") == chain.info.run_id]
+    assert len(below) == 4, "the later step, two decoders trained anew, and the analysis"
