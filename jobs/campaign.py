@@ -14,8 +14,6 @@ from datetime import timedelta
 from typing import Annotated, Literal
 
 import tyro
-from orchestrator.campaign_run import outcome_tables, run_campaign
-from orchestrator.desk import Limits
 from rich.console import Console
 
 from jobs.campaign_file import load_campaign
@@ -23,7 +21,9 @@ from jobs.campaign_plan import Part, make_plan, plan_document, planned_tree, sho
 from jobs.errors import user_errors
 from jobs.options import JobOptions, StoreOptions
 from jobs.report import CONVENTIONS
+from orchestrator.campaign_run import outcome_tables, run_campaign
 from orchestrator.campaign_table import campaign_table
+from orchestrator.desk import Limits
 from orchestrator.place import Place
 from orchestrator.prune import delete, leftovers
 from orchestrator.resources import Request
@@ -111,7 +111,7 @@ def run(
     console.print(*summary(planned), sep="\n", soft_wrap=True)
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        place = Place(store, options.request, console, tracker)
+        place = Place(store, options.request, console, tracker, lease_seconds=options.lease_seconds)
         outcome = run_campaign(planned.campaign.name, planned.tree, planned.standings, place, planned.costs, limits)
     scores = campaign_table(planned.tree, survey(planned.tree, store), store, planned.campaign.paper, place.convention)
     console.print(*to_terminal(scores, console.width), scores.caption, *outcome_tables(outcome), sep="\n")

@@ -32,6 +32,8 @@ class JobOptions(StoreOptions):
     """Show the chains in MLflow."""
     tracking_uri: str | None = None
     """Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store."""
+    lease_seconds: float = 60
+    """How long a job that fell silent keeps the steps it was training; then another takes them over."""
     request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
 
     def tracker(self, store: Store) -> Tracker | None:

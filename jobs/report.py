@@ -1,28 +1,42 @@
-"""Show published chains side by side: `python -m jobs.report CHAIN [CHAIN ...] --store URI`.
+"""Show what is published: `python -m jobs.report CHAIN [CHAIN ...]`, or `--campaign NAME`, `--parquet`, `--sync-mlflow`.
 
-Prints the table of every class after every step, and writes a page (report.html), Markdown (table.md) and CSV (table.csv) with
-the same numbers. It reads what is published and trains nothing.
+Chains are shown side by side, a campaign cell by cell: tables on the terminal, and a page (report.html), Markdown, LaTeX, CSV
+and Parquet with the same numbers. `--parquet` writes every score of every step as one table for pandas, of all published
+chains if none is named. `--sync-mlflow` makes MLflow show what the records say, also an empty one, and ends runs that nobody
+is at. It reads what is published and trains nothing.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
+from jobs.campaign_file import load_campaign
+from jobs.campaign_plan import Part, planned_tree
 from jobs.errors import user_errors
+from jobs.options import StoreOptions
+from orchestrator.campaign_record import campaign_tree, find_campaign
+from orchestrator.campaign_report import build_campaign_report, write_campaign_report
+from orchestrator.campaign_results import CampaignResult, load_campaign_results
+from orchestrator.campaign_tables import paired
 from orchestrator.predictions import published_pictures
+from orchestrator.record import ChainRecord
 from orchestrator.report import build_report, write_report
 from orchestrator.results import ChainResult, find_chain, load_chains
-from orchestrator.store import DEFAULT_STORE, open_store
+from orchestrator.scores_file import write_scores
+from orchestrator.store import DEFAULT_STORE, Store, open_store
+from orchestrator.sync import sync
 from orchestrator.table import to_json, to_terminal
 from orchestrator.tables import class_table, summary_table
+from orchestrator.tracking import tracking_uri as default_uri
 from training.config import InputError
 from training.metrics import Convention, mib, plop, wilson
 
 CONVENTIONS: dict[str, Callable[[], Convention]] = {"wilson": wilson, "mib": mib, "plop": plop}
+Flag = tyro.conf.FlagCreatePairsOff
 
 
 @user_errors()
@@ -31,32 +45,99 @@ def report(
     store: str = DEFAULT_STORE,
     out: Path = Path("reports"),
     convention: Literal["wilson", "mib", "plop"] = "wilson",
+    campaign: str | None = None,
+    encoder_weights: str | None = None,
+    parquet: Annotated[bool, Flag] = False,
+    sync_mlflow: Annotated[bool, Flag] = False,
+    tracking_uri: str | None = None,
     pictures: bool = True,
-    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False,
+    as_json: Annotated[bool, tyro.conf.arg(name="json"), Flag] = False,
 ) -> None:
-    """Show published chains side by side.
+    """Show what is published.
 
     Args:
         chains: Names of chains (the latest of each name), or beginnings of their keys.
         store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
-        out: Folder to write report.html, table.md and table.csv to.
+        out: Folder to write to.
         convention: Whose way of counting void, future classes and background.
+        campaign: Show this campaign: its name or key, or the path of its file.
+        encoder_weights: Of a campaign that was not run yet: the weights that its encoders start from.
+        parquet: Only write scores.parquet, the long table of all scores.
+        sync_mlflow: Only bring MLflow into line with the records.
+        tracking_uri: Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store.
         pictures: Predict a few images with each step's model to show them.
-        as_json: Print the tables as JSON and nothing else.
+        as_json: Print one JSON document and nothing else.
     """
-    if not chains:
-        raise InputError("name at least one chain: `python -m jobs.report CHAIN --store URI`")
-    place = open_store(store)
-    results = load_chains(place, [find_chain(place, chain) for chain in dict.fromkeys(chains)])
-    counting = CONVENTIONS[convention]()
-    page = write_report(build_report(results, counting, published_pictures(place, results) if pictures else ()), out)
+    place, counting = open_store(store), CONVENTIONS[convention]()
+    if sum((bool(chains), campaign is not None, sync_mlflow)) > 1:
+        raise InputError("name chains, or one --campaign, or --sync-mlflow: each is shown by itself")
+    if sync_mlflow:
+        shown = _sync(place, counting, tracking_uri)
+    elif campaign is not None:
+        shown = _campaign(_load(campaign, place, StoreOptions(store, encoder_weights), counting), out, parquet, as_json)
+    elif parquet:
+        records = [find_chain(place, chain) for chain in dict.fromkeys(chains)] or all_chains(place)
+        shown = _parquet([load_chains(place, [record])[0] for record in records], counting, out)
+    elif chains:
+        results = load_chains(place, [find_chain(place, chain) for chain in dict.fromkeys(chains)])
+        shown = _chains(results, counting, published_pictures(place, results) if pictures else (), out, as_json)
+    else:
+        raise InputError("name at least one chain, or a --campaign: `python -m jobs.report CHAIN --store URI`")
     if as_json:
-        tables = [to_json(table) for table in (class_table(results, counting), summary_table(results, counting))]
-        print(json.dumps({"tables": tables, "report": str(page)}, ensure_ascii=False, indent=1))
-        return
-    console = Console(highlight=False, markup=False)
-    print_tables(results, counting, console)
-    console.print(f"report: {page}", soft_wrap=True)
+        print(json.dumps(shown, ensure_ascii=False, indent=1))
+    elif "tables" not in shown:
+        print(*(f"{name}: {value}" for name, value in shown.items()), sep="\n")
+
+
+def _chains(results: Sequence[ChainResult], convention: Convention, pictures: Any, out: Path, quiet: bool) -> dict[str, Any]:
+    page = write_report(build_report(results, convention, pictures), out)
+    if not quiet:
+        console = _console()
+        print_tables(results, convention, console)
+        console.print(f"report: {page}", soft_wrap=True)
+    tables = (class_table(results, convention), summary_table(results, convention))
+    return {"tables": [to_json(table) for table in tables], "report": str(page)}
+
+
+def _campaign(result: CampaignResult, out: Path, parquet: bool, quiet: bool) -> dict[str, Any]:
+    if parquet:
+        return _parquet([seed.chain for seed in result.published], result.convention, out)
+    made = build_campaign_report(result)
+    page = write_campaign_report(made, out)
+    if not quiet:
+        console = _console()
+        for table in (made.scores, made.forgetting, made.flow):
+            if table:
+                console.print(*to_terminal(paired(table), console.width), sep="\n")
+        console.print(made.scores.caption, f"report: {page}", sep="\n", soft_wrap=True)
+    return {"tables": [to_json(table) for table in made.tables.values()], "report": str(page)}
+
+
+def _parquet(results: Sequence[ChainResult], convention: Convention, out: Path) -> dict[str, Any]:
+    return {"chains": len(results), "parquet": str(write_scores(results, convention, out / "scores.parquet"))}
+
+
+def _sync(store: Store, convention: Convention, uri: str | None) -> dict[str, Any]:
+    uri = default_uri(store, uri)
+    found = sync(store, uri, convention)
+    return {"runs": found.runs, "stale runs ended": found.closed, "left out": list(found.left_out)}
+
+
+def _load(wanted: str, store: Store, options: StoreOptions, convention: Convention) -> CampaignResult:
+    """The campaign as it was recorded when it was run; one that was not, or is given by its path, as its file has it now."""
+    record = None if wanted.endswith(".py") else find_campaign(store, wanted)
+    if record is not None:
+        return load_campaign_results(record.campaign, campaign_tree(record.campaign, store), store, convention)
+    campaign = load_campaign(wanted)
+    return load_campaign_results(campaign, planned_tree(campaign, Part(), options, store), store, convention)
+
+
+def all_chains(store: Store) -> list[ChainRecord]:
+    """Every published chain, the oldest first. Raises InputError when there is none."""
+    records = [ChainRecord.model_validate_json(store.read(key)) for key in store.list("chains/")]
+    if not records:
+        raise InputError(f"no chain is published in {store.uri}")
+    return sorted(records, key=lambda record: record.created)
 
 
 def print_tables(chains: Sequence[ChainResult], convention: Convention, console: Console) -> None:
@@ -65,6 +146,10 @@ def print_tables(chains: Sequence[ChainResult], convention: Convention, console:
     for table in (classes, summary_table(chains, convention)):
         console.print(*to_terminal(table, console.width), sep="\n")
     console.print(classes.caption, end="\n\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

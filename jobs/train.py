@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
     show_plan(plan, store, console)
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        result = ensure_chain(plan, Place(store, options.request, console, tracker))
+        result = ensure_chain(plan, Place(store, options.request, console, tracker, lease_seconds=options.lease_seconds))
     show_result(result, wilson(), console)
 
 

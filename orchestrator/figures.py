@@ -1,4 +1,4 @@
-"""Figures from plain numbers: mIoU over steps, IoU by class, training curves, confusion, flow.
+"""Figures from plain numbers: IoU by class, training curves, confusion, flow. Those that compare are in `comparisons`.
 
 Each function takes numbers and returns a matplotlib figure; `svg` or `png` makes bytes of it. No state of matplotlib is
 shared: figures are built as objects, never through pyplot. Series differ in colour (after Okabe and Ito, whose colours the
@@ -16,7 +16,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from training.metrics import Flow
 
@@ -48,22 +47,6 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def over_steps(panels: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Figure:
-    """Lines over incremental steps: panel name (old, new, all) -> chain name -> fraction after each step, None for none."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(len(panels), 3.0, 2.9)
-        for axis, (title, chains) in zip(axes, panels.items(), strict=True):
-            for number, (name, values) in enumerate(chains.items()):
-                heights = [np.nan if value is None else 100 * value for value in values]
-                axis.plot(range(len(values)), heights, **_look(number), label=name, clip_on=False)
-            steps = max(map(len, chains.values()))
-            axis.set(title=title, xlabel="step", ylim=(0, 100), xlim=(-0.15, steps - 0.85))
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[0].set_ylabel("mIoU, per cent")
-        _legend(figure, axes[0])
-    return figure
-
-
 def by_class(classes: Sequence[str], chains: Mapping[str, Sequence[tuple[float | None, float | None]]]) -> Figure:
     """IoU of each class: a hollow mark right after the class was learned, a full one after the last step, a line between.
 
@@ -88,7 +71,7 @@ def by_class(classes: Sequence[str], chains: Mapping[str, Sequence[tuple[float |
         axis.set(xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="IoU, per cent")
         axis.set_yticks(range(len(classes)), classes)
         axis.tick_params(axis="y", length=0)
-        _legend(figure, axis)
+        legend(figure, axis)
     return figure
 
 
@@ -175,7 +158,7 @@ def flows(chains: Mapping[str, Mapping[str, Flow | None]]) -> Figure:
     """What old classes' pixels became: one bar per class and chain, its parts right, background, new, another old."""
     with matplotlib.rc_context(STYLE):
         bars = max(len(classes) for classes in chains.values())
-        figure, axes = _panels(
+        figure, axes = side_by_side(
             len(chains), 2.9, 0.9 + 0.27 * bars, sharey=len({tuple(classes) for classes in chains.values()}) == 1
         )
         for axis, (title, classes) in zip(axes, chains.items(), strict=True):
@@ -191,27 +174,27 @@ def flows(chains: Mapping[str, Mapping[str, Flow | None]]) -> Figure:
             axis.set_yticks(range(len(classes)), list(classes))
             axis.tick_params(axis="y", length=0)
             axis.set(title=title, xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="per cent of pixels")
-        _legend(figure, axes[0])
+        legend(figure, axes[0])
     return figure
 
 
 def by_layer(cuts: Sequence[str], lines: Mapping[str, Sequence[float | None]]) -> Figure:
     """Lines over the layers of a network, fractions; None for none."""
     with matplotlib.rc_context(STYLE):
-        figure, (axis,) = _panels(1, 6.2, 3.4)
+        figure, (axis,) = side_by_side(1, 6.2, 3.4)
         for number, (name, values) in enumerate(lines.items()):
             heights = [np.nan if value is None else 100 * value for value in values]
-            axis.plot(range(len(cuts)), heights, **_look(number), label=name, clip_on=False)
+            axis.plot(range(len(cuts)), heights, **look(number), label=name, clip_on=False)
         axis.set_xticks(range(len(cuts)), cuts)
         axis.set(xlabel="up to", ylabel="per cent", ylim=(0, 105))
-        _legend(figure, axis)
+        legend(figure, axis)
     return figure
 
 
 def by_channel(names: Sequence[str], panels: Mapping[str, Sequence[float]], bound: int) -> Figure:
     """Bars of one value per class in each panel; a line stands before position `bound`."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(len(panels), 3.4, 0.9 + 0.22 * len(names))
+        figure, axes = side_by_side(len(panels), 3.4, 0.9 + 0.22 * len(names))
         for axis, (title, values) in zip(axes, panels.items(), strict=True):
             axis.barh(range(len(names)), values, height=0.74, color=COLOURS[0])
             axis.axhline(bound - 0.5, color=INK, linewidth=0.8, alpha=0.5)
@@ -247,7 +230,7 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
     return out.getvalue()
 
 
-def _panels(count: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Axes]]:
+def side_by_side(count: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Axes]]:
     """Axes side by side, a few to a row."""
     columns = min(count, 3)
     rows = -(-count // columns)
@@ -259,7 +242,7 @@ def _panels(count: int, width: float, height: float, sharey: bool = True) -> tup
     return figure, list(axes[:count])
 
 
-def _look(number: int) -> dict[str, Any]:
+def look(number: int) -> dict[str, Any]:
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[number % len(MARKERS)],
@@ -268,7 +251,7 @@ def _look(number: int) -> dict[str, Any]:
     }
 
 
-def _legend(figure: Figure, axis: Axes) -> None:
+def legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 4), borderaxespad=0.1)

@@ -16,10 +16,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.record import DataSource
 from orchestrator.runs import Point, Run
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
 
 ONE_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # what MLflow takes in one log_batch
 Item = TypeVar("Item")
@@ -93,6 +96,28 @@ class Mirror:
                 raise RefusedError(f"{run.kind} run {run.name!r}: {error.message}") from error
             raise
 
+    def running(self) -> list[Run]:
+        """The runs that say they are running, as far as it takes to end them."""
+        experiments = {each.experiment_id: each.name for each in self._ours()}
+        token, found = None, []
+        while experiments:
+            page = self._client.search_runs(list(experiments), "attributes.status = 'RUNNING'", page_token=token)
+            found += [run for run in page if {"stepchain.key", "stepchain.kind"} <= run.data.tags.keys()]
+            token = page.token
+            if not token:
+                break
+        return [
+            Run(
+                key=run.data.tags["stepchain.key"],
+                kind=run.data.tags["stepchain.kind"],
+                experiment=experiments[run.info.experiment_id],
+                name=run.info.run_name,
+                began=run.info.start_time,
+                tags=run.data.tags,
+            )
+            for run in found
+        ]
+
     def _find_or_create(self, run: Run) -> Held:
         """The run with this key in any of our experiments; the oldest, should two processes have created it at once."""
         found = self._find(run.key)
@@ -116,9 +141,11 @@ class Mirror:
             return Held(info.run_id, info.experiment_id, info.status, set(found.data.params), read=set())
         return None
 
+    def _ours(self) -> list["Experiment"]:
+        return list(self._client.search_experiments(filter_string="tags.stepchain LIKE '%'"))
+
     def _experiments(self) -> list[str]:
-        ours = self._client.search_experiments(filter_string="tags.stepchain = 'scenario'")
-        return [experiment.experiment_id for experiment in ours]
+        return [experiment.experiment_id for experiment in self._ours()]
 
     def _experiment(self, title: str) -> str:
         """The scenario's experiment, created if need be. Of an sqlite file, artifacts lie beside it wherever one works."""
@@ -137,7 +164,7 @@ class Mirror:
         """The points that the run does not have yet.
 
         A step's iteration is measured once: when it is trained again after an interruption, the first measurement stays.
-        A chain's score may be corrected: a later value is added, and MLflow shows the latest.
+        The score of a chain or a campaign may be corrected: a later value is added, and MLflow shows the latest.
         """
         if held.read is not None:
             for name in {point.name for point in run.points} - held.read:
@@ -149,7 +176,7 @@ class Mirror:
             there = held.points.get((point.name, point.step))
             if there is None:
                 new.append(point)
-            elif run.kind == "chain" and there != point.value:
+            elif run.kind != "step" and there != point.value:
                 new.append(point._replace(time=int(1000 * time.time())))
         return new
 

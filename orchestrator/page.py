@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from orchestrator import figures
-from orchestrator.table import percent
+from orchestrator.table import fraction, percent
 
 
 class Drawing(NamedTuple):
@@ -24,6 +24,7 @@ def render(template: str, **values: Any) -> str:
         loader=PackageLoader("orchestrator"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = percent
+    environment.filters["fraction"] = fraction
     environment.filters["pretty"] = lambda document: json.dumps(document, indent=2, ensure_ascii=False)
     return environment.get_template(template).render(**values)
 

@@ -1,10 +1,12 @@
 """Where results go, and who trains and watches: what a job has decided once, handed to all that works for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from orchestrator.provenance import person
 from orchestrator.resources import Request, Resources, cluster_nodes, connect, settle
 from orchestrator.store import Store
 from training.metrics import Convention, wilson
@@ -12,6 +14,9 @@ from training.metrics import Convention, wilson
 if TYPE_CHECKING:
     from orchestrator.runs import Run
     from orchestrator.tracking import Tracker
+
+
+Tell = Callable[[dict[str, str]], None]
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,10 @@ class Place:
     chain_run: "Run | None" = None  # what the tracker calls the chain that is being worked on
     convention: Convention = field(default_factory=wilson)  # of the scores that the tracker shows
     lease_seconds: float = 60  # after which the lease of somebody who fell silent is free
+    owner: str = field(default_factory=person)  # of the leases, for people
+    # Where a campaign's driver hears from its trials: {"said": words}, {"attempt": the attempt at a step that begins},
+    # {"waiting": who holds the step's lease}. None: words go to the console.
+    tell: Tell | None = None
 
     def resources(self) -> Resources:
         """What each step is given; starts Ray to see what there is."""
@@ -33,4 +42,7 @@ class Place:
 
     def say(self, text: str) -> None:
         """Tell whoever is watching."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        if self.tell:
+            self.tell({"said": text})
+        else:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)

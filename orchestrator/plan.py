@@ -105,7 +105,7 @@ class Resolver:
         asked = (scenario.model_copy(update={"groups": ()}), groups, number)
         if asked not in self._tasks:
             rows = self._selected(scenario, groups, number)
-            memory = self._memory(scenario, groups, number, rows)
+            memory = self._memory(scenario, groups, number)
             task = Task(
                 data=self.content,
                 groups=groups[: number + 1],
@@ -125,6 +125,8 @@ class Resolver:
             rows = self._listed(scenario, scenario.selections, groups, number)
         else:
             rows = select_images(self.index.labels, groups, number, scenario.setting)
+        if scenario.empty_images and number == 0:
+            rows = np.union1d(rows, np.flatnonzero(~self.index.labels.any(1)))
         return keep_share(rows, self.index.ids, scenario.image_share) if number and len(rows) else rows
 
     def _listed(self, scenario: Scenario, digest: str, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
@@ -139,12 +141,13 @@ class Resolver:
             raise PlanError(f"the selections name image {missing!r}, which is not in the training list of {scenario.dataset!r}")
         return rows
 
-    def _memory(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int, selected: np.ndarray) -> np.ndarray:
-        """Images kept of earlier steps, without those that this step selects anyway."""
+    def _memory(self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int) -> np.ndarray:
+        """Images kept of earlier steps, without those that this step may select itself."""
         if not (number and scenario.memory):
             return np.array([], dtype=np.int64)
         earlier = np.unique(np.concatenate([self._selected(scenario, groups, before) for before in range(number)]))
-        candidates = np.setdiff1d(earlier, selected)
+        without_share = scenario.model_copy(update={"image_share": 1.0})
+        candidates = np.setdiff1d(earlier, self._selected(without_share, groups, number))
         previous = [class_id for group in groups[:number] for class_id in group]
         return choose_memory(self.index.labels, previous, candidates, self.index.ids, scenario.memory)
 

@@ -1,7 +1,8 @@
 """Pictures of what a model sees: a fixed handful of validation images, and what each step's published files make of them.
 
 The images are chosen from the confusion counts alone, always the same ones, so that every class appears; the predictions are
-made anew from the written files, in the very view of the image that was scored.
+made anew from the written files, in the very view of the image that was scored. Beside those of a step that learned from image
+labels stands what it was taught by (`orchestrator.weak_views`).
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ from orchestrator.cache import default_cache
 from orchestrator.datasets import localise, resolve
 from orchestrator.results import ChainResult
 from orchestrator.store import Store
+from orchestrator.weak_views import WeakView, has_localizer, load_method, weak_view
 from orchestrator.worker import fetch_published
 from training.checkpoint import load_model
 from training.config import VOID, EvaluationConfig
 from training.data.shards import LocalSplit
 from training.evaluate import predict, views
+from training.methods.wilson import Method
 from training.metrics import Confusion
 
 SMALL = 128  # pixels; smaller images are kept exact and shown enlarged
@@ -36,6 +39,7 @@ class Picture(NamedTuple):
     pixels: np.ndarray  # uint8 [H, W, 3]
     truth: np.ndarray
     predictions: list[np.ndarray]  # of each model asked for, in order
+    weak: Sequence[WeakView | None] = ()  # what each was taught by, None where by masks; or nothing at all
 
 
 def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Picture]:
@@ -54,9 +58,21 @@ def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Pict
         for record in records:
             if record.key not in folders:
                 folders[record.key] = fetch_published(store, record, Path(scratch) / record.key)
-        pictures = take_pictures(data, rows, evaluation.config, list(folders.values()))
+        steps = {record.key: record for record in records}
+        methods = [
+            load_method(record.step, folders[key], folders[record.parent])
+            if record.parent and has_localizer(record.step)
+            else None
+            for key, record in steps.items()
+        ]
+        pictures = take_pictures(data, rows, evaluation.config, list(folders.values()), methods)
     order = [list(folders).index(record.key) for record in records]
-    return [picture._replace(predictions=[picture.predictions[model] for model in order]) for picture in pictures]
+    return [
+        picture._replace(
+            predictions=[picture.predictions[model] for model in order], weak=[picture.weak[model] for model in order]
+        )
+        for picture in pictures
+    ]
 
 
 def choose_images(confusion: Confusion, classes: Sequence[int], least: int = 6, most: int = 12) -> list[int]:
@@ -84,8 +100,17 @@ def choose_images(confusion: Confusion, classes: Sequence[int], least: int = 6, 
     return images[chosen].tolist()
 
 
-def take_pictures(data: LocalSplit, rows: Sequence[int], config: EvaluationConfig, models: Sequence[Path]) -> list[Picture]:
-    """The images at `rows` of the split, and what each model (the folder of a step's published files) predicts of them."""
+def take_pictures(
+    data: LocalSplit,
+    rows: Sequence[int],
+    config: EvaluationConfig,
+    models: Sequence[Path],
+    methods: Sequence[Method | None] | None = None,
+) -> list[Picture]:
+    """The images at `rows` of the split, and what each model (the folder of a step's published files) predicts of them.
+
+    `methods`: of each model, the method that made it if it had a localizer, to show what that saw.
+    """
     dataset = views(data, np.asarray(rows), config)
     items = [dataset[0, position] for position in range(len(rows))]
     predictions: list[list[np.ndarray]] = [[] for _ in items]
@@ -94,14 +119,22 @@ def take_pictures(data: LocalSplit, rows: Sequence[int], config: EvaluationConfi
         class_ids = torch.tensor(document.class_ids, dtype=torch.uint8)
         for item, made in zip(items, predictions, strict=True):
             made.append(predict(model, torch.as_tensor(item["image"])[None], class_ids)[0].numpy())
+    views_of = [
+        [
+            method and weak_view(method, torch.as_tensor(item["image"]), torch.as_tensor(item["mask"]))
+            for method in methods or ()
+        ]
+        for item in items
+    ]
     return [
         Picture(
             data.index.ids[row],
             torch.as_tensor(item["image"]).permute(1, 2, 0).numpy(),
             torch.as_tensor(item["mask"]).numpy(),
             made,
+            weak,
         )
-        for row, item, made in zip(rows, items, predictions, strict=True)
+        for row, item, made, weak in zip(rows, items, predictions, views_of, strict=True)
     ]
 
 

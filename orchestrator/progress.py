@@ -33,6 +33,9 @@ def following(
     store: Store, planned: PlannedStep, attempt: str, console: Console, curves: Callable[[list[Row]], None]
 ) -> Iterator[None]:
     """While the body runs, show how far the attempt is and hand new rows of its curves to `curves`, from a thread."""
+    if console.quiet:  # a campaign's trial: whoever started it looks by himself
+        yield
+        return
     folder, seen, stop = attempt_folder(planned.key, attempt), dict[str, int](), threading.Event()
 
     def look(update: Update) -> None:

@@ -74,6 +74,11 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def person() -> str:
+    """Who works here: `user@host`."""
+    return f"{_user()}@{socket.gethostname()}"
+
+
 def _user() -> str:
     try:
         return getpass.getuser()

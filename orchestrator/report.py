@@ -1,4 +1,4 @@
-"""One HTML file that shows chains side by side, and the same tables as Markdown and CSV beside it.
+"""One HTML file that shows chains side by side, and the same numbers as Markdown, LaTeX, CSV and Parquet beside it.
 
 The page needs nothing but itself: figures are inline SVG in the page's own ink, pictures are data URIs, there is no script
 and no request. Whatever number it shows comes from `orchestrator.tables`, which every other rendering uses too.
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator import figures
+import numpy as np
+
+from orchestrator import comparisons, figures
 from orchestrator.page import Drawing, draw, render
 from orchestrator.predictions import SMALL, Picture, label_picture, palette, photo
 from orchestrator.results import ChainResult
-from orchestrator.table import Table, to_csv, to_markdown
+from orchestrator.scores_file import write_scores
+from orchestrator.table import Table, to_csv, to_latex, to_markdown
 from orchestrator.tables import class_table, flow_table, forgetting_table, headline, summary_table
 from training.config import BACKGROUND, VOID
 from training.metrics import Convention, Scores, flow
@@ -55,7 +58,8 @@ class Report:
     confusion: tuple[Drawing, ...]  # of each chain
     curves: tuple[Drawing, ...]
     settings: tuple[Setting, ...]
-    strips: tuple[tuple[Thumbnail, ...], ...]  # of each image: itself, its truth, the prediction of each chain and step
+    strips: tuple[tuple[Thumbnail, ...], ...]  # of each image: itself, its truth, and what `seen` names
+    seen: tuple[tuple[str, tuple[str, ...]], ...]  # of each chain, what is shown of its steps
     legend: tuple[tuple[str, str], ...]  # class name, colour
 
     @property
@@ -71,9 +75,8 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
     drawings = {"steps": _over_steps(chains, convention), "classes": _by_class(chains, convention)}
     if any(len(chain.steps) > 1 for chain in chains):
         drawings["flow"] = _flow(chains, convention)
-    shown = sorted(
-        {int(label) for picture in pictures for labels in (picture.truth, *picture.predictions) for label in labels.flat}
-    )
+    maps = [m for p in pictures for m in (p.truth, *p.predictions, *(each for weak in p.weak if weak for each in weak))]
+    shown = sorted({int(label) for labels in maps for label in np.unique(labels)})
     colours = palette()
     names = chains[0].steps[-1].evaluation.class_names | {VOID: "void"}
     return Report(
@@ -88,18 +91,23 @@ def build_report(chains: Sequence[ChainResult], convention: Convention, pictures
         confusion=tuple(_confusion(chain, convention) for chain in chains),
         curves=tuple(_curves(chain) for chain in chains),
         settings=settings([chain.record.chain for chain in chains]),
+        seen=_seen(chains, pictures),
         strips=tuple(tuple(_strip(picture, chains, names)) for picture in pictures),
         legend=tuple((names[label], "#" + bytes(colours[label]).hex()) for label in shown),
     )
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.html, table.md (all tables) and table.csv (per class and step) to `folder`; returns the page's path."""
+    """Write report.html, table.md and table.tex (all tables), table.csv (per class and step) and scores.parquet (everything)
+    to `folder`; returns the page's path.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
     page.write_text(to_html(report), encoding="utf-8")
     (folder / "table.md").write_text("\n".join(to_markdown(table) for table in report.tables), encoding="utf-8")
+    (folder / "table.tex").write_text("\n".join(to_latex(table) for table in report.tables), encoding="utf-8")
     (folder / "table.csv").write_text(to_csv(report.classes), encoding="utf-8")
+    write_scores(report.chains, report.convention, folder / "scores.parquet")
     return page
 
 
@@ -146,7 +154,7 @@ def _over_steps(chains: Sequence[ChainResult], convention: Convention) -> Drawin
         return {name: [headline(step, convention)[part] for step in steps] for name, steps in scores.items()}
 
     base = {name: [step.miou_base for step in steps] for name, steps in scores.items()}
-    figure = figures.over_steps({"base: step 0's classes": base, "new: the step's own classes": means(1), "all": means(2)})
+    figure = comparisons.over_steps({"base: step 0's classes": base, "new: the step's own classes": means(1), "all": means(2)})
     caption = (
         "mIoU after each step: of the classes of step 0, of the classes that the step brought, and of all classes learned "
         f"so far ({'with' if convention.background_in_all else 'without'} background)."
@@ -196,13 +204,30 @@ def _curves(chain: ChainResult) -> Drawing:
     return draw(figures.curves([step.curves for step in chain.steps]), f"Training curves of {chain.name}", chain.name)
 
 
+def _seen(chains: Sequence[ChainResult], pictures: Sequence[Picture]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Headings of the strips: each chain's steps, and what a step was taught by where that is shown."""
+    weak = iter(pictures[0].weak if pictures else ())
+    found = []
+    for chain in chains:
+        names: list[str] = []
+        for step in chain.steps:
+            names.append(f"step {step.record.index}")
+            names += ["localizer", "pseudo-supervision"] if next(weak, None) else []
+        found.append((chain.name, tuple(names)))
+    return tuple(found)
+
+
 def _strip(picture: Picture, chains: Sequence[ChainResult], names: Mapping[int, str]) -> list[Thumbnail]:
     def shows(labels: Any) -> str:
         present = [names[label] for label in sorted({int(value) for value in labels.flat}) if label not in (BACKGROUND, VOID)]
         return ", ".join(present) or "background only"
 
     made = [f"{chain.name} after step {step.record.index}" for chain in chains for step in chain.steps]
-    maps = zip(("truth", *made), (picture.truth, *picture.predictions), strict=True)
+    maps = [("truth", picture.truth)]
+    for who, prediction, weak in zip(made, picture.predictions, picture.weak or [None] * len(made), strict=True):
+        maps.append((who, prediction))
+        if weak:
+            maps += [(f"{who}, its localizer", weak.localizer), (f"{who}, its pseudo-supervision", weak.supervision)]
     small = max(picture.truth.shape) <= SMALL
     image = Thumbnail(_data_uri(photo(picture.pixels)), f"image {picture.id}", small)
     return [image, *(Thumbnail(_data_uri(label_picture(labels)), f"{who}: {shows(labels)}", small) for who, labels in maps)]

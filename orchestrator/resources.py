@@ -41,8 +41,12 @@ class Resources(Document):
         return {"CPU": self.cpus_per_worker, **gpus}
 
 
-def connect() -> None:
-    """Make this process the driver of a Ray cluster, once."""
+def connect(dashboard: bool = False) -> None:
+    """Make this process the driver of a Ray cluster, once.
+
+    `dashboard`: a local cluster gets one. Ray asks it which of its processes are alive when one of those that start workers is
+    lost; without it the room of these workers is never given back.
+    """
     if ray.is_initialized():
         return
     quiet = {"logging_level": "error", "log_to_driver": False}
@@ -58,7 +62,7 @@ def connect() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for patient in (True, True, False):
         try:
-            ray.init(address="local", include_dashboard=False, **quiet)
+            ray.init(address="local", include_dashboard=dashboard, **quiet)
             return
         except Exception as error:  # the class that Ray raises when its processes need over 30 s to start
             if not patient or "timed out during startup" not in str(error):
@@ -108,13 +112,24 @@ def autoscales() -> bool:
     return ray_state.get_max_resources_from_cluster_config() is not None
 
 
+def steps_at_once(resources: Resources) -> int:
+    """How many steps the connected cluster can train side by side, at its largest if it grows by itself; at least 1."""
+    largest = ray_state.get_max_resources_from_cluster_config()
+    nodes = [Node(largest)] if largest else cluster_nodes()
+    return max(1, room(resources, nodes) // resources.workers)
+
+
+def room(resources: Resources, nodes: Sequence[Node]) -> int:
+    """How many workers these machines hold at once."""
+    return sum(min(int(node.get(name, 0) // amount) for name, amount in resources.bundle.items()) for node in nodes)
+
+
 def check_cluster(resources: Resources, nodes: Sequence[Node]) -> None:
     """Raise InputError when these machines could never hold all workers at once: they would wait for ever."""
-    bundle = resources.bundle
-    room = sum(min(int(node.get(name, 0) // amount) for name, amount in bundle.items()) for node in nodes)
-    if room < resources.workers:
-        wanted = " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+    found = room(resources, nodes)
+    if found < resources.workers:
+        wanted = " and ".join(f"{amount:g} {name}" for name, amount in resources.bundle.items())
         raise InputError(
-            f"the cluster has room for {room} workers with {wanted} each, and {resources.workers} are asked for: ask for "
+            f"the cluster has room for {found} workers with {wanted} each, and {resources.workers} are asked for: ask for "
             "fewer or smaller workers (--workers, --cpus-per-worker, --gpus-per-worker), or add machines"
         )

@@ -91,7 +91,10 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
         ChainResult(
             name=name if names.count(name) == 1 else f"{name} ({record.key[:6]})",
             record=record,
-            steps=tuple(load_step(store, record, *keys) for keys in zip(record.steps, record.evaluations, strict=True)),
+            steps=tuple(
+                load_step(store, record.chain["scenario"]["groups"], *keys)
+                for keys in zip(record.steps, record.evaluations, strict=True)
+            ),
         )
         for name, record in zip(names, records, strict=True)
     )
@@ -107,7 +110,11 @@ def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResu
     return results
 
 
-def load_step(store: Store, chain: ChainRecord, step_key: str, evaluation_key: str) -> StepResult:
+def load_step(store: Store, groups: Sequence[Sequence[str]], step_key: str, evaluation_key: str) -> StepResult:
+    """A published step with an evaluation of it; `groups`: its scenario's, by class names.
+
+    Raises CorruptedObject when a file is not the one its record names.
+    """
     record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
     evaluation = EvaluationRecord.model_validate_json(store.read(f"evaluations/{step_key}/{evaluation_key}.json"))
     curves = _read_verified(
@@ -118,7 +125,7 @@ def load_step(store: Store, chain: ChainRecord, step_key: str, evaluation_key: s
         evaluation=evaluation,
         confusion=load_confusion(store, evaluation),
         curves=json.loads(curves),
-        groups=_groups(chain, record, evaluation),
+        groups=_learned(groups, record, evaluation),
     )
 
 
@@ -129,10 +136,10 @@ def load_confusion(store: Store, evaluation: EvaluationRecord) -> Confusion:
     return Confusion(*(table[name].to_numpy() for name in Confusion._fields))
 
 
-def _groups(chain: ChainRecord, record: StepRecord, evaluation: EvaluationRecord) -> Groups:
+def _learned(names: Sequence[Sequence[str]], record: StepRecord, evaluation: EvaluationRecord) -> Groups:
     """The scenario's groups as far as the step has learned them: a step of joint training has learned them all."""
     ids = {name: class_id for class_id, name in evaluation.class_names.items()}
-    groups = tuple(tuple(ids[name] for name in group) for group in chain.chain["scenario"]["groups"])
+    groups = tuple(tuple(ids[name] for name in group) for group in names)
     return tuple(group for group in groups if set(group) <= set(record.step.task.classes))
 
 

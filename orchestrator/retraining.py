@@ -37,7 +37,7 @@ def ensure_retrained(chain: ChainResult, later: StepResult, place: Place) -> dic
         planned = _planned(later, document, index, retraining.Config(part=part))
         record = ensure_step(planned, plan, place, later.record)
         evaluation = ensure_evaluation(record, plan.source(SPLIT), plan.scoring, place)
-        results[part] = load_step(place.store, chain.record, record.key, evaluation.key)
+        results[part] = load_step(place.store, document.scenario.groups, record.key, evaluation.key)
     return results
 
 

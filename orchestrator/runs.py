@@ -42,8 +42,8 @@ class Run(Document):
     """All or part of what should be true of the run with this key."""
 
     key: str
-    kind: Literal["chain", "step"]
-    experiment: str  # the scenario's title
+    kind: Literal["chain", "step", "campaign"]
+    experiment: str  # the scenario's title; `campaigns`
     name: str
     began: int  # milliseconds since 1970, like `ended`
     status: Status | None = None  # None: as it is

@@ -5,7 +5,7 @@ standard deviation says how much a single run may be off, the confidence interva
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ class Cell(NamedTuple):
 
     name: str  # what it alone is, among the cells: "alpha=0.5 setting=overlap"
     chains: tuple[int, ...]  # where they stand among those asked for, one of each seed
+    axes: Mapping[str, Any]  # its values of the dotted fields that tell the cells apart; a field that it lacks is left out
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
@@ -66,18 +67,33 @@ def _within(t: float, freedom: int) -> float:
 
 
 def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
-    """The variants among the chains, in the order they were asked for, named by the fields that tell them apart."""
+    """The variants among the chains, in the order they were asked for, named as they are or by what tells them apart."""
     members: dict[Chain, dict[int, int]] = {}  # by seed, the first chain of that seed
     for index, chain in enumerate(chains):
         variant = chain.model_copy(update={"name": "", "seed": 0})
         members.setdefault(variant, {}).setdefault(chain.seed, index)
-    names = _names(list(members))
-    return tuple(Cell(name, tuple(seeds.values())) for name, seeds in zip(names, members.values(), strict=True))
+    documents = [_document(variant) for variant in members]
+    shown = _axes(documents)
+    last = [axis.rpartition(".")[2] for axis in shown]
+    labels = [short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)]
+    own = [_own_words(chains[next(iter(seeds.values()))].name) for seeds in members.values()]
+    if not all(own) or len(set(own)) < len(own):
+        own = [
+            _name(document, shown, labels) or variant.method.name for document, variant in zip(documents, members, strict=True)
+        ]
+    return tuple(
+        Cell(name, tuple(seeds.values()), {axis: document[axis] for axis in shown if axis in document})
+        for name, document, seeds in zip(own, documents, members.values(), strict=True)
+    )
 
 
-def _names(variants: Sequence[Chain]) -> list[str]:
-    """A name for each variant: the axes on which they differ, without those that follow from the ones before."""
-    documents = [_document(variant) for variant in variants]
+def _own_words(name: str) -> str:
+    """What a person called a chain, after the campaign and apart from the axes of a sweep: `frozen encoder`."""
+    return " ".join(word for word in name.split()[1:] if "=" not in word)
+
+
+def _axes(documents: Sequence[dict[str, Any]]) -> list[str]:
+    """The fields on which the variants differ, without those that follow from the ones before."""
     axes = sorted(dict.fromkeys(name for document in documents for name in document), key=_rank)
     shown: list[str] = []
     places: list[tuple[Any, ...]] = [()] * len(documents)  # of each variant on the axes shown so far
@@ -85,9 +101,7 @@ def _names(variants: Sequence[Chain]) -> list[str]:
         finer = [(*place, document.get(axis)) for place, document in zip(places, documents, strict=True)]
         if len(set(finer)) > len(set(places)):
             shown, places = [*shown, axis], finer
-    last = [axis.rpartition(".")[2] for axis in shown]
-    labels = [short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)]
-    return [_name(document, shown, labels) or variants[0].method.name for document in documents]
+    return shown
 
 
 def _document(variant: Chain) -> dict[str, Any]:
@@ -98,10 +112,12 @@ def _document(variant: Chain) -> dict[str, Any]:
 
 def _name(document: dict[str, Any], axes: Sequence[str], labels: Sequence[str]) -> str:
     shown = [(axis, label) for axis, label in zip(axes, labels, strict=True) if axis in document]
-    return " ".join(document[axis] if axis == "method.name" else f"{label}={_text(document[axis])}" for axis, label in shown)
+    return " ".join(
+        document[axis] if axis == "method.name" else f"{label}={axis_text(document[axis])}" for axis, label in shown
+    )
 
 
-def _text(value: Any) -> str:
+def axis_text(value: Any) -> str:
     """A value in a name: groups as a,b|c,d."""
     if isinstance(value, tuple):
         return "|".join(",".join(map(str, group)) if isinstance(group, tuple) else str(group) for group in value)

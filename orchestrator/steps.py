@@ -54,12 +54,20 @@ def ensure_chain(plan: PlannedChain, place: Place) -> ChainResult:
         records.append(ensure_step(planned, plan, place, records[-1] if records else None))
         evaluations.append(ensure_evaluation(records[-1], plan.source(SPLIT), plan.scoring, place))
         _tell(place, plan.chain, records, evaluations)
-    record = chain_record(plan.chain, records, evaluations)
-    name = f"chains/{record.key}.json"
-    place.store.write(name, canonical_json(record), only_if_absent=True)
-    (result,) = load_chains(place.store, [ChainRecord.model_validate_json(place.store.read(name))])
+    result = finish_chain(plan.chain, records, evaluations, place.store)
     if place.tracker:
         place.tracker.chain_finished(result, place.convention)
+    return result
+
+
+def finish_chain(
+    chain: Chain, records: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord], store: Store
+) -> ChainResult:
+    """Publish the record of a chain whose steps are all published; returns all of the chain, read back."""
+    record = chain_record(chain, records, evaluations)
+    name = f"chains/{record.key}.json"
+    store.write(name, canonical_json(record), only_if_absent=True)
+    (result,) = load_chains(store, [ChainRecord.model_validate_json(store.read(name))])
     return result
 
 
@@ -91,9 +99,14 @@ def _tell(place: Place, chain: Chain, records: Sequence[StepRecord], evaluations
 def find_record(store: Store, key: str) -> StepRecord | None:
     """The record of a step, None while it is not published."""
     try:
-        return StepRecord.model_validate_json(store.read(f"{step_folder(key)}/record.json"))
+        return require_record(store, key)
     except NotFound:
         return None
+
+
+def require_record(store: Store, key: str) -> StepRecord:
+    """The record of a published step. Raises NotFound."""
+    return StepRecord.model_validate_json(store.read(f"{step_folder(key)}/record.json"))
 
 
 def ensure_step(planned: PlannedStep, plan: PlannedChain, place: Place, parent: StepRecord | None) -> StepRecord:
@@ -102,12 +115,14 @@ def ensure_step(planned: PlannedStep, plan: PlannedChain, place: Place, parent: 
     Raises StepFailed; the attempt's folder keeps what there was, and the next attempt goes on from its checkpoints.
     """
     asked, waiting = time.monotonic(), False
-    machine = provenance("")
-    lease = Lease(place.store, planned.key, f"{machine.user}@{machine.host}", period=place.lease_seconds)
+    period = place.lease_seconds
+    lease = Lease(place.store, planned.key, place.owner, period=period, interval=min(10, period / 5))
     while (record := find_record(place.store, planned.key)) is None:
         if not lease.acquire():
             if not waiting and lease.holder:
                 place.say(f"{planned.title}: waiting for {lease.holder.owner}, who holds its lease")
+                if place.tell:
+                    place.tell({"waiting": lease.holder.owner})
                 waiting = True
             time.sleep(POLL_SECONDS)
             continue
@@ -127,8 +142,11 @@ def _produce(
     """Train, score and publish a step in a new attempt. Raises LeaseLost or StepFailed."""
     waited, begun = time.monotonic() - asked, time.time()
     store, attempt, resources = place.store, new_attempt(), place.resources()
+    if place.tell:
+        place.tell({"attempt": attempt})
     assignment = Assignment(store, planned, attempt, lease, plan.manifest, parent, plan.scoring)
     outcome, restarts = _watched(assignment, resources, plan, place)
+    stopped = time.time() - outcome.started - sum(outcome.seconds.values())
     publish_evaluation(store, planned.key, attempt, plan.source(SPLIT), plan.scoring, outcome.confusion, outcome.device)
     images = (planned.iterations - outcome.resumed_from) * planned.step.optimization.batch
     record = StepRecord(
@@ -142,7 +160,7 @@ def _produce(
         class_names=planned.class_names,
         data=plan.source("train"),
         iterations=planned.iterations,
-        seconds={"wait": waited, "start": outcome.started - begun, **outcome.seconds},
+        seconds={"wait": waited, "start": outcome.started - begun, **outcome.seconds, "stop": stopped},
         images_per_second=images / outcome.seconds["train"] if images else None,
         resources={
             **resources.model_dump(),

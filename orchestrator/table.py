@@ -1,21 +1,35 @@
-"""A table of fractions, and every way to write it down: terminal text, Markdown, CSV and JSON with the very same numbers.
+"""A table of fractions, and every way to write it down: terminal, Markdown, LaTeX, CSV and JSON with the very same numbers.
 
 A `Table` holds fractions; `percent` is the only place where one becomes text, so no two renderings can disagree. A cell
 reads `x` when its class was not learned yet, and `–` when the quantity does not exist (no old classes after step 0, no
-ground truth of a class).
+ground truth of a class). The best cells of a column are bold wherever there is bold.
 """
 
 import csv
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from rich import box
 from rich.table import Table as RichTable
+from rich.text import Text
 
-Value = float | str | None  # a fraction; text as it is, such as "x"
+
+class Measured(NamedTuple):
+    """A quantity measured with several seeds."""
+
+    mean: float
+    deviation: float  # standard deviation, with n - 1
+
+
+Value = float | Measured | str | None  # fractions; text as it is, such as "x"
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--"}
+    | {"“": "``", "”": "''", "’": "'", "×": r"$\times$"}
+)
 
 
 class Column(NamedTuple):
@@ -35,6 +49,11 @@ class Row(NamedTuple):
     values: tuple[Value, ...]
     strong: bool = False
     meaning: str = ""
+    best: frozenset[int] = frozenset()  # which of the values are the best of their column
+
+    def bold(self, index: int) -> bool:
+        """Whether to print that value bold."""
+        return self.values[index] is not None and (self.strong or index in self.best)
 
 
 @dataclass(frozen=True)
@@ -61,12 +80,40 @@ class Table:
         return {each.name: each.meaning for each in (*self.columns, *self.rows) if each.meaning}
 
 
+def fraction(value: Value) -> float | None:
+    """The number in a cell, if there is one: of several seeds, their mean."""
+    if isinstance(value, Measured):
+        return value.mean
+    return None if isinstance(value, str) else value
+
+
+def with_best(table: Table, columns: Collection[int], alike: Sequence[Hashable], lowest: Collection[int] = ()) -> Table:
+    """The table with the best of these columns marked, among rows of which `alike` says the same; equals as printed share it.
+
+    The highest is best, in the columns of `lowest` the lowest. A row that nothing compares with has no best.
+    """
+    rows = []
+    for row, kind in zip(table.rows, alike, strict=True):
+        rivals = [other for other, its in zip(table.rows, alike, strict=True) if its == kind]
+        best = set()
+        for index in columns:
+            known = [value for other in rivals if (value := fraction(other.values[index])) is not None]
+            mine = fraction(row.values[index])
+            if mine is not None and len(known) > 1:
+                wanted = min(known) if index in lowest else max(known)
+                best |= {index} if percent(mine) == percent(wanted) else set()
+        rows.append(row._replace(best=frozenset(best)))
+    return replace(table, rows=tuple(rows))
+
+
 def percent(value: Value) -> str:
-    """A cell as text: per cent with one decimal, `x` not learned yet, `–` does not exist."""
+    """A cell as text: per cent with one decimal, `71.2 ± 0.4`, `x` not learned yet, `–` does not exist."""
     if value is None:
         return "–"
     if isinstance(value, str):
         return value
+    if isinstance(value, Measured):
+        return f"{percent(value.mean)} ± {percent(value.deviation)}"
     text = f"{100 * value:.1f}"
     return "0.0" if text == "-0.0" else text
 
@@ -78,7 +125,7 @@ def to_terminal(table: Table, width: int) -> list[RichTable]:
     room = width - label
     for _, members in groupby(range(len(table.columns)), lambda index: table.columns[index].group):
         group = list(members)
-        widths = [_width(table.columns[index]) for index in group]
+        widths = [_width(table, index) for index in group]
         if parts[-1] and sum(widths) > room:
             parts.append([])
             room = width - label
@@ -91,9 +138,11 @@ def to_terminal(table: Table, width: int) -> list[RichTable]:
     return [_rich_part(table, part, table.title if part is parts[0] else None) for part in parts]
 
 
-def _width(column: Column) -> int:
+def _width(table: Table, index: int) -> int:
     """Characters a column takes on a terminal, when its heading is broken between words."""
-    return max(len(word) for word in (*column.group.split(), *column.name.split(), "100.0")) + 2
+    column = table.columns[index]
+    cells = (percent(row.values[index]) for row in table.rows)
+    return max(len(word) for word in ("100.0", *column.group.split(), *column.name.split(), *cells)) + 2
 
 
 def _rich_part(table: Table, shown: list[int], title: str | None) -> RichTable:
@@ -102,9 +151,9 @@ def _rich_part(table: Table, shown: list[int], title: str | None) -> RichTable:
     for index in shown:
         column = table.columns[index]
         heading = f"{column.group}\n{column.name}" if column.group else column.name
-        part.add_column(heading, justify="right", vertical="bottom", max_width=_width(column) - 2)
+        part.add_column(heading, justify="right", vertical="bottom", max_width=_width(table, index) - 2)
     for row, following in zip(table.rows, (*table.rows[1:], None), strict=True):
-        cells = [percent(row.values[index]) for index in shown]
+        cells = [Text(percent(row.values[index]), style="bold" if row.bold(index) else "") for index in shown]
         ends = following is not None and following.section != row.section
         part.add_row(row.name, *cells, style="bold" if row.strong else None, end_section=ends)
     return part
@@ -122,26 +171,65 @@ def to_markdown(table: Table) -> str:
     lines = [f"### {table.title}", "", line("", table.corner, (_column_name(column) for column in table.columns))]
     lines.append("|" + " --- |" * (1 + sections) + " ---: |" * len(table.columns))
     for row in table.rows:
-        cells = (f"**{percent(value)}**" if row.strong and value is not None else percent(value) for value in row.values)
+        cells = (f"**{percent(value)}**" if row.bold(index) else percent(value) for index, value in enumerate(row.values))
         lines.append(line(row.section, row.name, cells))
     lines += ["", table.caption, ""]
     lines += [f"- {name}: {meaning}" for name, meaning in table.meanings.items()]
     return "\n".join(lines) + "\n"
 
 
+def to_latex(table: Table) -> str:
+    """A table for a paper, by booktabs: `\\usepackage{booktabs}`. Wide ones want a `\\resizebox` or fewer columns."""
+    grouped = any(column.group for column in table.columns)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}. {_tex(table.caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
+    if grouped:
+        heads, rules, first = [""], [], 2
+        for name, span in table.groups:
+            heads.append(rf"\multicolumn{{{span}}}{{c}}{{{_tex(name)}}}")
+            rules += [rf"\cmidrule(lr){{{first}-{first + span - 1}}}"] if name else []
+            first += span
+        lines += [" & ".join(heads) + r" \\", "".join(rules)]
+    lines += [" & ".join(map(_tex, (table.corner, *(column.name for column in table.columns)))) + r" \\"]
+    for section, rows in table.sections:
+        lines.append(r"\midrule")
+        if section and len(table.sections) > 1:
+            lines.append(rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\textit{{{_tex(section)}}}}} \\")
+        for row in rows:
+            cells = (_tex(percent(value)) for value in row.values)
+            shown = (rf"\textbf{{{cell}}}" if row.bold(index) else cell for index, cell in enumerate(cells))
+            lines.append(" & ".join([_tex(row.name), *shown]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _tex(text: str) -> str:
+    return text.translate(LATEX)
+
+
 def to_csv(table: Table) -> str:
-    """Section, row name, then one column of numbers each, in per cent."""
+    """Section, row name, then numbers in per cent; a column measured with several seeds has its deviation in the next."""
+    spread = [any(isinstance(row.values[index], Measured) for row in table.rows) for index in range(len(table.columns))]
+    names = []
+    for column, deviates in zip(table.columns, spread, strict=True):
+        names += [_column_name(column), f"{_column_name(column)} std"][: 1 + deviates]
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["section", table.corner, *(_column_name(column) for column in table.columns)])
-    writer.writerows([row.section, row.name, *(percent(value) for value in row.values)] for row in table.rows)
+    writer.writerow(["section", table.corner, *names])
+    for row in table.rows:
+        cells: list[str] = []
+        for value, deviates in zip(row.values, spread, strict=True):
+            pair = value if isinstance(value, Measured) else (value, None)
+            cells += [percent(part) for part in pair][: 1 + deviates]
+        writer.writerow([row.section, row.name, *cells])
     return out.getvalue()
 
 
 def to_json(table: Table) -> dict[str, Any]:
-    """The same as JSON values: numbers in per cent as printed, "x", or null for what does not exist."""
+    """The same as JSON values: numbers in per cent as printed, [mean, deviation], "x", or null for what does not exist."""
 
-    def cell(value: Value) -> float | str | None:
+    def cell(value: Value) -> float | list[float] | str | None:
+        if isinstance(value, Measured):
+            return [float(percent(part)) for part in value]
         return float(percent(value)) if isinstance(value, float) else value
 
     return {
@@ -149,7 +237,13 @@ def to_json(table: Table) -> dict[str, Any]:
         "caption": table.caption,
         "columns": [column._asdict() for column in table.columns],
         "rows": [
-            {"section": row.section, "name": row.name, "values": [cell(value) for value in row.values], "meaning": row.meaning}
+            {
+                "section": row.section,
+                "name": row.name,
+                "values": [cell(value) for value in row.values],
+                "best": sorted(row.best),
+                "meaning": row.meaning,
+            }
             for row in table.rows
         ],
     }

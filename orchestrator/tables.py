@@ -19,6 +19,13 @@ MEANS = {  # the rows below the classes, by the field of Scores that they show
     "miou_all": "all with background",
     "pixel_accuracy": "pixel accuracy",
 }
+CONTINUAL = {  # what only a whole chain has, by the field of Continual
+    "forgetting_first_minus_last": "forgetting, first − last",
+    "forgetting_best_minus_last": "forgetting, best − last",
+    "backward_transfer": "backward transfer",
+    "average_over_steps_without_background": "average over steps",
+    "average_over_steps": "average over steps with background",
+}
 # What papers print as old and new after several steps: the classes of step 0, and those of all later steps.
 PRINTED = {"miou_old": "miou_base", "miou_old_with_background": "miou_base_with_background", "miou_new": "miou_added"}
 
@@ -38,7 +45,7 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
     headline = headline_fields(convention)
     if any(len(chain.groups) > 2 for chain in chains):
         headline = tuple(PRINTED.get(field, field) for field in headline)
-    for field in _means(chains):
+    for field in shown_means(chains):
         values = tuple(getattr(scores, field) for _, _, scores in scored)
         rows.append(Row("means", MEANS[field], values, field in headline, DEFINITIONS[field]))
     caption = (
@@ -50,19 +57,12 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
 
 def summary_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
     """One row per chain: its means after the last step, and what it forgot on the way there."""
-    means = {field: MEANS[field] for field in _means(chains) if field != "pixel_accuracy"}
-    whole = {
-        "forgetting_first_minus_last": "forgetting, first − last",
-        "forgetting_best_minus_last": "forgetting, best − last",
-        "backward_transfer": "backward transfer",
-        "average_over_steps_without_background": "average over steps",
-        "average_over_steps": "average over steps with background",
-    }
-    columns = tuple(Column("", name, meaning=DEFINITIONS[field]) for field, name in (means | whole).items())
+    means = {field: MEANS[field] for field in shown_means(chains) if field != "pixel_accuracy"}
+    columns = tuple(Column("", name, meaning=DEFINITIONS[field]) for field, name in (means | CONTINUAL).items())
     rows = []
     for chain in chains:
         last, over = chain.scores(convention)[-1], chain.continual(convention)
-        values = (*(getattr(last, field) for field in means), *(getattr(over, field) for field in whole))
+        values = (*(getattr(last, field) for field in means), *(getattr(over, field) for field in CONTINUAL))
         rows.append(Row("", chain.name, values))
     caption = (
         f"{_scored_on(chains)} Per cent, after the last step; forgetting and transfer in percentage points. {convention.words}"
@@ -116,7 +116,7 @@ def flow_table(chains: Sequence[ChainResult], convention: Convention) -> Table |
     return Table("What became of old classes' pixels", caption, "class", columns, tuple(rows))
 
 
-def _means(chains: Sequence[ChainResult]) -> list[str]:
+def shown_means(chains: Sequence[ChainResult]) -> list[str]:
     """Fields of MEANS to show: base and added classes only where chains have several steps after step 0."""
     several = any(len(chain.groups) > 2 for chain in chains)
     return [field for field in MEANS if several or field not in PRINTED.values()]

@@ -2,7 +2,7 @@
 
 Records are the truth and MLflow is their mirror, so nothing here may slow or fail a training. A `Tracker` only notes what is to
 be said (on disk too, in case the process dies), and a thread says it: later and again if MLflow is slow, down or emptied.
-What stays unsaid when a process ends, the next tracker of the same spool says. `rebuild` says everything anew from the records.
+What stays unsaid when a process ends, the next tracker of the same spool says. `orchestrator.sync` says everything anew.
 
 Only the process that drives a training has a tracker; workers never talk to MLflow.
 """
@@ -23,9 +23,9 @@ from typing import Self
 from orchestrator.chain import Chain
 from orchestrator.mirror import GoneError, Mirror, RefusedError
 from orchestrator.plan import PlannedStep
-from orchestrator.record import ChainRecord, DataSource, StepRecord
-from orchestrator.results import ChainResult, load_chains
-from orchestrator.runs import Run, Status, chain_run, curve_points, named_scores, published, scored, step_run, whole_chain
+from orchestrator.record import DataSource, StepRecord
+from orchestrator.results import ChainResult
+from orchestrator.runs import Run, Status, chain_run, curve_points, published, scored, step_run, whole_chain
 from orchestrator.spool import Spool, adopt
 from orchestrator.store import Store
 from training.checkpoint import Row
@@ -104,6 +104,15 @@ class Tracker:
     def step_failed(self, key: str) -> None:
         """The attempt at the step with that key is over; it may be started again."""
         self._end(key, "FAILED")
+
+    def chain_failed(self, chain: Run) -> None:
+        """A chain that was started will not be finished; it may be started again."""
+        self._end(chain.key, "FAILED")
+
+    def tell(self, runs: Iterable[Run]) -> None:
+        """Runs as they are to be, such as a campaign's (`orchestrator.campaign_runs`)."""
+        for run in runs:
+            self._say(run)
 
     def close(self, status: Status = "KILLED") -> None:
         """Give the runs that are still open this status, wait until all is said, and leave the rest in the spool."""
@@ -198,26 +207,6 @@ class Tracker:
         except RefusedError as error:
             self.failures += 1
             self._warn(f"refused {run.key}", f"MLflow refuses {error}; its record is untouched")
-
-
-def rebuild(store: Store, uri: str, convention: Convention) -> int:
-    """Say everything that the store's chain records hold to an MLflow that may be empty; returns the number of runs.
-
-    Steps that no published chain names stay unsaid. Raises whatever MLflow's transport raises.
-    """
-    mirror, said = Mirror(uri), set()
-    records = [ChainRecord.model_validate_json(store.read(key)) for key in store.list("chains/")]
-    for record in sorted(records, key=lambda record: record.created):
-        (result,) = load_chains(store, [record])
-        chain = whole_chain(result, convention)
-        mirror.put(chain)
-        said.add(chain.key)
-        for step, scores in zip(result.steps, result.scores(convention), strict=True):
-            if step.record.key not in said:
-                named = named_scores(scores, step.evaluation.class_names)
-                mirror.put(published(step.record, chain.experiment, chain.key, named, step.curves))
-                said.add(step.record.key)
-    return len(said)
 
 
 def _merged(runs: Iterable[Run]) -> list[Run]:

@@ -30,15 +30,15 @@ from orchestrator.attempts import (
     upload_folder,
     write_curves,
 )
-from orchestrator.cache import default_cache, fetch
+from orchestrator.cache import CorruptedObject, default_cache, fetch
 from orchestrator.datasets import localise
 from orchestrator.lease import Lease
 from orchestrator.plan import PlannedStep
 from orchestrator.record import File, StepRecord
-from orchestrator.store import Store, StoreError
+from orchestrator.store import NotFound, Store, StoreError
 from orchestrator.weights import weights_key
 from training.checkpoint import Row
-from training.config import EvaluationConfig
+from training.config import EvaluationConfig, InputError
 from training.data.shards import Manifest
 from training.evaluate import evaluate
 from training.fit import fit
@@ -144,8 +144,14 @@ def score_published(store: Store, record: StepRecord, scoring: Scoring, runtime:
 
 
 def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
-    """The files of a published step as a local folder."""
-    return fetch_folder(store, f"{attempt_folder(record.key, record.attempt)}/files", record.files, target)
+    """The files of a published step as a local folder. Raises InputError when the store has lost one of them."""
+    try:
+        return fetch_folder(store, f"{attempt_folder(record.key, record.attempt)}/files", record.files, target)
+    except (NotFound, CorruptedObject) as error:
+        raise InputError(
+            f"step {record.index} ({record.key}) is published, but a file of it is missing or damaged: {error}. "
+            f"Delete steps/{record.key}/record.json, and the step is trained again"
+        ) from error
 
 
 @dataclass

@@ -1,12 +1,29 @@
-"""Datasets that tests of several packages read: a small folder in VOC's layout, and any source as a step would see it."""
+"""What tests of several packages read: a folder in VOC's layout, any source as a step would see it, a finished campaign."""
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from jobs.chains import digits_wilson
+from orchestrator.campaign import Campaign, sweep, with_field
+from orchestrator.campaign_record import publish_campaign
+from orchestrator.datasets import publish
+from orchestrator.evaluations import publish_evaluation
+from orchestrator.identity import canonical_json
+from orchestrator.plan import PlannedStep
+from orchestrator.planner import SPLIT, PlannedChain, Planner
+from orchestrator.record import File, Provenance, StepRecord
+from orchestrator.steps import chain_record
+from orchestrator.store import Store, open_store
+from training.data.digits import Digits
 from training.data.shards import Index, LocalSplit, Manifest, build
 from training.data.sources import Source
 
@@ -63,3 +80,75 @@ def open_split(manifest: Manifest, split: str, folder: Path) -> LocalSplit:
     index = Index.load(folder / f"{files.index.sha256}.parquet", len(manifest.classes))
     shards = tuple(folder / f"{shard.sha256}.arrow" for shard in files.shards)
     return LocalSplit(index, shards, manifest.classes, files.content)
+
+
+@pytest.fixture(scope="session")
+def finished_campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaign, Store]:
+    """Six variants with two seeds each, their made-up scores published as if they had been trained, and the store."""
+    folder = tmp_path_factory.mktemp("campaign")
+    store = open_store(str(folder / "store"))
+    publish(store, "digits", folder / "built", build(Digits(train=60, val=8), folder / "built")[0])
+    start = with_field(digits_wilson(), "name", "hardness")
+    axes = {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)}
+    campaign = Campaign("hardness", "How hard?\n\n    python -m jobs.campaign run hardness", sweep(start, axes))
+    planner = Planner(store)
+    for chain in campaign.chains:
+        plan = planner.plan(chain)
+        records = [_published(store, plan, step) for step in plan.steps]
+        split = plan.source(SPLIT)
+        evaluations = [
+            publish_evaluation(store, r.key, r.attempt, split, plan.scoring, _counts(plan, r), "cpu") for r in records
+        ]
+        record = chain_record(chain, records, evaluations)
+        store.write(f"chains/{record.key}.json", canonical_json(record))
+    publish_campaign(store, campaign)
+    return campaign, store
+
+
+def _published(store: Store, plan: PlannedChain, planned: PlannedStep) -> StepRecord:
+    rows = [{"iteration": n, "total": 30, "time": 1.7e9 + n, "loss": 1 / n, "lr/head": 0.1} for n in (10, 20, 30)]
+    curves = json.dumps(rows).encode()
+    record = StepRecord(
+        key=planned.key,
+        step=planned.step,
+        index=planned.index,
+        parent=planned.parent,
+        parent_attempt="a1" if planned.parent else None,
+        attempt="a1",
+        files={"curves.json": File(sha256=sha256(curves).hexdigest(), bytes=len(curves))},
+        class_names=planned.class_names,
+        data=plan.source("train"),
+        iterations=30,
+        seconds={"train": 42.0},
+        images_per_second=312.0,
+        resources={"workers": 1},
+        provenance=Provenance(
+            commit=None, dirty=None, versions={}, user="ada", host="node", device="cpu", created="2026-01-02T03:04:05Z"
+        ),
+    )
+    store.write(f"steps/{planned.key}/attempts/a1/files/curves.json", curves)
+    store.write(f"steps/{planned.key}/record.json", canonical_json(record))
+    return record
+
+
+def _counts(plan: PlannedChain, record: StepRecord) -> bytes:
+    """Confusion in which old classes suffer from a hard alpha and a learned prior, new ones from a fixed prior."""
+    method, old = plan.chain.method, set(record.step.task.previous_classes)
+    rng = np.random.default_rng([plan.chain.seed, int(record.key, 16) % 1000])
+    rows = [(0, 0, 0, 5000)]
+    for class_id in range(1, 11):
+        share = 0.85 - 0.02 * class_id + rng.normal(0, 0.02)
+        if record.index:
+            share -= 0.25 * (getattr(method, "alpha", 0) - 0.4) ** 2 if class_id in old else 0.1
+            share -= 0.08 * ((getattr(method, "prior", "") == "fixed") != (class_id in old))
+        known = class_id in record.step.task.classes
+        kept = round(1000 * share) if known else 0
+        taken = (1000 - kept) // 3 if known and record.index else 0
+        newest = record.step.task.new_classes[-1]
+        shares = ((class_id, kept), (newest, taken), (0, 1000 - kept - taken))
+        rows += [(0, class_id, predicted, pixels) for predicted, pixels in shares if pixels]
+    types = (pyarrow.uint32(), pyarrow.uint8(), pyarrow.uint8(), pyarrow.uint32())
+    columns = [pyarrow.array(column, kind) for column, kind in zip(np.array(rows).T, types, strict=True)]
+    out = BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns, names=["image", "truth", "predicted", "pixels"]), out)
+    return out.getvalue()

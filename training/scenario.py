@@ -32,6 +32,8 @@ class Scenario(Document):
     supervision: Literal["pixel", "image"] = "image"  # of the steps after the first, which always has masks
     labels: Literal["new", "seen"] = "new"
     void: Literal["background", "ignore"] = "background"
+    # Step 0 also trains on images that show no class at all, which COCO-to-VOC's numbers in the papers include.
+    empty_images: bool = Field(default=False, json_schema_extra={"legacy": False})
     image_share: float = Field(default=1.0, gt=0, le=1, json_schema_extra={"legacy": 1.0})  # of each later step's images
     memory: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})  # images of earlier steps that each later one keeps
     # Digest of published lists of each step's images, for protocols without a rule; None selects by `setting`.

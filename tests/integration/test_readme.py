@@ -12,9 +12,13 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+from orchestrator.datasets import publish
+from orchestrator.store import open_store
+from training.data.digits import Digits
+from training.data.shards import build
 from training.models.mobilenet import mobilenet_v2
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
 CLASSES = (8, 9, 10, 12, 13, 15, 17, 18)  # cat chair cow dog horse person sheep sofa
 SET_UP = {"make demo", "make test", ". .venv/bin/activate"}  # run by CI itself, or about the shell
@@ -30,6 +34,7 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
     draw_voc_folder(tmp_path / "VOC2012")
     weights = {name: value.contiguous() for name, value in mobilenet_v2(16).state_dict().items()}
     save_file(weights, tmp_path / "mobilenet_v2.safetensors")
+    publish_digits(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "STEPCHAIN_CACHE": str(tmp_path / "cache")}
     ran = 0
     for command in commands():
@@ -40,9 +45,16 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         ran += 1
-    assert ran >= 6
+    assert ran >= 11
     page = (tmp_path / "reports" / "voc" / "report.html").read_text()
     assert "sheep" in page
+    assert "Where forgetting sits" in (tmp_path / "reports" / "analysis" / "analysis.html").read_text()
+
+
+def publish_digits(folder: Path) -> None:
+    """Fewer of the scenes that `make demo` puts into the store."""
+    manifest, _ = build(Digits(seed=0, train=160, val=16), folder / "digits")
+    publish(open_store(str(folder / "stepchain-store")), "digits", folder / "digits", manifest)
 
 
 def draw_voc_folder(root: Path) -> None:

@@ -17,7 +17,19 @@ from training.data.sources import VOC_CLASSES
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 NAMES = sorted(path.stem for path in Path(str(jobs.campaigns.__file__)).parent.glob("[a-z]*.py"))
-OF_PAPERS = [name for name in NAMES if not name.startswith("digits_")]
+OF_VOC = [name for name in NAMES if not name.startswith("digits_")]
+# How many chains of each campaign no paper reports: icarl, and 10-10 by EWC, PI and RW; combinations of MiB's parts; ...
+UNREPORTED = {
+    "interventions": 8,
+    "methods": 10,
+    "mib_components": 7,
+    "seeds": 0,
+    "single_classes": 5,
+    "weak_images": 8,
+    "wilson_alpha": 0,
+    "wilson_prior": 0,
+    "wilson_supervision": 0,
+}
 
 
 def resolver(classes: tuple[str, ...], labels: np.ndarray) -> Resolver:
@@ -42,7 +54,7 @@ def chains(name: str) -> tuple[Chain, ...]:
 
 
 def expected(name: str) -> tuple[Expected, ...]:
-    return importlib.import_module(f"jobs.campaigns.{name}").PAPER
+    return getattr(importlib.import_module(f"jobs.campaigns.{name}"), "PAPER", ())
 
 
 def docstring(name: str) -> str:
@@ -50,8 +62,7 @@ def docstring(name: str) -> str:
 
 
 def test_every_campaign_has_a_twin_that_needs_no_download():
-    assert {f"digits_{name}" for name in OF_PAPERS} == set(NAMES) - set(OF_PAPERS)
-    assert len(OF_PAPERS) >= 7
+    assert {f"digits_{name}" for name in OF_VOC} == set(NAMES) - set(OF_VOC)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,32 +77,32 @@ def test_a_campaign_trains_what_it_says(name: str, resolvers: dict[str, Resolver
     assert f"python -m jobs.campaign run {name}" in docstring(name)
     assert docstring(name).splitlines()[0].count("?") == 1, "it begins with its question"
     cost = re.search(r"images x epochs = ([\d.]+) million", docstring(name))
-    if name in OF_PAPERS:
+    if name in OF_VOC:
         trained = sum(len(step.rows) * step.step.optimization.epochs for step in unique.values())
         assert cost is not None
         assert float(cost[1]) == round(trained / 1e6, 2)
 
 
-@pytest.mark.parametrize("name", OF_PAPERS)
+@pytest.mark.parametrize("name", OF_VOC)
 def test_the_papers_numbers_stand_in_the_docstring(name: str):
-    """Each cell's number, wherever the paper has one, and at least one of them."""
+    """Each chain's number, wherever a paper has one."""
     numbers = [paper_number(chain, expected(name), "mib") for chain in chains(name)]
-    known = [number for number in numbers if number]
-    assert known
-    for number in known:
+    assert numbers.count(None) == UNREPORTED[name]
+    for number in filter(None, numbers):
         assert number.all is not None
         assert re.search(rf"\b{100 * number.all:.1f}\b", docstring(name)), number
-    if name not in ("mib_components", "weak_images"):
-        assert len(known) == len(numbers)
+
+
+def test_an_intervention_has_no_number_of_plain_fine_tuning():
+    wanted = {chain.name: paper_number(chain, expected("interventions"), "mib") for chain in chains("interventions")}
+    known = {name.removeprefix("interventions "): number.variant for name, number in wanted.items() if number}
+    assert known == {"cross-entropy": "FT", "distillation": "LwF", "mib": "MiB"}
 
 
 def test_cells_of_one_table_name_what_they_differ_in():
-    assert [cell.name for cell in cells(chains("methods"))][::4] == [
-        "fine-tuning split=15-5 setting=disjoint",
-        "lwf split=15-5 setting=disjoint",
-        "mib split=15-5 setting=disjoint",
-        "wilson split=15-5 setting=disjoint",
-    ]
+    names = [cell.name.removesuffix(" split=15-5 setting=disjoint") for cell in cells(chains("methods"))][::4]
+    assert names[:8] == ["joint", "fine-tuning", "pi", "ewc", "rw", "lwf", "ilt", "mib"]
+    assert names[9:] == ["lwf-mc", "icarl", "offline pseudo_labels=cam", "offline pseudo_labels=single_stage", "wilson"]
     assert [len(cell.chains) for cell in cells(chains("seeds"))] == [5, 5, 5]
     alphas = cells(chains("digits_wilson_alpha"))
     assert [cell.name for cell in alphas] == ["alpha=0", "alpha=0.3", "alpha=0.5", "alpha=0.7", "alpha=1"]

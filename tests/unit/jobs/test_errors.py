@@ -63,7 +63,7 @@ def refuse_elsewhere() -> None:
     ("fail", "kind"),
     [
         (refuse_elsewhere, ValueError),
-        (lambda: split_groups(None, []), AttributeError),  # type: ignore[arg-type]
+        (lambda: split_groups(None, []), TypeError),  # type: ignore[arg-type]
         (lambda: {}["x"], KeyError),
         (lambda: 1 / 0, ZeroDivisionError),
         (lambda: Path("/nothing/here").read_text(), FileNotFoundError),

@@ -33,7 +33,7 @@ def test_the_convention_that_is_asked_for_is_printed(store: Store, capsys: pytes
     main(["demo:1", "--store", store.uri, "--convention", convention.name])
     printed = " ".join(capsys.readouterr().out.split())
     assert convention.words in printed
-    assert "void pixels in training: background." in printed
+    assert "Void pixels in training: background." in printed
 
 
 def test_another_convention_gives_other_numbers(store: Store, capsys: pytest.CaptureFixture[str]):

@@ -1,7 +1,10 @@
 """The report's command line: what it prints, what it writes, how it refuses."""
 
 import json
+import re
+from pathlib import Path
 
+import pandas
 import pytest
 
 from jobs.report import main
@@ -22,7 +25,13 @@ def test_chains_side_by_side(store, two, tmp_path, capsys) -> None:
     assert "all with background" in printed
     assert "Convention wilson" in printed
     assert str(tmp_path / "out" / "report.html") in printed
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "table.csv", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "report.html",
+        "scores.parquet",
+        "table.csv",
+        "table.md",
+        "table.tex",
+    ]
     header = (tmp_path / "out" / "table.csv").read_text().splitlines()[0]
     assert header == "section,class,WILSON step 0,WILSON step 1,other step 0,other step 1"
 
@@ -37,6 +46,8 @@ def test_json_is_all_that_is_printed_and_follows_the_convention(store, two, tmp_
     ("arguments", "sentence"),
     [
         ([], "error: name at least one chain"),
+        (["WILSON", "--campaign", "seeds"], "error: name chains, or one --campaign, or --sync-mlflow"),
+        (["--campaign", "sedes"], "error: there is no campaign 'sedes': did you mean 'seeds'"),
         (["WILSN"], "error: no chain is named 'WILSN'"),
         (["WILSON"], "error: there is no dataset 'dddd"),
     ],
@@ -52,3 +63,48 @@ def test_an_unknown_option_is_answered_with_the_nearest(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["WILSON", "--conventoin", "mib"])
     assert "--convention" in capsys.readouterr().err
+
+
+def test_a_campaign_by_name_without_its_file(finished_campaign, tmp_path, capsys) -> None:
+    _, store = finished_campaign
+    main(["--campaign", "hardness", "--store", store.uri, "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "The campaign so far" in printed
+    assert "Forgetting" in printed
+    main(["--campaign", "hardness", "--store", store.uri, "--out", str(tmp_path), "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    titles = [table["title"] for table in shown["tables"]]
+    assert titles[:2] == ["The campaign so far", "IoU of every class after every step"]
+    assert Path(shown["report"]).read_text().count("alpha=0.5 prior=fixed")
+
+
+def test_a_campaign_by_its_file(finished_campaign, tmp_path, capsys) -> None:
+    _, store = finished_campaign
+    file = tmp_path / "mine.py"
+    file.write_text('"""Mine?"""\nfrom jobs.chains import digits_wilson\n\ndef chains():\n    return [digits_wilson()]\n')
+    main(["--campaign", str(file), "--store", store.uri, "--out", str(tmp_path), "--json"])
+    assert json.loads(capsys.readouterr().out)["tables"][0]["rows"][0]["values"][0] == "0/1"
+
+
+def test_the_guide_to_exploration_works(finished_campaign, tmp_path, capsys, monkeypatch) -> None:
+    _, store = finished_campaign
+    monkeypatch.chdir(tmp_path)
+    main(["--parquet", "--store", store.uri, "--json"])
+    assert json.loads(capsys.readouterr().out) == {"chains": 12, "parquet": "reports/scores.parquet"}
+    guide = (Path(__file__).parents[3] / "docs" / "exploration.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    exec(code, {})
+    printed = capsys.readouterr().out.splitlines()
+    means = pandas.read_parquet("reports/scores.parquet").query("last and metric == 'miou_all'")
+    wanted = means[(means["method.prior"] == "fixed") & (means["method.alpha"] == 0.5)]["value"]
+    (line,) = [line.split() for line in printed if line.split()[:1] == ["0.5"]][1:]
+    assert [float(line[1]), float(line[2]), int(line[3])] == [
+        pytest.approx(wanted.mean(), abs=1e-5),
+        pytest.approx(wanted.std(), abs=1e-5),
+        2,
+    ]
+
+
+def test_mlflow_is_made_from_records(store, two, tmp_path, capsys) -> None:
+    main(["--sync-mlflow", "--store", store.uri, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"runs": 6, "stale runs ended": 0, "left out": []}

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from orchestrator import figures
+from orchestrator import comparisons, figures
 from training.metrics import Flow
 
 FLOW = Flow(right=0.5, background=0.3, new=0.15, other_old=0.05)
@@ -19,7 +19,7 @@ def texts(svg: str) -> list[str]:
 def every_figure() -> dict[str, figures.Figure]:
     rows = [{"iteration": i, "total": 30, "loss": 1.0 / i, "loss/prior": 0.5 / i, "lr/head": 0.01} for i in (10, 20, 30)]
     return {
-        "steps": figures.over_steps(
+        "steps": comparisons.over_steps(
             {"old": {"WILSON": [None, 0.5], "MiB": [None, 0.4]}, "all": {"WILSON": [0.7, 0.6], "MiB": [0.7, 0.5]}}
         ),
         "classes": figures.by_class(
@@ -76,6 +76,6 @@ def test_curves_of_a_step_that_logged_nothing() -> None:
 
 
 def test_series_differ_in_colour_and_marker() -> None:
-    figure = figures.over_steps({"all": {name: [0.5, 0.5] for name in "abcdefgh"}})
+    figure = comparisons.over_steps({"all": {name: [0.5, 0.5] for name in "abcdefgh"}})
     lines = figure.axes[0].get_lines()
     assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 8

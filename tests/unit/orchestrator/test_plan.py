@@ -187,3 +187,21 @@ def test_joint_training_is_one_step_of_all_groups_trained_as_step_0_is():
         assert only.step.method == joint.Config()
         assert only.step.optimization == base.optimization
         assert len(only.rows) == len(LABELS)
+
+
+def test_a_memory_beside_a_share_holds_no_image_of_the_new_classes():
+    """Images outside the share show the new classes too: kept, they would be taught as showing none."""
+    scenario = chain().scenario.model_copy(update={"image_share": 0.3, "memory": 50})
+    for step in steps(chain(scenario=scenario))[1:]:
+        kept = step.rows[step.step.task.images :]
+        assert len(kept)
+        assert not LABELS[kept][:, np.asarray(step.step.task.new_classes) - 1].any()
+
+
+def test_images_without_any_class_join_step_0_where_asked():
+    labels = LABELS.copy()
+    labels[[3, 30]] = False
+    scenario = chain().scenario.model_copy(update={"empty_images": True})
+    (without, *rest), (base, *same) = steps(chain(), labels), steps(chain(scenario=scenario), labels)
+    assert sorted(set(base.rows) - set(without.rows)) == [3, 30]
+    assert [step.rows.tolist() for step in same] == [step.rows.tolist() for step in rest]

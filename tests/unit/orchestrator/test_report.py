@@ -13,7 +13,8 @@ from PIL import Image
 from orchestrator.predictions import Picture
 from orchestrator.report import Report, build_report, settings, to_html, write_report
 from orchestrator.results import load_chains
-from orchestrator.table import percent, to_csv, to_markdown
+from orchestrator.table import percent, to_csv, to_latex, to_markdown
+from orchestrator.weak_views import WeakView
 from training.metrics import wilson
 
 VOID_TAGS = {"meta", "link", "img", "br", "hr"}
@@ -61,7 +62,10 @@ class Page(HTMLParser):
 def pictures(count: int) -> list[Picture]:
     rng = np.random.default_rng(0)
     labels = [rng.choice([0, 1, 7, 255], (16, 16)).astype(np.uint8) for _ in range(7)]
-    return [Picture(f"scene-{i}", rng.integers(0, 256, (16, 16, 3), np.uint8), labels[0], labels[1:]) for i in range(count)]
+    weak = [None, WeakView(labels[2], labels[3]), None, None, None, None]
+    return [
+        Picture(f"scene-{i}", rng.integers(0, 256, (16, 16, 3), np.uint8), labels[0], labels[1:], weak) for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +103,8 @@ def test_links_within_the_page_have_targets_and_ids_stand_once(page) -> None:
 
 def test_everything_can_be_read_out_and_reached_by_keyboard(page) -> None:
     said = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert len(said) == 16
-    assert said[7] == "fine-tuning after step 1: 0, 6"
+    assert len(said) == 20
+    assert said[9] == "fine-tuning after step 1: 0, 6"
     assert sum(1 for tag, name, _ in page.attributes if (tag, name) == ("svg", "aria-label")) == 3 + 3 + 3
     assert len(page.captions) == len(page.tables)
     scrolling = [value for tag, name, value in page.attributes if (tag, name, value) == ("div", "class", "scroll")]
@@ -110,13 +114,23 @@ def test_everything_can_be_read_out_and_reached_by_keyboard(page) -> None:
 def test_strips_hold_the_very_label_maps(report) -> None:
     shown, strip = pictures(2), report.strips[0]
     maps = [np.asarray(Image.open(io.BytesIO(base64.b64decode(thumbnail.uri.partition(",")[2])))) for thumbnail in strip]
-    for drawn, labels in zip(maps, [shown[0].pixels, shown[0].truth, *shown[0].predictions], strict=True):
+    predictions, weak = shown[0].predictions, shown[0].weak[1]
+    assert weak
+    expected = [shown[0].pixels, shown[0].truth, *predictions[:2], *weak, *predictions[2:]]
+    for drawn, labels in zip(maps, expected, strict=True):
         assert np.array_equal(drawn, labels)
-    assert [thumbnail.words.partition(":")[0] for thumbnail in strip[1:4]] == [
+    assert [thumbnail.words.partition(":")[0] for thumbnail in strip[1:6]] == [
         "truth",
         "WILSON after step 0",
         "WILSON after step 1",
+        "WILSON after step 1, its localizer",
+        "WILSON after step 1, its pseudo-supervision",
     ]
+    assert report.seen == (
+        ("WILSON", ("step 0", "step 1", "localizer", "pseudo-supervision")),
+        ("MiB", ("step 0", "step 1")),
+        ("fine-tuning", ("step 0", "step 1")),
+    )
 
 
 def test_without_pictures_there_is_no_empty_section(report) -> None:
@@ -164,3 +178,6 @@ def test_files_beside_the_page(report, tmp_path) -> None:
     assert (page.parent / "table.csv").read_text(encoding="utf-8") == to_csv(report.classes)
     markdown = (page.parent / "table.md").read_text(encoding="utf-8")
     assert all(to_markdown(table) in markdown for table in report.tables)
+    latex = (page.parent / "table.tex").read_text(encoding="utf-8")
+    assert all(to_latex(table) in latex for table in report.tables)
+    assert (page.parent / "scores.parquet").exists()

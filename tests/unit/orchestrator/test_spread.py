@@ -37,7 +37,10 @@ def test_a_single_value_spreads_not_at_all():
 
 def test_seeds_are_repetitions_of_one_variant():
     wanted = sweep(digits_wilson(), {"seed": (1, 2, 3), "method.alpha": (0, 0.5)})
-    assert cells(wanted) == (("alpha=0", (0, 2, 4)), ("alpha=0.5", (1, 3, 5)))
+    assert cells(wanted) == (
+        ("alpha=0", (0, 2, 4), {"method.alpha": 0}),
+        ("alpha=0.5", (1, 3, 5), {"method.alpha": 0.5}),
+    )
 
 
 def test_the_same_seed_under_two_names_counts_once():
@@ -68,3 +71,11 @@ def test_groups_are_told_apart_by_their_sizes_where_that_is_enough():
     assert [c.name for c in cells(sweep(digits_mib(), {"scenario.groups": (six, eight)}))] == ["split=6-4", "split=8-2"]
     orders = sweep(digits_mib(), {"scenario.groups": {"up": six, "down": other}})
     assert [c.name for c in cells(orders)] == ["groups=0,1,2,3,4,5|6,7,8,9", "groups=9,8,7,6,5,4|3,2,1,0"]
+
+
+def test_names_that_people_gave_are_kept():
+    """Words after the campaign's name that are no axis of a sweep, as long as they tell the variants apart."""
+    plain = with_field(digits_mib(), "name", "campaign plain seed=42")
+    soft = with_field(with_field(digits_mib(), "method.alpha", 0.5), "name", "campaign softer targets seed=42")
+    assert [cell.name for cell in cells([plain, soft])] == ["plain", "softer targets"]
+    assert [cell.name for cell in cells([plain, with_field(soft, "name", "campaign plain")])] == ["alpha=1", "alpha=0.5"]

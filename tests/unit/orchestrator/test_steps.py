@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -124,6 +125,21 @@ def test_chains_share_what_they_agree_on(store: Store, here: Here):
     second = ensure_chain(plan_chain(other, store), place(store))
     assert first.steps[0].record == second.steps[0].record
     assert len(here.runs) == 3
+
+
+def test_a_lease_is_renewed_before_others_may_take_it_however_short_it_is(store: Store, here: Here):
+    plan = plan_chain(CHAIN, store)
+    other, got = Lease(store, plan.steps[0].key, "other", period=1.0), []
+
+    def watch(run: int) -> None:
+        for _ in range(15):
+            got.append(other.acquire())
+            time.sleep(0.1)
+
+    here.before = watch
+    ensure_step(plan.steps[0], plan, replace(place(store), lease_seconds=1.0), None)
+    assert got
+    assert not any(got)
 
 
 def test_scoring_otherwise_trains_nothing(store: Store, here: Here):

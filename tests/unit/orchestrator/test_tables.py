@@ -120,7 +120,7 @@ def test_the_convention_is_in_words_and_its_means_are_bold(chains) -> None:
         assert [row.name for row in table.rows if row.strong] == bold
         for build in ALL_TABLES:
             assert convention.words in to_markdown(build(chains, convention))
-        assert "void pixels in training: background." in table.caption
+        assert "Void pixels in training: background." in table.caption
 
 
 def test_longer_chains_show_base_and_added_classes(store, publish_chain) -> None:

@@ -21,8 +21,15 @@ from orchestrator.results import ChainResult, load_chains
 from orchestrator.runs import curve_points, flattened, named_scores, whole_chain
 from orchestrator.spool import Spool, adopt
 from orchestrator.store import Store
-from orchestrator.tracking import Tracker, rebuild
-from training.metrics import wilson
+from orchestrator.sync import Synced, sync
+from orchestrator.tracking import Tracker
+from training.metrics import Convention, wilson
+
+
+def rebuild(store: Store, uri: str, convention: Convention) -> int:
+    found = sync(store, uri, convention)
+    assert found == Synced(found.runs, 0, ())
+    return found.runs
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,89 @@
+"""What is saved by training equal steps once: campaigns on digits as they are, and with every chain alone, in one run.
+
+    python benchmarks/sharing.py --train 400 --out build/sharing
+
+Alone means the same chains, made different from each other by a weight decay of step 0 that differs in its twelfth decimal, so
+that no step is shared; all else, two steps at a time included, is the same. Prints fits and wall times; the last line is JSON.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import ray
+import tyro
+from rich.console import Console
+
+from jobs.campaign_file import load_campaign
+from orchestrator.attempts import attempt_names
+from orchestrator.campaign import with_field
+from orchestrator.campaign_run import run_campaign
+from orchestrator.campaign_table import campaign_table
+from orchestrator.chain import Chain
+from orchestrator.costs import Costs
+from orchestrator.datasets import publish
+from orchestrator.desk import Limits
+from orchestrator.place import Place
+from orchestrator.planner import Planner
+from orchestrator.resources import Request
+from orchestrator.store import Store, open_store
+from orchestrator.survey import survey
+from orchestrator.table import to_markdown
+from orchestrator.tree import Tree, grow
+from training.data.digits import Digits
+from training.data.shards import build
+from training.metrics import wilson
+
+
+def main(
+    campaigns: tuple[str, ...] = ("digits_wilson_alpha", "digits_wilson_prior"),
+    train: int = 400,
+    out: Path = Path("build/sharing"),
+    max_concurrent: int = 2,
+) -> None:
+    """Measure.
+
+    Args:
+        campaigns: Names of campaigns on digits.
+        train: Scenes to train on.
+        out: Folder for the stores; what is published there already is not trained again, so give a new one.
+        max_concurrent: Steps at a time, one CPU each.
+    """
+    chains = [chain for name in campaigns for chain in load_campaign(name).chains]
+    results = {}
+    for how, wanted in (("shared", chains), ("alone", [alone(chain, number) for number, chain in enumerate(chains)])):
+        tree, store, seconds = run(wanted, out / how, train, max_concurrent)
+        fits = sum(len(attempt_names(store, key)) for key in tree.nodes)
+        results[how] = {"chains": len(chains), "steps": len(tree.nodes), "fits": fits, "seconds": round(seconds, 1)}
+        print(f"{how}: {len(chains)} chains, {len(tree.nodes)} steps, {fits} fits, {seconds:.0f} s", flush=True)
+        if how == "shared":
+            for name in campaigns:
+                part = grow([Planner(store).plan(chain) for chain in load_campaign(name).chains])
+                print(to_markdown(campaign_table(part, survey(part, store), store, (), wilson())))
+    ratio = results["alone"]["seconds"] / results["shared"]["seconds"]
+    print(json.dumps({**results, "ratio": round(ratio, 2)}))
+    ray.shutdown()
+
+
+def alone(chain: Chain, number: int) -> Chain:
+    """The chain with a step 0 of its own."""
+    decay = chain.base.optimization.weight_decay + (number + 1) * 1e-12
+    return with_field(chain, "base.optimization.weight_decay", decay)
+
+
+def run(chains: Sequence[Chain], folder: Path, train: int, max_concurrent: int) -> tuple[Tree, Store, float]:
+    """Run the chains in a new store; returns their tree, the store and the seconds."""
+    store = open_store(str(folder / "store"))
+    manifest, _ = build(Digits(seed=0, train=train, val=100), folder / "dataset")
+    publish(store, "digits", folder / "dataset", manifest)
+    tree = grow([Planner(store).plan(chain) for chain in chains])
+    place = Place(store, Request(cpus_per_worker=1), Console(quiet=True))
+    begun = time.monotonic()
+    outcome = run_campaign("sharing", tree, survey(tree, store), place, Costs(), Limits(max_concurrent=max_concurrent))
+    assert outcome.complete, outcome.chains
+    return tree, store, time.monotonic() - begun
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,21 @@
+"""What causes forgetting, and what removes it? Digits 0-5, then 6-9 in ways that take away one cause each, three seeds each.
+
+    python -m jobs.campaign run digits_interventions
+
+36 steps instead of 66: all share step 0, seed by seed, with each other and with `digits_methods`, which records importance
+there. The twin of `interventions`, which says what is changed and why; half a minute a step on a CPU.
+"""
+
+from jobs.campaigns.interventions import interventions
+from jobs.chains import digits_finetuning
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+from training.methods import fine_tuning
+
+SEEDS = (42, 43, 44)
+
+
+def chains() -> tuple[Chain, ...]:
+    start = with_field(digits_finetuning(), "name", "digits_interventions")
+    intervened = interventions(with_field(start, "base.method", fine_tuning.Config(importance=True)))
+    return tuple(chain for start in intervened for chain in sweep(start, {"seed": SEEDS}))

@@ -1,0 +1,24 @@
+"""Can WILSON learn a single class at a time from image labels? Digits 0-5, then 6, 7, 8 and 9, three seeds each.
+
+    python -m jobs.campaign run digits_single_classes
+
+63 steps instead of 75: all share step 0, seed by seed. The twin of `single_classes`, which says why a memory of 1 stands for
+none; a step of one class has few images and takes less than half a minute on a CPU.
+"""
+
+from jobs.campaigns.single_classes import MEMORIES, MEMORIES_WITH_MASKS, with_masks
+from jobs.chains import digits_wilson
+from orchestrator.campaign import sweep, with_field
+from orchestrator.chain import Chain
+from training.scenario import split_groups
+
+SEEDS = (42, 43, 44)
+
+
+def chains() -> tuple[Chain, ...]:
+    weak = with_field(digits_wilson(), "scenario.groups", split_groups("6-1", tuple("0123456789")))
+    weak = with_field(weak, "name", "digits_single_classes method=wilson")
+    return (
+        *sweep(weak, {"scenario.memory": MEMORIES, "seed": SEEDS}),
+        *sweep(with_masks(weak), {"scenario.memory": MEMORIES_WITH_MASKS, "seed": SEEDS}),
+    )

@@ -1,0 +1,101 @@
+"""A small campaign on Ray Tune: each step once, a failure fails its own subtree, asked again nothing is trained."""
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import ray
+from rich.console import Console
+
+from orchestrator.attempts import attempt_names
+from orchestrator.campaign_run import Outcome, run_campaign
+from orchestrator.chain import Base, Chain
+from orchestrator.costs import Costs
+from orchestrator.datasets import publish
+from orchestrator.desk import Limits
+from orchestrator.place import Place
+from orchestrator.planner import Planner
+from orchestrator.resources import Request
+from orchestrator.steps import find_record
+from orchestrator.store import Store, open_store
+from orchestrator.survey import survey
+from orchestrator.tracking import Tracker
+from orchestrator.tree import Tree, grow
+from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
+from training.data.digits import Digits
+from training.data.shards import build
+from training.methods import fine_tuning, wilson
+from training.scenario import Scenario
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.timeout(600),
+    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+FEW = Optimization(epochs=2, batch=4, encoder_lr=0.02, head_lr=0.02)
+START = Chain(
+    name="half",
+    scenario=Scenario(dataset="digits", groups=(("0", "1", "2"), ("3", "4"))),
+    base=Base(method=fine_tuning.Config(loss="bce"), optimization=FEW),
+    method=wilson.Config(warmup_epochs=1, localizer_channels=8),
+    optimization=FEW,
+    model=ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=16),
+    augmentation=Augmentation(crop=64),
+    evaluation=EvaluationConfig(short_side=None, crop=None),
+)
+CHAINS = (  # four different steps in three chains
+    START,
+    START.model_copy(update={"name": "wild", "optimization": FEW.model_copy(update={"encoder_lr": 1e30, "head_lr": 1e30})}),
+    START.model_copy(update={"name": "one", "method": wilson.Config(warmup_epochs=1, localizer_channels=8, alpha=1)}),
+)
+
+
+@pytest.fixture(autouse=True)
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    yield
+    ray.shutdown()
+
+
+def new_store(folder: Path) -> Store:
+    store = open_store(str(folder / "store"))
+    manifest, _ = build(Digits(seed=1, train=60, val=12), folder / "dataset")
+    publish(store, "digits", folder / "dataset", manifest)
+    return store
+
+
+def run(grown: Tree, store: Store, tracker: Tracker | None = None) -> tuple[Outcome, str]:
+    console = Console(file=StringIO(), width=200)
+    place = Place(store, Request(cpus_per_worker=1), console, tracker, lease_seconds=5)
+    outcome = run_campaign("test", grown, survey(grown, store), place, Costs(), Limits(retries=0))
+    assert isinstance(console.file, StringIO)
+    return outcome, console.file.getvalue()
+
+
+def test_a_campaign_runs_once(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    planner = Planner(store)
+    grown = grow([planner.plan(each) for each in CHAINS])
+    with Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "spool") as tracker:
+        outcome, said = run(grown, store, tracker)
+    assert tracker.failures == 0
+    assert len(grown.nodes) == 4
+    assert [each.state for each in outcome.chains] == ["published", "failed", "published"], said
+    assert "lower the learning rates" in outcome.chains[1].reason
+    assert sum(len(attempt_names(store, key)) for key in grown.nodes) == 4, "a step was tried twice"
+    assert outcome.gpu_hours > 0
+    for key, fate in outcome.steps.items():
+        record = find_record(store, key)
+        assert (record is not None) == (fate.state == "published")
+        assert not store.exists(f"steps/{key}/lease.json")
+
+    good = grow([planner.plan(each) for each in CHAINS if each.name != "wild"])
+    again, said = run(good, store)
+    assert again.complete, said
+    assert {fate.state for fate in again.steps.values()} == {"reused"}
+    assert sum(len(attempt_names(store, key)) for key in grown.nodes) == 4

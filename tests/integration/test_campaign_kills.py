@@ -1,0 +1,173 @@
+"""`kill -9` of a running campaign, anywhere and again and again: run once more it ends as if nothing had happened.
+
+A driver with all it started, a worker, or the whole Ray instance dies at a random moment, and the same command is given again.
+STEPCHAIN_KILLS says how often (`make soak`: 30); STEPCHAIN_SEED makes the moments others.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.datasets import publish
+from orchestrator.record import StepRecord
+from orchestrator.store import Store, open_store
+from training.data.digits import Digits
+from training.data.shards import build
+
+KILLS = int(os.environ.get("STEPCHAIN_KILLS", "3"))
+SEED = int(os.environ.get("STEPCHAIN_SEED", "0"))
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600 + 180 * KILLS)]
+CHECKPOINT_SECONDS = 0.5
+LOST_SECONDS = CHECKPOINT_SECONDS + 3  # of training, by one kill: a checkpoint interval, and one that was being written
+SEEDS = max(3, KILLS // 2)  # enough steps that there is always one to kill
+CAMPAIGN = f'''"""Does a campaign survive?"""
+
+from jobs.chains import digits_mib
+from orchestrator.campaign import sweep, with_field
+from training.methods import fine_tuning, mib
+
+
+def chains():
+    start = with_field(digits_mib(), "scenario.groups", (("0", "1", "2"), ("3", "4")))
+    for optimization in ("base.optimization", "optimization"):
+        start = with_field(with_field(start, optimization + ".batch", 8), optimization + ".epochs", 8)
+    return sweep(start, {{"method": (fine_tuning.Config(), mib.Config()), "seed": range({SEEDS})}})
+'''
+VICTIMS = ("the driver and all it started", "a worker", "the Ray instance")
+
+
+def test_a_campaign_killed_again_and_again_ends_with_the_same_table(tmp_path: Path) -> None:
+    (tmp_path / "survives.py").write_text(CAMPAIGN)
+    disturbed, quiet = (new_store(tmp_path / name) for name in ("disturbed", "quiet"))
+    chance, published = random.Random(SEED), dict[str, bytes]()
+    for number in range(KILLS):
+        moment, victim = chance.uniform(15, 45), VICTIMS[number % len(VICTIMS)]
+        job = start(disturbed, tmp_path)
+        assert not ends_within(job, moment), f"nothing was left to kill: {(tmp_path / 'job.log').read_text()}"
+        killed = kill(victim, job)
+        print(f"kill {number + 1} after {moment:.0f} s: {victim}, {killed} processes", flush=True)
+        if victim == "a worker":
+            ends_within(job, 15)  # a lost worker is the campaign's to mend
+        end(job)
+        found = records(disturbed)
+        assert published.items() <= found.items(), "what was published was published again"
+        published = found
+    for store in (disturbed, quiet):
+        job = start(store, tmp_path)
+        assert job.wait(timeout=100 * SEEDS) == 0, (tmp_path / "job.log").read_text()
+    assert published.items() <= records(disturbed).items()
+    assert table(disturbed, tmp_path) == table(quiet, tmp_path)
+    assert weights(disturbed) == weights(quiet), "other weights than undisturbed"
+    lost = lost_seconds(disturbed)
+    print(f"{len(lost)} interruptions of a training step; seconds lost: {[round(each, 1) for each in lost]}", flush=True)
+    assert max(lost, default=0) <= LOST_SECONDS
+
+
+def new_store(folder: Path) -> Store:
+    store = open_store(str(folder))
+    manifest, _ = build(Digits(seed=2, train=160, val=12), folder / "built")
+    publish(store, "digits", folder / "built", manifest)
+    return store
+
+
+def start(store: Store, scratch: Path) -> subprocess.Popen:
+    """The campaign in a process group of its own, as a terminal would start it."""
+    command = [sys.executable, "-m", "jobs.campaign", "run", str(scratch / "survives.py"), "--store", store.uri]
+    command += [
+        "--no-tracking",
+        "--cpus-per-worker",
+        "1",
+        "--checkpoint-every",
+        str(CHECKPOINT_SECONDS),
+        "--lease-seconds",
+        "6",
+    ]
+    environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
+    with (scratch / "job.log").open("w") as log:
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+def ends_within(job: subprocess.Popen, seconds: float) -> bool:
+    """Whether the job ends by itself within that time."""
+    try:
+        job.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def kill(victim: str, job: subprocess.Popen) -> int:
+    """Kill without warning; says how many processes."""
+    family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
+    if victim == "a worker":
+        family = [process for process in family if "TrainWorker" in title(process)][:1]
+    elif victim == "the Ray instance":
+        family = [process for process in family if any(part in title(process) for part in ("raylet", "gcs_server", "ray::"))]
+    return sum(killed(process) for process in family)
+
+
+def killed(process: psutil.Process) -> bool:
+    """Whether there still was such a process."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+
+
+def end(job: subprocess.Popen) -> None:
+    """Stop what is left of the job, as whoever starts it again would."""
+    if job.poll() is None:
+        for process in psutil.Process(job.pid).children(recursive=True):
+            killed(process)
+        job.kill()
+        job.wait()
+
+
+def records(store: Store) -> dict[str, bytes]:
+    """All step records as they are written."""
+    return {name: store.read(name) for name in store.list("steps/") if name.endswith("/record.json")}
+
+
+def weights(store: Store) -> dict[str, str]:
+    """Digest of each step's weights."""
+    found = (StepRecord.model_validate_json(data) for data in records(store).values())
+    return {record.key: record.files["model.safetensors"].sha256 for record in found}
+
+
+def table(store: Store, scratch: Path) -> dict:
+    """What `jobs.campaign table` tells of the campaign."""
+    command = [sys.executable, "-m", "jobs.campaign", "table", str(scratch / "survives.py"), "--store", store.uri]
+    environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache")}
+    done = subprocess.run([*command, "--format", "json"], env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def lost_seconds(store: Store) -> list[float]:
+    """Of each interruption: for how long the attempt had trained beyond the iteration that the next one went on from."""
+    curves: dict[str, dict[str, list[dict]]] = {}
+    for name in store.list("steps/"):
+        if "/curves/" in name:
+            _, key, _, attempt, *_ = name.split("/")
+            curves.setdefault(key, {}).setdefault(attempt, []).extend(json.loads(store.read(name)))
+    lost = []
+    for attempts in curves.values():
+        rows = [sorted(rows, key=lambda row: row["iteration"]) for _, rows in sorted(attempts.items())]
+        for before, after in pairwise(rows):
+            beyond = [row["time"] for row in before if row["iteration"] >= after[0]["iteration"]]
+            lost.append(max(beyond) - min(beyond) if beyond else 0.0)
+    return lost
