@@ -1,7 +1,7 @@
 """Check that this machine can work: `python -m jobs.doctor --store URI`. One line per check, with what mends it.
 
-Exits with 1 when something must be mended. It writes and deletes some objects in the store (in a bucket, one of 33 MB), and starts and
-stops Ray.
+Exits with 1 when something must be mended. It writes and deletes some objects in the store, one of them of 33 MB
+where that is a bucket, and starts and stops Ray.
 """
 
 import os

@@ -59,14 +59,15 @@ def _probe(store: Store, folder: str) -> tuple[str, str]:
     apart = abs(found[key].modified.timestamp() - time.time())
     if apart > FAR_APART:
         return f"its clock is {apart:.0f} s from this machine's", "set both clocks by NTP: timedatectl set-ntp true"
-    if store.local_path(key) is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch, "large")
-            with path.open("wb") as file:
-                file.truncate(MULTIPART)
-            store.upload(path, f"{folder}/large")
-            if {entry.key: entry.bytes for entry in store.entries(f"{folder}/")}.get(f"{folder}/large") != MULTIPART:
-                return "loses parts of a large object", "give the keys the right to multipart uploads, or use another server"
+    if store.local_path(key) is not None:
+        return "writes, on a condition too, reads, lists and deletes", ""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "large")
+        with path.open("wb") as file:
+            file.truncate(MULTIPART)
+        store.upload(path, f"{folder}/large")
+    if {entry.key: entry.bytes for entry in store.entries(f"{folder}/")}.get(f"{folder}/large") != MULTIPART:
+        return "loses parts of a large object", "give the keys the right to multipart uploads, or use another server"
     return "writes, on a condition too, reads, lists and deletes; large objects in parts", ""
 
 
