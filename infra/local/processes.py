@@ -43,6 +43,7 @@ class Ledger:
                 extra_groups=None if user is None else [],
                 cwd="/" if user else None,  # where it may look, unlike perhaps here
             )
+        started.returncode = 0  # it is to outlive this process: none here will wait for it
         self._write(self._read() | {name: {"pid": started.pid, "began": psutil.Process(started.pid).create_time()}})
 
     def alive(self, name: str) -> psutil.Process | None:

@@ -1,4 +1,4 @@
-"""Make the secrets of `infra/compose.yaml`: `python -m infra.local.secrets` writes infra/.secrets once, which only you can read."""
+"""Make the secrets of `infra/compose.yaml`: `python -m infra.local.secrets` writes infra/.secrets, once, for your eyes only."""
 
 import secrets
 import shlex
