@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -84,7 +85,7 @@ class Ledger:
         entries.pop(name, None)
         self._write(entries)
 
-    def wait(self, name: str, ready, seconds: float) -> None:
+    def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
         """Until `ready()` is true. Raises NotStarted."""
         end = time.monotonic() + seconds
         while not ready():
@@ -96,7 +97,7 @@ class Ledger:
     def log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
 
-    def _read(self) -> dict[str, dict[str, float]]:
+    def _read(self) -> dict[str, dict[str, Any]]:
         return json.loads(self._file.read_text()) if self._file.exists() else {}
 
     def _write(self, entries: dict) -> None:

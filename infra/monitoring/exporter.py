@@ -9,8 +9,8 @@ A step is used each time a chain names it. Uses less steps is what sharing saved
 import argparse
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -20,6 +20,7 @@ from orchestrator.record import ChainRecord, StepRecord
 from orchestrator.store import DEFAULT_STORE, Store, StoreError, open_store
 
 log = logging.getLogger(__name__)
+Kind = tuple[str, str]  # dataset and method
 
 
 class Records(Collector):
@@ -40,8 +41,7 @@ class Records(Collector):
             log.warning("%s", error)
             up.add_metric([], 0)
         yield up
-        steps = Counter[tuple[str, str]]()
-        hours = Counter[tuple[str, str]]()
+        steps, hours = defaultdict[Kind, float](float), defaultdict[Kind, float](float)
         for record in self._steps.values():
             kind = (record.data.name, record.step.method.name)
             steps[kind] += 1
@@ -73,7 +73,7 @@ def worker_hours(record: StepRecord) -> float:
     return seconds * record.resources.get("workers", 1) * gpus / 3600
 
 
-def _family(name: str, words: str, values: dict[tuple[str, str], float]) -> CounterMetricFamily:
+def _family(name: str, words: str, values: Mapping[Kind, float]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, words, labels=["dataset", "method"])
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
