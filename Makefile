@@ -44,13 +44,16 @@ types: setup
 unit: setup
 	$(RUN) -m pytest -m "not slow"
 
-verify: setup ## The slow truths: the demo twice, kills, restarts (under 30 minutes)
+verify: setup ## The slow truths: the demo twice, campaigns, kills, restarts, the browser (under 30 minutes)
 	$(RUN) -m jobs.demo --store $(STORE)
 	$(RUN) -m jobs.demo --store $(STORE)
 	STEPCHAIN_DEMO_STORE=$(abspath $(STORE)) $(RUN) -m pytest -m slow
 
 # Ends at the first failure, whose seed is on the last line that starts with "round".
-soak: setup ## All tests again and again with other random seeds, for MINUTES=60
+soak: setup ## A campaign killed 30 times; then all tests again and again with other random seeds, for MINUTES=60
+	STEPCHAIN_SOAK=1 $(RUN) -m pytest -s tests/integration/test_mlflow_server.py tests/integration/test_browser.py
+	STEPCHAIN_KILLS=30 STEPCHAIN_SEED=$$(od -An -N2 -tu2 /dev/urandom | tr -d ' ') \
+		$(RUN) -m pytest -s tests/integration/test_campaign_kills.py
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); round=0; \
 	while [ $$(date +%s) -lt $$end ]; do \
 		round=$$((round + 1)); seed=$$(od -An -N3 -tu4 /dev/urandom | tr -d ' '); \

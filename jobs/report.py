@@ -86,7 +86,8 @@ def report(
     if as_json:
         print(json.dumps(shown, ensure_ascii=False, indent=1))
     elif "tables" not in shown:
-        print(*(f"{name}: {value}" for name, value in shown.items()), sep="\n")
+        told = {name: "; ".join(value) or "nothing" if isinstance(value, list) else value for name, value in shown.items()}
+        print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
 
 
 def _chains(results: Sequence[ChainResult], convention: Convention, pictures: Any, out: Path, quiet: bool) -> dict[str, Any]:

@@ -47,12 +47,12 @@ def publish_campaign(store: Store, campaign: Campaign) -> CampaignRecord:
 
 def campaign_record(campaign: Campaign) -> CampaignRecord:
     """The record of a campaign, as of now. When it was recorded is no part of its key."""
-    said = {"name": campaign.name, "question": campaign.question}
+    name, question = campaign.name, campaign.question
     paper = [asdict(each) | {"where": dict(each.where)} for each in campaign.paper]
     return CampaignRecord(
-        key=digest({**said, "chains": list(campaign.chains), "paper": paper})[:KEY_LENGTH],
-        name=campaign.name,
-        question=campaign.question,
+        key=digest({"name": name, "question": question, "chains": list(campaign.chains), "paper": paper})[:KEY_LENGTH],
+        name=name,
+        question=question,
         chains=tuple(chain.model_dump(mode="json") for chain in campaign.chains),
         paper=tuple(paper),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -102,7 +102,9 @@ def _axes(result: CampaignResult) -> dict[str, Drawing]:
         name = axis.rpartition(".")[2]
         texts = [axis_text(place) for place in places]
         figure = comparisons.along(name, places, shown) if numeric else comparisons.among(texts, shown)
-        theirs = any(series.paper.count(None) < len(places) for lines in shown.values() for series in lines.values())
+        theirs = any(
+            any(number is not None for number in series.paper) for lines in shown.values() for series in lines.values()
+        )
         paper = " Dotted or hollow: what the paper reports, where it counts as we do." if theirs else ""
         caption = f"mIoU after the last step by {axis}: of step 0's classes, of all later ones, and of all. {BAND}{paper}"
         found[axis] = draw(figure, f"mIoU by {axis}", caption)
@@ -120,11 +122,9 @@ def _series(result: CampaignResult, axis: str, places: Sequence[object], part: s
             compares = ("ours − paper", part) in columns and row.values[columns["ours − paper", part]] is not None
             theirs = fraction(row.values[columns["paper", part]]) if compares else None
             found.setdefault(" ".join(others), {})[cell.cell.axes[axis]] = row.values[columns[part, "mean"]], theirs
+    nothing = None, None
     return {
-        name: Series(
-            tuple(cells[place][0] if place in cells else None for place in places),
-            tuple(cells[place][1] if place in cells else None for place in places),
-        )
+        name: Series([cells.get(place, nothing)[0] for place in places], [cells.get(place, nothing)[1] for place in places])
         for name, cells in found.items()
     }
 

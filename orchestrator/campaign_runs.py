@@ -12,6 +12,7 @@ from orchestrator.campaign_record import CampaignRecord
 from orchestrator.campaign_report import CampaignReport, build_campaign_report, to_files
 from orchestrator.campaign_results import CampaignResult
 from orchestrator.campaign_table import MEANS
+from orchestrator.campaign_tables import paired
 from orchestrator.runs import Point, Run, Status, chain_run, milliseconds
 from orchestrator.spread import axis_text
 from orchestrator.table import fraction, to_json, to_markdown
@@ -37,7 +38,7 @@ def campaign_runs(record: CampaignRecord, result: CampaignResult, unfinished: St
         ended=ended,
         params={"campaign": record.name, "chains": str(len(result.chains)), **_axes(result)},
         tags={
-            "mlflow.note.content": f"{result.question}\n\n{to_markdown(report.scores)}",
+            "mlflow.note.content": f"{result.question}\n\n{to_markdown(paired(report.scores))}",
             "stepchain.record": f"campaigns/{record.key}.json",
             "stepchain.convention": result.convention.name,
             "stepchain.published": f"{len(result.published)} of {len(result.chains)}",

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +25,8 @@ from orchestrator.runs import Point, Run
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
-ONE_CALL = {"metrics": 1000, "params": 100, "tags": 100}  # what MLflow takes in one log_batch
+ONE_CALL = {"metrics": 800, "params": 100, "tags": 100}  # what MLflow takes in one log_batch: 1,000 in all
+OURS = {"stepchain": "scenario"}  # the tag of our experiments
 Item = TypeVar("Item")
 
 
@@ -75,14 +77,17 @@ class Mirror:
         try:
             held = self._held.get(run.key) or self._find_or_create(run)
             params = [Param(name, value) for name, value in run.params.items() if name not in held.params]
-            for part in _parts(params, ONE_CALL["params"]):
-                self._client.log_batch(held.run, params=part)
-            held.params.update(run.params)
-            for part in _parts([RunTag(name, value[:8000]) for name, value in run.tags.items()], ONE_CALL["tags"]):
-                self._client.log_batch(held.run, tags=part)
-            for part in _parts(self._lacking(held, run), ONE_CALL["metrics"]):
-                self._client.log_batch(held.run, metrics=[Metric(*point) for point in part])
-                held.points.update({(point.name, point.step): point.value for point in part})
+            tags = [RunTag(name, value[:8000]) for name, value in run.tags.items()]
+            parts = zip_longest(
+                _parts(params, ONE_CALL["params"]),
+                _parts(tags, ONE_CALL["tags"]),
+                _parts(self._lacking(held, run), ONE_CALL["metrics"]),
+                fillvalue=(),
+            )
+            for some_params, some_tags, points in parts:
+                self._client.log_batch(held.run, [Metric(*point) for point in points], some_params, some_tags)
+                held.params.update(param.key for param in some_params)
+                held.points.update({(point.name, point.step): point.value for point in points})
             for path, text in run.texts.items():
                 self._client.log_text(held.run, text, path)
             if run.data is not None:
@@ -149,15 +154,22 @@ class Mirror:
 
     def _experiment(self, title: str) -> str:
         """The scenario's experiment, created if need be. Of an sqlite file, artifacts lie beside it wherever one works."""
+        from mlflow.exceptions import MlflowException
+
         with self._alone():
             found = self._client.get_experiment_by_name(title)
             if found is None:
                 place = self._folder and str(self._folder / "mlartifacts" / re.sub(r"[^\w.-]+", "-", title))
-                return self._client.create_experiment(title, place, {"stepchain": "scenario"})
+                try:
+                    return self._client.create_experiment(title, place, OURS)
+                except MlflowException as error:  # another process has just created it
+                    found = self._client.get_experiment_by_name(title)
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                        raise
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
-            if "stepchain" not in found.tags:
-                self._client.set_experiment_tag(found.experiment_id, "stepchain", "scenario")
+            for name in OURS.keys() - found.tags.keys():
+                self._client.set_experiment_tag(found.experiment_id, name, OURS[name])
             return found.experiment_id
 
     def _lacking(self, held: Held, run: Run) -> list[Point]:

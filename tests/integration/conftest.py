@@ -1,13 +1,16 @@
-"""A real browser for tests of pages: headless Chromium, spoken to over its debugging protocol."""
+"""MLflow's server, which can be killed, and a real browser: headless Chromium, spoken to over its debugging protocol."""
 
 import asyncio
 import base64
 import json
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,3 +152,67 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
+
+
+class Server:
+    """An MLflow server on an sqlite file of its own, at the same address whenever it is started."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.address, self.database = f"http://127.0.0.1:{self.port}", f"sqlite:///{folder}/mlflow.db"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += [
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            self.database,
+            "--artifacts-destination",
+            self._folder / "artifacts",
+        ]
+        silent = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        log = self._folder / "server.log"
+        with log.open("a") as file:
+            self._process = subprocess.Popen(
+                command, env=os.environ | silent, cwd=self._folder, stdout=file, stderr=file, start_new_session=True
+            )
+        deadline = time.monotonic() + 180
+        while not self.answers():
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """At once, with all its processes."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, 9)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Server]]:
+    """Function that makes a server, which is not started yet; killed in the end."""
+    made: list[Server] = []
+
+    def make() -> Server:
+        made.append(Server(tmp_path_factory.mktemp("mlflow")))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()

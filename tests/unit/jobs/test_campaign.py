@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orchestrator.campaign_run import Outcome
-from orchestrator.chronicle import ChainFate
-from orchestrator.desk import Limits
 
 import jobs.campaign
 import orchestrator.plan
@@ -19,7 +16,10 @@ from jobs.campaign_plan import Part, planned_tree
 from jobs.chains import digits_wilson
 from jobs.options import StoreOptions
 from orchestrator.campaign import Campaign, sweep
+from orchestrator.campaign_run import Outcome
+from orchestrator.chronicle import ChainFate
 from orchestrator.datasets import publish
+from orchestrator.desk import Limits
 from orchestrator.store import FolderStore, Store, open_store
 from orchestrator.survey import survey
 from training.config import InputError

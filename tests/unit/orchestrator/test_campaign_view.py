@@ -22,6 +22,7 @@ SCORES = Scores(
     miou_old=0.712,
     miou_old_with_background=None,
     miou_new=None,
+    miou_base_with_background=None,
     miou_base=None,
     miou_added=None,
     pixel_accuracy=None,

@@ -1,0 +1,34 @@
+"""Figures that compare show means where they are, their deviations beside them, and the paper's numbers apart."""
+
+import numpy as np
+import pytest
+
+from orchestrator import comparisons
+from orchestrator.comparisons import Series
+from orchestrator.table import Measured
+
+
+def test_a_band_is_one_deviation_to_each_side() -> None:
+    shown = {"all": {"": Series([Measured(0.6, 0.02), None, Measured(0.5, 0.01)], [None] * 3)}}
+    (axis,) = comparisons.along("alpha", [0, 0.5, 1], shown).axes
+    mean, low, high = axis.get_lines()
+    assert np.asarray(mean.get_xydata()).tolist() == [[0, 60], [1, 50]]
+    assert np.asarray(low.get_ydata()).tolist() == pytest.approx([58, 49])
+    assert np.asarray(high.get_ydata()).tolist() == pytest.approx([62, 51])
+
+
+def test_the_papers_numbers_are_hollow_and_named() -> None:
+    shown = {"all": {"overlap": Series([0.6, 0.5], [0.61, None]), "disjoint": Series([0.4, 0.3], [None, None])}}
+    (axis,) = comparisons.along("alpha", [0, 1], shown).axes
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    assert list(lines) == ["overlap", "overlap, paper", "disjoint"]
+    assert lines["overlap, paper"].get_markerfacecolor() == "none"
+    assert lines["overlap, paper"].get_ydata()[0] == pytest.approx(61)
+
+
+def test_values_of_a_categorical_axis_stand_one_below_the_other() -> None:
+    shown = {"old": {"": Series([Measured(0.6, 0.1), 0.5], [None, 0.52])}}
+    (axis,) = comparisons.among(["bce", "fixed"], shown).axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["bce", "fixed"]
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([60, 50])
+    assert any(line.get_label() == "paper" for line in axis.get_lines())
