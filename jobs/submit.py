@@ -17,6 +17,7 @@ from pathlib import Path
 import tyro
 
 from jobs.errors import user_errors
+from orchestrator.provenance import COMMIT, DIRTY, code_version
 from training.config import InputError
 
 STOP_SECONDS = "60"  # that a job has to end well when it is stopped; Ray's own 3 are too few to close MLflow's runs
@@ -24,7 +25,9 @@ STOP_SECONDS = "60"  # that a job has to end well when it is stopped; Ray's own 
 
 def command_line(entrypoint: Sequence[str], id: str, wait: bool) -> list[str]:
     """The `ray job submit` line."""
-    environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}}
+    version = zip((COMMIT, DIRTY), code_version(Path.cwd()), strict=True)  # .git stays at home
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS} | {name: value for name, value in version if value}
+    environment = {"env_vars": variables}
     options = ["--working-dir", ".", "--submission-id", id, "--runtime-env-json", json.dumps(environment)]
     return ["ray", "job", "submit", *options, *([] if wait else ["--no-wait"]), "--", *entrypoint]
 
@@ -56,12 +59,14 @@ def submit(
     print(shlex.join(line), flush=True)
     if dry_run:
         return
-    if not os.environ.get("RAY_API_SERVER_ADDRESS"):
+    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not address:
         raise InputError(
             "RAY_API_SERVER_ADDRESS names no cluster: source stepchain-cluster/environment for the one that `make cluster` "
             "starts, or set it to a dashboard's address"
         )
-    print(f"its log: ray job logs --follow {id}\nto stop it: ray job stop {id}", flush=True)
+    print(f"to see it: {address}/#/jobs/{id}", f"its log: ray job logs --follow {id}", sep="\n")
+    print(f"to stop it: ray job stop {id}", flush=True)
     raise SystemExit(subprocess.run([Path(sys.executable).with_name(line[0]), *line[1:]], check=False).returncode)
 
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cpus", type=int, help="of each worker node (first up: this machine's, shared)")
     parser.add_argument("--database", choices=("postgres", "sqlite"), help="of MLflow (first up: postgres if there is initdb)")
     parser.add_argument("--forget", action="store_true", help="with down: delete the folder, results included")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     folder = options.folder.absolute()
     try:
         if options.verb == "up":

@@ -22,7 +22,13 @@ from infra.local.settings import BUCKET, Settings, postgres_user, write_private
 
 ROOT = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
-NODE = (f"--node-ip-address={LOOPBACK}", "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats")
+NODE = (
+    f"--node-ip-address={LOOPBACK}",
+    "--min-worker-port=0",
+    "--max-worker-port=0",
+    "--dashboard-agent-listen-port=0",  # the usual one is one node's: any other on this machine would take no jobs
+    "--disable-usage-stats",
+)
 PASSED = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 
@@ -181,7 +187,9 @@ def ray_node(settings: Settings, name: str, where: str, ready: Callable[[], bool
 
 def surroundings() -> dict[str, str]:
     """What a service needs of our own environment: no more than that, so that no secret of a person's shell is in it."""
+    programs = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH"))))
     return {name: os.environ[name] for name in PASSED if name in os.environ} | {
+        "PATH": programs,  # so that `python` of a job's command line is this one
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }

@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from jobs import submit
+from orchestrator.provenance import COMMIT, DIRTY, code_version
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -19,7 +20,10 @@ def test_the_line_is_that_of_ray(capsys: pytest.CaptureFixture[str], monkeypatch
     assert line[:5] == ["ray", "job", "submit", "--working-dir", "."]
     assert line[line.index("--submission-id") + 1].startswith("campaign-")
     assert line[line.index("--") + 1 :] == ["python", "-m", "jobs.campaign", "run", "wilson_alpha", "--no-tracking"]
-    assert json.loads(line[line.index("--runtime-env-json") + 1]) == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}
+    variables = json.loads(line[line.index("--runtime-env-json") + 1])["env_vars"]
+    assert variables.pop("RAY_JOB_STOP_WAIT_TIME_S") == "60"
+    commit, dirty = code_version()
+    assert variables == {name: value for name, value in ((COMMIT, commit), (DIRTY, dirty)) if value}
     assert "--no-wait" in line
     assert "not-to-be-sent" not in " ".join(line)
 
