@@ -18,7 +18,7 @@ from training.data.shards import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 JOB = (
-    "digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 20 --optimization.epochs 1 --base.optimization.batch 8 "
+    "digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 80 --optimization.epochs 1 --base.optimization.batch 8 "
     "--optimization.batch 8 --no-tracking --checkpoint-every 0.2 --cpus-per-worker 1"
 )
 
