@@ -63,7 +63,7 @@ def evaluate(
         crop=usual.crop if crop is None else None if crop == "none" else crop,
     )
     source = DataSource(name=name, manifest=digest, split=split)
-    evaluation = ensure_evaluation(record, source, Scoring(manifest, split, config), place)
+    evaluation = ensure_evaluation(record, source, Scoring(source.name, manifest, split, config), place)
     # A chain of nothing but this step, to be shown as every chain is.
     names = dict(zip(record.step.task.classes, record.class_names, strict=True))
     groups = [[names[class_id] for class_id in group] for group in record.step.task.groups]

@@ -1,102 +1,179 @@
 """Put a dataset into the store, once and for all: `python -m jobs.ingest voc --root PATH --store URI`.
 
-Every image is decoded and checked before anything is stored, and the original bytes are stored unchanged. Doing it again
-uploads nothing. What is wrong with which image is listed, on the screen and in `reports/<name>.json` of the store.
+Every image is decoded and checked, and stored as the original bytes; masks are, too, unless they have to be made. Interrupted,
+the same command goes on where it was; done again, it uploads nothing. What is wrong with which image is listed, on the screen
+and in `reports/<name>.json` of the store. `ls`, `info` and `export` show what a store holds.
 """
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from jobs.errors import user_errors
+from jobs.inventory import export, info, ls
 from jobs.progress import progress_bar
-from orchestrator.datasets import check_name, manifest_key, publish
+from orchestrator.datasets import check_name, damaged, manifest_key, stored_files
 from orchestrator.identity import canonical_json
+from orchestrator.ingestion import Ingestion, OnBad, Where
+from orchestrator.ingestion import ingest as ingest_source
 from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store, write_if_changed
+from training.data.ade import Ade
+from training.data.coco import MASKS, Coco
+from training.data.coco_voc import CocoVoc
 from training.data.digits import Digits
 from training.data.inspection import BadRow, BadRows
-from training.data.shards import Manifest, build
+from training.data.sbd import VocWithSbd
+from training.data.shards import Manifest
 from training.data.sources import Source, Voc
 
-OnBad = Literal["error", "skip"]
+
+@dataclass(frozen=True)
+class Options:
+    """How, whatever the dataset."""
+
+    store: str = DEFAULT_STORE
+    """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
+    on_bad: OnBad = "error"
+    """Whether one unusable image refuses the dataset, or is left out of it."""
+    where: Where = "auto"
+    """Threads here, or tasks of a Ray cluster ($RAY_ADDRESS, or this machine); auto: a cluster from 20,000 new images on."""
+    verify: bool = False
+    """Afterwards read all that the store holds of the dataset, and store again what is damaged."""
+
+
+Flat = Annotated[Options, tyro.conf.arg(name="")]
 
 
 @user_errors()
-def voc(root: Path, store: str = DEFAULT_STORE, name: str = "voc", on_bad: OnBad = "error") -> None:
+def voc(root: Path, name: str = "voc", sbd: Path | None = None, options: Flat = Options()) -> None:
     """A folder in the layout of PASCAL VOC 2012, with or without the masks of SBD.
 
     Args:
         root: Folder that holds JPEGImages, ImageSets/Segmentation and SegmentationClassAug or SegmentationClass.
-        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
         name: What to call the dataset.
-        on_bad: Whether one unusable image refuses the dataset, or is left out of it.
+        sbd: Folder of SBD's own release (benchmark_RELEASE/dataset), where there is no SegmentationClassAug.
     """
-    ingest(Voc(root), open_store(store), name, on_bad, _console())
+    _run(lambda: _voc(root, sbd), name, options)
 
 
 @user_errors()
-def digits(store: str = DEFAULT_STORE, name: str = "digits", train: int = 1500, val: int = 300, seed: int = 0) -> None:
+def coco(root: Path, name: str = "coco", masks: MASKS = "instances", options: Flat = Options()) -> None:
+    """COCO 2017's 80 classes, from its instances or from COCO-Stuff's maps.
+
+    Args:
+        root: Folder that holds train2017, val2017 and annotations or stuffthingmaps.
+        name: What to call the dataset.
+        masks: What masks are made of: annotations/instances_*2017.json, or the PNGs in stuffthingmaps/*2017.
+    """
+    _run(lambda: Coco(root, masks), name, options)
+
+
+@user_errors()
+def ade(root: Path, name: str = "ade", options: Flat = Options()) -> None:
+    """ADE20K, the scene-parsing benchmark of 150 classes.
+
+    Args:
+        root: Folder ADEChallengeData2016, which holds images and annotations.
+        name: What to call the dataset.
+    """
+    _run(lambda: Ade(root), name, options)
+
+
+@user_errors()
+def coco_voc(
+    coco: Path,
+    voc: Path,
+    name: str = "coco_voc",
+    sbd: Path | None = None,
+    masks: MASKS = "stuffthingmaps",
+    options: Flat = Options(),
+) -> None:
+    """COCO-to-VOC: 60 classes of COCO, then VOC's 20 from VOC's images.
+
+    Args:
+        coco: Folder as for `coco`.
+        voc: Folder as for `voc`.
+        name: What to call the dataset.
+        sbd: As for `voc`.
+        masks: As for `coco`; the papers use stuffthingmaps.
+    """
+    _run(lambda: CocoVoc(coco, _voc(voc, sbd), masks), name, options)
+
+
+@user_errors()
+def digits(name: str = "digits", train: int = 1500, val: int = 300, seed: int = 0, options: Flat = Options()) -> None:
     """Scenes composed of scikit-learn's handwritten digits: needs no download.
 
     Args:
-        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
         name: What to call the dataset.
         train: Scenes to train on.
         val: Scenes to validate on, of other handwriting.
         seed: Of the scenes.
     """
-    ingest(Digits(seed, train, val), open_store(store), name, "error", _console())
+    _run(lambda: Digits(seed, train, val), name, options)
 
 
-def ingest(source: Source, store: Store, name: str, on_bad: OnBad, console: Console) -> str:
+def ingest(
+    source: Source, store: Store, name: str, on_bad: OnBad, console: Console, where: Where = "auto", verify: bool = False
+) -> str:
     """Check the source, publish it as `name` and say what was done; returns the manifest's digest.
 
     Raises BadData (BadRows for unusable images, after listing them) and StoreError.
     """
     check_name(name)
     check_writable(store)
-    with tempfile.TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
-        try:
-            manifest, bad = _build(source, Path(scratch), name, on_bad, console)
-        except BadRows as error:
-            _report(store, name, None, error.rows, console)
-            raise
-        with progress_bar(console, f"storing {name} (bytes)", sum(_sizes(manifest))) as advance:
-            done = publish(store, name, Path(scratch), manifest, lambda stored, total: advance(stored))
-    _report(store, name, manifest, bad, console)
-    counts = ", ".join(f"{split.rows} images in {kind}" for kind, split in manifest.splits.items())
-    console.print(f"{name}: {counts}, {len(manifest.classes)} classes")
-    if done.uploaded or done.renewed:
-        amount = f"{done.uploaded} of {done.files} files ({done.bytes / 1e6:.1f} MB)"
-        console.print(f"uploaded {amount} to {store.uri}/{manifest_key(done.manifest)}")
+    done = _store(source, store, name, on_bad, console, where)
+    if verify:
+        found = _damaged(store, name, done.manifest, console)
+        for key in found:
+            store.delete(key)
+            console.print(f"damaged: {store.uri}/{key}")
+        if found:
+            done = _store(source, store, name, on_bad, console, where)
+        console.print(f"verified: {len(stored_files(done.manifest))} files, {len(found)} of them damaged and stored again")
+    _report(store, name, done.manifest, done.bad, console)
+    counts = ", ".join(f"{split.rows} images in {kind}" for kind, split in done.manifest.splits.items())
+    console.print(f"{name}: {counts}, {len(done.manifest.classes)} classes")
+    published = done.publication
+    if published.uploaded or published.renewed:
+        amount = f"{published.uploaded} of {published.files} files ({published.bytes / 1e6:.1f} MB)"
+        console.print(f"uploaded {amount} to {store.uri}/{manifest_key(published.manifest)}")
     else:
         console.print(f"nothing to upload: {store.uri} already has exactly this as {name!r}")
-    return done.manifest
+    return published.manifest
 
 
-def _console() -> Console:
-    """Prints names and paths as they are, on one line."""
-    return Console(markup=False, highlight=False, soft_wrap=True)
+def _run(open_source: Callable[[], Source], name: str, options: Options) -> None:
+    """The source is opened after the store: reading COCO's annotations takes a while."""
+    store, console = open_store(options.store), Console(markup=False, highlight=False, soft_wrap=True)
+    check_name(name)
+    check_writable(store)
+    ingest(open_source(), store, name, options.on_bad, console, options.where, options.verify)
 
 
-def _build(source: Source, folder: Path, name: str, on_bad: OnBad, console: Console) -> tuple[Manifest, list[BadRow]]:
-    examined = dict.fromkeys(source.splits, 0)
-    with progress_bar(console, f"checking {name}", sum(len(source.ids(split)) for split in source.splits)) as advance:
-
-        def progress(split: str, done: int, total: int) -> None:
-            examined[split] = done
-            advance(sum(examined.values()))
-
-        return build(source, folder, on_bad=on_bad, progress=progress)
+def _voc(root: Path, sbd: Path | None) -> Voc:
+    return VocWithSbd(root, sbd) if sbd else Voc(root)
 
 
-def _sizes(manifest: Manifest) -> list[int]:
-    return [file.bytes for split in manifest.splits.values() for file in (*split.shards, split.index)]
+def _store(source: Source, store: Store, name: str, on_bad: OnBad, console: Console, where: Where) -> Ingestion:
+    images = sum(len(source.ids(split)) for split in source.splits)
+    try:
+        with progress_bar(console, f"checking and storing {name}", images) as advance:
+            return ingest_source(source, store, name, on_bad=on_bad, where=where, progress=lambda seen, total: advance(seen))
+    except BadRows as error:
+        _report(store, name, None, error.rows, console)
+        raise
+
+
+def _damaged(store: Store, name: str, manifest: Manifest, console: Console) -> list[str]:
+    files = stored_files(manifest)
+    with progress_bar(console, f"verifying {name} (bytes)", sum(file.bytes for file in files.values())) as advance:
+        return damaged(store, files, advance)
 
 
 def _report(store: Store, name: str, manifest: Manifest | None, bad: list[BadRow], console: Console) -> None:
@@ -115,7 +192,9 @@ def _report(store: Store, name: str, manifest: Manifest | None, bad: list[BadRow
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; an option that does not exist is answered with the nearest that does."""
-    commands = {"voc": voc, "digits": digits}
+    commands = {
+        "voc": voc, "coco": coco, "ade": ade, "coco-voc": coco_voc, "digits": digits, "ls": ls, "info": info, "export": export,
+    }  # fmt: skip
     tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jobs.ingest", description=__doc__, args=arguments)
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.cache import CorruptedObject, default_cache, fetch, file_sha256
+from orchestrator.cache import CorruptedObject, copy_object, default_cache, file_sha256
 from orchestrator.record import File
 from orchestrator.store import NotFound, Store
 from training.checkpoint import Row
@@ -68,7 +68,7 @@ def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path
     """The files named, verified and as a local folder; the machine's cache holds them once for all its workers."""
     target.mkdir(parents=True)
     for name, file in files.items():
-        (target / name).symlink_to(fetch(store, f"{folder}/{name}", file.sha256, default_cache()))
+        copy_object(store, f"{folder}/{name}", file.sha256, default_cache(), target / name)
     return target
 
 

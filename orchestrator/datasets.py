@@ -10,17 +10,22 @@ They are written in this order, so whoever finds a name finds all that it stands
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from orchestrator.cache import CorruptedObject, fetch
+from orchestrator.cache import CorruptedObject, file_sha256, open_object
 from orchestrator.identity import canonical_json, digest
 from orchestrator.store import NotFound, Store, StoreError, write_if_changed
 from training.config import InputError
-from training.data.shards import Index, LocalSplit, Manifest
+from training.data.parts import StoredFile
+from training.data.shards import Index, Manifest
 
 REFS = "datasets/refs/"
+SHARDS = "datasets/shards/"
+REQUESTS = 16  # to the store at a time
 
 
 class UnknownDataset(StoreError):
@@ -57,12 +62,12 @@ def publish(
     `progress(done, total)` counts bytes. Interrupted, it leaves no name behind, and goes on where it was when repeated.
     """
     check_name(name)
-    splits = manifest.splits.values()
-    files = {shard_key(shard.sha256): shard for split in splits for shard in split.shards}
-    files |= {index_key(split.index.sha256): split.index for split in splits}
+    files = stored_files(manifest)
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        present = dict(zip(files, pool.map(store.exists, files), strict=True))
     total, done, uploaded = sum(file.bytes for file in files.values()), 0, []
     for key, file in files.items():  # shards first
-        if not store.exists(key):
+        if not present[key]:
             store.upload(folder / Path(key).name, key)
             uploaded.append(file.bytes)
         done += file.bytes
@@ -93,18 +98,48 @@ def known(store: Store) -> list[str]:
     return [key.removeprefix(REFS) for key in store.list(REFS)]
 
 
-def localise(store: Store, manifest: Manifest, split: str, cache_root: Path) -> LocalSplit:
-    """The split's files on this machine, verified. Raises UnknownDataset for a split that it does not have."""
+def stored_files(manifest: Manifest) -> dict[str, StoredFile]:
+    """The dataset's shards and then its indexes, by their keys in a store."""
+    splits = manifest.splits.values()
+    shards = {shard_key(shard.sha256): shard for split in splits for shard in split.shards}
+    return shards | {index_key(split.index.sha256): split.index for split in splits}
+
+
+def damaged(store: Store, files: dict[str, StoredFile], progress: Callable[[int], None] = lambda done: None) -> list[str]:
+    """Keys of the files that are missing, or have another digest, in the store; all are read. `progress` takes bytes done."""
+
+    def sound(item: tuple[str, StoredFile]) -> bool:
+        key, file = item
+        with TemporaryDirectory(prefix="stepchain-verify-") as scratch:
+            path = store.local_path(key) or Path(scratch) / "object"
+            try:
+                if not path.exists():
+                    store.download(key, path)
+                return file_sha256(path) == file.sha256
+            except NotFound:
+                return False
+
+    found, done = [], 0
+    with ThreadPoolExecutor(4) as pool:
+        for (key, file), whole in zip(files.items(), pool.map(sound, files.items()), strict=True):
+            done += file.bytes
+            progress(done)
+            if not whole:
+                found.append(key)
+    return found
+
+
+def load_index(store: Store, manifest: Manifest, split: str, cache_root: Path) -> Index:
+    """What the split's rows hold. Raises UnknownDataset for a split that the dataset does not have."""
     if split not in manifest.splits:
         raise UnknownDataset(f"the dataset has no split {split!r}; it has {', '.join(manifest.splits)}")
-    files = manifest.splits[split]
-    index = fetch(store, index_key(files.index.sha256), files.index.sha256, cache_root)
-    shards = tuple(fetch(store, shard_key(shard.sha256), shard.sha256, cache_root) for shard in files.shards)
-    return LocalSplit(Index.load(index, len(manifest.classes)), shards, manifest.classes, files.content)
+    file = manifest.splits[split].index
+    with open_object(store, index_key(file.sha256), file.sha256, cache_root) as opened:
+        return Index.load(Path(opened.name), len(manifest.classes))
 
 
 def shard_key(sha256: str) -> str:
-    return f"datasets/shards/{sha256}.arrow"
+    return f"{SHARDS}{sha256}.arrow"
 
 
 def index_key(sha256: str) -> str:

@@ -6,9 +6,9 @@ A planner reads each dataset's index once, so planning a campaign of thousands o
 from dataclasses import dataclass
 from functools import cache, partial
 
-from orchestrator.cache import default_cache, fetch
+from orchestrator.cache import default_cache
 from orchestrator.chain import Chain
-from orchestrator.datasets import index_key
+from orchestrator.datasets import load_index
 from orchestrator.datasets import resolve as resolve_dataset
 from orchestrator.plan import PlanError, PlannedStep, Resolver
 from orchestrator.record import DataSource
@@ -17,7 +17,7 @@ from orchestrator.store import Store
 from orchestrator.weights import weights_key
 from orchestrator.worker import Scoring
 from training.config import ModelConfig
-from training.data.shards import Index, Manifest
+from training.data.shards import Manifest
 from training.models.backbones import build_encoder
 
 SPLIT = "val"  # what a chain's steps are scored on
@@ -38,7 +38,7 @@ class PlannedChain:
 
     @property
     def scoring(self) -> Scoring:
-        return Scoring(self.manifest, SPLIT, self.chain.evaluation)
+        return Scoring(self.chain.scenario.dataset, self.manifest, SPLIT, self.chain.evaluation)
 
 
 def plan_chain(chain: Chain, store: Store) -> PlannedChain:
@@ -72,8 +72,7 @@ class Planner:
             if needed not in manifest.splits:
                 raise PlanError(f"dataset {name!r} has no split {needed!r}, which chains need: ingest it again with one")
         split = manifest.splits["train"]
-        file = fetch(self.store, index_key(split.index.sha256), split.index.sha256, default_cache())
-        index = Index.load(file, len(manifest.classes))
+        index = load_index(self.store, manifest, "train", default_cache())
         lists = cache(partial(load_lists, self.store))
         return manifest_digest, manifest, Resolver(manifest.classes, index, split.content, lists)
 

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from orchestrator.cache import default_cache
-from orchestrator.datasets import localise, resolve
+from orchestrator.datasets import resolve
+from orchestrator.localise import localise
 from orchestrator.results import ChainResult
 from orchestrator.store import Store
 from orchestrator.weak_views import WeakView, has_localizer, load_method, weak_view
@@ -49,7 +50,7 @@ def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Pict
     """
     evaluation = chains[0].steps[-1].evaluation
     _, manifest = resolve(store, evaluation.data.manifest)
-    data = localise(store, manifest, evaluation.data.split, default_cache())
+    data = localise(store, manifest, evaluation.data.split, default_cache(), dataset=evaluation.data.name)
     classes = list(dict.fromkeys(c for chain in chains for group in chain.groups for c in group))
     rows = choose_images(chains[0].steps[-1].confusion, classes)
     records = [step.record for chain in chains for step in chain.steps]

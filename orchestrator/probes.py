@@ -17,8 +17,9 @@ import ray
 import torch
 
 from orchestrator.cache import default_cache
-from orchestrator.datasets import localise, resolve
+from orchestrator.datasets import resolve
 from orchestrator.identity import KEY_LENGTH, canonical_json, digest
+from orchestrator.localise import localise
 from orchestrator.place import Place
 from orchestrator.provenance import provenance
 from orchestrator.record import Provenance

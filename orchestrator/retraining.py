@@ -6,9 +6,9 @@ of them, and changes only the part it is asked to. It is a step that no chain ho
 
 import numpy as np
 
-from orchestrator.cache import default_cache, fetch
+from orchestrator.cache import default_cache
 from orchestrator.chain import Chain
-from orchestrator.datasets import index_key, resolve
+from orchestrator.datasets import load_index, resolve
 from orchestrator.evaluations import ensure_evaluation
 from orchestrator.identity import step_key
 from orchestrator.place import Place
@@ -27,10 +27,7 @@ def ensure_retrained(chain: ChainResult, later: StepResult, place: Place) -> dic
     """The later step with its classifier, and with head and classifier, trained anew. Raises StepFailed and StoreError."""
     document = Chain.model_validate(chain.record.chain)
     manifest_digest, manifest = resolve(place.store, later.record.data.manifest)
-    split = manifest.splits["train"]
-    index = Index.load(
-        fetch(place.store, index_key(split.index.sha256), split.index.sha256, default_cache()), len(manifest.classes)
-    )
+    index = load_index(place.store, manifest, "train", default_cache())
     plan = PlannedChain(document, manifest_digest, manifest, ())
     results = {}
     for part in PARTS:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.cache import CorruptedObject, default_cache, fetch
-from orchestrator.datasets import UnknownDataset, index_key, resolve
+from orchestrator.cache import CorruptedObject, default_cache
+from orchestrator.datasets import UnknownDataset, load_index, resolve
 from orchestrator.identity import canonical_json, digest
 from orchestrator.store import Store
 from training.config import InputError
-from training.data.shards import Index
 
 Lists = tuple[tuple[str, ...], ...]  # image ids of step 0, 1, ...
 NAME = r"train-(\d+)\.(npy|txt)"
@@ -27,9 +26,8 @@ def publish_selections(store: Store, folder: Path, dataset: str) -> str:
     _, manifest = resolve(store, dataset)
     if "train" not in manifest.splits:
         raise UnknownDataset(f"dataset {dataset!r} has no split 'train' for lists to select from")
-    index = manifest.splits["train"].index.sha256
-    file = fetch(store, index_key(index), index, default_cache())
-    return publish_lists(store, read_lists(folder, Index.load(file, len(manifest.classes)).ids))
+    index = load_index(store, manifest, "train", default_cache())
+    return publish_lists(store, read_lists(folder, index.ids))
 
 
 def read_lists(folder: Path, ids: list[str]) -> Lists:

@@ -144,7 +144,7 @@ def _produce(
     store, attempt, resources = place.store, new_attempt(), place.resources()
     if place.tell:
         place.tell({"attempt": attempt})
-    assignment = Assignment(store, planned, attempt, lease, plan.manifest, parent, plan.scoring)
+    assignment = Assignment(store, planned, attempt, lease, plan.chain.scenario.dataset, plan.manifest, parent, plan.scoring)
     outcome, restarts = _watched(assignment, resources, plan, place)
     stopped = time.time() - outcome.started - sum(outcome.seconds.values())
     publish_evaluation(store, planned.key, attempt, plan.source(SPLIT), plan.scoring, outcome.confusion, outcome.device)

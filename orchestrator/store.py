@@ -57,6 +57,10 @@ class Store(Protocol):
         """The whole object. Raises NotFound."""
         ...
 
+    def read_range(self, key: str, first: int, count: int) -> bytes:
+        """`count` bytes of the object from byte `first` on; fewer where it ends sooner. Raises NotFound."""
+        ...
+
     def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
         """Write the object, replacing what was there, or keep that if asked. Returns whether anything was written."""
         ...
@@ -78,7 +82,7 @@ class Store(Protocol):
         ...
 
     def download(self, key: str, path: Path) -> None:
-        """Copy the object to a file that appears whole or not at all. Raises NotFound."""
+        """Copy the object to a file that appears whole or not at all. Raises NotFound; OSError where the file's disk fails."""
         ...
 
     def delete(self, prefix: str) -> None:
@@ -154,6 +158,11 @@ class FolderStore:
         with self._explained("read", key):
             return self._file(key).read_bytes()
 
+    def read_range(self, key: str, first: int, count: int) -> bytes:
+        with self._explained("read", key), self._file(key).open("rb") as file:
+            file.seek(first)
+            return file.read(count)
+
     def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
         with self._explained("write", key), self._replacing(self._file(key)) as temporary:
             with temporary.open("xb") as file:
@@ -203,8 +212,11 @@ class FolderStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            with self._explained("read", key):
-                shutil.copyfile(self._file(key), temporary)
+            with contextlib.ExitStack() as opened:
+                with self._explained("read", key):
+                    source = opened.enter_context(self._file(key).open("rb"))
+                with temporary.open("xb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

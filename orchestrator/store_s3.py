@@ -7,22 +7,40 @@ and never travels: a store that is pickled, or carried over a fork, opens anothe
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from boto3 import Session
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from orchestrator.store import Entry, NotFound, StoreError, checked_key
 
 TRANSFER = TransferConfig(multipart_threshold=32 << 20, multipart_chunksize=32 << 20)
+Result = TypeVar("Result")
+ATTEMPTS = 8  # at a request that the server refuses or does not answer; boto3 waits longer and longer between them
+READ_SECONDS = 60  # without a byte, after which a request is made again
+BREAKS = 4  # of an answer in its midst, after which it is an error; boto3 leaves these to us
+BROKEN = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 ABSENT = {"404", "NoSuchKey", "NotFound"}
-REFUSED = {"401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+REFUSED = {
+    *("401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestExpired"),
+    *("SignatureDoesNotMatch", "TokenRefreshRequired"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +60,10 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def read(self, key: str) -> bytes:
-        with self._explained("read", key):
-            return self._client().get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
+        return self._read(key, {})
+
+    def read_range(self, key: str, first: int, count: int) -> bytes:
+        return self._read(key, {"Range": f"bytes={first}-{first + count - 1}"})
 
     def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
         if only_if_absent and self.exists(key):  # for the servers that ignore the condition below
@@ -82,8 +102,12 @@ class S3Store:
 
     def download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explained("read", key):  # boto3 writes to another name in the same folder and renames
+
+        def fetch() -> None:  # boto3 writes to another name in the same folder and renames
             self._client().download_file(self.bucket, self._name(key), str(path), Config=TRANSFER)
+
+        with self._explained("read", key):
+            _repeated(fetch)
 
     def delete(self, prefix: str) -> None:
         keys = self.list(prefix) if prefix.endswith("/") else [checked_key(prefix)]
@@ -93,6 +117,13 @@ class S3Store:
 
     def local_path(self, key: str) -> Path | None:
         return None
+
+    def _read(self, key: str, options: dict[str, str]) -> bytes:
+        def fetch() -> bytes:
+            return self._client().get_object(Bucket=self.bucket, Key=self._name(key), **options)["Body"].read()
+
+        with self._explained("read", key):
+            return _repeated(fetch)
 
     def _root(self) -> str:
         return f"{self.prefix}/" if self.prefix else ""
@@ -107,8 +138,9 @@ class S3Store:
                 # A bucket cannot be a host name of most servers other than Amazon's.
                 custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
                 options = {"s3": {"addressing_style": "path"}} if custom else {}
-                retries = {"mode": "standard", "max_attempts": 8}
-                config = Config(retries=retries, max_pool_connections=16, connect_timeout=5, read_timeout=60, **options)
+                retries = {"mode": "standard", "max_attempts": ATTEMPTS}
+                times = {"connect_timeout": 5, "read_timeout": READ_SECONDS}
+                config = Config(retries=retries, max_pool_connections=16, **times, **options)
                 self._clients[process] = Session().client("s3", config=config)
             return self._clients[process]
 
@@ -124,6 +156,16 @@ class S3Store:
             if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
                 raise _TakenError(key) from error
             raise StoreError(f"cannot {action} {key!r} in the store {self.uri}: {_advice(error, code, self.bucket)}") from error
+
+
+def _repeated(request: Callable[[], Result]) -> Result:
+    """The result of a request, made again when its answer breaks off."""
+    for attempt in range(BREAKS):
+        try:
+            return request()
+        except BROKEN:
+            time.sleep(0.2 * 2**attempt)
+    return request()
 
 
 class _TakenError(Exception):
@@ -143,7 +185,8 @@ def _advice(error: Exception, code: str, bucket: str) -> str:
     if code == "NoSuchBucket":
         return f"there is no bucket {bucket!r}; create it, or correct the store's URI"
     if code in REFUSED:
-        return f"the server refused it ({error}); check AWS_ACCESS_KEY_ID or AWS_PROFILE, and the bucket's policy"
+        advice = "check AWS_ACCESS_KEY_ID or AWS_PROFILE, whether its credentials have expired, and the bucket's policy"
+        return f"the server refused it ({error}); {advice}"
     if isinstance(error, NoCredentialsError):
         return "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, EndpointConnectionError):

@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -30,9 +30,9 @@ from orchestrator.attempts import (
     upload_folder,
     write_curves,
 )
-from orchestrator.cache import CorruptedObject, default_cache, fetch
-from orchestrator.datasets import localise
+from orchestrator.cache import CorruptedObject, default_cache, open_object
 from orchestrator.lease import Lease
+from orchestrator.localise import localise
 from orchestrator.plan import PlannedStep
 from orchestrator.record import File, StepRecord
 from orchestrator.store import NotFound, Store, StoreError
@@ -54,6 +54,7 @@ LEASE_SECONDS = 5  # between looks at the lease
 class Scoring:
     """On what a step is scored."""
 
+    dataset: str  # its name
     manifest: Manifest
     split: str
     config: EvaluationConfig
@@ -67,7 +68,8 @@ class Assignment:
     planned: PlannedStep
     attempt: str
     lease: Lease
-    manifest: Manifest  # of the dataset it trains on
+    dataset: str  # the name of what it trains on
+    manifest: Manifest
     parent: StepRecord | None
     scoring: Scoring
 
@@ -90,13 +92,25 @@ def train(assignment: Assignment, runtime: Runtime) -> Outcome:
     folder = attempt_folder(planned.key, assignment.attempt)
     journal = Journal(store, planned.key, assignment.attempt, assignment.lease, runtime)
     started, seconds = time.time(), {}
-    with TemporaryDirectory(prefix="stepchain-") as scratch:
+    with TemporaryDirectory(prefix="stepchain-") as scratch, ExitStack() as in_use:
         with _timed(seconds, "localise"):
             journal.stage("localise")
-            data = localise(store, assignment.manifest, "train", default_cache())
+            masks = planned.step.task.supervision == "pixel"
+            data = localise(
+                store,
+                assignment.manifest,
+                "train",
+                default_cache(),
+                dataset=assignment.dataset,
+                rows=planned.rows,
+                masks=masks,
+            )
             parent = fetch_published(store, assignment.parent, Path(scratch, "parent")) if assignment.parent else None
             weights = planned.step.model.weights
-            encoder_weights = fetch(store, weights_key(weights), weights, default_cache()) if weights else None
+            encoder_weights = None
+            if weights:
+                file = in_use.enter_context(open_object(store, weights_key(weights), weights, default_cache()))
+                encoder_weights = Path(file.name)
             checkpoint = share(sound_checkpoint(store, planned.key) if runtime.leads else None, runtime)
             resume = fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "resume")) if checkpoint else None
         with _timed(seconds, "train"):
@@ -125,7 +139,7 @@ def train(assignment: Assignment, runtime: Runtime) -> Outcome:
 
 def score(store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime) -> bytes:
     """Confusion counts of every image of a split, as Parquet on rank 0 and empty elsewhere; workers share the images."""
-    data = localise(store, scoring.manifest, scoring.split, default_cache())
+    data = localise(store, scoring.manifest, scoring.split, default_cache(), dataset=scoring.dataset)
     tables = gather(evaluate(model_folder, data, scoring.config, runtime), runtime)
     if not runtime.leads:
         return b""

@@ -53,13 +53,14 @@ def confusion(
 ) -> pyarrow.Table:
     """Confusion counts of the images at `rows`; `predictor` maps uint8 [B, 3, H, W] to dataset ids, uint8 [B, H, W]."""
     columns: list[list[np.ndarray]] = [[], [], [], []]
-    for items in same_sized(views(data, rows, config), batch):
-        predictions = predictor(torch.stack([item["image"] for item in items]).to(device))
-        for item, predicted in zip(items, predictions.cpu().numpy(), strict=True):
-            truth, guess, pixels = confusion_counts(item["mask"].numpy(), predicted)
-            image = np.full(len(pixels), item["row"])
-            for column, values in zip(columns, (image, truth, guess, pixels), strict=True):
-                column.append(values)
+    with data.prefetching(rows):
+        for items in same_sized(views(data, rows, config), batch):
+            predictions = predictor(torch.stack([item["image"] for item in items]).to(device))
+            for item, predicted in zip(items, predictions.cpu().numpy(), strict=True):
+                truth, guess, pixels = confusion_counts(item["mask"].numpy(), predicted)
+                image = np.full(len(pixels), item["row"])
+                for column, values in zip(columns, (image, truth, guess, pixels), strict=True):
+                    column.append(values)
     arrays = [np.concatenate(column) if column else np.empty(0) for column in columns]
     return pyarrow.table([pyarrow.array(a, t) for a, t in zip(arrays, SCHEMA.types, strict=True)], schema=SCHEMA)
 

@@ -19,7 +19,8 @@ from torch.optim import SGD
 
 from training.checkpoint import Row, load_carried, load_checkpoint, load_model, save_checkpoint, save_model
 from training.config import InputError, StepConfig, Task
-from training.data.dataset import GlobalBatches, SegmentationDataset, make_loader
+from training.data.dataset import GlobalBatches, SegmentationDataset
+from training.data.loader import load_batches
 from training.data.shards import LocalSplit
 from training.data.transforms import random_resized_crop
 from training.methods.base import Batch, Method, Progress
@@ -159,7 +160,7 @@ def _batches(step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runt
     known[kept] = memory_image_labels(step.task, data.index.labels[kept])
     known = torch.from_numpy(known)
     dtype = DTYPES[step.optimization.precision]
-    for items in make_loader(dataset, order, runtime.loader_workers):
+    for items in load_batches(dataset, order, step.augmentation.crop, runtime.loader_workers):
         pixels = items["image"].to(runtime.device, non_blocking=True)
         targets = None if weak else items["mask"].to(runtime.device, non_blocking=True).long()
         labels = known[items["row"]].to(runtime.device, dtype)

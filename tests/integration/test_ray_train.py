@@ -112,7 +112,7 @@ def test_a_published_step_is_scored_anew_on_other_pixels(chain):
     plan = plan_chain(CHAIN, store)
     record = find_step(store, "integration:1")
     assert record == find_step(store, result.steps[1].record.key[:6])
-    scoring = Scoring(plan.manifest, "train", EvaluationConfig(short_side=None, crop=32))
+    scoring = Scoring("digits", plan.manifest, "train", EvaluationConfig(short_side=None, crop=32))
     evaluation = ensure_evaluation(record, plan.source("train"), scoring, place(store, workers=2))
     assert evaluation.images == 100
     assert evaluation == ensure_evaluation(record, plan.source("train"), scoring, place(store))

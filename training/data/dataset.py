@@ -5,14 +5,13 @@ resumes anywhere exactly, and loader processes and workers can be as many as the
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 
 import cv2
 import numpy as np
 import torch
 from numpy.random import Generator, Philox
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from training.config import InputError
 from training.data.shards import LocalSplit
@@ -20,6 +19,7 @@ from training.data.sources import BadData
 from training.data.transforms import View, decode_image, decode_mask
 
 Key = tuple[int, int]  # epoch, position among the dataset's rows
+MAPPED = 512  # shards at most that a process keeps open: each is an open file, of which a process may have about a thousand
 
 
 class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
@@ -37,37 +37,45 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
         self.transform = transform
         self.label_map = label_map
         self.seed = seed
+        self._mapped: dict[int, np.ndarray] = {}  # shards by number, oldest first
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor | int]:
         """image uint8 [3, H, W]; mask uint8 [H, W] unless weak; row in the split."""
+        image, mask, row = self.view(key)
+        item: dict[str, Tensor | int] = {"image": torch.from_numpy(image).permute(2, 0, 1), "row": row}
+        return item if mask is None else item | {"mask": torch.from_numpy(mask)}
+
+    def view(self, key: Key) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """image uint8 [H, W, 3], mask uint8 [H, W] unless weak, row in the split."""
         epoch, position = key
         row = int(self.rows[position])
         index = self.split.index
+        shard = self._shard(row)
         try:
-            image = decode_image(self._bytes(row, index.image_range))
-            mask = None if self.label_map is None else decode_mask(self._bytes(row, index.mask_range))
+            image = decode_image(_part(shard, index.image_range[row]))
+            mask = None if self.label_map is None else decode_mask(_part(shard, index.mask_range[row]))
         except BadData as error:
-            raise BadData(f"row {row} (id {index.ids[row]}) of shard {self.split.shards[index.shard[row]]}: {error}") from None
+            place = f"shard {self.split.shards[index.shard[row]]} of {self.split.name}"
+            raise BadData(f"row {row} (id {index.ids[row]}) of {place}: {error}") from None
         rng = Generator(Philox(key=[self.seed, epoch], counter=[0, 0, 0, row + 1]))  # counter 0 is the epoch's order
         image, mask = self.transform(image, mask, rng=rng)
-        item: dict[str, Tensor | int] = {"image": torch.from_numpy(image).permute(2, 0, 1).contiguous(), "row": row}
         if mask is not None and self.label_map is not None:
             table = self.label_map if self.label_map.ndim == 1 else self.label_map[position]
-            item["mask"] = torch.from_numpy(cv2.LUT(mask, table))
-        return item
+            mask = cv2.LUT(mask, table)
+        return image, mask, row
 
-    def _bytes(self, row: int, ranges: np.ndarray) -> np.ndarray:
-        first, count = ranges[row]
-        return self._shards[self.split.index.shard[row]][first : first + count]
-
-    @cached_property
-    def _shards(self) -> list[np.ndarray]:
-        """The shards' bytes, mapped by the process that first reads one; OpenCV gets one thread there: cores are shared."""
-        cv2.setNumThreads(0)
-        return [np.memmap(path, np.uint8, mode="r") for path in self.split.shards]
+    def _shard(self, row: int) -> np.ndarray:
+        """The bytes of the row's shard, mapped by the process that first reads it."""
+        number = int(self.split.index.shard[row])
+        if number not in self._mapped:
+            cv2.setNumThreads(0)  # the process is one of many
+            if len(self._mapped) == MAPPED:
+                del self._mapped[next(iter(self._mapped))]
+            self._mapped[number] = self.split.open_shard(row)
+        return self._mapped[number]
 
 
 class GlobalBatches(Sampler[list[Key]]):
@@ -95,16 +103,24 @@ class GlobalBatches(Sampler[list[Key]]):
     def __len__(self) -> int:
         return len(self.iterations)
 
+    def upcoming(self) -> np.ndarray:
+        """Every position, in the order in which the batches come to it first."""
+        epoch, number = divmod(self.iterations.start, self.count // self.batch)
+        return np.concatenate([self._order(epoch)[number * self.batch :], self._order(epoch + 1)])
+
     def __iter__(self) -> Iterator[list[Key]]:
         order, ordered = np.empty(0, np.int64), -1
         for iteration in self.iterations:
             epoch, number = divmod(iteration, self.count // self.batch)
             if epoch != ordered:
-                order, ordered = Generator(Philox(key=[self.seed, epoch])).permutation(self.count), epoch
+                order, ordered = self._order(epoch), epoch
             batch = order[number * self.batch : (number + 1) * self.batch]
             yield [(epoch, position) for position in batch[self.share].tolist()]
 
+    def _order(self, epoch: int) -> np.ndarray:
+        return Generator(Philox(key=[self.seed, epoch])).permutation(self.count)
 
-def make_loader(dataset: SegmentationDataset, batches: GlobalBatches, workers: int) -> DataLoader:
-    """Batches of the dataset's items, stacked, in the sampler's order; the same with any number of loader processes."""
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
+
+def _part(data: np.ndarray, place: np.ndarray) -> np.ndarray:
+    first, count = place.tolist()
+    return data[first : first + count]

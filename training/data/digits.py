@@ -6,6 +6,7 @@ Scene n of a split follows from (seed, split, n) alone, in integer arithmetic, s
 """
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -35,6 +36,7 @@ class Digits:
                 f"digits need a scene in each split and a seed that is not negative, not train={train}, val={val}, seed={seed}"
             )
         self.seed = seed
+        self.recipe = f"seed {seed}"
         self.counts = {"train": train, "val": val}
         pixels, digits = load_digits(return_X_y=True)  # ink of 0 to 16, float [1797, 64], and digits, int [1797]
         strokes = (np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -48,6 +50,10 @@ class Digits:
     def ids(self, split: str) -> list[str]:
         """Ids of the split's scenes."""
         return [f"{split}-{number:05d}" for number in range(self.counts[split])]
+
+    def files(self, split: str, id: str) -> tuple[Path, ...]:
+        """A scene is made of none."""
+        return ()
 
     def read(self, split: str, id: str) -> Sample:
         """Draw one scene."""

@@ -2,20 +2,14 @@
 
 import hashlib
 import io
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from training.config import VOID, Document
-from training.data.sources import BadData, Sample, Source
+from training.data.sources import BadData, LeftOut, Sample, Source
 from training.data.transforms import decode_image, decode_mask
-
-AHEAD = 64  # images that threads decode before they are asked for
 
 
 class BadRow(Document):
@@ -49,27 +43,14 @@ class Row(NamedTuple):
     sha256: bytes  # of the sha256 of the image and that of the mask
 
 
-def good_rows(source: Source, split: str, bad: list[BadRow], progress: Callable[[int, int], None]) -> Iterator[Row]:
-    """The split's usable rows in its order; the others are appended to `bad`. `progress(done, total)` counts images."""
-    ids = source.ids(split)
-    twice = {id for id, count in Counter(ids).items() if count > 1}
-
-    def examine(id: str) -> Row | BadRow:
-        try:
-            if id in twice:
-                raise BadData("the id is listed twice; take one out of the list")
-            return inspect(source.read(split, id), len(source.classes))
-        except BadData as error:
-            return BadRow(split=split, id=id, reason=str(error))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(ids), AHEAD):
-            for number, row in enumerate(pool.map(examine, ids[start : start + AHEAD]), start + 1):
-                progress(number, len(ids))
-                if isinstance(row, BadRow):
-                    bad.append(row)
-                else:
-                    yield row
+def examine(source: Source, split: str, id: str) -> Row | BadRow | None:
+    """One image of a split, looked at; None where the split does without it."""
+    try:
+        return inspect(source.read(split, id), len(source.classes))
+    except BadData as error:
+        return BadRow(split=split, id=id, reason=str(error))
+    except LeftOut:
+        return None
 
 
 def inspect(sample: Sample, classes: int) -> Row:
@@ -77,6 +58,8 @@ def inspect(sample: Sample, classes: int) -> Row:
     try:
         with Image.open(io.BytesIO(sample.image)) as picture:
             picture.load()  # notices a file that stops early, where OpenCV may fill with gray
+    except UnidentifiedImageError:  # whose message holds an address
+        raise BadData("the image cannot be decoded: it is not a JPEG or PNG") from None
     except (OSError, SyntaxError) as error:
         raise BadData(f"the image cannot be decoded: {error}") from None
     height, width = decode_image(sample.image).shape[:2]

@@ -8,22 +8,24 @@ not how they are spread over files, so sharding anew, or a newer Arrow, changes 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
 from training.config import BACKGROUND, VOID, Document
-from training.data.inspection import BadRow, BadRows, Row, good_rows
+from training.data.inspection import BadRow, BadRows
+from training.data.parts import IndexRow, Part, Shard, StoredFile, WrittenPart, divide, name_by_digest, write_part
 from training.data.sources import BadData, Source
 
-BATCH_ROWS = 16  # of an Arrow record batch
-SHARD_SCHEMA = pa.schema([("id", pa.string()), ("image", pa.binary()), ("mask", pa.binary())], metadata={"stepchain": "1"})
+SHARD_BYTES = 64 * 2**20  # about what a shard is to hold
 INDEX_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -43,19 +45,6 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
-class StoredFile(Document):
-    """A file, by its digest."""
-
-    sha256: str
-    bytes: int
-
-
-class Shard(StoredFile):
-    """An Arrow IPC file of original bytes: id, image, mask."""
-
-    rows: int
-
-
 class SplitManifest(Document):
     """The files of one split."""
 
@@ -73,41 +62,86 @@ class Manifest(Document):
     splits: dict[str, SplitManifest]
 
 
-def build(
-    source: Source,
-    folder: Path,
-    *,
-    on_bad: Literal["error", "skip"] = "error",
-    shard_bytes: int = 64 * 2**20,
-    progress: Callable[[str, int, int], None] = lambda split, done, total: None,
-) -> tuple[Manifest, list[BadRow]]:
-    """Write the source's splits to `folder` as <sha256>.arrow and <sha256>.parquet; same rows, same bytes.
+class Plan(NamedTuple):
+    """How a split is to be looked at and stored."""
 
-    Returns the manifest and the rows that were left out. `progress(split, done, total)` counts images. Raises BadRows, with all
-    of them, when rows are bad and `on_bad` is error (what `folder` then holds is of no use), BadData when nothing is left.
+    parts: list[Part]
+    listed_twice: list[BadRow]
+    images: int  # that are listed
+
+
+def plan(source: Source, shard_bytes: int = SHARD_BYTES) -> dict[str, Plan]:
+    """The parts of each split, each of which makes one shard. They follow from the source alone, not from who does the work.
+
+    Raises BadData for more classes than masks can hold, and for a split that lists no images.
     """
     if len(source.classes) >= VOID:
         raise BadData(
             f"the dataset declares {len(source.classes)} classes; masks have 8 bits, which leaves room for {VOID - 1}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    bad: list[BadRow] = []
-    splits = {}
+    plans = {}
     for split in source.splits:
-        rows = good_rows(source, split, bad, partial(progress, split))
-        shards, index = _write_shards(rows, folder, shard_bytes)
-        unusable = [row for row in bad if row.split == split]
-        if not index["id"] and not unusable:
+        counted = Counter(source.ids(split))
+        if not counted:
             raise BadData(f"split {split!r} lists no images; leave the split out, or mend its list")
-        if not index["id"] and on_bad == "skip":
-            raise BadData(f"split {split!r} has no usable image; the first is {unusable[0].id}: {unusable[0].reason}")
-        hashes = [digest.hex() for digest in index["row_sha256"]]
-        content = _digest({"classes": source.classes, "rows": list(zip(index["id"], hashes, strict=True))})
-        stored = _write_index(index, folder)
-        splits[split] = SplitManifest(index=stored, shards=tuple(shards), rows=len(hashes), content=content)
-    if bad and on_bad == "error":
-        raise BadRows(bad)
-    return Manifest(classes=source.classes, splits=splits), bad
+        twice = [
+            BadRow(split=split, id=id, reason="the id is listed twice; take one out of the list")
+            for id, count in counted.items()
+            if count > 1
+        ]
+        once = [id for id, count in counted.items() if count == 1]
+        plans[split] = Plan(list(divide(source, split, once, shard_bytes)), twice, len(counted))
+    return plans
+
+
+def assemble(
+    source: Source, plans: dict[str, Plan], done: Mapping[str, WrittenPart], folder: Path, on_bad: Literal["error", "skip"]
+) -> tuple[Manifest, list[BadRow]]:
+    """Write each split's index to `folder`, from what became of its parts, by their keys.
+
+    Returns the manifest and the rows that were left out. Raises BadRows, with all of them, when rows are bad and `on_bad` is
+    error, BadData when a split has nothing left.
+    """
+    splits: dict[str, SplitManifest] = {}
+    written = {split: [done[part.key] for part in plan.parts] for split, plan in plans.items()}
+    bad = {split: plan.listed_twice + [row for part in written[split] for row in part.bad] for split, plan in plans.items()}
+    unusable = [row for rows in bad.values() for row in rows]
+    if unusable and on_bad == "error":
+        raise BadRows(unusable)
+    for split, parts in written.items():
+        shards = tuple(part.shard for part in parts if part.shard)
+        if not shards:
+            reason = f"; the first is {bad[split][0].id}: {bad[split][0].reason}" if bad[split] else ""
+            raise BadData(f"split {split!r} has no usable image{reason}")
+        rows = [row for part in parts for row in part.rows]
+        content = _digest({"classes": source.classes, "rows": [(row.id, row.row_sha256) for row in rows]})
+        index = _write_index([part.rows for part in parts if part.shard], folder)
+        splits[split] = SplitManifest(index=index, shards=shards, rows=len(rows), content=content)
+    return Manifest(classes=source.classes, splits=splits), unusable
+
+
+def build(
+    source: Source,
+    folder: Path,
+    *,
+    on_bad: Literal["error", "skip"] = "error",
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[str, int, int], None] = lambda split, done, total: None,
+) -> tuple[Manifest, list[BadRow]]:
+    """Write the source's splits to `folder` as <sha256>.arrow and <sha256>.parquet; same rows, same bytes.
+
+    `progress(split, done, total)` counts images. Returns and raises what `assemble` does; after an error, what `folder` holds
+    is of no use.
+    """
+    plans = plan(source, shard_bytes)
+    done: dict[str, WrittenPart] = {}
+    for split, planned in plans.items():
+        images = count(1)
+        for part in planned.parts:
+            done[part.key] = write_part(
+                source, part, folder, lambda s=split, n=images, p=planned: progress(s, next(n), p.images)
+            )
+    return assemble(source, plans, done, folder, on_bad)
 
 
 @dataclass(frozen=True)
@@ -160,6 +194,10 @@ class Index:
         return _digest([(self.ids[row], self.row_sha256[row]) for row in rows])
 
 
+class Unavailable(Exception):
+    """A shard cannot be had. The message says which image was wanted, and what to do."""
+
+
 @dataclass(frozen=True)
 class LocalSplit:
     """A split whose files lie on this machine and have been verified: a wrong offset must never reach a memory map."""
@@ -168,79 +206,26 @@ class LocalSplit:
     shards: tuple[Path, ...]
     classes: tuple[str, ...]
     content: str
+    name: str = "the dataset"  # as messages call it
+
+    def open_shard(self, row: int) -> np.ndarray:
+        """The bytes of the shard that holds `row`, uint8, mapped and not to be written to. Raises Unavailable."""
+        return np.memmap(self.shards[self.index.shard[row]], np.uint8, mode="r")
+
+    def prefetching(self, rows: np.ndarray) -> AbstractContextManager[None]:
+        """In this context `rows` will be read in about that order. Processes that read them are to be started before it."""
+        return nullcontext()
 
 
-def _write_shards(rows: Iterable[Row], folder: Path, shard_bytes: int) -> tuple[list[Shard], dict[str, list]]:
-    """Write rows to shards of about `shard_bytes`; returns the shards and the index's columns."""
-    shards: list[Shard] = []
-    index: dict[str, list] = {name: [] for name in INDEX_SCHEMA.names}
-    pending: list[Row] = []
-    size = 0
-    for row in rows:
-        pending.append(row)
-        size += len(row.sample.image) + len(row.sample.mask)
-        if size >= shard_bytes:
-            _write_shard(pending, folder, shards, index)
-            pending, size = [], 0
-    if pending:
-        _write_shard(pending, folder, shards, index)
-    return shards, index
-
-
-def _write_shard(rows: list[Row], folder: Path, shards: list[Shard], index: dict[str, list]) -> None:
-    """Write one shard and append it to `shards`, its rows to `index`."""
-    partial_file = folder / "shard.partial"
-    with pa.OSFile(str(partial_file), "wb") as sink, pa.ipc.new_file(sink, SHARD_SCHEMA) as writer:
-        for start in range(0, len(rows), BATCH_ROWS):
-            samples = [row.sample for row in rows[start : start + BATCH_ROWS]]
-            columns = [
-                pa.array(values, kind.type) for values, kind in zip(zip(*samples, strict=True), SHARD_SCHEMA, strict=True)
-            ]
-            writer.write_batch(pa.record_batch(columns, schema=SHARD_SCHEMA))
-    offsets = _byte_offsets(partial_file)
-    for number, (row, (image_offset, mask_offset)) in enumerate(zip(rows, offsets, strict=True)):
-        values = np.flatnonzero(row.pixels[:VOID])
-        entry = (
-            row.sample.id, len(shards), number, row.width, row.height, values, row.pixels[values],
-            image_offset, len(row.sample.image), mask_offset, len(row.sample.mask), row.sha256,
-        )  # fmt: skip
-        for name, value in zip(INDEX_SCHEMA.names, entry, strict=True):
-            index[name].append(value)
-    shards.append(Shard(**_name_by_digest(partial_file, ".arrow").model_dump(), rows=len(rows)))
-
-
-def _byte_offsets(shard: Path) -> list[tuple[int, int]]:
-    """Where each row's image and mask start in the file."""
-    result: list[tuple[int, int]] = []
-    with pa.memory_map(str(shard)) as file:
-        origin = file.read_buffer(1).address
-        file.seek(0)
-        reader = pa.ipc.open_file(file)
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            starts = []
-            for name in ("image", "mask"):
-                _, offsets, data = batch.column(name).buffers()
-                within = np.frombuffer(offsets, np.int32)[: batch.num_rows].astype(np.int64)
-                starts.append(data.address - origin + within)
-            result += zip(*(column.tolist() for column in starts), strict=True)
-    return result
-
-
-def _write_index(columns: dict[str, list], folder: Path) -> StoredFile:
-    partial_file = folder / "index.partial"
+def _write_index(shards: list[tuple[IndexRow, ...]], folder: Path) -> StoredFile:
+    """Write the rows of each shard as one table."""
+    rows = [row.model_dump() | {"shard": number} for number, shard in enumerate(shards) for row in shard]
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in INDEX_SCHEMA.names}
+    columns["row_sha256"] = [bytes.fromhex(digest) for digest in columns["row_sha256"]]
     table = pa.table([pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA], schema=INDEX_SCHEMA)
+    partial_file = folder / "index.partial"
     parquet.write_table(table, partial_file, compression="zstd", write_page_checksum=True)
-    return _name_by_digest(partial_file, ".parquet")
-
-
-def _name_by_digest(path: Path, suffix: str) -> StoredFile:
-    """Rename a finished file to its digest."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    size = path.stat().st_size
-    path.replace(path.with_name(sha256 + suffix))
-    return StoredFile(sha256=sha256, bytes=size)
+    return name_by_digest(partial_file, ".parquet")
 
 
 def _digest(value: object) -> str:

@@ -6,7 +6,7 @@ its mask as the bytes of the original files. What the bytes hold is looked at on
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from training.config import InputError
 
@@ -19,6 +19,10 @@ VOC_LISTS = {"train": ("train_aug", "train"), "val": ("val",)}  # list files of 
 
 class BadData(InputError):
     """A dataset is not as it must be. The message says what is wrong, where, and what to do."""
+
+
+class LeftOut(Exception):
+    """The image is whole but no part of the split: what only its mask can tell."""
 
 
 class Sample(NamedTuple):
@@ -47,7 +51,21 @@ class Source(Protocol):
         ...
 
     def read(self, split: str, id: str) -> Sample:
-        """The files of one image; BadData where one is missing. Called from several threads."""
+        """The files of one image; BadData where one is missing, LeftOut where the split does without it. Called by threads."""
+        ...
+
+
+@runtime_checkable
+class FromFiles(Source, Protocol):
+    """A source that can tell what a sample is made of, so that what was looked at before need not be opened again."""
+
+    @property
+    def recipe(self) -> str:
+        """What else decides the sample, but for these files: changes whenever `read` makes something else of them."""
+        ...
+
+    def files(self, split: str, id: str) -> tuple[Path, ...]:
+        """The files that `read` opens, there or not."""
         ...
 
 
@@ -63,6 +81,7 @@ class Voc:
     """
 
     classes = VOC_CLASSES
+    recipe = "verbatim"
 
     def __init__(self, root: Path, splits: Mapping[str, str] | None = None) -> None:
         self.root = root
@@ -72,21 +91,26 @@ class Voc:
                 f"{root} is not a dataset in VOC's layout: it has no folder ImageSets/Segmentation; "
                 "give the folder that holds JPEGImages and ImageSets (usually VOCdevkit/VOC2012)"
             )
-        self.files = dict(splits) if splits else self._present_lists()
-        self.splits = tuple(self.files)
+        self.list_files = dict(splits) if splits else self._present_lists()
+        self.splits = tuple(self.list_files)
         masks = root / "SegmentationClassAug"
         self.masks = masks if masks.is_dir() else root / "SegmentationClass"
 
     def ids(self, split: str) -> list[str]:
         """Ids of a split in the order of its list file, which is the order that published selections refer to."""
-        path = self.lists / f"{self.files[split]}.txt"
+        path = self.lists / f"{self.list_files[split]}.txt"
         if not path.is_file():
             raise BadData(f"split {split!r} has no list {path}; add it, or name the list file of the split")
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
 
-    def read(self, split: str, id: str) -> Sample:
+    def files(self, split: str, id: str) -> tuple[Path, Path]:
         """The JPEG and the palette mask of one image."""
-        return Sample(id, _bytes(self.root / "JPEGImages" / f"{id}.jpg", "image"), _bytes(self.masks / f"{id}.png", "mask"))
+        return self.root / "JPEGImages" / f"{id}.jpg", self.masks / f"{id}.png"
+
+    def read(self, split: str, id: str) -> Sample:
+        """The bytes of both."""
+        image, mask = self.files(split, id)
+        return Sample(id, file_bytes(image, "image"), file_bytes(mask, "mask"))
 
     def _present_lists(self) -> dict[str, str]:
         present = {
@@ -101,7 +125,8 @@ class Voc:
         return found
 
 
-def _bytes(path: Path, what: str) -> bytes:
+def file_bytes(path: Path, what: str) -> bytes:
+    """What the file holds; BadData where there is none."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

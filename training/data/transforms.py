@@ -10,7 +10,7 @@ import math
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from training.config import Augmentation, EvaluationConfig
 from training.data.sources import BadData
@@ -37,6 +37,8 @@ def decode_mask(data: Buffer) -> np.ndarray:
                     f"the mask is a {picture.format} of mode {picture.mode}; save it as a PNG with a palette or 8-bit gray"
                 )
             return np.array(picture)
+    except UnidentifiedImageError:  # whose message holds an address
+        raise BadData("the mask cannot be decoded: it is not a PNG") from None
     except (OSError, SyntaxError) as error:  # how Pillow reports truncated and broken PNGs
         raise BadData(f"the mask cannot be decoded: {error}") from None
 

@@ -18,7 +18,7 @@ from training.models.segmenter import Outputs, Segmenter
 
 
 class Batch(NamedTuple):
-    """One worker's share of a global batch, on its device."""
+    """One worker's share of a global batch, on its device; `pixels` are overwritten when the next batch is asked for."""
 
     pixels: Tensor  # uint8 [B, 3, H, W], as cropped
     images: Tensor  # float [B, 3, H, W], normalised

@@ -208,4 +208,4 @@ def test_ingest_says_which_image_is_unusable_and_why(
     assert caught.value.code == 2
     told = reason.format(image=image, mask=mask, width=width, height=height)
     assert_one_line(capsys.readouterr().err, "1 image cannot be used", f"train/{id}", told, "--on-bad skip")
-    assert list(stored(tmp_path / "store")) == ["reports/voc.json"]
+    assert not [key for key in stored(tmp_path / "store") if "/manifests/" in key or "/refs/" in key]

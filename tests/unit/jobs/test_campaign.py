@@ -220,7 +220,7 @@ def test_thousands_of_chains_share_what_is_expensive(digits: Store, monkeypatch:
         monkeypatch.setattr(module, name, counted)
 
     for module, name in (
-        (orchestrator.planner, "fetch"),
+        (orchestrator.planner, "load_index"),
         (orchestrator.planner, "build_encoder"),
         (orchestrator.plan, "select_images"),
         (orchestrator.plan, "step_key"),
@@ -232,7 +232,7 @@ def test_thousands_of_chains_share_what_is_expensive(digits: Store, monkeypatch:
     tree = planned_tree(Campaign("many", "", chains), Part(), StoreOptions(), digits)
     assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
     assert calls["step_key"] == 2010
-    assert (calls["fetch"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)
+    assert (calls["load_index"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)
     planned = calls["read"]
     assert planned <= 4
     survey(tree, digits)

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from jobs import ingest
-from orchestrator.datasets import localise, resolve
+from orchestrator.datasets import resolve
+from orchestrator.localise import localise
 from orchestrator.store import open_store
 
 
@@ -52,7 +53,7 @@ def test_voc_is_published_byte_for_byte(voc: Path, tmp_path: Path, capsys: pytes
     store = open_store(str(tmp_path / "store"))
     split = localise(store, resolve(store, "voc")[1], "train", tmp_path / "cache")
     assert np.flatnonzero(split.index.labels[0]).tolist() == [11]
-    shard = split.shards[split.index.shard[0]].read_bytes()
+    shard = split.open_shard(0).tobytes()
     for found, path in (
         (split.index.image_range[0], voc / "JPEGImages" / "2007_000000.jpg"),
         (split.index.mask_range[0], voc / "SegmentationClassAug" / "2007_000000.png"),
@@ -83,6 +84,20 @@ def test_digits_need_nothing_but_a_store(tmp_path: Path, capsys: pytest.CaptureF
     assert resolve(open_store(str(tmp_path / "other")), "digits") == first
 
 
+def test_coco_and_voc_become_one_dataset(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    for folder in ("train2017", "val2017"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / "stuffthingmaps" / folder).mkdir(parents=True)
+        for number, value in enumerate((14, 0)):  # a bench, and a person, which is one of VOC's classes
+            Image.fromarray(np.full((8, 9), value, np.uint8)).save(tmp_path / "stuffthingmaps" / folder / f"{number:012d}.png")
+            Image.new("RGB", (9, 8)).save(tmp_path / folder / f"{number:012d}.jpg")
+    assert run("coco-voc", "--coco", tmp_path, "--voc", voc, "--store", tmp_path / "store") == 0
+    told = "coco_voc: 7 images in train, 2 images in val, 2 images in voc_val, 80 classes"
+    assert told in capsys.readouterr().out
+    assert run("coco", "--root", tmp_path, "--masks", "stuffthingmaps", "--store", tmp_path / "store") == 0
+    assert "coco: 2 images in train, 2 images in val, 80 classes" in capsys.readouterr().out
+
+
 def spoil(voc: Path) -> dict[str, str]:
     """Spoil four images; returns what is to be said of each."""
     (voc / "SegmentationClassAug" / "2007_000000.png").unlink()
@@ -111,7 +126,7 @@ def test_unusable_images_are_all_listed_and_nothing_is_published(voc: Path, tmp_
     assert [row["id"] for row in report["unusable"]] == list(reasons)
     assert all(reasons[row["id"]] in row["reason"] for row in report["unusable"])
     assert all(id in out for id in reasons)
-    assert list(objects(tmp_path / "store")) == ["reports/voc.json"]
+    assert not [key for key in objects(tmp_path / "store") if "/manifests/" in key or "/refs/" in key]
 
 
 def test_unusable_images_can_be_left_out(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -134,6 +149,10 @@ def test_unusable_images_can_be_left_out(voc: Path, tmp_path: Path, capsys: pyte
             "check the folder, its rights and its disk",
         ),
         (["voc", "--root", "{voc}", "--store", "gs://bucket"], "is not a store"),
+        (["voc", "--root", "{voc}", "--sbd", "{tmp}"], "is not SBD's release"),
+        (["coco", "--root", "{voc}"], "is not COCO 2017"),
+        (["ade", "--root", "{voc}"], "is not ADE20K"),
+        (["coco-voc", "--coco", "{tmp}", "--voc", "{voc}"], "is not COCO 2017"),
     ],
 )
 def test_bad_input_is_one_clear_line(

@@ -326,7 +326,7 @@ def test_damaged_files_are_not_scored(store: Store, here: Here):
         ensure_evaluation(
             record,
             plan.source("train"),
-            Scoring(plan.manifest, "train", EvaluationConfig(short_side=32, crop=32)),
+            Scoring("digits", plan.manifest, "train", EvaluationConfig(short_side=32, crop=32)),
             place(store),
         )
 

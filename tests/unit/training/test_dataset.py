@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import Augmentation, EvaluationConfig
-from training.data.dataset import GlobalBatches, SegmentationDataset, make_loader
+from training.data.dataset import GlobalBatches, SegmentationDataset
+from training.data.loader import load_batches
 from training.data.shards import LocalSplit
 from training.data.sources import BadData, Voc
 from training.data.transforms import decode_image, decode_mask, evaluation_view, random_resized_crop
@@ -90,14 +91,15 @@ def test_augmentation_follows_from_seed_epoch_and_image_alone(split: LocalSplit)
 def test_loader_processes_change_nothing(split: LocalSplit, workers: int):
     dataset = SegmentationDataset(split, np.arange(24), transform=CROP, label_map=IDENTITY, seed=3)
     order = GlobalBatches(24, 8, 3, 0, 1, start_iteration=2, total_iterations=5)
-    loaded = list(make_loader(dataset, order, workers))
-    assert len(loaded) == 3
-    for keys, batch in zip(order, loaded, strict=True):
+    loaded = 0
+    for keys, batch in zip(order, load_batches(dataset, order, 32, workers), strict=True):
         items = [dataset[key] for key in keys]
         assert batch["row"].tolist() == [item["row"] for item in items]
         for name in ("image", "mask"):
             assert batch[name].dtype == torch.uint8
             assert torch.equal(batch[name], torch.stack([item[name] for item in items]))
+        loaded += 1
+    assert loaded == 3
 
 
 def test_a_row_that_does_not_decode_is_named(split: LocalSplit, tmp_path: Path):
@@ -147,3 +149,15 @@ def test_a_batch_that_cannot_be_shared_or_filled_is_refused():
         batches(10, 1, world_size=3)
     with pytest.raises(ValueError, match=r"3 images, fewer than a global batch of 4; lower optimization\.batch"):
         batches(3, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_row_is_one_sentence_from_whatever_process(split: LocalSplit, tmp_path: Path, workers: int):
+    broken = [tmp_path / f"{number}.arrow" for number in range(len(split.shards))]
+    for path, shard in zip(broken, split.shards, strict=True):
+        path.write_bytes(bytes(shard.stat().st_size))
+    damaged = LocalSplit(split.index, tuple(broken), split.classes, split.content, "voc, split train")
+    dataset = SegmentationDataset(damaged, np.arange(24), transform=CROP, label_map=None, seed=0)
+    with pytest.raises(BadData, match=r"row \d+ \(id .*\) of shard .*\.arrow of voc, split train: the image") as caught:
+        next(load_batches(dataset, GlobalBatches(24, 4, 0, 0, 1, 0, 6), 32, workers))
+    assert "Traceback" not in str(caught.value)

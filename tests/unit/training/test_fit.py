@@ -194,11 +194,11 @@ def test_a_method_prepares_once_on_the_first_epoch_as_it_will_be_trained_on(worl
     forward = fine_tuning.Method.forward
 
     def prepare(self: Method, batches: Callable[[], Iterable[Batch]]) -> None:
-        prepared.append([batch.pixels for batch in batches()])
-        assert all(torch.equal(*pair) for pair in zip(prepared[-1], [b.pixels for b in batches()], strict=True))
+        prepared.append([batch.pixels.clone() for batch in batches()])
+        assert all(torch.equal(*pair) for pair in zip(prepared[-1], (b.pixels for b in batches()), strict=True))
 
     def noted(self: fine_tuning.Method, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
-        trained.append(batch.pixels)
+        trained.append(batch.pixels.clone())
         return forward(self, batch, progress)
 
     monkeypatch.setattr(fine_tuning.Method, "prepare", prepare)

@@ -1,0 +1,124 @@
+"""From a source to a published dataset: parts are looked at and stored in any order, then named together.
+
+Each part of a split (training/data/parts.py) becomes one shard in the store, and a note of what became of it unless an image
+could not be used:
+
+    datasets/parts/<key>.json      the part's shard and what its rows hold
+
+So an ingest that was interrupted goes on where it was, and one that was finished opens none of the images again. Threads of
+this process look at few images sooner than a cluster starts; many go to Ray tasks.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
+
+from orchestrator.datasets import REQUESTS, SHARDS, Publication, check_name, publish, shard_key
+from orchestrator.identity import canonical_json
+from orchestrator.store import Store
+from training.data.inspection import BadRow
+from training.data.parts import Part, WrittenPart, write_part
+from training.data.shards import SHARD_BYTES, Manifest, assemble, plan
+from training.data.sources import Source
+
+PARTS = "datasets/parts/"
+LARGE = 20_000  # images from which on a cluster is sooner done, though it takes ten seconds to start
+Where = Literal["auto", "here", "cluster"]
+OnBad = Literal["error", "skip"]
+Progress = Callable[[int, int], None]
+
+
+class Ingestion(NamedTuple):
+    """What `ingest` did."""
+
+    manifest: Manifest
+    bad: list[BadRow]  # left out
+    publication: Publication
+
+
+class StoredPart(NamedTuple):
+    """A part in the store."""
+
+    part: WrittenPart
+    uploaded: int  # bytes of its shard, 0 where the store had it
+
+
+def ingest(
+    source: Source,
+    store: Store,
+    name: str,
+    *,
+    on_bad: OnBad = "error",
+    where: Where = "auto",
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress = lambda done, total: None,
+) -> Ingestion:
+    """Put the source into the store as `name`; the manifest is the same wherever and however parallel it is made.
+
+    `progress(done, total)` counts images. Raises BadRows when rows are bad and `on_bad` is error, BadData, StoreError; the
+    name then stands for what it stood for.
+    """
+    check_name(name)
+    plans = plan(source, shard_bytes)
+    parts = [part for planned in plans.values() for part in planned.parts]
+    total = sum(planned.images for planned in plans.values())
+    done = stored_parts(store, parts)
+    pending = [part for part in parts if part.key not in done]
+    images = sum(len(part.ids) for part in pending)
+    seen, uploaded = total - images, []
+    progress(seen, total)
+
+    def advance(count: int = 1) -> None:
+        nonlocal seen
+        seen += count
+        progress(seen, total)
+
+    if where == "cluster" or (where == "auto" and images >= LARGE):
+        from orchestrator.ray_ingest import store_parts  # Ray takes a second to import, and small datasets do without it
+
+        for part, stored in store_parts(store, source, pending):
+            done[part.key] = stored.part
+            uploaded.append(stored.uploaded)
+            advance(len(part.ids))
+    else:
+        for part in pending:
+            stored = store_part(store, source, part, advance)
+            done[part.key] = stored.part
+            uploaded.append(stored.uploaded)
+    with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
+        manifest, bad = assemble(source, plans, done, Path(scratch), on_bad)
+        published = publish(store, name, Path(scratch), manifest)
+    sizes = [size for size in uploaded if size]
+    published = published._replace(uploaded=published.uploaded + len(sizes), bytes=published.bytes + sum(sizes))
+    return Ingestion(manifest, bad, published)
+
+
+def stored_parts(store: Store, parts: Sequence[Part]) -> dict[str, WrittenPart]:
+    """What became of those parts that are in the store whole, by their keys."""
+    notes, shards = set(store.list(PARTS)), set(store.list(SHARDS))
+    noted = [part.key for part in parts if _note_key(part.key) in notes]
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        found = [WrittenPart.model_validate_json(data) for data in pool.map(lambda key: store.read(_note_key(key)), noted)]
+    whole = [part.shard is None or shard_key(part.shard.sha256) in shards for part in found]
+    return {key: part for key, part, there in zip(noted, found, whole, strict=True) if there}
+
+
+def store_part(
+    store: Store, source: Source, part: Part, advance: Callable[[], object] = lambda: None, threads: int | None = None
+) -> StoredPart:
+    """Look at the part's images, store its shard unless the store has it, and note what became of it if all can be used."""
+    with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
+        written = write_part(source, part, Path(scratch), advance, threads)
+        uploaded = 0
+        if written.shard and not store.exists(shard_key(written.shard.sha256)):
+            store.upload(Path(scratch) / f"{written.shard.sha256}.arrow", shard_key(written.shard.sha256))
+            uploaded = written.shard.bytes
+    if not written.bad:
+        store.write(_note_key(part.key), canonical_json(written))
+    return StoredPart(written, uploaded)
+
+
+def _note_key(key: str) -> str:
+    return f"{PARTS}{key}.json"

@@ -1,0 +1,322 @@
+"""What a network and a store can do to training: one clear error where it must be, and otherwise as if nothing had happened.
+
+A proxy of our own stands in front of a real S3 server and spoils answers. With `STEPCHAIN_FAULTS=200` the last test goes on
+until that many faults have happened.
+"""
+
+import hashlib
+import os
+import random
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from io import StringIO
+from itertools import chain as chained
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from orchestrator import ray_train, store_s3
+from orchestrator.cache import CorruptedObject, fetch
+from orchestrator.chain import Base, Chain
+from orchestrator.datasets import publish, shard_key
+from orchestrator.localise import DataError, localise
+from orchestrator.place import Place
+from orchestrator.planner import plan_chain
+from orchestrator.resources import Resources
+from orchestrator.steps import ensure_chain
+from orchestrator.store import NotFound, Store, StoreError, open_store
+from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
+from training.data.dataset import GlobalBatches, SegmentationDataset
+from training.data.digits import Digits
+from training.data.loader import load_batches
+from training.data.shards import LocalSplit, Manifest, build
+from training.data.transforms import evaluation_view
+from training.methods import fine_tuning, wilson
+from training.runtime import Runtime
+from training.scenario import Scenario
+
+pytestmark = pytest.mark.s3real
+Fault = str | None
+Choose = Callable[[str, str], Fault]  # method, path
+DATA = ("reset", "truncate", "stall", "flip")  # what befalls a body
+KINDS = ("unavailable", "refuse", *DATA)
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Passes requests on, one to a connection, and does to each answer what `choose(method, path)` says."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        host, port = upstream.removeprefix("http://").split(":")
+        self.upstream = host, int(port)
+        self.choose: Choose = lambda method, path: None
+        self.faults = 0
+        self.body_bytes = 0  # passed on, of answers
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that gives up is what this is about."""
+
+
+class Handler(socketserver.StreamRequestHandler):
+    """One connection."""
+
+    server: Proxy
+
+    def handle(self) -> None:
+        head = self.head(self.rfile)
+        if not head:
+            return
+        method, path, _ = head[0].split()
+        fault = self.server.choose(method.decode(), path.decode())
+        self.server.faults += fault is not None
+        if fault == "refuse":
+            return self.reset()
+        if fault in ("unavailable", "expired"):
+            code, name = (503, "SlowDown") if fault == "unavailable" else (403, "ExpiredToken")
+            body = f"<Error><Code>{name}</Code><Message>as the test wants</Message></Error>".encode()
+            self.wfile.write(b"HTTP/1.1 %d no\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (code, len(body)) + body)
+            return None
+        with socket.create_connection(self.server.upstream) as upstream, upstream.makefile("rb") as answer:
+            upstream.sendall(b"".join([head[0], *self.closing(head[1:]), b"\r\n"]))
+            if any(line.lower().startswith(b"expect:") for line in head):
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            upstream.sendall(self.rfile.read(self.length(head)))
+            while (lines := self.head(answer))[0].split()[1] == b"100":
+                pass
+            self.wfile.write(b"".join([lines[0], *self.closing(lines[1:]), b"\r\n"]))
+            self.body(b"" if method == b"HEAD" else answer.read(self.length(lines)), fault)
+
+    def body(self, data: bytes, fault: Fault) -> None:
+        half = len(data) // 2
+        self.server.body_bytes += len(data)
+        if fault == "flip" and data:
+            self.wfile.write(data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :])
+        elif fault in DATA and data:
+            self.wfile.write(data[:half])
+            self.wfile.flush()
+            if fault == "stall":
+                threading.Event().wait(2)  # longer than the client waits
+            elif fault == "reset":
+                self.reset()
+        else:
+            self.wfile.write(data)
+
+    def reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def head(self, file: object) -> list[bytes]:
+        """The lines up to the empty one."""
+        return list(iter(file.readline, b"\r\n")) if file.peek(1) else []
+
+    def closing(self, lines: list[bytes]) -> list[bytes]:
+        return [line for line in lines if not line.lower().startswith((b"connection:", b"expect:"))] + [
+            b"Connection: close\r\n"
+        ]
+
+    def length(self, lines: list[bytes]) -> int:
+        return next((int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:")), 0)
+
+
+@pytest.fixture
+def proxy(swift_bucket: str, swift_url: str, s3_environment: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Between the client and the server from here on; a client gives up on what is silent for a while."""
+    s3_environment.setattr(store_s3, "READ_SECONDS", 1.5)
+    with Proxy(swift_url) as proxy:
+        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        s3_environment.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+        proxy.shutdown()
+
+
+@pytest.fixture
+def store(swift_bucket: str, proxy: Proxy) -> Store:
+    return open_store(f"s3://{swift_bucket}/some/prefix")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    folder = tmp_path_factory.mktemp("digits")
+    manifest, _ = build(Digits(seed=3, train=24, val=6), folder, shard_bytes=30_000)
+    assert len(manifest.splits["train"].shards) > 3
+    return folder, manifest
+
+
+def meeting(*faults: Fault) -> Choose:
+    """These faults for the requests that come first, none for those after them."""
+    left = chained(faults, repeat(None))
+    return lambda method, path: next(left)
+
+
+def rows_of(split: LocalSplit, processes: int = 0) -> dict[int, np.ndarray]:
+    """Every image of a split, by row, as a loader of so many processes reads it."""
+    transform = lambda image, mask, rng: evaluation_view(image, mask, EvaluationConfig(short_side=None, crop=None))  # noqa: E731
+    table = np.arange(256, dtype=np.uint8)
+    dataset = SegmentationDataset(split, np.arange(len(split.index.ids)), transform=transform, label_map=table, seed=0)
+    order = GlobalBatches(len(dataset), 3, 0, 0, 1, 0, len(dataset) // 3)
+    found = {}
+    for batch in load_batches(dataset, order, 64, processes):
+        found |= dict(zip(batch["row"].tolist(), batch["image"].numpy().copy(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_what_passes_is_as_if_it_had_not_been(store: Store, proxy: Proxy, tmp_path: Path, kind: str, size: int):
+    data = random.Random(size).randbytes(size)
+    store.write("a.bin", data)
+    digest = hashlib.sha256(data).hexdigest()
+    # HEAD and GET of a download: the second is hit in any case.
+    for number, faults in enumerate([(kind, kind), (None, kind, None, kind)]):
+        before = proxy.faults
+        proxy.choose = meeting(*faults)
+        assert fetch(store, "a.bin", digest, tmp_path / str(number)).read_bytes() == data
+        assert proxy.faults > before
+    if kind != "flip":  # what is read without a digest is protected by the network's checksums alone
+        proxy.choose = meeting(kind, kind)
+        assert store.read("a.bin") == data
+        proxy.choose = meeting(kind, kind)
+        assert store.read_range("a.bin", 10, 50) == data[10:60]
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "refuse"])
+def test_a_write_that_is_refused_is_made_again(store: Store, proxy: Proxy, kind: str):
+    proxy.choose = meeting(kind, kind)
+    assert store.write("a", b"one")
+    assert store.read("a") == b"one"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "expired"])
+def test_what_does_not_pass_is_one_sentence(store: Store, proxy: Proxy, tmp_path: Path, kind: str):
+    store.write("a.bin", b"data" * 100)
+    digest = hashlib.sha256(b"data" * 100).hexdigest()
+    proxy.choose = lambda method, path: kind
+    with pytest.raises(StoreError, match=r"'a\.bin'.*in the store s3://|object 'a\.bin' of the store s3://") as caught:
+        fetch(store, "a.bin", digest, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert not any(path.name.endswith(".bin") for path in (tmp_path / "cache" / "objects").iterdir())
+    assert isinstance(caught.value, CorruptedObject) == (kind == "flip")
+    if kind == "expired":
+        assert "whether its credentials have expired" in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "processes"), [("expired", 0), ("flip", 2), ("vanished", 1)])
+def test_an_image_that_cannot_be_had_is_named(
+    store: Store, proxy: Proxy, built: tuple[Path, Manifest], tmp_path: Path, kind: str, processes: int
+):
+    publish(store, "digits", *built)
+    split = localise(store, built[1], "train", tmp_path / "cache", dataset="digits")
+    shard = shard_key(built[1].splits["train"].shards[2].sha256)
+    if kind == "vanished":
+        store.delete(shard)
+    else:
+        proxy.choose = lambda method, path: kind if shard in path else None
+    rows = np.flatnonzero(split.index.shard == 2)
+    with pytest.raises(DataError, match=r"of digits, split train is in shard 2 of \d+, which cannot be used: ") as caught:
+        rows_of(split, processes)
+    assert any(f"row {row} (id {split.index.ids[row]})" in str(caught.value) for row in rows)
+    assert shard in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert {"expired": "the server refused it", "flip": "is corrupted", "vanished": "there is no object"}[kind] in str(
+        caught.value
+    )
+
+
+def test_few_rows_of_damaged_answers_are_those_of_the_shard(
+    store: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: tuple[Path, Manifest]
+):
+    monkeypatch.setattr("orchestrator.localise.REQUEST_BYTES", 10)
+    publish(store, "digits", *built)
+    whole = localise(store, built[1], "train", tmp_path / "whole")
+    few = localise(store, built[1], "train", tmp_path / "few", rows=np.array([3, 11]))
+    for row in (3, 11):
+        proxy.choose = meeting("flip", "truncate", "flip", "flip")
+        first, count = few.index.image_range[row]
+        np.testing.assert_array_equal(few.open_shard(row)[first : first + count], whole.open_shard(row)[first : first + count])
+    other = localise(store, built[1], "train", tmp_path / "other", rows=np.array([3]))
+    proxy.choose = lambda method, path: "flip"
+    with pytest.raises(DataError, match=r"row 3 \(id train-00003\) of object .* is corrupted"):
+        other.open_shard(3)
+
+
+def test_a_vanished_reference_is_not_found(store: Store, tmp_path: Path):
+    with pytest.raises(NotFound):
+        fetch(store, "never/there.bin", "0" * 64, tmp_path)
+
+
+FEW = Optimization(epochs=3, batch=4, encoder_lr=0.02, head_lr=0.02)
+CHAIN = Chain(
+    name="faults",
+    scenario=Scenario(dataset="digits", groups=(("0", "1", "2", "3"), ("4", "5", "6"))),
+    base=Base(method=fine_tuning.Config(loss="bce"), optimization=FEW),
+    method=wilson.Config(warmup_epochs=1, localizer_channels=4),
+    optimization=FEW,
+    model=ModelConfig(encoder="tiny", output_stride=4, head_channels=4, eval_pooling=8),
+    augmentation=Augmentation(crop=32),
+    evaluation=EvaluationConfig(short_side=32, crop=32),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_random_faults_while_training_change_no_bit(
+    store: Store, proxy: Proxy, built: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The whole of a step but Ray: shards, checkpoints, publishing, evaluation; a worker that fails is started anew."""
+
+    def run(work: Callable[[Runtime], object], resources: Resources, name: str) -> object:
+        try:
+            return work(Runtime(log_every=4, checkpoint_every=0, loader_workers=1))
+        except StoreError as error:
+            raise ray_train.WorkersFailed(str(error), None, "") from error
+
+    resources = Resources(workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=1, checkpoint_every=0)
+    monkeypatch.setattr(ray_train, "run", run)
+    monkeypatch.setattr(Place, "resources", lambda self: resources)
+    monkeypatch.setattr("orchestrator.localise.REQUEST_BYTES", 100)  # so that small steps read ranges
+
+    def trained(name: str) -> list[dict[str, str]]:
+        """Digests of the weights of each step, trained in a store and a cache of its own."""
+        proxy.choose = lambda method, path: None
+        place = open_store(f"{store.uri}/{name}")
+        publish(place, "digits", *built)
+        monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / name))
+        plan = plan_chain(CHAIN, place)
+        if name != "quiet":
+            proxy.choose = disturbed(random.Random(name))
+        steps = ensure_chain(plan, Place(place, console=Console(file=StringIO()))).steps
+        return [{n: file.sha256 for n, file in step.record.files.items() if n.endswith(".safetensors")} for step in steps]
+
+    quiet, rounds = trained("quiet"), 0
+    before = proxy.faults
+    while proxy.faults - before < int(os.environ.get("STEPCHAIN_FAULTS", "8")):
+        assert trained(f"round-{rounds}") == quiet
+        rounds += 1
+    print(f"{proxy.faults - before} faults in {rounds} rounds")
+
+
+def disturbed(chance: random.Random) -> Choose:
+    """Faults at random, but no more than three in a row: whoever is patient gets through."""
+    row = 0
+
+    def choose(method: str, path: str) -> Fault:
+        nonlocal row
+        kinds = KINDS if method in ("GET", "HEAD") else ("unavailable", "refuse")
+        if "list-type" in path or path.endswith(".json"):
+            kinds = [kind for kind in kinds if kind != "flip"]  # nothing but the network's checksums protects these
+        row = row + 1 if chance.random() < 0.25 and row < 3 else 0
+        return chance.choice(list(kinds)) if row else None
+
+    return choose

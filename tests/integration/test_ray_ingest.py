@@ -1,0 +1,49 @@
+"""A dataset as tasks of a real Ray cluster."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from orchestrator.datasets import known, resolve
+from orchestrator.ingestion import ingest
+from orchestrator.store import open_store
+from training.data.inspection import BadRows
+from training.data.shards import build
+from training.data.sources import Sample, Voc
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+class Vanishing(Voc):
+    """Its files are gone when the cluster looks at them."""
+
+    def read(self, split: str, id: str) -> Sample:
+        raise OSError("the network is down")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    yield
+    ray.shutdown()
+
+
+def test_a_cluster_makes_the_same_dataset_and_tells_what_is_wrong(voc_folder: Path, tmp_path: Path):
+    expected, _ = build(Voc(voc_folder), tmp_path / "built", shard_bytes=20_000)
+    store, seen = open_store(str(tmp_path / "store")), []
+    done = ingest(
+        Voc(voc_folder), store, "voc", where="cluster", shard_bytes=20_000, progress=lambda done, total: seen.append(done)
+    )
+    assert done.manifest == expected == resolve(store, "voc")[1]
+    assert seen[-1] == 32
+    assert seen == sorted(seen)
+
+    other = open_store(str(tmp_path / "other"))
+    with pytest.raises(OSError, match="the network is down"):
+        ingest(Vanishing(voc_folder), other, "voc", where="cluster")
+    mask = Voc(voc_folder).files("train", Voc(voc_folder).ids("train")[3])[1]
+    mask.unlink()
+    with pytest.raises(BadRows, match="does not exist"):
+        ingest(Voc(voc_folder), other, "voc", where="cluster")
+    assert known(other) == []

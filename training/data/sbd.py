@@ -1,0 +1,74 @@
+"""PASCAL VOC 2012 together with SBD's own release, for who has no folder SegmentationClassAug.
+
+SBD (Hariharan et al., ICCV 2011) annotates 11,355 images of VOC in MATLAB files. The training set that the papers use, of
+10,582 images, is VOC's and SBD's without VOC's validation images, sorted by id; an image that VOC annotates keeps VOC's
+mask, whose void border SBD's masks do not have.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from training.data.png import encode_mask
+from training.data.sources import BadData, Sample, Voc, file_bytes
+
+
+class VocWithSbd(Voc):
+    """Splits train (VOC's and SBD's images) and val (VOC's).
+
+    `root`: folder of VOC 2012 with JPEGImages, ImageSets/Segmentation and SegmentationClass. `sbd`: folder `dataset` of SBD's
+    release, with cls/<id>.mat, train.txt and val.txt. Raises BadData when a folder or a list is missing.
+    """
+
+    recipe = "verbatim; GTcls of SBD as PNG"
+
+    def __init__(self, root: Path, sbd: Path) -> None:
+        super().__init__(root, {"train": "train", "val": "val"})
+        self.masks = root / "SegmentationClass"
+        self.sbd = sbd
+        if not (sbd / "cls").is_dir():
+            raise BadData(
+                f"{sbd} is not SBD's release: it has no folder cls; give its folder dataset (benchmark_RELEASE/dataset)"
+            )
+        self.own = set(super().ids("train"))
+
+    def ids(self, split: str) -> list[str]:
+        """Ids in the order that published selections refer to: sorted."""
+        if split != "train":
+            return super().ids(split)
+        return sorted({*self.own, *self._listed("train"), *self._listed("val")} - set(super().ids("val")))
+
+    def files(self, split: str, id: str) -> tuple[Path, Path]:
+        """The JPEG of one image with VOC's mask, or else SBD's."""
+        image, mask = super().files(split, id)
+        return image, self.sbd / "cls" / f"{id}.mat" if split == "train" and id not in self.own else mask
+
+    def read(self, split: str, id: str) -> Sample:
+        """The JPEG and a PNG mask."""
+        image, mask = self.files(split, id)
+        if mask.suffix == ".png":
+            return super().read(split, id)
+        return Sample(id, file_bytes(image, "image"), encode_mask(_read_gtcls(mask)))
+
+    def _listed(self, name: str) -> list[str]:
+        path = self.sbd / f"{name}.txt"
+        if not path.is_file():
+            raise BadData(f"SBD's list {path} is missing; unpack all of its release")
+        return path.read_text().split()
+
+
+def _read_gtcls(path: Path) -> np.ndarray:
+    """Class values, uint8 [height, width]."""
+    data = io.BytesIO(file_bytes(path, "mask"))
+    try:
+        values = loadmat(data, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
+    except (MatReadError, KeyError, ValueError, TypeError, IndexError, OSError) as error:
+        raise BadData(f"the mask {path} cannot be read as MATLAB's GTcls.Segmentation: {error}") from None
+    if values.ndim != 2 or values.dtype != np.uint8:
+        raise BadData(
+            f"the mask {path} holds {values.dtype} {list(values.shape)} where class values, uint8 [height, width], belong"
+        )
+    return values
