@@ -9,10 +9,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit verify soak report ui format lock clean
+.PHONY: help setup demo test lint types unit verify soak report ui cluster cluster-down format lock clean
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.installed ## Make .venv and install into it (the other targets do this too)
 
@@ -68,6 +68,12 @@ report: setup ## Write tables and a page of published chains: CHAINS="digits_wil
 ui: setup ## Open MLflow on what STORE holds: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	.venv/bin/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(STORE))/mlflow.db
+
+cluster: setup ## Start a Ray cluster, MLflow and an S3 server on this machine, for `ray job submit`
+	$(RUN) -m infra.local.cluster up
+
+cluster-down: setup ## Stop what `make cluster` started; results stay in stepchain-cluster
+	$(RUN) -m infra.local.cluster down
 
 format: setup ## Bring the code into its format
 	.venv/bin/ruff check --fix

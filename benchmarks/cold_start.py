@@ -35,7 +35,7 @@ from training.data.loader import load_batches
 from training.data.shards import Manifest, build
 from training.data.transforms import random_resized_crop
 
-SERVER = Path(__file__).parents[1] / "tests" / "servers" / "swift_server.py"
+ROOT = Path(__file__).parents[1]
 CROP = 512
 
 
@@ -113,16 +113,16 @@ def waiting(store: Counting, manifest: Manifest, cache: Path, rows: np.ndarray, 
 @contextmanager
 def server(folder: Path) -> Iterator[None]:
     """Swift with a bucket, which the AWS variables then name."""
-    command = [sys.executable, SERVER, folder / "swift", "secret"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "tester:tester",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    command = [sys.executable, "-m", "infra.local.swift", folder / "swift", "--end-with-input"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             os.environ["AWS_ENDPOINT_URL"] = process.stdout.readline().strip()
-            os.environ |= {
-                "AWS_ACCESS_KEY_ID": "tester:tester",
-                "AWS_SECRET_ACCESS_KEY": "secret",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }
             boto3.client("s3").create_bucket(Bucket="benchmark")
             yield
         finally:

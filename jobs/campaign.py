@@ -108,6 +108,7 @@ def run(
         show_plan(planned, console)
         return
     check_writable(store)
+    options.announce(store, console)
     console.print(*summary(planned), sep="\n", soft_wrap=True)
     tracker = options.tracker(store)
     with tracker or nullcontext():

@@ -1,6 +1,7 @@
 """Check that this machine can work: `python -m jobs.doctor --store URI`. One line per check, with what mends it.
 
-Exits with 1 when something must be mended. It writes and deletes one small object in the store, and starts and stops Ray.
+Exits with 1 when something must be mended. It writes and deletes some objects in the store, one of them of 33 MB
+where that is a bucket, and starts and stops Ray.
 """
 
 import os
@@ -8,43 +9,37 @@ import platform
 import shutil
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import tyro
 from rich.console import Console
 
+from jobs.doctor_cluster import ask_nodes, judge
+from jobs.doctor_services import ADDRESS, Finding, check_jobs_api, check_mlflow, check_store, check_token, tried
 from orchestrator.cache import default_cache
-from orchestrator.store import DEFAULT_STORE, StoreError, check_writable, open_store
+from orchestrator.store import DEFAULT_STORE
 
 PACKAGES = ("torch", "ray", "mlflow", "pyarrow", "numpy", "pydantic", "boto3", "opencv-python-headless", "safetensors")
 GIGABYTE = 1e9
 LEAST_DISK = 5  # GB for the cache
+LEAST_SHARED_ON_NODE = 0.5  # GB: less, and Ray's object store goes to disk
 LEAST_SHARED_MEMORY = 0.25  # of the memory, which is what Ray's object store wants
 
 
-class Finding(NamedTuple):
-    """What a check found: a fix is given exactly when it failed."""
-
-    what: str
-    found: str
-    fix: str = ""
-
-
-def main(store: str = DEFAULT_STORE, mlflow_uri: str | None = None, ray: bool = True) -> None:
-    """Check that this machine can work.
+def main(store: str = DEFAULT_STORE, tracking_uri: str | None = None, ray: bool = True) -> None:
+    """Check that this machine can work, and every machine of the cluster that RAY_ADDRESS names or that this job runs on.
 
     Args:
         store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
-        mlflow_uri: Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store.
+        tracking_uri: Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store.
         ray: Start Ray, which takes some seconds.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     failed = 0
-    for finding in findings(store, mlflow_uri, ray):
+    for finding in findings(store, tracking_uri, ray):
         failed += bool(finding.fix)
         console.print(f"{'FAIL' if finding.fix else 'ok  '} {finding.what}: {finding.found}")
         if finding.fix:
@@ -53,7 +48,7 @@ def main(store: str = DEFAULT_STORE, mlflow_uri: str | None = None, ray: bool = 
     sys.exit(bool(failed))
 
 
-def findings(store: str, mlflow_uri: str | None, ray: bool) -> Iterator[Finding]:
+def findings(store: str, tracking_uri: str | None, ray: bool) -> Iterator[Finding]:
     """All checks, each as soon as it is made."""
     yield check_python(sys.version_info[:2])
     for package in PACKAGES:
@@ -64,9 +59,12 @@ def findings(store: str, mlflow_uri: str | None, ray: bool) -> Iterator[Finding]
     yield check_disk(default_cache())
     yield check_shared_memory(Path("/dev/shm"))
     yield check_store(store)
-    yield check_mlflow(store, mlflow_uri)
+    yield check_mlflow(store, tracking_uri)
+    yield check_token()
+    if address := os.environ.get(ADDRESS):
+        yield check_jobs_api(address)
     if ray:
-        yield check_ray()
+        yield from check_ray(store)
 
 
 def check_python(version: tuple[int, int]) -> Finding:
@@ -108,67 +106,33 @@ def check_shared_memory(folder: Path) -> Finding:
     return Finding(f"{folder}", f"{total / GIGABYTE:.1f} GB", fix)
 
 
-def check_store(uri: str) -> Finding:
-    def work() -> str:
-        check_writable(open_store(uri))
-        return "can be written, read and deleted"
-
-    return _tried(f"store {uri}", work, (StoreError,), "")
-
-
-def check_mlflow(store: str, uri: str | None) -> Finding:
-    from orchestrator.tracking import tracking_uri
-
-    try:
-        uri = tracking_uri(open_store(store), uri)
-    except StoreError as error:
-        return Finding("mlflow", str(error), "mend the store first")
-    shown = _without_password(uri)
-    if uri.startswith("http"):
-
-        def work() -> str:
-            with urllib.request.urlopen(f"{shown.rstrip('/')}/health", timeout=10) as answer:  # asks for no password
-                return f"answers with {answer.status}"
-
-        fix = "start it (mlflow server), or correct --mlflow-uri; training works without it and tells it later"
-        return _tried(f"mlflow {shown}", work, (OSError,), fix)
-    return Finding(f"mlflow {shown}", "a database, made when it is first written")
-
-
-def check_ray() -> Finding:
-    def work() -> str:
-        import ray
-
-        from orchestrator.resources import cluster_nodes, connect
-
-        start = time.monotonic()
-        connect()
-        nodes = cluster_nodes()
-        seconds = time.monotonic() - start
-        ray.shutdown()
-        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-        return f"{len(nodes)} machines, {cpus:.0f} CPUs and {gpus:.0f} GPUs, after {seconds:.0f} s"
-
+def check_ray(store: str) -> Iterator[Finding]:
+    """Start Ray here, or connect to the cluster, and look at every machine of it."""
     where = os.environ.get("RAY_ADDRESS")
     fix = (
         "check RAY_ADDRESS and the token (ray get-auth-token)"
         if where
         else "see /tmp/ray/session_latest/logs; often memory or /dev/shm"
     )
-    return _tried(f"ray {where or 'on this machine'}", work, (Exception,), fix)
+    import ray
 
+    from orchestrator.resources import cluster_nodes, connect
 
-def _tried(what: str, work: Callable[[], str], errors: tuple[type[Exception], ...], fix: str) -> Finding:
-    """What the work returns, or its error, whose words are the fix where none is given."""
+    def work() -> str:
+        start = time.monotonic()
+        connect()
+        nodes = cluster_nodes()
+        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+        return f"{len(nodes)} machines, {cpus:.0f} CPUs and {gpus:.0f} GPUs, after {time.monotonic() - start:.0f} s"
+
     try:
-        return Finding(what, work())
-    except errors as error:
-        return Finding(what, f"{type(error).__name__}: {error}" if fix else "failed", fix or str(error))
-
-
-def _without_password(uri: str) -> str:
-    scheme, slashes, rest = uri.partition("://")
-    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+        found = tried(f"ray {where or 'on this machine'}", work, (Exception,), fix)
+        yield found
+        if where and not found.fix:
+            answers = ask_nodes(partial(check_store, store))
+            yield from judge(answers, LEAST_DISK * GIGABYTE, LEAST_SHARED_ON_NODE * GIGABYTE)
+    finally:
+        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """What jobs that train ask for besides chains: where results go, who trains and who watches. No part of any key."""
 
+import re
+import shlex
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
 from orchestrator.chain import Chain
-from orchestrator.resources import Request
+from orchestrator.provenance import submission
+from orchestrator.resources import Request, dashboard_address
 from orchestrator.store import DEFAULT_STORE, Store
 from orchestrator.tracking import Tracker, spool_folder, tracking_uri
 from orchestrator.weights import publish_weights
@@ -39,6 +44,19 @@ class JobOptions(StoreOptions):
     def tracker(self, store: Store) -> Tracker | None:
         """Who shows the chains in MLflow, to be entered as a context; None when nobody shall."""
         return Tracker(tracking_uri(store, self.tracking_uri), spool_folder(store)) if self.tracking else None
+
+    def announce(self, store: Store, console: Console) -> None:
+        """Say where all can be seen, and how to go on after an interruption; no password of a URI is shown."""
+        job, again = submission(), ["python", *sys.orig_argv[1:]]
+        lines = {"store": store.uri, "MLflow": tracking_uri(store, self.tracking_uri) if self.tracking else None}
+        if job:
+            lines["Ray"] = f"{dashboard_address()}/#/jobs/{job}"
+            again = ["python", "-m", "jobs.submit", "--", *again]
+        lines["go on by"] = shlex.join(again)
+        for name, value in lines.items():
+            if value:
+                shown = re.sub(r"//[^/@\s]+@", "//", value)
+                console.print(f"{name:9}{shown}", highlight=False, markup=False, soft_wrap=True)
 
 
 def with_weights(chains: Iterable[Chain], source: str | None, store: Store) -> list[Chain]:

@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> None:
     check_writable(store)
     plan = plan_chain(complete(chain, options, store), store)
     check_batches(options.request.workers, [planned.step.optimization.batch for planned in plan.steps])
+    options.announce(store, console)
     show_plan(plan, store, console)
     tracker = options.tracker(store)
     with tracker or nullcontext():

@@ -1,12 +1,15 @@
 """Where a result came from: code, versions, person, machine and time. Recorded with every result, part of no key.
 
-Only named facts are taken, never the environment or a path, so that no secret can slip into a record.
+Only named facts are taken, never the environment or a path, so that no secret can slip into a record. Code that travels to a
+cluster (`ray job submit --working-dir`) leaves its .git at home: whoever submits says in COMMIT and DIRTY what git said there.
 """
 
 import getpass
 import hashlib
+import json
 import os
 import platform
+import re
 import socket
 import subprocess
 from datetime import UTC, datetime
@@ -17,20 +20,36 @@ from orchestrator.record import Provenance
 
 PACKAGES = ("stepchain", "torch", "ray", "mlflow", "numpy", "pyarrow")
 SOURCES = ("orchestrator", "training", "jobs")
+COMMIT, DIRTY = "STEPCHAIN_COMMIT", "STEPCHAIN_DIRTY"  # variables of the environment
 
 
 def provenance(device: str, root: Path = Path(__file__).parents[1]) -> Provenance:
     """The provenance of what is made now, by the code below `root`, on `device` (such as `cpu` or a GPU's name)."""
-    commit = _commit(root)
+    commit, dirty = code_version(root)
     return Provenance(
         commit=commit,
-        dirty=_dirty(root) if commit else None,
+        dirty=dirty,
         versions=_versions(),
         user=_user(),
         host=socket.gethostname(),
         device=device,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def code_version(root: Path = Path(__file__).parents[1]) -> tuple[str | None, str | None]:
+    """The commit of the code below `root`, and a digest of how the code differs from it; None: it does not, or nobody knows."""
+    commit = _commit(root)
+    if commit:
+        return commit, _dirty(root)
+    told = (os.environ.get(name, "") for name in (COMMIT, DIRTY))
+    commit, dirty = (value if re.fullmatch("[0-9a-f]{40,64}", value) else None for value in told)
+    return commit, dirty
+
+
+def submission() -> str | None:
+    """What the job is called that Ray started this process for (`ray job submit`); None elsewhere."""
+    return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("metadata", {}).get("job_submission_id")
 
 
 def _commit(root: Path) -> str | None:

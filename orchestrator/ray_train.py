@@ -77,15 +77,28 @@ def run(work: Callable[[Runtime], Result], resources: Resources, name: str) -> R
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C stop the workers and then raise KeyboardInterrupt: Ray Train leaves the process, and its handler stays."""
-    handler = signal.getsignal(signal.SIGINT)
+    """Let Ctrl-C and SIGTERM stop the workers and then raise KeyboardInterrupt(number).
+
+    Ray Train listens to Ctrl-C alone, leaves the process, and its handler stays.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise KeyboardInterrupt(*caught[:1]) from error
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _explained(error: ray.train.WorkerGroupError) -> WorkersFailed:

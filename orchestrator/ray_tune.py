@@ -58,11 +58,11 @@ def run(desk: Desk, work: Callable[[Part, Tell], None], parts: Mapping[str, Part
 
     `parts`: what is handed to each job, by id; pickled, and so is `work`. What `work` tells, the desk hears, and what it raises
     too, as {"failed": traceback}. `losses`: how often a job whose process dies is started again.
-    Raises KeyboardInterrupt on SIGINT and SIGTERM, with all trials stopped.
+    Raises KeyboardInterrupt(number) on SIGINT and SIGTERM, with all trials stopped.
     """
     handles = {id: ray.put(part) for id, part in parts.items()}
     trial = tune.with_resources(tune.with_parameters(_trial, work=work, handles=handles), _resources())
-    with TemporaryDirectory(prefix="stepchain-tune-") as disposable, _quiet(), _signals(desk.interrupted):
+    with TemporaryDirectory(prefix="stepchain-tune-") as disposable, _quiet(), _signals(desk.interrupted) as caught:
         tuner = tune.Tuner(
             trial,
             tune_config=tune.TuneConfig(search_alg=_Hand(desk), num_samples=-1, reuse_actors=True),
@@ -76,7 +76,7 @@ def run(desk: Desk, work: Callable[[Part, Tell], None], parts: Mapping[str, Part
         tuner.fit()
     if not desk.finished:  # Tune takes a signal as the wish to end well, and returns
         desk.interrupted()
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*caught[:1])
 
 
 class _Hand(Searcher):
@@ -149,28 +149,30 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _signals(interrupted: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM, with which schedulers stop jobs, ends a campaign as Ctrl-C does.
+def _signals(interrupted: Callable[[], None]) -> Iterator[list[int]]:
+    """SIGTERM, with which schedulers stop jobs, ends a campaign as Ctrl-C does. Gives the signals that came.
 
     `interrupted` is called first, since SIGKILL may follow within seconds; then Tune ends, which listens to SIGUSR1. A second
     Ctrl-C waits for nothing.
     """
+    caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield caught
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
 
     def stop(number: int, frame: object) -> None:
+        caught.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         interrupted()
         if signal.getsignal(signal.SIGUSR1) == before[signal.SIGUSR1]:  # Tune does not run yet, or not any more
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         signal.raise_signal(signal.SIGUSR1)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,10 +4,14 @@ A job finds the cluster it was submitted to, or RAY_ADDRESS; without either it s
 """
 
 import os
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import ray
 from pydantic import Field
+from ray._private import worker as ray_worker
 from ray._private.state import state as ray_state
 
 from training.config import Document, InputError
@@ -51,7 +55,8 @@ def connect(dashboard: bool = False) -> None:
         return
     quiet = {"logging_level": "error", "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):  # set by hand, or in what `ray job submit` started
-        ray.init(**quiet)
+        with _keeping_sigterm():
+            ray.init(**quiet)
         return
     # Read by Ray Train in this process. On one machine nothing is preempted and nobody collects metrics; asking the workers
     # more often how they are makes each step end a second sooner.
@@ -62,12 +67,31 @@ def connect(dashboard: bool = False) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for patient in (True, True, False):
         try:
-            ray.init(address="local", include_dashboard=dashboard, **quiet)
+            with _keeping_sigterm():
+                ray.init(address="local", include_dashboard=dashboard, **quiet)
             return
         except Exception as error:  # the class that Ray raises when its processes need over 30 s to start
             if not patient or "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Ray has SIGTERM end the process as it connects; whoever listened to it before goes on doing so."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def dashboard_address() -> str | None:
+    """Where the dashboard of the connected cluster is, as its own machines reach it."""
+    connect()
+    url = ray_worker.get_dashboard_url()
+    return f"http://{url}" if url else None
 
 
 def cluster_nodes() -> list[Node]:

@@ -23,6 +23,7 @@ from typing import Self
 from orchestrator.chain import Chain
 from orchestrator.mirror import GoneError, Mirror, RefusedError
 from orchestrator.plan import PlannedStep
+from orchestrator.provenance import submission
 from orchestrator.record import DataSource, StepRecord
 from orchestrator.results import ChainResult
 from orchestrator.runs import Run, Status, chain_run, curve_points, published, scored, step_run, whole_chain
@@ -131,6 +132,8 @@ class Tracker:
         return "down" in self._warned
 
     def _begin(self, run: Run) -> Run:
+        if job := submission():
+            run = run.model_copy(update={"tags": run.tags | {"stepchain.submission": job}})
         self._open[run.key] = run.model_copy(update={"params": {}, "tags": {}, "status": None, "data": None})
         self._say(run)
         return run

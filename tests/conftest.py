@@ -113,10 +113,11 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def swift_url(tmp_path_factory: pytest.TempPathFactory, secret: str) -> Iterator[str]:
-    """URL of a real S3 server, see tests/servers/swift_server.py."""
-    program = Path(__file__).with_name("servers") / "swift_server.py"
-    command = [sys.executable, program, tmp_path_factory.mktemp("swift"), secret]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    """URL of a real S3 server, see infra/local/swift.py."""
+    command = [sys.executable, "-m", "infra.local.swift", tmp_path_factory.mktemp("swift"), "--end-with-input"]
+    keys = {"AWS_ACCESS_KEY_ID": "tester:tester", "AWS_SECRET_ACCESS_KEY": secret}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1], env=os.environ | keys, text=True, **pipes) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         url = server.stdout.readline().strip()

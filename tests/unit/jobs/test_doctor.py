@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.doctor import check_mlflow, check_package, check_python, check_store, findings, main
+from jobs.doctor import check_package, check_python, findings, main
+from jobs.doctor_services import check_mlflow, check_store
 
 
 def test_a_sound_machine_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,7 +1,11 @@
+import os
 import pickle
+import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +57,19 @@ def test_a_step_that_failed_is_one_line_and_exit_code_1(capsys: pytest.CaptureFi
         raise StepFailed("step 1 failed (details: there)")
     assert caught.value.code == 1
     assert capsys.readouterr().err == "error: step 1 failed (details: there)\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
+    number: int, code: int, capsys: pytest.CaptureFixture
+):
+    before, ended = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)], []
+    with pytest.raises(SystemExit) as caught, user_errors(), closing(SimpleNamespace(close=lambda: ended.append(True))):
+        os.kill(os.getpid(), number)
+    assert caught.value.code == code
+    assert ended, "what a job does when it ends, such as to give its lease back, was not done"
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def refuse_elsewhere() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.provenance import provenance
+from orchestrator.provenance import provenance, submission
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -85,3 +85,24 @@ def test_no_environment_and_no_path_is_told(project: Path, monkeypatch: pytest.M
     assert "hush" not in told
     assert str(project) not in told
     assert str(Path.cwd()) not in told
+
+
+def test_code_that_was_sent_without_git_has_the_commit_that_its_sender_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STEPCHAIN_COMMIT", "0" * 40)
+    monkeypatch.setenv("STEPCHAIN_DIRTY", "f" * 64)
+    found = provenance("cpu", tmp_path)
+    assert (found.commit, found.dirty) == ("0" * 40, "f" * 64)
+    monkeypatch.setenv("STEPCHAIN_COMMIT", "what-is-no-commit-is-not-told")
+    assert provenance("cpu", tmp_path).commit is None
+
+
+def test_what_is_told_does_not_outdo_git(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STEPCHAIN_COMMIT", "0" * 40)
+    assert provenance("cpu", project).commit == git(project, "rev-parse", "HEAD")
+
+
+def test_a_submitted_job_knows_its_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert submission() is None
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {}, "metadata": {"job_submission_id": "train-1"}}')
+    assert submission() == "train-1"

@@ -1,0 +1,142 @@
+"""What a local cluster keeps between its starts: ports, sizes and secrets, in files that only their owner reads."""
+
+import getpass
+import hashlib
+import json
+import os
+import pwd
+import secrets
+import shlex
+import shutil
+import socket
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+PORTS = {"s3": 8333, "postgres": 5433, "mlflow": 5000, "ray": 6379, "client": 10001, "dashboard": 8265}  # where they are free
+BUCKET = "stepchain"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the services are started from."""
+
+    folder: Path
+    ports: dict[str, int]
+    workers: int
+    cpus: int  # of each worker
+    database: str
+    access_key: str
+    secret_key: str
+    database_password: str
+
+    @classmethod
+    def open(cls, folder: Path, workers: int | None = None, cpus: int | None = None, database: str | None = None) -> Self:
+        """What the folder keeps, or new ones; what is given replaces sizes. A database is chosen once."""
+        file = folder / "settings.json"
+        if file.exists():
+            kept = json.loads(file.read_text())
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o711 if os.getuid() == 0 else 0o700)  # root's PostgreSQL is another person's, who passes through
+            kept = {
+                "ports": free_ports(),
+                "workers": 2,
+                "cpus": 0,
+                "database": database or ("postgres" if has_postgres(folder) else "sqlite"),
+                "access_key": "stepchain:jobs",
+                "secret_key": secrets.token_urlsafe(32),
+                "database_password": secrets.token_urlsafe(32),
+            }
+            write_private(folder / "token", secrets.token_hex(32))
+        if database and database != kept["database"]:
+            raise SystemExit(f"error: {folder} keeps its runs in {kept['database']}: give another --folder for {database}")
+        kept["workers"] = workers or kept["workers"]
+        kept["cpus"] = cpus or kept["cpus"] or max(1, (os.cpu_count() or 1) // kept["workers"])
+        settings = cls(folder, **kept)
+        write_private(file, json.dumps({name: value for name, value in asdict(settings).items() if name != "folder"}, indent=1))
+        return settings
+
+    @property
+    def environment_file(self) -> Path:
+        return self.folder / "environment"
+
+    @property
+    def ray_folder(self) -> Path:
+        """Ray's sessions: below a short path, since names of sockets may have 107 letters."""
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+        return Path(tempfile.gettempdir()) / f"stepchain-{getpass.getuser()}-{name}"
+
+    @property
+    def job_environment(self) -> dict[str, str]:
+        """What a job must know: Ray's processes have it, so that no submission need carry a secret."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3']}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "STEPCHAIN_STORE": f"s3://{BUCKET}/results",
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.ports['mlflow']}",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+
+    @property
+    def ray_environment(self) -> dict[str, str]:
+        """What Ray's clients and servers know of the token: where it is, not what it is."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a cluster on loopback, see ray_node.py
+        }
+
+    def write_environment(self) -> None:
+        """For a shell of whoever uses the cluster."""
+        client = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.ports['dashboard']}"}
+        variables = self.job_environment | self.ray_environment | client
+        lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        write_private(self.environment_file, "".join(lines))
+
+
+def has_postgres(folder: Path) -> bool:
+    """Whether PostgreSQL can be used: it is there, and somebody may run it on this folder (it refuses root)."""
+    if shutil.which("initdb") is None or shutil.which("postgres") is None:
+        return False
+    return postgres_user() is None or all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
+
+
+def postgres_user() -> str | None:
+    """Who runs PostgreSQL: None for whoever we are, or for root the person that Debian's package made."""
+    if os.getuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres").pw_name
+    except KeyError:
+        return pwd.getpwnam("nobody").pw_name
+
+
+def free_ports() -> dict[str, int]:
+    """The usual ports where they are free, others where they are not."""
+    ports, held = {}, []
+    for name, usual in PORTS.items():
+        taken = socket.socket()
+        try:
+            taken.bind(("127.0.0.1", usual))
+        except OSError:
+            taken.bind(("127.0.0.1", 0))
+        held.append(taken)
+        ports[name] = taken.getsockname()[1]
+    for taken in held:
+        taken.close()
+    return ports
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file by one that only its owner reads, at no moment otherwise."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)

@@ -1,0 +1,96 @@
+"""Tell Prometheus what the store's records say: `python -m infra.monitoring.exporter --store URI`.
+
+Records are the truth, so what is counted here survives every cluster, counts each step once whoever trained it, and needs
+nothing of jobs. A record never changes: each is read once, and a look at the store lists keys alone.
+
+A step is used each time a chain names it. Uses less steps is what sharing saved: the cache's hits.
+"""
+
+import argparse
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import REGISTRY, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from orchestrator.record import ChainRecord, StepRecord
+from orchestrator.store import DEFAULT_STORE, Store, StoreError, open_store
+
+log = logging.getLogger(__name__)
+Kind = tuple[str, str]  # dataset and method
+
+
+class Records(Collector):
+    """The store's records as Prometheus asks for them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._steps: dict[str, StepRecord] = {}  # by the name of the object
+        self._chains: dict[str, tuple[str, ...]] = {}
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Look for new records and add all up. A store that does not answer is told as `stepchain_store_up 0`."""
+        up = GaugeMetricFamily("stepchain_store_up", "Whether the store answered")
+        try:
+            self._read_new()
+            up.add_metric([], 1)
+        except StoreError as error:
+            log.warning("%s", error)
+            up.add_metric([], 0)
+        yield up
+        steps, hours = defaultdict[Kind, float](float), defaultdict[Kind, float](float)
+        for record in self._steps.values():
+            kind = (record.data.name, record.step.method.name)
+            steps[kind] += 1
+            hours[kind] += worker_hours(record)
+        yield _family("stepchain_steps", "Published steps", steps)
+        yield _family(
+            "stepchain_gpu_hours", "Hours of workers' GPUs that published steps took; without GPUs, of workers", hours
+        )
+        uses = CounterMetricFamily("stepchain_step_uses", "How often published chains name a step")
+        uses.add_metric([], sum(len(names) for names in self._chains.values()))
+        yield uses
+        named = CounterMetricFamily("stepchain_steps_named", "Steps that published chains name, each counted once")
+        named.add_metric([], len({name for names in self._chains.values() for name in names}))
+        yield named
+
+    def _read_new(self) -> None:
+        for key in self._store.list("steps/"):
+            if key.endswith("/record.json") and key not in self._steps:
+                self._steps[key] = StepRecord.model_validate_json(self._store.read(key))
+        for key in self._store.list("chains/"):
+            if key not in self._chains:
+                self._chains[key] = ChainRecord.model_validate_json(self._store.read(key)).steps
+
+
+def worker_hours(record: StepRecord) -> float:
+    """What a step took of its workers' GPUs, in hours; a worker without a GPU counts as one."""
+    seconds = sum(seconds for part, seconds in record.seconds.items() if part != "wait")
+    gpus = record.resources.get("gpus_per_worker") or 1
+    return seconds * record.resources.get("workers", 1) * gpus / 3600
+
+
+def _family(name: str, words: str, values: Mapping[Kind, float]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, words, labels=["dataset", "method"])
+    for labels, value in sorted(values.items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", default=DEFAULT_STORE)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9108)
+    options = parser.parse_args()
+    REGISTRY.register(Records(open_store(options.store)))
+    start_http_server(options.port, options.host)
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()
