@@ -79,12 +79,12 @@ def hosts(short: Path) -> Iterator[Start]:
     except subprocess.CalledProcessError as error:
         pytest.skip(f"this machine makes no network namespaces: {error.stderr.strip()}")
     try:
-        ip("-n", SWITCH, "link", "add", "name", "all", "up", "type", "bridge")
+        ip("-n", SWITCH, "link", "add", "name", "switch", "up", "type", "bridge")
         for host, address in ADDRESSES.items():
             ip("netns", "add", host)
             ip("-n", host, "link", "set", "lo", "up")
             ip("-n", host, "link", "add", "wire", "type", "veth", "peer", "name", f"to-{host}", "netns", SWITCH)
-            ip("-n", SWITCH, "link", "set", f"to-{host}", "master", "all", "up")
+            ip("-n", SWITCH, "link", "set", f"to-{host}", "master", "switch", "up")
             ip("-n", host, "address", "add", f"{address}/24", "dev", "wire")
             ip("-n", host, "link", "set", "wire", "up")
         yield start
