@@ -50,7 +50,8 @@ class JobOptions(StoreOptions):
         job, again = submission(), ["python", *sys.orig_argv[1:]]
         lines = {"store": store.uri, "MLflow": tracking_uri(store, self.tracking_uri) if self.tracking else None}
         if job:
-            lines["Ray"] = f"{dashboard_address()}/#/jobs/{job}"
+            address = dashboard_address()
+            lines["Ray"] = f"{address}/#/jobs/{job}" if address else None
             again = ["python", "-m", "jobs.submit", "--", *again]
         lines["go on by"] = shlex.join(again)
         for name, value in lines.items():

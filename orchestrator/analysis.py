@@ -199,7 +199,7 @@ def _leaning(record: ProbeRecord) -> str:
     shown = {name: percent(answer[name]["earlier"]) for name in ("as_it_is", *CORRECTIONS)}
     return (
         f"{start} With new classes' logits lowered by that their mean IoU goes from {shown['as_it_is']} % to "
-        f"{shown['new_corrected']} %, with background's, too, to {shown['both_corrected']} %: what comes back was only outvoted."
+        f"{shown['new_corrected']} %, with background's, too, to {shown['both_corrected']} %: what comes back was outvoted."
     )
 
 

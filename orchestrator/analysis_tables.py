@@ -27,6 +27,20 @@ REMEDIES = {
     ),
     "decoder": ("decoder trained anew", "the encoder kept, head and classifier trained from a random start on all labels"),
 }
+SEEDS = "Means over seeds, ± their standard deviation where there are several."
+MEASURES: tuple[tuple[str, str, Callable[[Layer], float | None]], ...] = (
+    (
+        "Kept up to each layer, translated by a trained 1x1 layer",
+        "Per cent of the earlier classes' mean IoU before.",
+        lambda layer: layer.kept.get("trained"),
+    ),
+    (
+        "Kept up to each layer, without translation",
+        "Per cent of the earlier classes' mean IoU before: less than above is drift.",
+        lambda layer: layer.kept.get("identity"),
+    ),
+    ("How alike the features of each layer are", "CKA, per cent.", lambda layer: layer.cka),
+)
 
 
 def layer_table(analysis: Analysis) -> Table:
@@ -67,7 +81,7 @@ def remedy_table(analysis: Analysis) -> Table:
 
 
 def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
-    """All analyses in two tables, chains that differ by seed alone as one row: causes and remedies; layers."""
+    """All analyses, chains that differ by seed alone as one row: causes and remedies, what each layer keeps, and CKA."""
     causes: dict[tuple[str, str], Callable[[Analysis], float | None]] = {
         ("mean IoU", "before"): lambda each: each.before.earlier,
         ("mean IoU", "after"): lambda each: each.after.earlier,
@@ -80,28 +94,23 @@ def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
         ("mean IoU with", "classifier anew"): lambda each: _remedy(each, "classifier"),
         ("mean IoU with", "decoder anew"): lambda each: _remedy(each, "decoder"),
     }
-    about = "the classes known after the earlier step. Means over seeds, ± their standard deviation where there are several."
     groups = cells([Chain.model_validate(each.chain.record.chain) for each in analyses])
     members = {cell.name: [analyses[index] for index in cell.chains] for cell in groups}
     rows = [Row("", name, tuple(_mean(map(number, each)) for number in causes.values())) for name, each in members.items()]
-    columns = tuple(Column(*names) for names in causes)
-    table = Table("Causes at a glance", f"Per cent, of {about}", "chain", columns, tuple(rows))
-    return table, _layers_at_a_glance(members, f"Per cent of the mean IoU before, and CKA, of {about}")
+    caption = f"Per cent; everything is about the classes known after the earlier step. {SEEDS}"
+    table = Table("Causes at a glance", caption, "chain", tuple(Column(*names) for names in causes), tuple(rows))
+    return table, *(_layers_at_a_glance(*measure, members) for measure in MEASURES)
 
 
-def _layers_at_a_glance(members: Mapping[str, Sequence[Analysis]], caption: str) -> Table:
-    measures: dict[str, Callable[[Layer], float | None]] = {
-        "kept by a trained 1x1 layer": lambda layer: layer.kept.get("trained"),
-        "kept without translation": lambda layer: layer.kept.get("identity"),
-        "CKA": lambda layer: layer.cka,
-    }
+def _layers_at_a_glance(
+    title: str, caption: str, measure: Callable[[Layer], float | None], members: Mapping[str, Sequence[Analysis]]
+) -> Table:
     cuts = dict.fromkeys(layer.cut for analyses in members.values() for each in analyses for layer in each.layers)
     rows = []
-    for section, measure in measures.items():
-        for name, analyses in members.items():
-            found = [{layer.cut: measure(layer) for layer in each.layers} for each in analyses]
-            rows.append(Row(section, name, tuple(_mean(layers.get(cut) for layers in found) for cut in cuts)))
-    return Table("Layers at a glance", caption, "chain", tuple(Column("", cut) for cut in cuts), tuple(rows))
+    for name, analyses in members.items():
+        found = [{layer.cut: measure(layer) for layer in each.layers} for each in analyses]
+        rows.append(Row("", name, tuple(_mean(layers.get(cut) for layers in found) for cut in cuts)))
+    return Table(title, f"{caption} {SEEDS}", "chain", tuple(Column("", cut) for cut in cuts), tuple(rows))
 
 
 def _mean(values: Iterable[float | None]) -> Value:

@@ -169,6 +169,8 @@ def worker(settings: Settings, number: int) -> Service:
         lambda: name in alive_resources(settings),
         f"--address={LOOPBACK}:{settings.ports['ray']}",
         f"--num-cpus={settings.cpus}",
+        # Nodes unpack a job's code below their own folder, anew: in a shared one, from under the feet of who works there.
+        f"--temp-dir={settings.ray_folder / str(number)}",
         f"--resources={json.dumps({name: 1})}",
     )
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ pytestmark = [
 ]
 SWITCH, HOSTS = "stepchain-switch", ("stepchain-1", "stepchain-2", "stepchain-3")
 ADDRESSES = dict(zip(HOSTS, ("10.254.77.1", "10.254.77.2", "10.254.77.3"), strict=True))
+HEAD = f"{ADDRESSES[HOSTS[0]]}:6379"
 JOB = (
     "digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 80 --optimization.epochs 1 --base.optimization.batch 8 "
     "--optimization.batch 8 --no-tracking --checkpoint-every 0.3 --cpus-per-worker 1"
@@ -38,12 +40,12 @@ JOB = (
 Start = Callable[[str, list[str], Path], subprocess.Popen]
 SURROUNDINGS = {
     "RAY_AUTH_MODE": "disabled",  # nobody else is on this network
-    "RAY_ADDRESS": f"{ADDRESSES[HOSTS[0]]}:6379",
     # Ray's own patience with a host that does not answer is half a minute.
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "2000",
     "RAY_health_check_timeout_ms": "4000",
     "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
 }
 
 
@@ -52,13 +54,22 @@ def ip(*arguments: str) -> str:
 
 
 @pytest.fixture
-def hosts() -> Iterator[Start]:
+def short() -> Iterator[Path]:
+    """A folder of a short name, as those of Ray's sockets must be."""
+    with tempfile.TemporaryDirectory(prefix="stepchain-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def hosts(short: Path) -> Iterator[Start]:
     """Function that starts a program of our environment on one of the hosts; in the end all that runs there is killed."""
     started: list[subprocess.Popen] = []
 
     def start(host: str, command: list[str], log: Path) -> subprocess.Popen:
         there = ["ip", "netns", "exec", host, str(Path(sys.executable).with_name(command[0])), *command[1:]]
         environment = os.environ | SURROUNDINGS | {"STEPCHAIN_CACHE": str(log.parent / "cache")}
+        if command[0] != "ray":
+            environment["RAY_ADDRESS"] = HEAD
         with log.open("ab") as file:
             started.append(subprocess.Popen(there, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file))
         return started[-1]
@@ -68,12 +79,12 @@ def hosts() -> Iterator[Start]:
     except subprocess.CalledProcessError as error:
         pytest.skip(f"this machine makes no network namespaces: {error.stderr.strip()}")
     try:
-        ip("-n", SWITCH, "link", "add", "name", "all", "up", "type", "bridge")
+        ip("-n", SWITCH, "link", "add", "name", "switch", "up", "type", "bridge")
         for host, address in ADDRESSES.items():
             ip("netns", "add", host)
             ip("-n", host, "link", "set", "lo", "up")
             ip("-n", host, "link", "add", "wire", "type", "veth", "peer", "name", f"to-{host}", "netns", SWITCH)
-            ip("-n", SWITCH, "link", "set", f"to-{host}", "master", "all", "up")
+            ip("-n", SWITCH, "link", "set", f"to-{host}", "master", "switch", "up")
             ip("-n", host, "address", "add", f"{address}/24", "dev", "wire")
             ip("-n", host, "link", "set", "wire", "up")
         yield start
@@ -100,15 +111,27 @@ def wait_until(done: Callable[[], bool], seconds: float, log: Path) -> None:
         time.sleep(0.2)
 
 
-def start_ray(start: Start, scratch: Path) -> None:
+def start_ray(start: Start, scratch: Path, short: Path) -> None:
     """A head that trains nothing, and two machines that train."""
     for host, address in ADDRESSES.items():
         log = scratch / f"{host}.log"
         if host == HOSTS[0]:
-            role = ["--head", "--port=6379", "--num-cpus=0", f"--temp-dir={scratch / 'r'}", '--resources={"orchestrator": 4}']
+            role = ["--head", "--port=6379", "--num-cpus=0", '--resources={"orchestrator": 4}']
         else:
-            role = [f"--address={SURROUNDINGS['RAY_ADDRESS']}", "--num-cpus=1"]
-        start(host, ["ray", "start", "--block", f"--node-ip-address={address}", "--disable-usage-stats", *role], log)
+            role = [f"--address={HEAD}", "--num-cpus=1"]
+        start(
+            host,
+            [
+                "ray",
+                "start",
+                "--block",
+                f"--node-ip-address={address}",
+                f"--temp-dir={short / host[-1]}",
+                "--disable-usage-stats",
+                *role,
+            ],
+            log,
+        )
         wait_until(lambda log=log: "Ray runtime started" in log.read_text(), 180, log)
 
 
@@ -129,13 +152,13 @@ def records(store: Store) -> list[StepRecord]:
 
 
 def test_a_step_ends_though_the_host_that_trains_it_is_cut_off(
-    hosts: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hosts: Start, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
     store, log = open_store(str(tmp_path / "store")), tmp_path / "job.log"
     manifest, _ = build(Digits(seed=2, train=120, val=12), tmp_path / "built")
     publish(store, "digits", tmp_path / "built", manifest)
-    start_ray(hosts, tmp_path)
+    start_ray(hosts, tmp_path, short)
     job = hosts(HOSTS[0], ["python", "-m", "jobs.train", *JOB.split(), "--store", store.uri], log)
     while job.poll() is None and not any(name.endswith("/done.json") for name in store.list("steps/")):
         time.sleep(0.1)

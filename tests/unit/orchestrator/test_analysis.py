@@ -188,16 +188,17 @@ def seeds(store: Store, publish_chain: Any) -> tuple[ChainResult, ...]:
 
 def test_at_a_glance_seeds_are_averaged(seeds: tuple[ChainResult, ...]):
     told = [analyse(chain, *chain.steps, answers(1.0)[:-1]) for chain in seeds]
-    causes, layers = overview(told)
+    causes, kept, _, alike = overview(told)
     assert [row.name for row in causes.rows] == ["mib", "lwf"]
     column = [(each.group, each.name) for each in causes.columns].index(("mean IoU", "after"))
     both = [row.values[column] for row in causes.rows]
     assert both[0] == pytest.approx(Measured(0.7, 2**-0.5 / 5))
     assert both[1] == 1.0
-    assert [(row.section, row.name) for row in layers.rows][:2] == [(layers.rows[0].section, name) for name in ("mib", "lwf")]
-    head = [each.name for each in layers.columns].index("head")
-    assert layers.rows[0].values[head] == pytest.approx(Measured(0.97, 0.0))
-    assert layers.rows[-1].values[head] == 0.5
+    assert [row.name for row in kept.rows] == ["mib", "lwf"]
+    head = [each.name for each in kept.columns].index("head")
+    assert kept.rows[0].values[head] == pytest.approx(Measured(0.97, 0.0))
+    assert kept.rows[1].values[head] == 0.97
+    assert alike.rows[1].values[head] == 0.5
 
 
 def test_several_chains_begin_with_a_glance_and_one_does_not(seeds: tuple[ChainResult, ...], tmp_path: Path):
