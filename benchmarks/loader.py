@@ -174,7 +174,7 @@ def web_dataset(folder: Path, augmentation: Augmentation, workers: int) -> Itera
     try:
         webdataset = import_module("webdataset")
     except ImportError:
-        print("tar      not measured: webdataset is not installed")
+        print("tar      not measured: webdataset is not installed (pip install webdataset)")
         return None
     loose = sorted((folder / "loose").iterdir())
     size = 2 * 500  # files in a shard
@@ -183,10 +183,10 @@ def web_dataset(folder: Path, augmentation: Augmentation, workers: int) -> Itera
             for path in loose[start : start + size]:
                 archive.add(path, path.name)
 
+    rng = np.random.default_rng(0)
+
     def cut(sample: dict[str, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
-        image, mask = random_resized_crop(
-            decode_image(sample["jpg"]), decode_mask(sample["png"]), augmentation, np.random.default_rng(0)
-        )
+        image, mask = random_resized_crop(decode_image(sample["jpg"]), decode_mask(sample["png"]), augmentation, rng)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(np.asarray(mask))
 
     urls = sorted(str(path) for path in folder.glob("*.tar"))

@@ -1,8 +1,8 @@
 """Local copies of stored objects, each named by its sha256 and verified before anyone may open it.
 
 All processes of a machine share one cache: whoever comes first fetches an object while the others wait for it. What has its
-final name is whole and has the digest it is named by; it is never changed, so it is verified only once. From a store in a
-folder of the same disk an object is hard-linked instead of copied, and verified all the same.
+final name is whole and has the digest it is named by, and is verified only once. From a store in a folder of the same disk an
+object is hard-linked instead of copied, and verified all the same; should somebody write to it there, it is verified anew.
 
 The cache keeps to a size by removing what was used longest ago, but nothing that is in use: who opens an object holds a
 shared lock on it, as long as the file, or a memory map of it, is open in any process. So it may grow beyond its size while
@@ -65,12 +65,13 @@ def copy_object(store: Store, key: str, sha256: str, cache_root: Path, path: Pat
 
 def obtain(name: str, cache_root: Path, make: Callable[[Path], None]) -> Path:
     """The cache's file of that name; unless it is there, `make(path)` writes it, verified, where nobody sees it yet."""
-    target = cache_root / "objects" / name
+    target, seal = cache_root / "objects" / name, cache_root / "locks" / f"{name}.verified"
     try:
-        if not target.exists():
+        if not _as_verified(target, seal):
             with _locked(cache_root / "locks" / name):
-                if not target.exists():  # not even after waiting for the lock
-                    _make(target, cache_root, make)
+                if not _as_verified(target, seal):  # not even after waiting for the lock
+                    target.unlink(missing_ok=True)  # written to since: whoever links to a store shares its file
+                    _make(target, seal, cache_root, make)
         status = target.stat()
         with contextlib.suppress(PermissionError):  # another user's cache may be read, though not reordered
             os.utime(target, ns=(time.time_ns(), status.st_mtime_ns))
@@ -101,9 +102,10 @@ def make_room(cache_root: Path, capacity: int) -> None:
     for path, status in own:
         if size <= capacity:
             return
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:  # in use, or just removed
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        with contextlib.suppress(BlockingIOError, PermissionError):  # in use, or another user's
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # another process made room just now
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
             size -= _size(status)
 
 
@@ -125,7 +127,21 @@ def file_sha256(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def _make(target: Path, cache_root: Path, make: Callable[[Path], None]) -> None:
+def _as_verified(target: Path, seal: Path) -> bool:
+    """Whether the file is there, and nobody has written to it since its digest was taken."""
+    try:
+        return seal.read_text() == _identity(target)
+    except FileNotFoundError:
+        return False
+
+
+def _identity(path: Path) -> str:
+    """Which file it is, and when it was last written to."""
+    status = path.stat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
+def _make(target: Path, seal: Path, cache_root: Path, make: Callable[[Path], None]) -> None:
     folder = cache_root / "partial" / target.name  # known by name, so what a killed process left goes too
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -141,6 +157,8 @@ def _make(target: Path, cache_root: Path, make: Callable[[Path], None]) -> None:
                 make_room(cache_root, 0)
         with (folder / target.name).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)  # so that room is made elsewhere
+            (folder / "seal").write_text(_identity(folder / target.name))
+            os.replace(folder / "seal", seal)
             os.replace(folder / target.name, target)
             make_room(cache_root, capacity(cache_root))
     finally:
@@ -192,4 +210,7 @@ def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough where a process was forked meanwhile

@@ -3,7 +3,7 @@
 Each part of a split (training/data/parts.py) becomes one shard in the store, and a note of what became of it unless an image
 could not be used:
 
-    datasets/parts/<key>.json      the part's shard and what its rows hold
+    datasets/parts/<key>.note      the part's shard and what its rows hold, as JSON, behind the digest of that
 
 So an ingest that was interrupted goes on where it was, and one that was finished opens none of the images again. Threads of
 this process look at few images sooner than a cluster starts; many go to Ray tasks.
@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 from orchestrator.datasets import REQUESTS, SHARDS, Publication, check_name, publish, shard_key
-from orchestrator.identity import canonical_json
-from orchestrator.store import Store
+from orchestrator.identity import canonical_json, digest
+from orchestrator.store import Store, StoreError
 from training.data.inspection import BadRow
 from training.data.parts import Part, WrittenPart, write_part
 from training.data.shards import SHARD_BYTES, Manifest, assemble, plan
@@ -79,6 +79,12 @@ def ingest(
         from orchestrator.ray_ingest import store_parts  # Ray takes a second to import, and small datasets do without it
 
         for part, stored in store_parts(store, source, pending):
+            shard = stored.part.shard
+            if shard and not store.exists(shard_key(shard.sha256)):
+                raise StoreError(
+                    f"a machine of the cluster stored {shard_key(shard.sha256)!r}, and it is not in the store {store.uri} as "
+                    "this machine sees it: use a store that all machines share, or --where here"
+                )
             done[part.key] = stored.part
             uploaded.append(stored.uploaded)
             advance(len(part.ids))
@@ -100,9 +106,12 @@ def stored_parts(store: Store, parts: Sequence[Part]) -> dict[str, WrittenPart]:
     notes, shards = set(store.list(PARTS)), set(store.list(SHARDS))
     noted = [part.key for part in parts if _note_key(part.key) in notes]
     with ThreadPoolExecutor(REQUESTS) as pool:
-        found = [WrittenPart.model_validate_json(data) for data in pool.map(lambda key: store.read(_note_key(key)), noted)]
-    whole = [part.shard is None or shard_key(part.shard.sha256) in shards for part in found]
-    return {key: part for key, part, there in zip(noted, found, whole, strict=True) if there}
+        found = [_opened(data) for data in pool.map(lambda key: store.read(_note_key(key)), noted)]
+    return {
+        key: part
+        for key, part in zip(noted, found, strict=True)
+        if part and (part.shard is None or shard_key(part.shard.sha256) in shards)
+    }
 
 
 def store_part(
@@ -116,9 +125,16 @@ def store_part(
             store.upload(Path(scratch) / f"{written.shard.sha256}.arrow", shard_key(written.shard.sha256))
             uploaded = written.shard.bytes
     if not written.bad:
-        store.write(_note_key(part.key), canonical_json(written))
+        data = canonical_json(written)
+        store.write(_note_key(part.key), digest(data).encode() + b"\n" + data)
     return StoredPart(written, uploaded)
 
 
+def _opened(note: bytes) -> WrittenPart | None:
+    """What a note says; None where it is not what was written, so that its part is looked at again."""
+    identity, _, data = note.partition(b"\n")
+    return WrittenPart.model_validate_json(data) if digest(data).encode() == identity else None
+
+
 def _note_key(key: str) -> str:
-    return f"{PARTS}{key}.json"
+    return f"{PARTS}{key}.note"

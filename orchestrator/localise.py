@@ -77,12 +77,15 @@ class StoredSplit(LocalSplit):
                 with contextlib.suppress(StoreError):  # whoever needs it will see for himself, and say which row he wanted
                     self._obtain(number)
 
-        for _ in range(THREADS):
-            threading.Thread(target=work, name="prefetch", daemon=True).start()
+        threads = [threading.Thread(target=work, name="prefetch", daemon=True) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             stopped.set()
+            for thread in threads:  # whoever forks next must find no lock held
+                thread.join()
 
     def _obtain(self, number: int) -> Path:
         """The shard's file, or one with the rows in it that are needed."""

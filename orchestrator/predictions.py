@@ -50,9 +50,11 @@ def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Pict
     """
     evaluation = chains[0].steps[-1].evaluation
     _, manifest = resolve(store, evaluation.data.manifest)
-    data = localise(store, manifest, evaluation.data.split, default_cache(), dataset=evaluation.data.name)
     classes = list(dict.fromkeys(c for chain in chains for group in chain.groups for c in group))
     rows = choose_images(chains[0].steps[-1].confusion, classes)
+    data = localise(
+        store, manifest, evaluation.data.split, default_cache(), dataset=evaluation.data.name, rows=np.asarray(rows)
+    )
     records = [step.record for chain in chains for step in chain.steps]
     with TemporaryDirectory(prefix="stepchain-pictures-") as scratch:
         folders: dict[str, Path] = {}  # chains share steps

@@ -17,7 +17,7 @@ import ray
 import torch
 
 from orchestrator.cache import default_cache
-from orchestrator.datasets import resolve
+from orchestrator.datasets import load_index, resolve
 from orchestrator.identity import KEY_LENGTH, canonical_json, digest
 from orchestrator.localise import localise
 from orchestrator.place import Place
@@ -29,7 +29,7 @@ from orchestrator.store import NotFound, Store
 from orchestrator.worker import device_name, fetch_published
 from training.config import Document
 from training.data.shards import Manifest
-from training.probes.measure import Answer, Bias, Probe, Similarity, Stitching, measure, open_pair
+from training.probes.measure import Answer, Bias, Probe, Similarity, Stitching, fixed_rows, measure, open_pair
 
 
 class ProbeRecord(Document):
@@ -163,7 +163,11 @@ def _answer(
     with TemporaryDirectory(prefix="stepchain-") as scratch:
         first = fetch_published(store, earlier.record, Path(scratch, "earlier"))
         second = fetch_published(store, later.record, Path(scratch, "later"))
-        train, val = (localise(store, manifest, split, default_cache()) for split in splits)
+        name, cache = later.evaluation.data.name, default_cache()
+        groups = earlier.record.step.task.groups
+        rows = fixed_rows(load_index(store, manifest, splits[0], cache), groups, question.probe.images)
+        train = localise(store, manifest, splits[0], cache, dataset=name, rows=rows)
+        val = localise(store, manifest, splits[1], cache, dataset=name)
         pair = open_pair(first, second, train, val, later.evaluation.config, device)
         answer = measure(question.probe, pair)
     record = ProbeRecord(

@@ -38,7 +38,7 @@ BREAKS = 4  # of an answer in its midst, after which it is an error; boto3 leave
 BROKEN = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED = {
-    *("401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestExpired"),
+    *("400", "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestExpired"),
     *("SignatureDoesNotMatch", "TokenRefreshRequired"),
 }
 
@@ -155,6 +155,8 @@ class S3Store:
                 raise NotFound(key, self.uri) from error
             if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
                 raise _TakenError(key) from error
+            if code in REFUSED:
+                self._clients.pop(os.getpid(), None)  # the next request reads the credentials anew: they may have expired
             raise StoreError(f"cannot {action} {key!r} in the store {self.uri}: {_advice(error, code, self.bucket)}") from error
 
 

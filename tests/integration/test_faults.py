@@ -84,8 +84,8 @@ class Handler(socketserver.StreamRequestHandler):
         if fault == "refuse":
             return self.reset()
         if fault in ("unavailable", "expired"):
-            code, name = (503, "SlowDown") if fault == "unavailable" else (403, "ExpiredToken")
-            body = f"<Error><Code>{name}</Code><Message>as the test wants</Message></Error>".encode()
+            code, name = (503, "SlowDown") if fault == "unavailable" else (400, "ExpiredToken")
+            body = b"" if method == b"HEAD" else f"<Error><Code>{name}</Code><Message>as asked</Message></Error>".encode()
             self.wfile.write(b"HTTP/1.1 %d no\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (code, len(body)) + body)
             return None
         with socket.create_connection(self.server.upstream) as upstream, upstream.makefile("rb") as answer:
@@ -241,10 +241,12 @@ def test_few_rows_of_damaged_answers_are_those_of_the_shard(
     publish(store, "digits", *built)
     whole = localise(store, built[1], "train", tmp_path / "whole")
     few = localise(store, built[1], "train", tmp_path / "few", rows=np.array([3, 11]))
+    before = proxy.faults
     for row in (3, 11):
         proxy.choose = meeting("flip", "truncate", "flip", "flip")
         first, count = few.index.image_range[row]
         np.testing.assert_array_equal(few.open_shard(row)[first : first + count], whole.open_shard(row)[first : first + count])
+    assert proxy.faults > before + 1
     other = localise(store, built[1], "train", tmp_path / "other", rows=np.array([3]))
     proxy.choose = lambda method, path: "flip"
     with pytest.raises(DataError, match=r"row 3 \(id train-00003\) of object .* is corrupted"):

@@ -6,6 +6,7 @@ mask, whose void border SBD's masks do not have.
 """
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def _read_gtcls(path: Path) -> np.ndarray:
     data = io.BytesIO(file_bytes(path, "mask"))
     try:
         values = loadmat(data, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
-    except (MatReadError, KeyError, ValueError, TypeError, IndexError, OSError) as error:
+    except (MatReadError, KeyError, ValueError, TypeError, IndexError, OSError, zlib.error) as error:
         raise BadData(f"the mask {path} cannot be read as MATLAB's GTcls.Segmentation: {error}") from None
     if values.ndim != 2 or values.dtype != np.uint8:
         raise BadData(

@@ -131,3 +131,5 @@ def file_bytes(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise BadData(f"the {what} {path} does not exist; add it, or take the id out of the list") from None
+    except OSError as error:
+        raise BadData(f"the {what} {path} cannot be read ({error.strerror or error}): check its rights and its disk") from None

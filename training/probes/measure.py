@@ -4,7 +4,7 @@ Each probe is a document; with the two models, the images and the way they are v
 asked on the earlier model's classes: what it knew is what can be forgotten.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from training.checkpoint import ModelDocument, load_model
 from training.config import VOID, Document, EvaluationConfig
-from training.data.shards import LocalSplit
+from training.data.shards import Index, LocalSplit
 from training.evaluate import confusion, same_sized, views
 from training.metrics import Confusion, score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
@@ -156,14 +156,18 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
     return answer
 
 
+def fixed_rows(index: Index, groups: Sequence[Sequence[int]], count: int) -> np.ndarray:
+    """Rows of the images, `count` at most, that a probe shows to models which learned `groups` of dataset class ids."""
+    known = [class_id for group in groups for class_id in group]
+    return hashed_order(np.flatnonzero(index.labels[:, np.asarray(known) - 1].any(1)), index.ids)[:count]
+
+
 def _fixed_images(pair: Pair, count: int, batch: int = 16) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalised images [B, 3, H, W] of the earlier classes, always the same, and truth [B, H, W] in the earlier channels.
 
     Pixels of classes that the earlier model does not know are 255, like void.
     """
-    known = [class_id for group in pair.earlier_document.groups for class_id in group]
-    index = pair.train.index
-    rows = hashed_order(np.flatnonzero(index.labels[:, np.asarray(known) - 1].any(1)), index.ids)[:count]
+    rows = fixed_rows(pair.train.index, pair.earlier_document.groups, count)
     table = np.full(256, VOID, np.uint8)
     table[list(pair.earlier_document.class_ids)] = np.arange(len(pair.earlier_document.class_ids))
     dtype = next(pair.earlier.parameters()).dtype

@@ -72,6 +72,21 @@ def test_a_corrupted_object_is_named_and_not_kept(kind: str, remote: Remote, tmp
     assert fetch(store, "a.bin", wanted, tmp_path / "cache").read_bytes() == b"what was published"
 
 
+def test_what_was_written_to_since_is_verified_anew(tmp_path: Path):
+    store = open_store(str(tmp_path / "store"))
+    store.write("a.bin", b"what was published")
+    wanted = sha256(b"what was published")
+    cached = fetch(store, "a.bin", wanted, tmp_path / "cache")
+    original = tmp_path / "store" / "a.bin"
+    assert original.samefile(cached)
+    with original.open("r+b") as file:
+        file.write(b"WHAT")
+    with pytest.raises(CorruptedObject):
+        fetch(store, "a.bin", wanted, tmp_path / "cache")
+    store.write("a.bin", b"what was published")
+    assert fetch(store, "a.bin", wanted, tmp_path / "cache").read_bytes() == b"what was published"
+
+
 def test_an_absent_object_leaves_nothing(remote: Remote, tmp_path: Path):
     for store in (remote, open_store(str(tmp_path / "store"))):
         with pytest.raises(NotFound):

@@ -1,5 +1,5 @@
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,19 @@ def test_a_second_time_opens_no_image_and_uploads_nothing(store: Store, voc_fold
     assert second.manifest == first.manifest
     assert (second.publication.uploaded, second.publication.bytes, second.publication.renewed) == (0, 0, False)
     assert seen == [(32, 32)]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data.replace(b'"labels":[', b'"labels":[9,', 1), lambda data: data[:90]])
+def test_a_damaged_note_is_no_note(store: Store, voc_folder: Path, damage: Callable[[bytes], bytes]):
+    first = ingest(Counting(voc_folder), store, "voc", shard_bytes=SMALL)
+    note = next(iter(store.list(PARTS)))
+    data = store.read(note)
+    store.write(note, damage(data))
+    assert store.read(note) != data
+    source = Counting(voc_folder)
+    assert ingest(source, store, "voc", shard_bytes=SMALL).manifest == first.manifest
+    assert 0 < len(source.read_ids) < 32
+    assert store.read(note) == data
 
 
 def test_an_interrupted_ingest_goes_on_where_it_was(store: Store, voc_folder: Path, tmp_path: Path):

@@ -49,6 +49,17 @@ def test_what_is_missing_or_broken_is_told(folders: tuple[Path, Path]):
         (sbd / "cls" / f"{second}.mat").write_bytes(data)
         with pytest.raises(BadData, match=r"cannot be read as MATLAB's GTcls\.Segmentation"):
             source.read("train", second)
+    savemat(sbd / "cls" / f"{second}.mat", {"GTcls": {"Segmentation": np.zeros((4, 4), np.uint8)}}, do_compression=True)
+    packed = bytearray((sbd / "cls" / f"{second}.mat").read_bytes())
+    packed[-20] ^= 1
+    (sbd / "cls" / f"{second}.mat").write_bytes(packed)
+    with pytest.raises(BadData, match=r"cannot be read as MATLAB's GTcls\.Segmentation"):
+        source.read("train", second)
+    (sbd / "cls" / f"{second}.mat").unlink()
+    (sbd / "cls" / f"{second}.mat").mkdir()
+    with pytest.raises(BadData, match=r"cannot be read .*check its rights"):
+        source.read("train", second)
+    (sbd / "cls" / f"{second}.mat").rmdir()
     savemat(sbd / "cls" / f"{second}.mat", {"GTcls": {"Segmentation": np.zeros((4, 4)) + 0.5}})
     with pytest.raises(BadData, match="holds float64"):
         source.read("train", second)
