@@ -48,6 +48,7 @@ START = Chain(
     augmentation=Augmentation(crop=64),
     evaluation=EvaluationConfig(short_side=None, crop=None),
 )
+ONCE = Limits(retries=0)
 CHAINS = (  # four different steps in three chains
     START,
     START.model_copy(update={"name": "wild", "optimization": FEW.model_copy(update={"encoder_lr": 1e30, "head_lr": 1e30})}),
@@ -69,10 +70,10 @@ def new_store(folder: Path) -> Store:
     return store
 
 
-def run(grown: Tree, store: Store, tracker: Tracker | None = None) -> tuple[Outcome, str]:
+def run(grown: Tree, store: Store, tracker: Tracker | None = None, limits: Limits = ONCE) -> tuple[Outcome, str]:
     console = Console(file=StringIO(), width=200)
     place = Place(store, Request(cpus_per_worker=1), console, tracker, lease_seconds=5)
-    outcome = run_campaign("test", grown, survey(grown, store), place, Costs(), Limits(retries=0))
+    outcome = run_campaign("test", grown, survey(grown, store), place, Costs(), limits)
     assert isinstance(console.file, StringIO)
     return outcome, console.file.getvalue()
 
@@ -98,4 +99,9 @@ def test_a_campaign_runs_once(tmp_path: Path) -> None:
     again, said = run(good, store)
     assert again.complete, said
     assert {fate.state for fate in again.steps.values()} == {"reused"}
+
+    other = grow([planner.plan(START.model_copy(update={"name": "other", "seed": 7}))])
+    outcome, said = run(other, store, limits=Limits(max_gpu_hours=1e-6))
+    assert [fate.state for fate in outcome.steps.values()] == ["published", "not run"], said
+    assert "the budget of 1e-06 GPU-hours is spent" in outcome.chains[0].reason
     assert sum(len(attempt_names(store, key)) for key in grown.nodes) == 4
