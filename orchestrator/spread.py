@@ -76,15 +76,25 @@ def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
     shown = _axes(documents)
     last = [axis.rpartition(".")[2] for axis in shown]
     labels = [short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)]
+    axes = [_telling(document, documents, shown) for document in documents]
     own = [_own_words(chains[next(iter(seeds.values()))].name) for seeds in members.values()]
     if not all(own) or len(set(own)) < len(own):
-        own = [
-            _name(document, shown, labels) or variant.method.name for document, variant in zip(documents, members, strict=True)
-        ]
+        words = dict(zip(shown, labels, strict=True))
+        own = [_name(telling, words) or variant.method.name for telling, variant in zip(axes, members, strict=True)]
     return tuple(
-        Cell(name, tuple(seeds.values()), {axis: document[axis] for axis in shown if axis in document})
-        for name, document, seeds in zip(own, documents, members.values(), strict=True)
+        Cell(name, tuple(seeds.values()), telling) for name, telling, seeds in zip(own, axes, members.values(), strict=True)
     )
+
+
+def _telling(document: dict[str, Any], documents: Sequence[dict[str, Any]], shown: Sequence[str]) -> dict[str, Any]:
+    """The variant's own axes. A field of its method is one only if another variant of that method has another value."""
+    alike = [other for other in documents if other["method.name"] == document["method.name"]]
+
+    def tells(axis: str) -> bool:
+        own = axis.startswith("method.") and axis != "method.name"
+        return axis in document and not (own and all(other.get(axis) == document[axis] for other in alike))
+
+    return {axis: document[axis] for axis in shown if tells(axis)}
 
 
 def _own_words(name: str) -> str:
@@ -110,11 +120,8 @@ def _document(variant: Chain) -> dict[str, Any]:
     return {"scenario.split": split, **dict(_fields(variant.model_dump(exclude={"name", "seed"})))}
 
 
-def _name(document: dict[str, Any], axes: Sequence[str], labels: Sequence[str]) -> str:
-    shown = [(axis, label) for axis, label in zip(axes, labels, strict=True) if axis in document]
-    return " ".join(
-        document[axis] if axis == "method.name" else f"{label}={axis_text(document[axis])}" for axis, label in shown
-    )
+def _name(axes: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    return " ".join(value if axis == "method.name" else f"{words[axis]}={axis_text(value)}" for axis, value in axes.items())
 
 
 def axis_text(value: Any) -> str:
