@@ -121,7 +121,12 @@ def _document(variant: Chain) -> dict[str, Any]:
 
 
 def _name(axes: Mapping[str, Any], words: Mapping[str, str]) -> str:
-    return " ".join(value if axis == "method.name" else f"{words[axis]}={axis_text(value)}" for axis, value in axes.items())
+    return " ".join(axis_words(axis, value, words[axis]) for axis, value in axes.items())
+
+
+def axis_words(axis: str, value: Any, label: str | None = None) -> str:
+    """An axis and its value in a name; a method is called by its name alone."""
+    return value if axis == "method.name" else f"{label or axis.rpartition('.')[2]}={axis_text(value)}"
 
 
 def axis_text(value: Any) -> str:
