@@ -5,11 +5,11 @@ standard deviation says how much a single run may be off, the confidence interva
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from orchestrator.chain import Chain
+from orchestrator.chain import Chain, leaves
 
 CONFIDENCE = 0.95
 ORDER = ("method.name", "method", "scenario", "optimization", "model", "augmentation")  # of a cell's axes in its name
@@ -117,7 +117,7 @@ def _axes(documents: Sequence[dict[str, Any]]) -> list[str]:
 def _document(variant: Chain) -> dict[str, Any]:
     """Its fields by dotted name; first the sizes of its groups, which often say enough of them."""
     split = "-".join(str(len(group)) for group in variant.scenario.groups)
-    return {"scenario.split": split, **dict(_fields(variant.model_dump(exclude={"name", "seed"})))}
+    return {"scenario.split": split, **dict(leaves(variant.model_dump(exclude={"name", "seed"})))}
 
 
 def _name(axes: Mapping[str, Any], words: Mapping[str, str]) -> str:
@@ -139,12 +139,3 @@ def axis_text(value: Any) -> str:
 def _rank(axis: str) -> int:
     """Where an axis stands in names: the method first."""
     return next((place for place, start in enumerate(ORDER) if axis.startswith(start)), len(ORDER))
-
-
-def _fields(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested documents by dotted name."""
-    for name, value in document.items():
-        if isinstance(value, dict):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
