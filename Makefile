@@ -64,9 +64,12 @@ soak: setup ## A campaign killed 30 times; then all tests again and again with o
 report: setup ## Write tables and a page of published chains: CHAINS="digits_wilson digits_mib"
 	$(RUN) -m jobs.report $(CHAINS) --store $(STORE)
 
-ui: setup ## Open MLflow on what STORE holds: http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	.venv/bin/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(STORE))/mlflow.db
+ui: setup ## Open MLflow on what STORE holds, or on MLFLOW_TRACKING_URI: http://127.0.0.1:5000
+	@case "$$MLFLOW_TRACKING_URI" in \
+	http*) echo "MLflow is at $$MLFLOW_TRACKING_URI: open that in a browser" ;; \
+	*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --host 127.0.0.1 --port 5000 \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(STORE))/mlflow.db}" ;; \
+	esac
 
 format: setup ## Bring the code into its format
 	.venv/bin/ruff check --fix
