@@ -65,9 +65,12 @@ soak: setup ## 200 faults of network and store, a campaign killed 30 times; then
 report: setup ## Write tables and a page of published chains: CHAINS="digits_wilson digits_mib"
 	$(RUN) -m jobs.report $(CHAINS) --store $(STORE)
 
-ui: setup ## Open MLflow on what STORE holds: http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	.venv/bin/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(STORE))/mlflow.db
+ui: setup ## Open MLflow on what STORE holds, or on MLFLOW_TRACKING_URI: http://127.0.0.1:5000
+	@case "$$MLFLOW_TRACKING_URI" in \
+	http*) echo "MLflow is at $$MLFLOW_TRACKING_URI: open that in a browser" ;; \
+	*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --host 127.0.0.1 --port 5000 \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath $(STORE))/mlflow.db}" ;; \
+	esac
 
 cluster: setup ## Start a Ray cluster, MLflow and an S3 server on this machine, for `ray job submit`
 	$(RUN) -m infra.local.cluster up

@@ -16,7 +16,7 @@ from orchestrator.comparisons import Series
 from orchestrator.page import Drawing, draw, render
 from orchestrator.report import Setting, settings
 from orchestrator.scores_file import write_scores
-from orchestrator.spread import axis_text
+from orchestrator.spread import axis_text, axis_words
 from orchestrator.table import Table, Value, fraction, to_csv, to_latex, to_markdown
 from orchestrator.tables import headline
 from training.metrics import Flow
@@ -118,7 +118,7 @@ def _series(result: CampaignResult, axis: str, places: Sequence[object], part: s
     found: dict[str, dict[object, tuple[Value, float | None]]] = {}
     for cell, row in zip(result.cells, table.rows, strict=True):
         if axis in cell.cell.axes:
-            others = (f"{name.rpartition('.')[2]}={axis_text(value)}" for name, value in cell.cell.axes.items() if name != axis)
+            others = (axis_words(name, value) for name, value in cell.cell.axes.items() if name != axis)
             compares = ("ours − paper", part) in columns and row.values[columns["ours − paper", part]] is not None
             theirs = fraction(row.values[columns["paper", part]]) if compares else None
             found.setdefault(" ".join(others), {})[cell.cell.axes[axis]] = row.values[columns[part, "mean"]], theirs
@@ -135,18 +135,22 @@ def _over_steps(result: CampaignResult) -> Drawing | None:
     if not any(len(cell.seeds[0].scores) > 1 for cell in cells) or len(cells) > 4 * SERIES:
         return None
 
+    many = len(cells) > SERIES
+
     def values(number):
-        return {
+        found = {
             cell.name: [cell.average(lambda seed, s=step: number(seed.scores[s])) for step in range(len(cell.seeds[0].scores))]
             for cell in cells
         }
+        return {name: list(map(fraction, means)) for name, means in found.items()} if many else found
 
     shown = {
         "base: step 0's classes": values(lambda scores: scores.miou_base),
         "new: the step's own classes": values(lambda scores: scores.miou_new),
         "all": values(lambda scores: headline(scores, result.convention)[2]),
     }
-    caption = f"mIoU after each step: of the classes of step 0, of those that the step brought, and of all so far. {BAND}"
+    caption = "mIoU after each step: of the classes of step 0, of those that the step brought, and of all so far."
+    caption += " Bands of so many would hide each other: the tables have the deviations." if many else f" {BAND}"
     return draw(comparisons.over_steps(shown), "mIoU over incremental steps of each variant", caption)
 
 

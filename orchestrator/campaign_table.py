@@ -121,7 +121,8 @@ def _columns(variants: Sequence[_Variant]) -> tuple[Column, ...]:
         columns.append(Column(name, "mean"))
         if any(len(variant.cell.chains) > 1 for variant in variants):
             columns.append(Column(name, "std", meaning="standard deviation over seeds, with n − 1"))
-            columns.append(Column(name, "95 % ±", meaning="half the 95 % confidence interval of the mean, by Student's t"))
+            interval = "half the 95 % confidence interval of the mean, by Student's t"
+            columns.append(Column(name, "95 % ±", meaning=interval, spare=True))
     if any(variant.paper for variant in variants):
         columns += [Column("paper", name) for name in MEANS]
     if any(variant.comparable for variant in variants):

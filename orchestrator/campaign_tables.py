@@ -44,7 +44,9 @@ def forgetting_table(result: CampaignResult) -> Table | None:
     """What each cell forgot, by each definition; None when no chain has a second step."""
     if not any(len(seed.scores) > 1 for seed in result.published):
         return None
-    columns = tuple(Column("", name, meaning=DEFINITIONS[field]) for field, name in CONTINUAL.items())
+    columns = tuple(
+        Column("", name, meaning=DEFINITIONS[field], spare=field.startswith("average")) for field, name in CONTINUAL.items()
+    )
     rows = tuple(
         Row("", cell.name, tuple(cell.average(lambda seed, f=field: getattr(seed.continual, f)) for field in CONTINUAL))
         for cell in result.cells

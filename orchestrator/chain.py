@@ -1,5 +1,8 @@
 """A chain as a person asks for it: scenario, model, base and increments. Resolved to steps by `orchestrator.plan`."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from pydantic import Field
 
 from training.config import AnyMethod, Augmentation, Document, EvaluationConfig, ModelConfig, Optimization
@@ -26,3 +29,12 @@ class Chain(Document):
     augmentation: Augmentation = Augmentation()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=42, ge=0)
+
+
+def leaves(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a dumped document under its dotted name, such as `method.alpha`; lists are values."""
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from orchestrator.figures import STYLE, legend, look, side_by_side
 from orchestrator.table import Measured, Value, fraction
 
+GAP = 0.8  # between values of a categorical axis, of the height of a bar
 STYLES = ("-", "--", "-.", ":")  # of lines beyond those that colours and marks tell apart
 
 
@@ -47,27 +48,38 @@ def along(axis_name: str, places: Sequence[float], shown: Mapping[str, Mapping[s
 
 def among(values: Sequence[str], shown: Mapping[str, Mapping[str, Series]]) -> Figure:
     """Dots with whiskers by the values of a categorical axis: panel -> series -> its values, None for none."""
+    rows, middles, end = _rows(len(values), [series for lines in shown.values() for series in lines.items()])
     with matplotlib.rc_context(STYLE):
-        count = max(map(len, shown.values()))
-        figure, axes = side_by_side(len(shown), 3.0, 1.1 + len(values) * max(0.34, 0.17 * count + 0.1))
-        places = np.linspace(-0.26, 0.26, count) if count > 1 else np.zeros(1)
+        figure, axes = side_by_side(len(shown), 3.0, 1.1 + 0.19 * end)
         for axis, (title, lines) in zip(axes, shown.items(), strict=True):
             for number, (name, series) in enumerate(lines.items()):
-                y = np.arange(len(values)) + places[number]
-                mean, deviation, style = _heights(series.ours), _deviations(series.ours), look(number)
-                bar = 0.46 / count + 0.06
-                axis.barh(y, mean, height=bar, color=style["color"], alpha=0.3)
+                y = np.array([rows.get((index, name), np.nan) for index in range(len(values))])
+                there = ~np.isnan(y)
+                y, mean, deviation = y[there], _heights(series.ours)[there], _deviations(series.ours)[there]
+                style = look(number)
+                axis.barh(y, mean, height=0.85, color=style["color"], alpha=0.3)
                 axis.errorbar(mean, y, xerr=deviation, **{**style, "linestyle": "none", "capsize": 3, "label": name})
-                theirs = _heights(series.paper)
+                theirs = _heights(series.paper)[there]
                 if not np.isnan(theirs).all():
                     hollow = {"marker": "|", "markersize": 15, "markeredgewidth": 2, "linestyle": "none"}
                     axis.plot(theirs, y, color=style["color"], **hollow, label=f"{name}, paper".lstrip(", "))
             axis.grid(visible=False, axis="y")
-            axis.set_yticks(range(len(values)), values)
+            axis.set_yticks(middles, values)
             axis.tick_params(axis="y", length=0)
-            axis.set(title=title, xlim=(0, 100), ylim=(len(values) - 0.5, -0.5), xlabel="mIoU, per cent")
+            axis.set(title=title, xlim=(0, 100), ylim=(end - 0.5, -0.5 - GAP / 2), xlabel="mIoU, per cent")
         legend(figure, axes[0])
     return figure
+
+
+def _rows(count: int, lines: Sequence[tuple[str, Series]]) -> tuple[dict[tuple[int, str], float], list[float], float]:
+    """Where the series stand at each value, the middle of each value, and the end: series that are not there take no room."""
+    places, middles, start = {}, [], 0.0
+    for index in range(count):
+        names = list(dict.fromkeys(n for n, series in lines if (series.ours[index], series.paper[index]) != (None, None)))
+        places |= {(index, name): start + offset for offset, name in enumerate(names)}
+        middles.append(start + max(len(names) - 1, 0) / 2)
+        start += max(len(names), 1) + GAP
+    return places, middles, start - GAP / 2
 
 
 def over_steps(shown: Mapping[str, Mapping[str, Sequence[Value]]]) -> Figure:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from orchestrator import comparisons, figures
+from orchestrator.chain import leaves
 from orchestrator.page import Drawing, draw, render
 from orchestrator.predictions import SMALL, Picture, label_picture, palette, photo
 from orchestrator.results import ChainResult
@@ -118,23 +119,17 @@ def to_html(report: Report) -> str:
 
 def settings(documents: Sequence[Mapping[str, Any]]) -> tuple[Setting, ...]:
     """All fields of the chains' documents, flattened (`method.alpha`); those that tell the chains apart come first."""
-    flat = [_flatten(document) for document in documents]
+    flat = [{name: _shown(value) for name, value in leaves(document)} for document in documents]
     names = dict.fromkeys(name for fields in flat for name in fields if name != "name")
     found = [Setting(name, tuple(fields.get(name, "–") for fields in flat)) for name in names]
     return tuple(sorted(found, key=lambda setting: not setting.differs))
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(value, Mapping):
-        return {
-            key: text
-            for name, inner in value.items()
-            for key, text in _flatten(inner, f"{prefix}.{name}" if prefix else name).items()
-        }
+def _shown(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         lists = any(isinstance(inner, Sequence) and not isinstance(inner, str) for inner in value)
-        return {prefix: (" | " if lists else " ").join(_flatten(inner)[""] for inner in value)}
-    return {prefix: "none" if value is None else str(value)}
+        return (" | " if lists else " ").join(map(_shown, value))
+    return "none" if value is None else str(value)
 
 
 def _title(scenarios: Sequence[str]) -> str:

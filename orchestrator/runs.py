@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from orchestrator.chain import Chain
+from orchestrator.chain import Chain, leaves
 from orchestrator.identity import KEY_LENGTH, digest
 from orchestrator.plan import PlannedStep
 from orchestrator.record import DataSource, StepRecord
@@ -68,7 +68,7 @@ def chain_run(chain: Chain, steps: Sequence[str], began: int) -> Run:
         name=chain.name,
         began=began,
         status="RUNNING",
-        params=dict(flattened(chain.model_dump(mode="json", exclude={"name"}))),
+        params=flattened(chain.model_dump(mode="json", exclude={"name"})),
         tags={f"stepchain.step.{index}": key for index, key in enumerate(steps)},
     )
 
@@ -119,7 +119,7 @@ def step_run(step: PlannedStep | StepRecord, scenario: str, data: DataSource, ch
         name=f"step {step.index} {step.step.method.name}: {new}"[:250],
         began=began,
         status="RUNNING",
-        params=dict(flattened(step.step.model_dump(mode="json"))),
+        params=flattened(step.step.model_dump(mode="json")),
         tags={"stepchain.index": str(step.index)} | ({"stepchain.parent": step.parent} if step.parent else {}),
         nested_in=chain if step.index else None,
         data=data,
@@ -162,13 +162,9 @@ def named_continual(continual: Continual) -> dict[str, float]:
     return {name: value for name, value in continual if isinstance(value, float)}
 
 
-def flattened(document: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:
-    """Every leaf of a document as text under its dotted name, such as `method.alpha`; lists as JSON."""
-    for name, value in document.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", (value if isinstance(value, str) else json.dumps(value))[:6000]
+def flattened(document: Mapping[str, Any]) -> dict[str, str]:
+    """Every value of a document as text under its dotted name, such as `method.alpha`; lists as JSON."""
+    return {name: (value if isinstance(value, str) else json.dumps(value))[:6000] for name, value in leaves(document)}
 
 
 def milliseconds(created: str) -> int:

@@ -7,13 +7,14 @@ the pixels of old classes.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
+from orchestrator.chain import leaves
 from orchestrator.results import ChainResult
 from training.metrics import Convention, flow
 
@@ -75,7 +76,7 @@ def _numbers(chain: ChainResult, convention: Convention) -> Iterator[tuple[int, 
 
 def _fields(documents: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> dict[str, pyarrow.Array]:
     """Every field of the documents as a column that repeats each document's value as often as `counts` says."""
-    flat = [dict(_leaves(document)) for document in documents]
+    flat = [dict(leaves(document)) for document in documents]
     found = {}
     for name in dict.fromkeys(name for fields in flat for name in fields if name != "name"):
         values = _alike([fields.get(name) for fields in flat])
@@ -92,11 +93,3 @@ def _alike(values: Sequence[Any]) -> list[Any]:
     if all(isinstance(value, int | float) for value in known):
         return [None if value is None else float(value) for value in values]
     return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-
-
-def _leaves(document: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in document.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value

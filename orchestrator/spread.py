@@ -5,11 +5,11 @@ standard deviation says how much a single run may be off, the confidence interva
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from orchestrator.chain import Chain
+from orchestrator.chain import Chain, leaves
 
 CONFIDENCE = 0.95
 ORDER = ("method.name", "method", "scenario", "optimization", "model", "augmentation")  # of a cell's axes in its name
@@ -76,15 +76,25 @@ def cells(chains: Sequence[Chain]) -> tuple[Cell, ...]:
     shown = _axes(documents)
     last = [axis.rpartition(".")[2] for axis in shown]
     labels = [short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)]
+    axes = [_telling(document, documents, shown) for document in documents]
     own = [_own_words(chains[next(iter(seeds.values()))].name) for seeds in members.values()]
     if not all(own) or len(set(own)) < len(own):
-        own = [
-            _name(document, shown, labels) or variant.method.name for document, variant in zip(documents, members, strict=True)
-        ]
+        words = dict(zip(shown, labels, strict=True))
+        own = [_name(telling, words) or variant.method.name for telling, variant in zip(axes, members, strict=True)]
     return tuple(
-        Cell(name, tuple(seeds.values()), {axis: document[axis] for axis in shown if axis in document})
-        for name, document, seeds in zip(own, documents, members.values(), strict=True)
+        Cell(name, tuple(seeds.values()), telling) for name, telling, seeds in zip(own, axes, members.values(), strict=True)
     )
+
+
+def _telling(document: dict[str, Any], documents: Sequence[dict[str, Any]], shown: Sequence[str]) -> dict[str, Any]:
+    """The variant's own axes. A field of its method is one only if another variant of that method has another value."""
+    alike = [other for other in documents if other["method.name"] == document["method.name"]]
+
+    def tells(axis: str) -> bool:
+        own = axis.startswith("method.") and axis != "method.name"
+        return axis in document and not (own and all(other.get(axis) == document[axis] for other in alike))
+
+    return {axis: document[axis] for axis in shown if tells(axis)}
 
 
 def _own_words(name: str) -> str:
@@ -107,14 +117,16 @@ def _axes(documents: Sequence[dict[str, Any]]) -> list[str]:
 def _document(variant: Chain) -> dict[str, Any]:
     """Its fields by dotted name; first the sizes of its groups, which often say enough of them."""
     split = "-".join(str(len(group)) for group in variant.scenario.groups)
-    return {"scenario.split": split, **dict(_fields(variant.model_dump(exclude={"name", "seed"})))}
+    return {"scenario.split": split, **dict(leaves(variant.model_dump(exclude={"name", "seed"})))}
 
 
-def _name(document: dict[str, Any], axes: Sequence[str], labels: Sequence[str]) -> str:
-    shown = [(axis, label) for axis, label in zip(axes, labels, strict=True) if axis in document]
-    return " ".join(
-        document[axis] if axis == "method.name" else f"{label}={axis_text(document[axis])}" for axis, label in shown
-    )
+def _name(axes: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    return " ".join(axis_words(axis, value, words[axis]) for axis, value in axes.items())
+
+
+def axis_words(axis: str, value: Any, label: str | None = None) -> str:
+    """An axis and its value in a name; a method is called by its name alone."""
+    return value if axis == "method.name" else f"{label or axis.rpartition('.')[2]}={axis_text(value)}"
 
 
 def axis_text(value: Any) -> str:
@@ -127,12 +139,3 @@ def axis_text(value: Any) -> str:
 def _rank(axis: str) -> int:
     """Where an axis stands in names: the method first."""
     return next((place for place, start in enumerate(ORDER) if axis.startswith(start)), len(ORDER))
-
-
-def _fields(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested documents by dotted name."""
-    for name, value in document.items():
-        if isinstance(value, dict):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

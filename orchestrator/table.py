@@ -39,6 +39,7 @@ class Column(NamedTuple):
     name: str
     key: str = ""
     meaning: str = ""
+    spare: bool = False  # a terminal that is too narrow for all does without it
 
 
 class Row(NamedTuple):
@@ -119,11 +120,23 @@ def percent(value: Value) -> str:
 
 
 def to_terminal(table: Table, width: int) -> list[RichTable]:
-    """Tables for rich, as many as it takes to fit `width` characters, broken between chains where that is possible."""
-    label = max(len(text) for text in (table.corner, *(row.name for row in table.rows))) + 3
+    """Tables for rich, as many as it takes to fit `width` characters, broken between chains where that is possible.
+
+    Before a table is broken it goes without its spare columns, and then with names on several lines.
+    """
+    names = [table.corner, *(row.name for row in table.rows)]
+    label, shown = max(map(len, names)) + 3, list(range(len(table.columns)))
+
+    def fits() -> bool:
+        return sum(_width(table, index) for index in shown) <= width - label
+
+    if not fits():
+        shown = [index for index in shown if not table.columns[index].spare]
+    if not fits():
+        label = max(len(word) for name in names for word in name.split()) + 3
     parts: list[list[int]] = [[]]
     room = width - label
-    for _, members in groupby(range(len(table.columns)), lambda index: table.columns[index].group):
+    for _, members in groupby(shown, lambda index: table.columns[index].group):
         group = list(members)
         widths = [_width(table, index) for index in group]
         if parts[-1] and sum(widths) > room:
@@ -135,7 +148,7 @@ def to_terminal(table: Table, width: int) -> list[RichTable]:
                 room = width - label
             parts[-1].append(index)
             room -= needed
-    return [_rich_part(table, part, table.title if part is parts[0] else None) for part in parts]
+    return [_rich_part(table, part, table.title if part is parts[0] else None, label - 3) for part in parts]
 
 
 def _width(table: Table, index: int) -> int:
@@ -145,9 +158,9 @@ def _width(table: Table, index: int) -> int:
     return max(len(word) for word in ("100.0", *column.group.split(), *column.name.split(), *cells)) + 2
 
 
-def _rich_part(table: Table, shown: list[int], title: str | None) -> RichTable:
+def _rich_part(table: Table, shown: list[int], title: str | None, label: int) -> RichTable:
     part = RichTable(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold", title_justify="left")
-    part.add_column(table.corner, no_wrap=True, vertical="bottom")
+    part.add_column(table.corner, vertical="bottom", min_width=label, max_width=label)
     for index in shown:
         column = table.columns[index]
         heading = f"{column.group}\n{column.name}" if column.group else column.name
@@ -235,7 +248,7 @@ def to_json(table: Table) -> dict[str, Any]:
     return {
         "title": table.title,
         "caption": table.caption,
-        "columns": [column._asdict() for column in table.columns],
+        "columns": [{name: getattr(c, name) for name in ("group", "name", "key", "meaning")} for c in table.columns],
         "rows": [
             {
                 "section": row.section,

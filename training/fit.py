@@ -101,6 +101,7 @@ def fit(
         now = time.monotonic()
         row: Row = {"iteration": done, "total": total, "epoch": done / per_epoch, "time": time.time()}
         row |= {"images_per_second": images / (now - logged), "loss": sum(means.values())}
+        row |= runtime.usage()
         row |= {f"loss/{name}": value for name, value in means.items()}
         row |= {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups}
         curves.append(row)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import psutil
 import torch
 import torch.distributed as distributed
 from torch import Tensor
@@ -26,6 +27,17 @@ class Runtime:
     def leads(self) -> bool:
         """Whether this worker writes for all."""
         return self.rank == 0
+
+    def usage(self) -> dict[str, float]:
+        """What this worker takes, by the names of MLflow's system metrics; of the CPUs of its machine: since last asked."""
+        megabytes = 1e6
+        used = {
+            "system/cpu_utilization_percentage": psutil.cpu_percent(),
+            "system/process_memory_megabytes": psutil.Process().memory_info().rss / megabytes,
+        }
+        if self.device.type == "cuda":
+            used["system/gpu_memory_megabytes"] = torch.cuda.max_memory_allocated(self.device) / megabytes
+        return used
 
     def mean(self, total: Tensor, weight: Tensor, epsilon: float = 0.0) -> Tensor:
         """`training.losses.Mean` over all workers: DDP averages gradients, so each worker divides by the mean weight."""

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 60.0  # seconds for a page to show what it should, on a machine with much else to do
+PATIENCE = 150.0  # seconds for a page to show what it should, on a machine with much else to do
 
 
 class Page:
@@ -94,13 +94,20 @@ class Page:
         return self.evaluate("document.body.innerText")
 
     def click(self, expression: str) -> None:
-        """Click the element, as a mouse would, once it is there."""
-        self.wait(f"!!({expression})")
+        """Click the element, as a mouse would, once it is there and stays where it is."""
+        self.wait(f"({expression})?.getBoundingClientRect().width > 0")
         self.evaluate(f"({expression}).scrollIntoView({{block: 'center'}})")
-        box = f"({expression}).getBoundingClientRect()"
-        x, y = (self.evaluate(f"{box}.{side} + {box}.{size} / 2") for side, size in (("x", "width"), ("y", "height")))
+        box = f"(({expression})?.getBoundingClientRect() ?? {{}})"
+        where, before = self._middle(box), None
+        while where != before or None in where:
+            time.sleep(0.3)
+            where, before = self._middle(box), where
+        x, y = where
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def _middle(self, box: str) -> list[float | None]:
+        return [self.evaluate(f"{box}.{side} + {box}.{size} / 2") for side, size in (("x", "width"), ("y", "height"))]
 
     def press(self, key: str, code: int) -> None:
         for kind in ("keyDown", "keyUp"):

@@ -32,3 +32,20 @@ def test_values_of_a_categorical_axis_stand_one_below_the_other() -> None:
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["bce", "fixed"]
     assert [bar.get_width() for bar in axis.patches] == pytest.approx([60, 50])
     assert any(line.get_label() == "paper" for line in axis.get_lines())
+
+
+def test_a_value_has_room_for_what_is_there_alone() -> None:
+    shown = {
+        "old": {
+            "": Series([0.6, None, 0.5], [None] * 3),
+            "a": Series([None, 0.4, None], [None] * 3),
+            "b": Series([None, 0.3, None], [None] * 3),
+        }
+    }
+    (axis,) = comparisons.among(["mib", "wilson", "plop"], shown).axes
+    heights = {round(bar.get_width()): bar.get_y() + bar.get_height() / 2 for bar in axis.patches}
+    middles = axis.get_yticks()
+    assert heights[60] == pytest.approx(middles[0])
+    assert (heights[40] + heights[30]) / 2 == pytest.approx(middles[1])
+    assert heights[50] == pytest.approx(middles[2])
+    assert heights[30] - heights[40] == pytest.approx(1), "one below the other"

@@ -59,6 +59,19 @@ def test_renderings_agree_on_numbers_and_bold(table) -> None:
     assert "\x1b[1m70.0 ± 4.0" in console.file.getvalue()
 
 
+def test_a_narrow_terminal_does_without_what_is_spare() -> None:
+    columns = [Column("", "mean"), Column("", "interval", spare=True), Column("", "paper")]
+    table = Table("t", "", "variant", tuple(columns), (Row("", "a variant", (0.7, 0.1, 0.6)),))
+
+    def shown(width: int) -> list[list[str]]:
+        return [[str(column.header) for column in part.columns] for part in to_terminal(table, width)]
+
+    assert shown(40) == [["variant", "mean", "interval", "paper"]]
+    assert shown(30) == [["variant", "mean", "paper"]]
+    assert shown(20) == [["variant", "mean"], ["variant", "paper"]]
+    assert "interval" in to_csv(table)
+
+
 def test_latex_is_booktabs_and_escaped(table) -> None:
     text = to_latex(table)
     assert r"\caption{What\_is. It's 5 \% $\pm$ 1 -- ``so''.}" in text

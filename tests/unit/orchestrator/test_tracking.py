@@ -278,6 +278,6 @@ def test_a_spool_survives_its_writer_and_is_adopted_once(tmp_path: Path):
 
 def test_names_and_values_fit_mlflow():
     document = {"a": {"b": 0.5, "c": None}, "d": [["x"]], "e": "text", "f": True}
-    assert dict(flattened(document)) == {"a.b": "0.5", "a.c": "null", "d": '[["x"]]', "e": "text", "f": "true"}
+    assert flattened(document) == {"a.b": "0.5", "a.c": "null", "d": '[["x"]]', "e": "text", "f": "true"}
     (point,) = curve_points([{"iteration": 3, "total": 9, "time": 1.5, "loss": 0.25, "lr/head": float("nan")}])
     assert point == ("loss", 0.25, 1500, 3)

@@ -161,9 +161,16 @@ def same_bytes(one: Path, other: Path) -> None:
 
 
 def curves(folder: Path) -> list[Row]:
-    """The training curves, without what the clock decides."""
+    """The training curves, without what the clock and the machine decide."""
     rows = json.loads((folder / "curves.json").read_text())
-    return [{name: value for name, value in row.items() if name not in ("time", "images_per_second")} for row in rows]
+    measured = ("time", "images_per_second", "system/")
+    return [{name: value for name, value in row.items() if not name.startswith(measured)} for row in rows]
+
+
+def test_the_curves_tell_what_training_takes_of_its_machine(published: dict[str, Path]):
+    rows = json.loads((published["base"] / "curves.json").read_text())
+    assert all(0 <= row["system/cpu_utilization_percentage"] <= 100 for row in rows)
+    assert all(row["system/process_memory_megabytes"] > 10 for row in rows)
 
 
 @pytest.mark.parametrize("name", ["base", "wilson"])
