@@ -8,7 +8,7 @@ beside the steps it is about, so asking again takes seconds.
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -32,6 +32,9 @@ from training.config import InputError
 from training.models.segmenter import Segmenter
 from training.probes.stitching import parts
 
+Kind = Literal["stitching", "similarity", "bias", "retraining"]
+KINDS: tuple[Kind, ...] = ("stitching", "similarity", "bias", "retraining")
+
 
 @user_errors()
 def analyze(
@@ -39,6 +42,7 @@ def analyze(
     store: str = DEFAULT_STORE,
     before: int = 0,
     after: int | None = None,
+    probe: tyro.conf.UseAppendAction[tuple[Kind, ...]] = (),
     images: int = 128,
     retrain: bool = True,
     out: Path = Path("reports/analysis"),
@@ -53,6 +57,7 @@ def analyze(
         store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
         before: The step whose classes are asked about.
         after: The step that may have forgotten them; by default the last.
+        probe: Ask only these, such as `--probe similarity --probe bias`; by default all.
         images: How many training images of the earlier classes joints are fitted to and features are compared on.
         retrain: Also train classifier and decoder anew, to see what is still there: as long as two base steps.
         out: Folder for analysis.html, analysis.md and layers.csv.
@@ -65,11 +70,10 @@ def analyze(
     place = Place(open_store(store), request, console)
     results = load_chains(place.store, [find_chain(place.store, chain) for chain in dict.fromkeys(chains)])
     pairs = [_pair(result, before, after) for result in results]
+    asked: tuple[Kind, ...] = tuple(kind for kind in probe or KINDS if retrain or kind != "retraining")
     tracker = Tracker(default_uri(place.store, tracking_uri), spool_folder(place.store)) if tracking else None
     with tracker or nullcontext():
-        analyses = [
-            _analyse(result, pair, images, retrain, place, tracker) for result, pair in zip(results, pairs, strict=True)
-        ]
+        analyses = [_analyse(result, pair, asked, images, place, tracker) for result, pair in zip(results, pairs, strict=True)]
     for analysis in analyses:
         _show(analysis, console)
     if len(analyses) > 1:
@@ -87,14 +91,15 @@ def _pair(result: ChainResult, before: int, after: int | None) -> tuple[int, int
 
 
 def _analyse(
-    result: ChainResult, pair: tuple[int, int], images: int, retrain: bool, place: Place, tracker: Tracker | None
+    result: ChainResult, pair: tuple[int, int], asked: tuple[Kind, ...], images: int, place: Place, tracker: Tracker | None
 ) -> Analysis:
-    """Ask all probes, record what was brought together, and tell MLflow."""
+    """Ask these probes, record what was brought together, and tell MLflow."""
     earlier, later = (result.steps[index] for index in pair)
     config = later.record.step
     cuts = list(parts(Segmenter(config.model, config.task.channels)))
-    answers = ensure_answers(earlier, later, standard_probes(cuts, images), place)
-    retrained = ensure_retrained(result, later, place) if retrain else {}
+    probes = [probe for probe in standard_probes(cuts, images) if probe.probe in asked]
+    answers = ensure_answers(earlier, later, probes, place)
+    retrained = ensure_retrained(result, later, place) if "retraining" in asked else {}
     record = publish_analysis(place.store, result, pair, answers, retrained)
     analysis = analyse(result, earlier, later, answers, retrained)
     if tracker:

@@ -40,7 +40,7 @@ pytestmark = [
 FEW = Optimization(epochs=1, batch=4, encoder_lr=0.02, head_lr=0.02)
 CHAIN = Chain(
     name="asked why",
-    scenario=Scenario(dataset="digits", groups=(("0", "1", "2"), ("3", "4"))),
+    scenario=Scenario(dataset="digits", groups=(("0", "1", "2"), ("3", "4")), supervision="pixel"),
     base=Base(optimization=FEW),
     method=fine_tuning.Config(),
     optimization=FEW,
@@ -71,7 +71,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     shutil.copy(empty, told)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEPCHAIN_CACHE", str(folder / "cache"))
-        ensure_chain(plan_chain(CHAIN, store), Place(store, Request(workers=2, cpus_per_worker=1)))
+        ensure_chain(plan_chain(CHAIN, store), Place(store, Request(cpus_per_worker=1)))
         analyze(store, f"sqlite:///{told}", folder / "first")
         yield Asked(store, f"sqlite:///{told}", empty, folder / "first" / "analysis.html")
     ray.shutdown()

@@ -166,6 +166,16 @@ def test_remedies_stand_beside_before_and_after(chain: ChainResult):
     assert [row.values[1] for row in table.rows][:4] == [None, pytest.approx(20 / 45), 0.4, 0.4]
 
 
+@pytest.mark.parametrize("kinds", [(), (Similarity,), (Bias,), (Stitching, Bias)])
+def test_the_page_shows_what_was_asked_and_no_more(chain: ChainResult, tmp_path: Path, kinds: tuple[type, ...]):
+    asked = [each for each in answers(1.0) if isinstance(each.probe, kinds)]
+    page = write_page([analyse(chain, *chain.steps, asked)], tmp_path).read_text()
+    assert ("What is left behind each layer" in page) == bool({Similarity, Stitching} & {*kinds})
+    assert ("the largest loss" in page) == (Stitching in kinds)
+    assert ("Classifier weights" in page) == (Bias in kinds)
+    assert "50.0 points more became background" in page, "the counts are always there"
+
+
 @pytest.fixture
 def seeds(store: Store, publish_chain: Any) -> tuple[ChainResult, ...]:
     """Two seeds of one chain, and another chain, after which 30, 40 and 50 of the only earlier class's 50 pixels are right."""
