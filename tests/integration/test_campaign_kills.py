@@ -83,15 +83,8 @@ def new_store(folder: Path) -> Store:
 def start(store: Store, scratch: Path) -> subprocess.Popen:
     """The campaign in a process group of its own, as a terminal would start it."""
     command = [sys.executable, "-m", "jobs.campaign", "run", str(scratch / "survives.py"), "--store", store.uri]
-    command += [
-        "--no-tracking",
-        "--cpus-per-worker",
-        "1",
-        "--checkpoint-every",
-        str(CHECKPOINT_SECONDS),
-        "--lease-seconds",
-        "6",
-    ]
+    command += ["--no-tracking", "--cpus-per-worker", "1", "--max-concurrent", "2"]
+    command += ["--checkpoint-every", str(CHECKPOINT_SECONDS), "--lease-seconds", "6"]
     environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
     with (scratch / "job.log").open("w") as log:
         return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=subprocess.STDOUT)
