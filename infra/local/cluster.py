@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, help="Ray nodes that train (first up: 2)")
     parser.add_argument("--cpus", type=int, help="of each worker node (first up: this machine's, shared)")
     parser.add_argument("--database", choices=("postgres", "sqlite"), help="of MLflow (first up: postgres if there is initdb)")
+    parser.add_argument("--any-ports", action="store_true", help="not the usual ones where they are free (first up)")
     parser.add_argument("--forget", action="store_true", help="with down: delete the folder, results included")
     options = parser.parse_intermixed_args(arguments)
     folder = options.folder.absolute()
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def up(folder: Path, options: argparse.Namespace) -> None:
     """Start what is not running, in order, each when what it needs is ready; print where everything is."""
-    settings = Settings.open(folder, options.workers, options.cpus, options.database)
+    settings = Settings.open(folder, options.workers, options.cpus, options.database, not options.any_ports)
     ledger = Ledger(folder)
     with alone(folder):
         for service in services(settings):

@@ -6,12 +6,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -147,7 +147,7 @@ def head(settings: Settings) -> Service:
         settings,
         "head",
         f"dashboard http://{LOOPBACK}:{port}",
-        lambda: answers(f"http://{LOOPBACK}:{port}/api/version"),
+        lambda: dashboard(settings, "/api/version") is not None,
         "--head",
         f"--port={settings.ports['ray']}",
         "--num-cpus=0",
@@ -198,11 +198,9 @@ def surroundings() -> dict[str, str]:
 
 
 def answers(url: str) -> bool:
-    """Whether somebody answers there, even if only to ask for a token."""
+    """Whether somebody answers there."""
     try:
         urllib.request.urlopen(url, timeout=5).close()
-    except urllib.error.HTTPError as error:
-        return error.code in (401, 403)
     except OSError:
         return False
     return True
@@ -226,16 +224,22 @@ def bucket_is_there(settings: Settings) -> bool:
 
 def alive_resources(settings: Settings) -> set[str]:
     """Names of what the cluster's nodes that are alive have."""
+    answer = dashboard(settings, "/api/v0/nodes")
+    nodes = answer["data"]["result"]["result"] if answer else ()
+    return {name for node in nodes if node["state"] == "ALIVE" for name in node["resources_total"]}
+
+
+def dashboard(settings: Settings, path: str) -> dict[str, Any] | None:
+    """What our dashboard answers; None while it does not, or where another cluster's, which refuses our token, has the port."""
     token = (settings.folder / "token").read_text()
-    url = f"http://{LOOPBACK}:{settings.ports['dashboard']}/api/v0/nodes"
+    url = f"http://{LOOPBACK}:{settings.ports['dashboard']}{path}"
     try:
         with urllib.request.urlopen(
             urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=10
         ) as answer:
-            nodes = json.load(answer)["data"]["result"]["result"]
+            return json.load(answer)
     except OSError:
-        return set()
-    return {name for node in nodes if node["state"] == "ALIVE" for name in node["resources_total"]}
+        return None
 
 
 def listens(port: int) -> bool:

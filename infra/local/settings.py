@@ -32,8 +32,15 @@ class Settings:
     database_password: str
 
     @classmethod
-    def open(cls, folder: Path, workers: int | None = None, cpus: int | None = None, database: str | None = None) -> Self:
-        """What the folder keeps, or new ones; what is given replaces sizes. A database is chosen once."""
+    def open(
+        cls,
+        folder: Path,
+        workers: int | None = None,
+        cpus: int | None = None,
+        database: str | None = None,
+        usual_ports: bool = True,
+    ) -> Self:
+        """What the folder keeps, or new ones; what is given replaces sizes. Database and ports are chosen once."""
         file = folder / "settings.json"
         if file.exists():
             kept = json.loads(file.read_text())
@@ -41,7 +48,7 @@ class Settings:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o711 if os.getuid() == 0 else 0o700)  # root's PostgreSQL is another person's, who passes through
             kept = {
-                "ports": free_ports(),
+                "ports": free_ports(usual_ports),
                 "workers": 2,
                 "cpus": 0,
                 "database": database or ("postgres" if has_postgres(folder) else "sqlite"),
@@ -117,13 +124,13 @@ def postgres_user() -> str | None:
         return pwd.getpwnam("nobody").pw_name
 
 
-def free_ports() -> dict[str, int]:
-    """The usual ports where they are free, others where they are not."""
+def free_ports(prefer_usual: bool) -> dict[str, int]:
+    """The usual ports where they are free and wanted, else others."""
     ports, held = {}, []
     for name, usual in PORTS.items():
         taken = socket.socket()
         try:
-            taken.bind(("127.0.0.1", usual))
+            taken.bind(("127.0.0.1", usual if prefer_usual else 0))
         except OSError:
             taken.bind(("127.0.0.1", 0))
         held.append(taken)

@@ -70,7 +70,7 @@ def test_a_submitted_campaign_outlives_a_machine_it_trains_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = check_out(tmp_path / "checkout")
-    control("up", folder, "--workers", "2", "--cpus", "1")
+    control("up", folder, "--workers", "2", "--cpus", "1", "--any-ports")
     members = set(family(folder))
     assert listening_beyond_loopback(members) == []
     known = client(folder)

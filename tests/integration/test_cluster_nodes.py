@@ -29,7 +29,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it lives for a test, on this machine
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "resources": {"orchestrator": 4}})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "dashboard_port": 0, "resources": {"orchestrator": 4}}
+    )
     yield cluster
     cluster.shutdown()
 
