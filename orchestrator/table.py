@@ -128,12 +128,12 @@ def to_terminal(table: Table, width: int) -> list[RichTable]:
     label, shown = max(map(len, names)) + 3, list(range(len(table.columns)))
     wrapped = max(len(word) for name in names for word in name.split()) + 3
 
-    def needed() -> int:
+    def taken() -> int:
         return sum(_width(table, index) for index in shown)
 
-    if needed() > width - label:
+    if taken() > width - label:
         shown = [index for index in shown if not table.columns[index].spare]
-    if width - label < needed() <= width - wrapped:
+    if width - label < taken() <= width - wrapped:
         label = wrapped
     parts: list[list[int]] = [[]]
     room = width - label
