@@ -9,6 +9,7 @@ replace by its own text colour, and grounds are transparent, so one figure serve
 import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -24,6 +25,7 @@ COLOURS = ("#0a7bc2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = "osD^vP*X"
 FLOW_COLOURS = {"right": "#009e73", "background": "#9aa3ad", "new": "#d55e00", "other_old": "#0a7bc2"}
 FLOW_NAMES = {"right": "right", "background": "background", "new": "a new class", "other_old": "another old class"}
+WORDS = 26  # characters of a heading above an axis, before it is broken
 READABLE = 25  # classes; larger confusion matrices show shades without numbers
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -173,7 +175,7 @@ def flows(chains: Mapping[str, Mapping[str, Flow | None]]) -> Figure:
             axis.grid(visible=False, axis="y")
             axis.set_yticks(range(len(classes)), list(classes))
             axis.tick_params(axis="y", length=0)
-            axis.set(title=title, xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="per cent of pixels")
+            axis.set(title=fill(title, WORDS), xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5), xlabel="per cent of pixels")
         legend(figure, axes[0])
     return figure
 
@@ -202,7 +204,7 @@ def by_channel(names: Sequence[str], panels: Mapping[str, Sequence[float]], boun
             axis.grid(visible=False, axis="y")
             axis.set_yticks(range(len(names)), names)
             axis.tick_params(axis="y", length=0)
-            axis.set(title=title, ylim=(len(names) - 0.5, -0.5))
+            axis.set(title=fill(title, WORDS), ylim=(len(names) - 0.5, -0.5))
     return figure
 
 

@@ -126,14 +126,15 @@ def to_terminal(table: Table, width: int) -> list[RichTable]:
     """
     names = [table.corner, *(row.name for row in table.rows)]
     label, shown = max(map(len, names)) + 3, list(range(len(table.columns)))
+    wrapped = max(len(word) for name in names for word in name.split()) + 3
 
-    def fits() -> bool:
-        return sum(_width(table, index) for index in shown) <= width - label
+    def taken() -> int:
+        return sum(_width(table, index) for index in shown)
 
-    if not fits():
+    if taken() > width - label:
         shown = [index for index in shown if not table.columns[index].spare]
-    if not fits():
-        label = max(len(word) for name in names for word in name.split()) + 3
+    if width - label < taken() <= width - wrapped:
+        label = wrapped
     parts: list[list[int]] = [[]]
     room = width - label
     for _, members in groupby(shown, lambda index: table.columns[index].group):

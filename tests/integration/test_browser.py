@@ -96,7 +96,7 @@ def choose_view(page, name: str) -> None:
 def open_view(page, name: str) -> None:
     """The three clicks."""
     choose_view(page, name)
-    page.click("document.querySelector('input[value=CHART]')")
+    page.click("document.querySelector('input[value=CHART]')?.closest('label')")
     page.wait_for(LAST, STEPS, CLASSES)
 
 

@@ -68,6 +68,7 @@ def test_a_narrow_terminal_does_without_what_is_spare() -> None:
 
     assert shown(40) == [["variant", "mean", "interval", "paper"]]
     assert shown(30) == [["variant", "mean", "paper"]]
+    assert shown(24) == [["variant", "mean", "paper"]], "the name on two lines"
     assert shown(20) == [["variant", "mean"], ["variant", "paper"]]
     assert "interval" in to_csv(table)
 
