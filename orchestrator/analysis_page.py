@@ -91,6 +91,7 @@ def _layers(analysis: Analysis) -> Drawing | None:
         return None
     lines = {f"joint: {joint.replace('_', ' ')}": [layer.kept.get(joint) for layer in analysis.layers] for joint in JOINTS}
     lines["CKA"] = [layer.cka for layer in analysis.layers]
+    lines = {name: values for name, values in lines.items() if any(value is not None for value in values)}
     figure = figures.by_layer([layer.cut for layer in analysis.layers], lines)
     caption = "Mean IoU of the earlier classes that a stitched network keeps, and how alike the features are."
     return draw(figure, f"What is left behind each layer, {analysis.title}", caption)
