@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from orchestrator.place import Tell
@@ -62,7 +63,7 @@ def run(desk: Desk, work: Callable[[Part, Tell], None], parts: Mapping[str, Part
     """
     handles = {id: ray.put(part) for id, part in parts.items()}
     trial = tune.with_resources(tune.with_parameters(_trial, work=work, handles=handles), _resources())
-    with TemporaryDirectory(prefix="stepchain-tune-") as disposable, _quiet(), _signals(desk.interrupted) as caught:
+    with TemporaryDirectory(prefix="stepchain-tune-") as disposable, _quiet(), _keyless(), _signals(desk.interrupted) as caught:
         tuner = tune.Tuner(
             trial,
             tune_config=tune.TuneConfig(search_alg=_Hand(desk), num_samples=-1, reuse_actors=True),
@@ -146,6 +147,17 @@ def _quiet() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _keyless() -> Iterator[None]:
+    """Tune gives trials the driver's AWS keys in a runtime environment, which Ray writes to its logs. Machines have their own."""
+    before = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
 @contextmanager
