@@ -151,7 +151,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _keyless() -> Iterator[None]:
-    """Tune gives trials the driver's AWS keys in a runtime environment, which Ray writes to its logs. Machines have their own."""
+    """Tune gives trials the driver's AWS keys in a runtime environment, which Ray logs. Machines have their own."""
     before = class_cache.ENV_VARS_TO_PROPAGATE
     class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
     try:
