@@ -51,7 +51,8 @@ verify: setup ## The slow truths: the demo twice, campaigns, kills, restarts, th
 
 # Ends at the first failure, whose seed is on the last line that starts with "round".
 soak: setup ## 200 faults of network and store, a campaign killed 30 times; then all tests again and again with other random seeds, for MINUTES=60
-	STEPCHAIN_SOAK=1 $(RUN) -m pytest -s tests/integration/test_mlflow_server.py tests/integration/test_browser.py
+	STEPCHAIN_SOAK=1 $(RUN) -m pytest -s tests/integration/test_mlflow_server.py tests/integration/test_browser.py \
+		tests/integration/test_cluster_nodes.py
 	STEPCHAIN_FAULTS=200 $(RUN) -m pytest -s tests/integration/test_faults.py
 	STEPCHAIN_KILLS=30 STEPCHAIN_SEED=$$(od -An -N2 -tu2 /dev/urandom | tr -d ' ') \
 		$(RUN) -m pytest -s tests/integration/test_campaign_kills.py

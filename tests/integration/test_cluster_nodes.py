@@ -16,7 +16,12 @@ from orchestrator.store import Store, open_store
 from training.data.digits import Digits
 from training.data.shards import build
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not os.environ.get("STEPCHAIN_SOAK"), reason="make soak runs it; test_cluster.py loses a machine, too"),
+]
 JOB = (
     "digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 80 --optimization.epochs 1 --base.optimization.batch 8 "
     "--optimization.batch 8 --no-tracking --checkpoint-every 0.2 --cpus-per-worker 1"
