@@ -36,14 +36,14 @@ CAMPAIGN = '''"""Does a campaign outlive a machine?"""
 
 from jobs.chains import digits_mib
 from orchestrator.campaign import sweep, with_field
-from training.methods import fine_tuning, mib
+from training.methods import mib
 
 
 def chains():
     start = with_field(digits_mib(), "scenario.groups", (("0", "1", "2"), ("3", "4")))
     for optimization, epochs in (("base.optimization", 4), ("optimization", 40)):
         start = with_field(with_field(start, optimization + ".batch", 8), optimization + ".epochs", epochs)
-    return sweep(start, {"method": (fine_tuning.Config(), mib.Config())})
+    return sweep(start, {"method": (mib.Config(),)})  # one step at a time, so whoever trains is known
 '''
 RUN = ("python", "-m", "jobs.campaign", "run", "outlives", "--cpus-per-worker", "1", "--checkpoint-every", "0.3")
 CANARIES = {  # what a person's shell may hold; a submission must not carry it
@@ -88,7 +88,7 @@ def test_a_submitted_campaign_outlives_a_machine_it_trains_on(
         members |= set(family(folder))
         assert job.wait(timeout=900) == 0, said(tmp_path)
     found = records(there)
-    assert len(found) == 3
+    assert len(found) == 2
     assert max(record.resources["restarts"] for record in found) >= 1, f"{lost} was lost, and no step noticed\n{said(tmp_path)}"
     assert {(record.provenance.commit, record.provenance.dirty) for record in found} == {(commit, None)}
     for words in (
