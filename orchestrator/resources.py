@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import ray
 from pydantic import Field
@@ -69,11 +70,18 @@ def connect(dashboard: bool = False) -> None:
         try:
             with _keeping_sigterm():
                 ray.init(address="local", include_dashboard=dashboard, **quiet)
+            _hide_token()
             return
         except Exception as error:  # the class that Ray raises when its processes need over 30 s to start
             if not patient or "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
+
+
+def _hide_token() -> None:
+    """Ray makes a token for clusters of this machine, in a file that everybody may read."""
+    with suppress(FileNotFoundError, PermissionError):
+        (Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
 @contextmanager

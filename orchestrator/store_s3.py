@@ -27,6 +27,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from urllib3.exceptions import HTTPError
 
 from orchestrator.store import Entry, NotFound, StoreError, checked_key
 
@@ -35,7 +36,8 @@ Result = TypeVar("Result")
 ATTEMPTS = 8  # at a request that the server refuses or does not answer; boto3 waits longer and longer between them
 READ_SECONDS = 60  # without a byte, after which a request is made again
 BREAKS = 4  # of an answer in its midst, after which it is an error; boto3 leaves these to us
-BROKEN = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+# The last is urllib3's, which botocore lets through where the body of a refusal breaks off.
+BROKEN = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError)
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED = {
     *("400", "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestExpired"),
@@ -91,9 +93,13 @@ class S3Store:
         if prefix:
             checked_key(prefix.removesuffix("/"))
         root = self._root()
-        with self._explained("list", prefix):
+
+        def fetch() -> list[Any]:
             pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
-            items = [item for page in pages for item in page.get("Contents", [])]
+            return [item for page in pages for item in page.get("Contents", [])]
+
+        with self._explained("list", prefix):
+            items = _repeated(fetch)
         return iter(sorted(Entry(item["Key"].removeprefix(root), item["Size"], item["LastModified"]) for item in items))
 
     def upload(self, path: Path, key: str) -> None:
@@ -149,7 +155,7 @@ class S3Store:
         """Turn boto3's errors into the store's: one sentence, with the server's own words in brackets."""
         try:
             yield
-        except (ClientError, BotoCoreError, Boto3Error) as error:
+        except (ClientError, BotoCoreError, Boto3Error, HTTPError) as error:
             code = _code(error)
             if code in ABSENT:
                 raise NotFound(key, self.uri) from error

@@ -253,6 +253,14 @@ def test_few_rows_of_damaged_answers_are_those_of_the_shard(
         other.open_shard(3)
 
 
+@pytest.mark.parametrize("kind", ["truncate", "stall", "reset"])
+def test_a_refusal_that_breaks_off_is_asked_for_again(store: Store, proxy: Proxy, kind: str):
+    proxy.choose = meeting(kind, kind)
+    with pytest.raises(NotFound):
+        store.read("never/there.json")
+    assert proxy.faults  # one may be enough: a refusal is known by its first line
+
+
 def test_a_vanished_reference_is_not_found(store: Store, tmp_path: Path):
     with pytest.raises(NotFound):
         fetch(store, "never/there.bin", "0" * 64, tmp_path)
