@@ -26,8 +26,7 @@ from orchestrator.results import ChainResult, find_chain, load_chains
 from orchestrator.retraining import ensure_retrained
 from orchestrator.store import DEFAULT_STORE, open_store
 from orchestrator.table import Table, to_terminal
-from orchestrator.tracking import Tracker, spool_folder
-from orchestrator.tracking import tracking_uri as default_uri
+from orchestrator.tracking import Tracker, store_tracker
 from training.config import InputError
 from training.models.segmenter import Segmenter
 from training.probes.stitching import parts
@@ -71,7 +70,7 @@ def analyze(
     results = load_chains(place.store, [find_chain(place.store, chain) for chain in dict.fromkeys(chains)])
     pairs = [_pair(result, before, after) for result in results]
     asked: tuple[Kind, ...] = tuple(kind for kind in probe or KINDS if retrain or kind != "retraining")
-    tracker = Tracker(default_uri(place.store, tracking_uri), spool_folder(place.store)) if tracking else None
+    tracker = store_tracker(place.store, tracking_uri) if tracking else None
     with tracker or nullcontext():
         analyses = [_analyse(result, pair, asked, images, place, tracker) for result, pair in zip(results, pairs, strict=True)]
     for analysis in analyses:

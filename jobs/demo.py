@@ -22,7 +22,7 @@ from orchestrator.report import build_report, write_report
 from orchestrator.resources import Request
 from orchestrator.steps import ensure_chain
 from orchestrator.store import DEFAULT_STORE, check_writable, open_store
-from orchestrator.tracking import Tracker, spool_folder, tracking_uri
+from orchestrator.tracking import store_tracker
 from training.data.digits import Digits
 from training.metrics import wilson
 
@@ -42,7 +42,7 @@ def demo(store: str = DEFAULT_STORE, out: Path = Path("reports/demo")) -> None:
         ingest(Digits(), place, "digits", "error", console)
     plans = [plan_chain(chain, place) for chain in (digits_wilson(), digits_finetuning(), digits_mib())]
     request = Request(cpus_per_worker=1)  # threads do not help a network this small
-    with Tracker(tracking_uri(place), spool_folder(place)) as tracker:
+    with store_tracker(place) as tracker:
         results = [ensure_chain(plan, Place(place, request, console, tracker)) for plan in plans]
     page = write_report(build_report(results, wilson(), published_pictures(place, results)), out)
     print_tables(results, wilson(), console)

@@ -108,12 +108,17 @@ def without_password(uri: str) -> str:
     return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
+def token_file() -> Path:
+    """Where Ray looks for its token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
 def check_token() -> Finding:
     """Whether this machine has a token for Ray, and keeps it to itself."""
     what = "ray's token"
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Finding(what, "in RAY_AUTH_TOKEN")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = token_file()
     if not path.exists():
         if os.environ.get("RAY_AUTH_MODE") == "token" or os.environ.get(ADDRESS):
             return Finding(
@@ -134,8 +139,7 @@ def check_jobs_api(address: str) -> Finding:
                 what, "takes jobs from anybody who reaches it", "start it with RAY_AUTH_MODE=token: a job is any code"
             )
         token = os.environ.get("RAY_AUTH_TOKEN")
-        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-        if token is None and path.exists():
+        if token is None and (path := token_file()).exists():
             token = path.read_text().strip()
         if token is None or _ask(address, token) != 200:
             return Finding(what, "refuses our token", "take the cluster's token, and set RAY_AUTH_TOKEN_PATH to it")

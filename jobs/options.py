@@ -14,7 +14,7 @@ from orchestrator.chain import Chain
 from orchestrator.provenance import submission
 from orchestrator.resources import Request, dashboard_address
 from orchestrator.store import DEFAULT_STORE, Store
-from orchestrator.tracking import Tracker, spool_folder, tracking_uri
+from orchestrator.tracking import Tracker, store_tracker, tracking_uri
 from orchestrator.weights import publish_weights
 from training.config import ModelConfig
 
@@ -43,7 +43,7 @@ class JobOptions(StoreOptions):
 
     def tracker(self, store: Store) -> Tracker | None:
         """Who shows the chains in MLflow, to be entered as a context; None when nobody shall."""
-        return Tracker(tracking_uri(store, self.tracking_uri), spool_folder(store)) if self.tracking else None
+        return store_tracker(store, self.tracking_uri) if self.tracking else None
 
     def announce(self, store: Store, console: Console) -> None:
         """Say where all can be seen, and how to go on after an interruption; no password of a URI is shown."""

@@ -49,6 +49,11 @@ def spool_folder(store: Store) -> Path:
     return store.local_path("tracking-spool") or Path("tracking-spool").absolute()
 
 
+def store_tracker(store: Store, uri: str | None = None) -> "Tracker":
+    """Who tells MLflow (`uri`, see `tracking_uri`) of this store's chains, to be entered as a context."""
+    return Tracker(tracking_uri(store, uri), spool_folder(store))
+
+
 class Tracker:
     """Says to MLflow what happens. Every method returns at once and raises nothing of MLflow's.
 

@@ -36,7 +36,7 @@ def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object) -> None:
         raise AssertionError("this had to be refused before anything starts")
 
-    for name in ("orchestrator.place.connect", "orchestrator.ray_train.connect", "jobs.options.Tracker"):
+    for name in ("orchestrator.place.connect", "orchestrator.ray_train.connect", "orchestrator.tracking.Tracker"):
         monkeypatch.setattr(name, started)
 
 
