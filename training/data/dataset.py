@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from training.config import InputError
 from training.data.shards import LocalSplit
 from training.data.sources import BadData
-from training.data.transforms import View, decode_image, decode_mask
+from training.data.transforms import Room, View, decode_image, decode_mask
 
 Key = tuple[int, int]  # epoch, position among the dataset's rows
 MAPPED = 512  # shards at most that a process keeps open: each is an open file, of which a process may have about a thousand
@@ -48,8 +48,8 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
         item: dict[str, Tensor | int] = {"image": torch.from_numpy(image).permute(2, 0, 1), "row": row}
         return item if mask is None else item | {"mask": torch.from_numpy(mask)}
 
-    def view(self, key: Key) -> tuple[np.ndarray, np.ndarray | None, int]:
-        """image uint8 [H, W, 3], mask uint8 [H, W] unless weak, row in the split."""
+    def view(self, key: Key, out: Room | None = None) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """image uint8 [H, W, 3], mask uint8 [H, W] unless weak, row in the split; in `out`, for transforms that take it."""
         epoch, position = key
         row = int(self.rows[position])
         index = self.split.index
@@ -61,10 +61,10 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
             place = f"shard {self.split.shards[index.shard[row]]} of {self.split.name}"
             raise BadData(f"row {row} (id {index.ids[row]}) of {place}: {error}") from None
         rng = Generator(Philox(key=[self.seed, epoch], counter=[0, 0, 0, row + 1]))  # counter 0 is the epoch's order
-        image, mask = self.transform(image, mask, rng=rng)
         if mask is not None and self.label_map is not None:
             table = self.label_map if self.label_map.ndim == 1 else self.label_map[position]
-            mask = cv2.LUT(mask, table)
+            cv2.LUT(mask, table, dst=mask)
+        image, mask = self.transform(image, mask, rng=rng, **({} if out is None else {"out": out}))
         return image, mask, row
 
     def _shard(self, row: int) -> np.ndarray:

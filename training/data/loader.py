@@ -55,11 +55,9 @@ class Places(Dataset[Place | Failure]):
         self.filled += 1
         try:
             for position, key in enumerate(keys):
-                image, mask, row = self.dataset.view(key)
-                self.images[where.process, where.place, position] = image
-                if self.masks is not None:
-                    self.masks[where.process, where.place, position] = mask
-                where.rows.append(row)
+                there = where.process, where.place, position
+                out = self.images[there], None if self.masks is None else self.masks[there]
+                where.rows.append(self.dataset.view(key, out)[2])
         except (BadData, Unavailable) as error:
             return Failure(error)
         return where

@@ -17,6 +17,7 @@ from training.data.sources import BadData
 
 Buffer = bytes | np.ndarray
 View = tuple[np.ndarray, np.ndarray | None]  # image uint8 [H, W, 3], mask uint8 [H, W] or None
+Room = tuple[np.ndarray | None, np.ndarray | None]  # memory for a view
 
 
 def decode_image(data: Buffer) -> np.ndarray:
@@ -44,18 +45,26 @@ def decode_mask(data: Buffer) -> np.ndarray:
 
 
 def random_resized_crop(
-    image: np.ndarray, mask: np.ndarray | None, augmentation: Augmentation, rng: np.random.Generator
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    out: Room = (None, None),
 ) -> View:
-    """A random part of the image, resized to crop x crop and flipped half of the time; the mask likewise, nearest neighbour."""
+    """A random part of the image, resized to crop x crop and flipped half of the time; the mask likewise, nearest neighbour.
+
+    It is written to `out` where that has room for it: fresh memory, whose pages the system clears, costs more than a flip.
+    """
     top, left, height, width = crop_box(image.shape[0], image.shape[1], augmentation, rng)
     flip = bool(augmentation.flip and rng.random() < 0.5)
     size = (augmentation.crop, augmentation.crop)
     box = np.s_[top : top + height, left : left + width]
-    image = _resize(image[box], size)
-    mask = None if mask is None else _resize_mask(mask[box], size)
+    image = _resize(image[box], size, out[0])
+    mask = None if mask is None else _resize_mask(mask[box], size, out[1])
     if flip:
-        image = cv2.flip(image, 1)
-        mask = None if mask is None else cv2.flip(mask, 1)
+        cv2.flip(image, 1, dst=image)
+        if mask is not None:
+            cv2.flip(mask, 1, dst=mask)
     return image, mask
 
 
@@ -103,11 +112,11 @@ def _centre(side: int, crop: int) -> slice:
     return slice(start, start + min(side, crop))
 
 
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize(image: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
     """`image` at `size` (width, height); shrinking averages over the pixels that fall together, so that nothing aliases."""
     shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(image, size, dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+def _resize_mask(mask: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+    return cv2.resize(mask, size, dst=out, interpolation=cv2.INTER_NEAREST_EXACT)
