@@ -72,8 +72,15 @@ class Watched:
         self.times[id]["ended"] = time.time()
         self.desk.ended(id, lost)
 
-    def interrupted(self) -> None:
-        self.desk.interrupted()
+    def stop(self) -> None:
+        self.desk.stop()
+
+    @property
+    def still(self) -> bool:
+        return self.desk.still
+
+    def stopped(self) -> None:
+        self.desk.stopped()
 
 
 def timed(part: Part, tell: Tell) -> None:

@@ -8,7 +8,7 @@ and no other.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import Literal
 
 from orchestrator.costs import Costs, images
 from orchestrator.evaluations import find_evaluation
-from orchestrator.lease import lease_key, read_lease
+from orchestrator.lease import Lease, lease_key, read_lease
 from orchestrator.schedule import Job, Schedule, expected_seconds
 from orchestrator.steps import find_record
 from orchestrator.store import Store, StoreError
@@ -78,6 +78,7 @@ class Desk:
         self.at_once = at_once
         self._tree, self._store, self._costs, self._limits, self._owner = tree, store, costs, limits, owner
         self._notify, self._score, self._clock = notify, score, clock
+        self._stopping = False
         self._told: dict[str, dict[str, str]] = {}  # how running steps say they ended
         self._waiting: set[str] = set()  # running steps that wait for somebody else's lease
         self._looked: dict[str, tuple[float, str]] = {}  # when, and what was seen
@@ -102,7 +103,7 @@ class Desk:
 
     def next(self) -> str | None:
         """The step to start now."""
-        if self._full():
+        if self._stopping or self._full():
             return None
         while (key := self._choice()) is not None and self._look(key) == "published":
             self.schedule.start(key)
@@ -144,15 +145,38 @@ class Desk:
         reason = told.get("failed", f"its process was lost {self._limits.retries + 1} times; Ray's logs may say why")
         self._drop(id, "failed", reason)
 
-    def interrupted(self) -> None:
-        """Give back the leases of what runs, or whoever comes next would wait for them to go stale."""
+    def stop(self) -> None:
+        """Take the leases of what runs: workers keep a checkpoint when they find theirs lost, and their trials wait for us."""
+        self._stopping = True
+        for key in self._leased():
+            try:
+                Lease(self._store, key, self._owner).seize()
+            except StoreError as error:
+                log.warning("step %s is stopped without a checkpoint: %s", key, error)
+
+    @property
+    def still(self) -> bool:
+        """Whether no step that is running trains."""
+        return all(key in self._waiting or not self.fates[key].attempts for key in self.schedule.running)
+
+    def stopped(self) -> None:
+        """Give back the leases of what ran, or whoever comes next would wait for them to go stale."""
+        for key in self._leased():
+            try:
+                self._store.delete(lease_key(key))
+            except StoreError as error:  # it will run out
+                log.warning("could not release the lease of step %s: %s", key, error)
+
+    def _leased(self) -> Iterator[str]:
+        """The running steps whose leases this run holds."""
         for key in self.schedule.running:
             try:
                 lease = read_lease(self._store, key)
-                if lease and lease.owner == self._owner:
-                    self._store.delete(lease_key(key))
-            except StoreError as error:  # it will run out
-                log.warning("could not release the lease of step %s: %s", key, error)
+            except StoreError as error:
+                log.warning("could not read the lease of step %s: %s", key, error)
+                continue
+            if lease and lease.owner == self._owner:
+                yield key
 
     def seconds_left(self) -> float | None:
         """Expected time to the end, None when there is a step of which nothing is known."""

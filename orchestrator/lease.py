@@ -22,6 +22,8 @@ from training.config import Document
 
 log = logging.getLogger(__name__)
 
+GRACE_SECONDS = 25.0  # for a step that is stopped to keep a checkpoint; schedulers give 30 s before they kill
+
 
 class LeaseLost(Exception):
     """The step's lease is gone or another's: stop, and leave the step to whoever holds it."""
@@ -99,6 +101,11 @@ class Lease:
         """Renew the lease. Raises LeaseLost, and never takes back one that is gone."""
         self.check()
         self._heartbeat += 1
+        self._store.write(self.key, self._state())
+
+    def seize(self) -> None:
+        """Take the lease from whoever has it, copies of this very object included, to have their work stopped."""
+        self._token = uuid.uuid4().hex
         self._store.write(self.key, self._state())
 
     def release(self) -> None:

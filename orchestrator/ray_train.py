@@ -19,6 +19,7 @@ import torch
 from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from orchestrator.lease import GRACE_SECONDS
 from orchestrator.resources import Resources, autoscales, check_cluster, cluster_nodes, connect
 from orchestrator.store import StoreError
 from training.runtime import Runtime
@@ -40,10 +41,13 @@ class WorkersFailed(Exception):
         self.details = details
 
 
-def run(work: Callable[[Runtime], Result], resources: Resources, name: str) -> Result:
+def run(
+    work: Callable[[Runtime], Result], resources: Resources, name: str, ask_to_end: Callable[[], None] | None = None
+) -> Result:
     """Call `work(runtime)` on every worker at once; returns what rank 0 returned. Results are pickled, and so is `work`.
 
-    Raises WorkersFailed, and InputError when the cluster can never hold the workers.
+    `ask_to_end`: called on SIGTERM, whereupon `work` should raise within GRACE_SECONDS.
+    Raises WorkersFailed, KeyboardInterrupt, and InputError when the cluster can never hold the workers.
     """
     connect()
     if not autoscales():
@@ -67,7 +71,7 @@ def run(work: Callable[[Runtime], Result], resources: Resources, name: str) -> R
             ),
         )
         try:
-            with _interruptible():
+            with _interruptible(ask_to_end):
                 return trainer.fit().return_value  # pyright: ignore[reportReturnType]
         except ray.train.WorkerGroupError as error:
             raise _explained(error) from error
@@ -76,10 +80,11 @@ def run(work: Callable[[Runtime], Result], resources: Resources, name: str) -> R
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(ask_to_end: Callable[[], None] | None) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM stop the workers and then raise KeyboardInterrupt(number).
 
-    Ray Train listens to Ctrl-C alone, leaves the process, and its handler stays.
+    Ray Train listens to Ctrl-C alone, leaves the process, and its handler stays. SIGTERM leaves the workers some time if they
+    can be asked to end, once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -87,16 +92,31 @@ def _interruptible() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     caught: list[int] = []
 
+    patience = threading.Timer(GRACE_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    patience.daemon = True
+
     def stop(number: int, frame: object) -> None:
         caught.append(number)
-        signal.raise_signal(signal.SIGINT)
+        if ask_to_end is None or len(caught) > 1:
+            signal.raise_signal(signal.SIGINT)
+        else:
+            patience.start()
+            ask_to_end()
 
     signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except (SystemExit, KeyboardInterrupt) as error:
         raise KeyboardInterrupt(*caught[:1]) from error
+    except Exception as error:  # the workers ended, as they were asked to
+        if caught:
+            raise KeyboardInterrupt(*caught[:1]) from error
+        raise
+    else:
+        if caught:
+            raise KeyboardInterrupt(*caught[:1])
     finally:
+        patience.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -23,6 +23,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
+from orchestrator.lease import GRACE_SECONDS
 from orchestrator.place import Tell
 
 Part = TypeVar("Part")
@@ -49,8 +50,17 @@ class Desk(Protocol):
         """A job runs no more. `lost`: its process died, again and again."""
         ...
 
-    def interrupted(self) -> None:
-        """All is being stopped. Called at once, and again when nothing runs any more."""
+    def stop(self) -> None:
+        """Name no more jobs, and ask those that run to end well."""
+        ...
+
+    @property
+    def still(self) -> bool:
+        """Whether what runs does nothing any more that is worth waiting for."""
+        ...
+
+    def stopped(self) -> None:
+        """Nothing runs any more."""
         ...
 
 
@@ -63,10 +73,10 @@ def run(desk: Desk, work: Callable[[Part, Tell], None], parts: Mapping[str, Part
     """
     handles = {id: ray.put(part) for id, part in parts.items()}
     trial = tune.with_resources(tune.with_parameters(_trial, work=work, handles=handles), _resources())
-    with TemporaryDirectory(prefix="stepchain-tune-") as disposable, _quiet(), _keyless(), _signals(desk.interrupted) as caught:
+    with TemporaryDirectory(prefix="stepchain-tune-") as disposable, _quiet(), _keyless(), _signals(desk) as stopping:
         tuner = tune.Tuner(
             trial,
-            tune_config=tune.TuneConfig(search_alg=_Hand(desk), num_samples=-1, reuse_actors=True),
+            tune_config=tune.TuneConfig(search_alg=_Hand(desk, stopping), num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="campaign",
                 storage_path=disposable,
@@ -74,18 +84,37 @@ def run(desk: Desk, work: Callable[[Part, Tell], None], parts: Mapping[str, Part
                 failure_config=tune.FailureConfig(max_failures=losses),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            if not desk.finished:
+                desk.stopped()
     if not desk.finished:  # Tune takes a signal as the wish to end well, and returns
-        desk.interrupted()
-        raise KeyboardInterrupt(*caught[:1])
+        raise KeyboardInterrupt(*stopping.caught[:1])
+
+
+class _Stopping:
+    """What signals came, and the end of Tune, which listens to SIGUSR1."""
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self._listens = signal.getsignal(signal.SIGUSR1)
+
+    @property
+    def tune_runs(self) -> bool:
+        return signal.getsignal(signal.SIGUSR1) != self._listens
+
+    def end(self) -> None:
+        if self.tune_runs:
+            os.kill(os.getpid(), signal.SIGUSR1)
 
 
 class _Hand(Searcher):
     """Tune's search algorithm: it searches nothing."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, stopping: _Stopping) -> None:
         super().__init__()
-        self._desk = desk
+        self._desk, self._stopping = desk, stopping
         self._jobs: dict[str, str] = {}  # by trial
 
     def __getstate__(self) -> dict[str, Any]:
@@ -101,9 +130,15 @@ class _Hand(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._desk.heard(self._jobs[trial_id], json.loads(result["message"]))
+        self._end_when_still()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._desk.ended(self._jobs[trial_id], lost=error)
+        self._end_when_still()
+
+    def _end_when_still(self) -> None:
+        if self._stopping.caught and self._desk.still:
+            self._stopping.end()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing, for the same reason."""
@@ -161,30 +196,35 @@ def _keyless() -> Iterator[None]:
 
 
 @contextmanager
-def _signals(interrupted: Callable[[], None]) -> Iterator[list[int]]:
-    """SIGTERM, with which schedulers stop jobs, ends a campaign as Ctrl-C does. Gives the signals that came.
+def _signals(desk: Desk) -> Iterator[_Stopping]:
+    """SIGTERM, with which schedulers stop jobs, ends a campaign as Ctrl-C does: when the desk is still, or patience at its end.
 
-    `interrupted` is called first, since SIGKILL may follow within seconds; then Tune ends, which listens to SIGUSR1. A second
-    Ctrl-C waits for nothing.
+    A second signal waits for nothing.
     """
-    caught: list[int] = []
+    stopping = _Stopping()
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield stopping
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    patience = threading.Timer(GRACE_SECONDS, stopping.end)
+    patience.daemon = True
 
     def stop(number: int, frame: object) -> None:
-        caught.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        interrupted()
-        if signal.getsignal(signal.SIGUSR1) == before[signal.SIGUSR1]:  # Tune does not run yet, or not any more
+        stopping.caught.append(number)
+        if len(stopping.caught) > 1:
             raise KeyboardInterrupt(number)
-        signal.raise_signal(signal.SIGUSR1)
+        desk.stop()
+        if not stopping.tune_runs:  # not yet, or not any more
+            raise KeyboardInterrupt(number)
+        patience.start()
+        if desk.still:
+            stopping.end()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        yield caught
+        yield stopping
     finally:
+        patience.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -33,7 +33,7 @@ from orchestrator.record import ChainRecord, EvaluationRecord, StepFailed, StepR
 from orchestrator.resources import Resources, check_batches
 from orchestrator.results import ChainResult, load_chains
 from orchestrator.runs import named_scores
-from orchestrator.store import NotFound, Store
+from orchestrator.store import NotFound, Store, StoreError
 from orchestrator.worker import Assignment, Outcome, train
 
 RESTARTS = 3  # of an attempt whose workers are lost before a new checkpoint is reached
@@ -133,6 +133,7 @@ def ensure_step(planned: PlannedStep, plan: PlannedChain, place: Place, parent: 
                 break
         except LeaseLost as error:
             place.say(f"{planned.title}: {error}")
+            waiting = False
     return record
 
 
@@ -203,7 +204,8 @@ def _train(assignment: Assignment, resources: Resources, place: Place) -> tuple[
     restarts = fruitless = reached = 0
     while True:
         try:
-            return ray_train.run(partial(train, assignment), resources, f"{assignment.attempt}-{restarts}"), restarts
+            name = f"{assignment.attempt}-{restarts}"
+            return ray_train.run(partial(train, assignment), resources, name, partial(_stop, assignment, place)), restarts
         except ray_train.WorkersFailed as error:
             if error.reason is not None:
                 raise
@@ -214,3 +216,12 @@ def _train(assignment: Assignment, resources: Resources, place: Place) -> tuple[
                 raise
             reached, restarts = iteration, restarts + 1
             place.say(f"{assignment.planned.title}: {error}; going on from iteration {iteration}")
+
+
+def _stop(assignment: Assignment, place: Place) -> None:
+    """Have the workers keep a checkpoint and end: they find that the lease they were given is lost."""
+    place.say(f"{assignment.planned.title}: keeping a checkpoint, then stopping")
+    try:
+        assignment.lease.seize()
+    except StoreError as error:
+        place.say(f"{assignment.planned.title}: stopping without a checkpoint: {error}")

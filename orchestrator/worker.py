@@ -31,7 +31,7 @@ from orchestrator.attempts import (
     write_curves,
 )
 from orchestrator.cache import CorruptedObject, default_cache, open_object
-from orchestrator.lease import Lease
+from orchestrator.lease import Lease, LeaseLost
 from orchestrator.localise import localise
 from orchestrator.plan import PlannedStep
 from orchestrator.record import File, StepRecord
@@ -47,7 +47,7 @@ from training.runtime import Runtime
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = {True: 2, False: 10}  # between writes of the curves, to a folder and to a server
-LEASE_SECONDS = 5  # between looks at the lease
+LEASE_SECONDS = 2  # between looks at the lease
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,10 @@ def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
 
 @dataclass
 class Journal:
-    """What rank 0 writes while a step runs: curves, progress and checkpoints. It stops the step when the lease is lost."""
+    """What rank 0 writes while a step runs: curves, progress and checkpoints.
+
+    When the lease is lost it stops the step, with a checkpoint for whoever goes on: that is how a job that is stopped stops it.
+    """
 
     store: Store
     key: str
@@ -181,6 +184,7 @@ class Journal:
     progress: dict[str, Any] = field(default_factory=dict)
     flushed: float = 0.0  # when that was, by time.monotonic()
     checked: float = 0.0
+    lost: LeaseLost | None = None
 
     def stage(self, name: str) -> None:
         """Say what the step is at."""
@@ -188,23 +192,33 @@ class Journal:
             self.progress["stage"] = name
             self.flush()
 
-    def log(self, row: Row) -> None:
-        """Note a row of the curves, to be written before long. Raises LeaseLost."""
+    def log(self, row: Row) -> bool:
+        """Note a row of the curves, to be written before long. True when the lease is lost: `save` is to come now."""
         self.rows.append(row)
         now = time.monotonic()
         with _going_on():
             if now - self.checked > LEASE_SECONDS:
-                self.lease.check()
+                self.look()
                 self.checked = now
             if now - self.flushed > FLUSH_SECONDS[self.store.local_path("steps") is not None]:
                 self.flush()
+        return self.lost is not None
 
     def save(self, folder: Path, iteration: int) -> None:
         """Keep a checkpoint, and remove the local copy. Raises LeaseLost."""
         with _going_on():
-            self.lease.check()
             save_checkpoint(self.store, self.key, self.attempt, folder, iteration)
+            self.look()
         shutil.rmtree(folder)
+        if self.lost:
+            raise self.lost
+
+    def look(self) -> None:
+        """Note whether the lease is still there."""
+        try:
+            self.lease.check()
+        except LeaseLost as error:
+            self.lost = error
 
     def flush(self) -> None:
         """Write what is noted."""

@@ -42,13 +42,14 @@ def fit(
     folder: Path,
     resume: Path | None,
     save: Callable[[Path, int], None],
-    log: Callable[[Row], None],
+    log: Callable[[Row], bool | None],
 ) -> Path:
     """Train `step` on the images `rows` of `data`; returns the folder of the files to publish (see training.checkpoint).
 
     `rows`: the images that the task selects, then those it keeps of earlier steps.
     Every worker calls it. `parent`: published folder of the parent step. `resume`: a folder that an earlier call gave to
-    `save(folder, iteration)`. `save` and `log` are called on rank 0 only; what they raise ends the training.
+    `save(folder, iteration)`. `save` and `log` are called on rank 0 only; what they raise ends the training, and after a
+    row for which `log` returns True comes a checkpoint at once.
     Raises InputError when the images are not the ones that the document names, FloatingPointError when the loss diverges.
     """
     selected, kept = np.split(rows, [step.task.images])
@@ -108,8 +109,8 @@ def fit(
         sums, logged, images = {}, now, 0
         if not runtime.leads:
             continue
-        log(row)
-        if now - saved > runtime.checkpoint_every and done != total:
+        wanted = log(row) or now - saved > runtime.checkpoint_every
+        if wanted and done != total:
             checkpoint = folder / f"checkpoint-{done:07d}"
             save_checkpoint(checkpoint, method, optimizer, done, curves)
             save(checkpoint, done)

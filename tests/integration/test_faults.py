@@ -286,7 +286,7 @@ def test_random_faults_while_training_change_no_bit(
 ):
     """The whole of a step but Ray: shards, checkpoints, publishing, evaluation; a worker that fails is started anew."""
 
-    def run(work: Callable[[Runtime], object], resources: Resources, name: str) -> object:
+    def run(work: Callable[[Runtime], object], *_: object) -> object:
         try:
             return work(Runtime(log_every=4, checkpoint_every=0, loader_workers=1))
         except StoreError as error:

@@ -73,7 +73,7 @@ class Cluster:
         self.before: Callable[[str], None] = lambda id: None  # called before each trial
         self.lost: dict[str, int] = {}  # how often trials lose their process from now on
 
-    def workers(self, work: Callable[[Runtime], Any], resources: Resources, name: str) -> Any:
+    def workers(self, work: Callable[[Runtime], Any], *_: object) -> Any:
         self.fits += 1
         try:
             return work(Runtime(log_every=2, checkpoint_every=1e9))
@@ -173,7 +173,7 @@ def test_a_failing_step_fails_its_subtree_and_no_other(store: Store, cluster: Cl
 
 
 def test_a_step_that_fails_is_tried_again_as_often_as_asked(store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    def failing(work: Any, resources: Any, name: str) -> Any:
+    def failing(work: Any, *_: object) -> Any:
         cluster.fits += 1
         if cluster.fits == 1:
             raise ray_train.WorkersFailed("no", ValueError("no"), "traceback")
@@ -270,8 +270,18 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
     def interrupted(desk: Any, work: Any, parts: Any, losses: int) -> None:
         id = desk.next()
         owners.append(parts[id].owner)
-        assert Lease(store, id, parts[id].owner).acquire()
-        desk.interrupted()
+        lease = Lease(store, id, parts[id].owner)
+        assert lease.acquire()
+        assert desk.still  # it has not begun an attempt
+        desk.heard(id, {"attempt": "a"})
+        desk.stop()
+        assert desk.next() is None
+        assert not lease.is_mine()  # its workers see that, and keep a checkpoint
+        assert not desk.still
+        assert not lease.acquire()  # as its trial tries
+        desk.heard(id, {"waiting": "the campaign"})
+        assert desk.still
+        desk.stopped()
         raise KeyboardInterrupt
 
     console = Console(file=StringIO())
@@ -290,7 +300,8 @@ def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
     def interrupted(desk: Any, work: Any, parts: Any, losses: int) -> None:
         assert other.acquire()
         assert desk.next() == grown.chains[0].steps[0].key  # there is nothing else
-        desk.interrupted()
+        desk.stop()
+        desk.stopped()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

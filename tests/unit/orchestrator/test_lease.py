@@ -52,6 +52,20 @@ def test_acquiring_what_one_holds_is_no_change(store: Store):
     assert lease.acquire()
 
 
+def test_who_seizes_a_lease_has_it_also_from_copies_of_its_own(store: Store):
+    lease = Lease(store, "k", "ada")
+    lease.acquire()
+    handed = pickle.loads(pickle.dumps(lease))
+    lease.seize()
+    assert lease.is_mine()
+    with pytest.raises(LeaseLost):
+        handed.check()
+    lease.beat()
+    other = Lease(store, "k", "bob")
+    other.seize()
+    assert (other.is_mine(), lease.is_mine()) == (True, False)
+
+
 def test_a_lease_without_heartbeat_is_taken_over_after_a_period_of_watching(store: Store):
     dead, clock = Lease(store, "k", "dead"), Clock(now=1e9)
     dead.acquire()

@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import signal
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,13 +39,18 @@ class Clerk:
         self.told.append((id, "lost" if lost else "done"))
         self.running = None
 
-    def interrupted(self) -> None:
-        self.told.append(("all", "interrupted"))
+    still = False
+
+    def stop(self) -> None:
+        self.told.append(("all", "stop"))
+
+    def stopped(self) -> None:
+        self.told.append(("all", "stopped"))
 
 
 def test_tune_is_given_what_the_desk_names_and_the_desk_hears_what_tune_is_told():
     desk = Clerk()
-    hand = ray_tune._Hand(desk)
+    hand = ray_tune._Hand(desk, ray_tune._Stopping())
     assert hand.suggest("t1") == {"job": "first"}
     assert hand.suggest("t2") is None
     hand.on_trial_result("t1", {"message": json.dumps({"said": "hello"}), "training_iteration": 1})
@@ -58,7 +65,7 @@ def test_tune_is_given_what_the_desk_names_and_the_desk_hears_what_tune_is_told(
 def test_tune_may_pickle_its_search_algorithm_and_gets_nothing():
     desk = Clerk()
     desk.unpicklable = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
-    assert b"first" not in pickle.dumps(ray_tune._Hand(desk))
+    assert b"first" not in pickle.dumps(ray_tune._Hand(desk, ray_tune._Stopping()))
 
 
 def test_what_a_trial_raises_is_told(monkeypatch: pytest.MonkeyPatch):
@@ -76,17 +83,46 @@ def test_what_a_trial_raises_is_told(monkeypatch: pytest.MonkeyPatch):
     assert "RuntimeError: unforeseen" in failed["failed"]
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@pytest.fixture
+def tune_ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """Has Tune run, as far as signals can tell; gives what ended it."""
+    before, ended = [signal.getsignal(each) for each in SIGNALS], []
+
+    def start() -> list[str]:
+        signal.signal(signal.SIGUSR1, lambda number, frame: ended.append("tune"))  # as Tune does
+        return ended
+
+    yield start
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_gives_back_the_leases_and_then_ends_tune(number: signal.Signals):
-    desk, ended = Clerk(), []
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-    with ray_tune._signals(desk.interrupted), pytest.raises(KeyboardInterrupt):  # Tune does not run yet
+def test_a_signal_stops_the_desk_and_when_it_is_still_tune(number: signal.Signals, tune_ended: Callable[[], list[str]]):
+    desk = Clerk()
+    with ray_tune._signals(desk), pytest.raises(KeyboardInterrupt):  # Tune does not run yet
         os.kill(os.getpid(), number)
-    with ray_tune._signals(desk.interrupted):
-        signal.signal(signal.SIGUSR1, lambda number, frame: ended.append("tune"))  # as Tune does when it runs
+    with ray_tune._signals(desk) as stopping:
+        ended, hand = tune_ended(), ray_tune._Hand(desk, stopping)
+        hand.suggest("t1")
         os.kill(os.getpid(), number)
+        hand.on_trial_result("t1", {"message": "{}"})
+        assert ended == []
+        desk.still = True
+        hand.on_trial_result("t1", {"message": "{}"})
         assert ended == ["tune"]
-        with pytest.raises(KeyboardInterrupt):  # the second Ctrl-C waits for nothing
+        with pytest.raises(KeyboardInterrupt):  # the second one waits for nothing
             os.kill(os.getpid(), signal.SIGINT)
-    assert desk.told == [("all", "interrupted")] * 2
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+    assert [told for told in desk.told if told[0] == "all"] == [("all", "stop")] * 2
+
+
+def test_patience_with_a_restless_desk_ends(tune_ended: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray_tune, "GRACE_SECONDS", 0.05)
+    with ray_tune._signals(Clerk()):
+        ended = tune_ended()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended == []
+        while not ended:
+            time.sleep(0.01)

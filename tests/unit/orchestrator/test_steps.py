@@ -1,6 +1,7 @@
 """Steps come to exist once, whatever interrupts, races or breaks. The workers are this process; Ray is an integration test."""
 
 import json
+import pickle
 import shutil
 import time
 from collections.abc import Callable
@@ -69,10 +70,14 @@ class Here:
     def __init__(self) -> None:
         self.runs: list[str] = []
         self.before: Callable[[int], None] = lambda number: None
+        self.ask_to_end: Callable[[], None] | None = None
         self.runtime = Runtime(log_every=2, checkpoint_every=1e9)
 
-    def run(self, work: Callable[[Runtime], Any], resources: Resources, name: str) -> Any:
+    def run(
+        self, work: Callable[[Runtime], Any], resources: Resources, name: str, ask_to_end: Callable[[], None] | None = None
+    ) -> Any:
         self.runs.append(name)
+        self.ask_to_end = ask_to_end
         self.before(len(self.runs))
         return work(self.runtime)
 
@@ -265,7 +270,7 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: Here, monkeyp
             store.delete(lease)
             assert taken.acquire()
 
-    def run(work: Callable[[Runtime], Any], resources: Resources, name: str) -> Any:
+    def run(work: Callable[[Runtime], Any], resources: Resources, name: str, ask_to_end: Any) -> Any:
         try:
             return here.run(work, resources, name)
         except LeaseLost as error:  # as Ray Train reports it
@@ -279,6 +284,36 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: Here, monkeyp
     assert "waiting for ada@lab" in said(watched)
     assert record.resources["attempts"] == 2
     assert not [name for name in store.list(step_folder(record.key)) if name.endswith("error.txt")]
+
+
+def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(store: Store, here: Here, monkeypatch):
+    plan = plan_chain(CHAIN, store)
+    key = plan.steps[0].key
+    whole = weights(store, ensure_step(plan.steps[0], plan, place(store), None))
+    store.delete(f"{step_folder(key)}/")
+
+    def run(work: Callable[[Runtime], Any], resources: Resources, name: str, ask_to_end: Callable[[], None]) -> Any:
+        elsewhere = pickle.loads(pickle.dumps(work))
+        ask_to_end()  # as on SIGTERM
+        try:
+            return here.run(elsewhere, resources, name)
+        except LeaseLost:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(worker, "LEASE_SECONDS", -1)
+    monkeypatch.setattr(ray_train, "run", run)
+    watched = place(store)
+    with pytest.raises(KeyboardInterrupt):
+        ensure_step(plan.steps[0], plan, watched, None)
+    assert "keeping a checkpoint, then stopping" in said(watched)
+    kept = newest_checkpoint(store, key)
+    assert kept is not None
+    assert kept.iteration == here.runtime.log_every
+    assert not store.exists(f"{step_folder(key)}/lease.json")
+    monkeypatch.setattr(ray_train, "run", here.run)
+    record = ensure_step(plan.steps[0], plan, place(store), None)
+    assert record.resources["resumed_from"] == kept.iteration
+    assert same(weights(store, record), whole)
 
 
 def test_weak_steps_never_read_masks(store: Store, here: Here, built: tuple[Path, Manifest], monkeypatch):
