@@ -7,6 +7,7 @@ What stays unsaid when a process ends, the next tracker of the same spool says. 
 Only the process that drives a training has a tracker; workers never talk to MLflow.
 """
 
+import hashlib
 import logging
 import os
 import queue
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator.cache import default_cache
 from orchestrator.chain import Chain
 from orchestrator.mirror import GoneError, Mirror, RefusedError
 from orchestrator.plan import PlannedStep
@@ -45,8 +47,9 @@ def tracking_uri(store: Store, uri: str | None = None) -> str:
 
 
 def spool_folder(store: Store) -> Path:
-    """Where trackers of this store leave what they could not say."""
-    return store.local_path("tracking-spool") or Path("tracking-spool").absolute()
+    """Where trackers of this store leave what they could not say; a submitted job's own folder does not outlive it."""
+    name = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    return store.local_path("tracking-spool") or default_cache() / "tracking-spool" / name
 
 
 def store_tracker(store: Store, uri: str | None = None) -> "Tracker":

@@ -20,9 +20,9 @@ from orchestrator.record import ChainRecord
 from orchestrator.results import ChainResult, load_chains
 from orchestrator.runs import curve_points, flattened, named_scores, whole_chain
 from orchestrator.spool import Spool, adopt
-from orchestrator.store import Store
+from orchestrator.store import Store, open_store
 from orchestrator.sync import Synced, sync
-from orchestrator.tracking import Tracker
+from orchestrator.tracking import Tracker, spool_folder
 from training.metrics import Convention, wilson
 
 
@@ -259,6 +259,14 @@ def test_a_tracker_without_a_disk_still_tells_mlflow(
         tell(tracker, result, until=2)
     assert len(runs(uri)) == 3
     assert sum("cannot write" in message for message in caplog.messages) == 1
+
+
+def test_spools_of_stores_far_away_outlive_the_job_and_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    one, other = (spool_folder(open_store(f"s3://{name}/results")) for name in ("one", "other"))
+    assert one != other
+    assert one.parent == other.parent == tmp_path / "cache" / "tracking-spool"
+    assert spool_folder(open_store(str(tmp_path / "store"))) == tmp_path / "store" / "tracking-spool"
 
 
 def test_a_spool_survives_its_writer_and_is_adopted_once(tmp_path: Path):
