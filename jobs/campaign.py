@@ -7,9 +7,9 @@ run, 2 the input cannot be used, 130 interrupted.
 """
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -19,14 +19,19 @@ from rich.console import Console
 from jobs.campaign_file import load_campaign
 from jobs.campaign_plan import Part, make_plan, plan_document, planned_tree, show_plan, summary
 from jobs.errors import user_errors
-from jobs.options import JobOptions, StoreOptions
+from jobs.options import JobOptions, StoreOptions, with_weights
 from jobs.report import CONVENTIONS
+from orchestrator.campaign import Campaign
+from orchestrator.campaign_record import publish_campaign
+from orchestrator.campaign_results import recorded_results
 from orchestrator.campaign_run import outcome_tables, run_campaign
+from orchestrator.campaign_runs import campaign_runs
 from orchestrator.campaign_table import campaign_table
 from orchestrator.desk import Limits
 from orchestrator.place import Place
 from orchestrator.prune import delete, leftovers
 from orchestrator.resources import Request
+from orchestrator.runs import Status
 from orchestrator.status import campaign_status, status_table
 from orchestrator.store import DEFAULT_STORE, check_writable, open_store
 from orchestrator.survey import survey
@@ -113,7 +118,8 @@ def run(
     tracker = options.tracker(store)
     with tracker or nullcontext():
         place = Place(store, options.request, console, tracker, lease_seconds=options.lease_seconds)
-        outcome = run_campaign(planned.campaign.name, planned.tree, planned.standings, place, planned.costs, limits)
+        with _recorded(planned.campaign, options.encoder_weights, place):
+            outcome = run_campaign(planned.campaign.name, planned.tree, planned.standings, place, planned.costs, limits)
     scores = campaign_table(planned.tree, survey(planned.tree, store), store, planned.campaign.paper, place.convention)
     console.print(*to_terminal(scores, console.width), scores.caption, *outcome_tables(outcome), sep="\n")
     for problem in outcome.problems:
@@ -121,6 +127,25 @@ def run(
     console.print(f"{outcome.gpu_hours:.3g} GPU-hours in {timedelta(seconds=round(outcome.seconds))}")
     if not outcome.complete:
         raise SystemExit(1)
+
+
+@contextmanager
+def _recorded(campaign: Campaign, encoder_weights: str | None, place: Place) -> Iterator[None]:
+    """Keep what is asked for, for reports to find, and let MLflow show the campaign as it begins and as it is in the end."""
+    chains = tuple(with_weights(campaign.chains, encoder_weights, place.store))
+    record = publish_campaign(place.store, replace(campaign, chains=chains))
+
+    def show(unfinished: Status) -> None:
+        if place.tracker:
+            place.tracker.tell(campaign_runs(record, recorded_results(record, place.store, place.convention), unfinished))
+
+    show("RUNNING")
+    try:
+        yield
+    except KeyboardInterrupt:
+        show("KILLED")
+        raise
+    show("FAILED")
 
 
 def status(

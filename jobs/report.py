@@ -18,9 +18,9 @@ from jobs.campaign_file import load_campaign
 from jobs.campaign_plan import Part, planned_tree
 from jobs.errors import user_errors
 from jobs.options import StoreOptions
-from orchestrator.campaign_record import campaign_tree, find_campaign
+from orchestrator.campaign_record import find_campaign
 from orchestrator.campaign_report import build_campaign_report, write_campaign_report
-from orchestrator.campaign_results import CampaignResult, load_campaign_results
+from orchestrator.campaign_results import CampaignResult, load_campaign_results, recorded_results
 from orchestrator.campaign_tables import paired
 from orchestrator.predictions import published_pictures
 from orchestrator.record import ChainRecord
@@ -128,7 +128,7 @@ def _load(wanted: str, store: Store, options: StoreOptions, convention: Conventi
     """The campaign as it was recorded when it was run; one that was not, or is given by its path, as its file has it now."""
     record = None if wanted.endswith(".py") else find_campaign(store, wanted)
     if record is not None:
-        return load_campaign_results(record.campaign, campaign_tree(record.campaign, store), store, convention)
+        return recorded_results(record, store, convention)
     campaign = load_campaign(wanted)
     return load_campaign_results(campaign, planned_tree(campaign, Part(), options, store), store, convention)
 

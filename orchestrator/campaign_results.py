@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.campaign import Campaign
+from orchestrator.campaign_record import CampaignRecord, campaign_tree
 from orchestrator.campaign_table import campaign_table
 from orchestrator.evaluations import find_evaluation
 from orchestrator.planner import PlannedChain
@@ -95,6 +96,11 @@ def load_campaign_results(campaign: Campaign, tree: Tree, store: Store, conventi
         steps=len(tree.nodes),
         naive_steps=tree.naive_steps,
     )
+
+
+def recorded_results(record: CampaignRecord, store: Store, convention: Convention) -> CampaignResult:
+    """What came so far of a campaign that was recorded. Raises what `load_campaign_results` does, and what planning does."""
+    return load_campaign_results(record.campaign, campaign_tree(record.campaign, store), store, convention)
 
 
 def _load(plan: PlannedChain, standings: Mapping[str, Standing], store: Store, convention: Convention) -> Scored | None:

@@ -14,7 +14,7 @@ from orchestrator.analysis_record import load_analysis, recorded_analyses
 from orchestrator.analysis_runs import analysis_runs
 from orchestrator.attempts import attempt_folder
 from orchestrator.campaign_record import campaign_tree, recorded_campaigns
-from orchestrator.campaign_results import load_campaign_results
+from orchestrator.campaign_results import recorded_results
 from orchestrator.campaign_runs import campaign_runs
 from orchestrator.datasets import UnknownDataset
 from orchestrator.lease import read_lease
@@ -56,8 +56,7 @@ def sync(store: Store, uri: str, convention: Convention, grace: float = GRACE) -
     left_out = []
     for record in recorded_campaigns(store):
         try:
-            campaign = record.campaign
-            result = load_campaign_results(campaign, campaign_tree(campaign, store), store, convention)
+            result = recorded_results(record, store, convention)
         except (InputError, UnknownDataset) as error:  # its dataset is not there any more
             left_out.append(f"{record.name}: {error}")
             continue

@@ -1,11 +1,14 @@
 """A campaign's command line: plans that cost nothing, parts of campaigns, exit codes, and mistakes that end in a sentence."""
 
 import json
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 import jobs.campaign
 import orchestrator.plan
@@ -16,6 +19,7 @@ from jobs.campaign_plan import Part, planned_tree
 from jobs.chains import digits_wilson
 from jobs.options import StoreOptions
 from orchestrator.campaign import Campaign, sweep
+from orchestrator.campaign_record import find_campaign
 from orchestrator.campaign_run import Outcome
 from orchestrator.chronicle import ChainFate
 from orchestrator.datasets import publish
@@ -190,6 +194,63 @@ def test_the_exit_code_tells_whether_all_is_published(
         assert stop.value.code == code
         assert "for a reason" in capsys.readouterr().out
     assert asked == [Limits(max_gpu_hours=2, max_concurrent=None, retries=1, stop_behind=0.05)]
+
+
+HARDNESS = (
+    HEADER.replace("sweep\n", "sweep, with_field\n")
+    + """
+def chains():
+    start = with_field(digits_wilson(), "name", "hardness")
+    return sweep(start, {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)})
+"""
+)
+
+
+def test_mlflow_shows_a_campaign_that_was_run(finished_campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+    shutil.copytree(finished_campaign[1].local_path("steps").parent, tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "campaigns")
+    (tmp_path / "hardness.py").write_text(HARDNESS)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    main(["run", str(tmp_path / "hardness.py"), "--store", str(tmp_path / "store"), "--tracking-uri", uri])
+
+    client = MlflowClient(uri)
+    experiments = {each.name: each.experiment_id for each in client.search_experiments()}
+    (run,) = client.search_runs([experiments["campaigns"]])
+    assert (run.info.run_name, run.info.status) == ("hardness", "FINISHED")
+    assert "report.html" in [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
+    chains = client.search_runs([experiments["digits 6-4 overlap"]], "tags.`stepchain.campaign.hardness` = 'yes'")
+    assert len(chains) == 12
+    record = find_campaign(open_store(str(tmp_path / "store")), "hardness")
+    assert record is not None
+    assert len(record.campaign.chains) == 12
+
+
+@pytest.mark.parametrize(("ending", "status"), [(KeyboardInterrupt, "KILLED"), (None, "FAILED")])
+def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
+    digits: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: type[KeyboardInterrupt] | None, status: str
+):
+    seen: list[str] = []
+    uri, file = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "unfinished.py"
+
+    def made_up(*_: Any) -> Outcome:
+        while not (found := MlflowClient(uri).get_experiment_by_name("campaigns")):
+            time.sleep(0.05)
+        seen.extend(run.info.status for run in MlflowClient(uri).search_runs([found.experiment_id]))
+        if ending:
+            raise ending
+        return Outcome({}, (ChainFate("one", "failed", "for a reason"),), (), 1.5, 60)
+
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(jobs.campaign, "run_campaign", made_up)
+    file.write_text(SWEEP)
+    with pytest.raises(SystemExit):
+        main(["run", str(file), "--store", digits.uri, "--tracking-uri", uri])
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("campaigns").experiment_id])  # pyright: ignore[reportOptionalMemberAccess]
+    assert run.info.status == status
+    assert set(seen) <= {"RUNNING"}
 
 
 def test_status_and_table_of_what_is_not_begun(campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]):
