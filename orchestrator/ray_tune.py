@@ -213,10 +213,12 @@ def _signals(desk: Desk) -> Iterator[_Stopping]:
         stopping.caught.append(number)
         if len(stopping.caught) > 1:
             raise KeyboardInterrupt(number)
+        runs = stopping.tune_runs  # or not yet, or not any more
+        if runs:
+            patience.start()
         desk.stop()
-        if not stopping.tune_runs:  # not yet, or not any more
+        if not runs:
             raise KeyboardInterrupt(number)
-        patience.start()
         if desk.still:
             stopping.end()
 
