@@ -202,6 +202,7 @@ def at_once(tasks: Sequence[Callable[[], None]]) -> None:
         process.start()
     for process in processes:
         process.join()
+        assert process.exitcode == 0, "a process failed: its traceback is above"
 
 
 def decode(mapped: Sequence[np.ndarray], index: Index, rows: range) -> None:

@@ -57,7 +57,11 @@ class Places(Dataset[Place | Failure]):
             for position, key in enumerate(keys):
                 there = where.process, where.place, position
                 out = self.images[there], None if self.masks is None else self.masks[there]
-                where.rows.append(self.dataset.view(key, out)[2])
+                *view, row = self.dataset.view(key, out)
+                for room, pixels in zip(out, view, strict=True):
+                    if room is not None and not np.may_share_memory(room, pixels):  # of another size, which is an error
+                        room[:] = pixels
+                where.rows.append(row)
         except (BadData, Unavailable) as error:
             return Failure(error)
         return where

@@ -70,14 +70,10 @@ class Here:
     def __init__(self) -> None:
         self.runs: list[str] = []
         self.before: Callable[[int], None] = lambda number: None
-        self.ask_to_end: Callable[[], None] | None = None
         self.runtime = Runtime(log_every=2, checkpoint_every=1e9)
 
-    def run(
-        self, work: Callable[[Runtime], Any], resources: Resources, name: str, ask_to_end: Callable[[], None] | None = None
-    ) -> Any:
+    def run(self, work: Callable[[Runtime], Any], resources: Resources, name: str, *_: object) -> Any:
         self.runs.append(name)
-        self.ask_to_end = ask_to_end
         self.before(len(self.runs))
         return work(self.runtime)
 
