@@ -36,7 +36,9 @@ def closure(requirements: list[str]) -> dict[str, str]:
                 f"{requirement} is required and not installed here: run pip install {str(requirement)!r}, then make lock again"
             )
         if not requirement.specifier.contains(installed.version, prereleases=True):
-            sys.exit(f"{requirement} is required and {installed.version} is installed here: upgrade it, then make lock again")
+            sys.exit(
+                f"{requirement} is required and {installed.version} is installed here: upgrade it, then make lock again"
+            )
         versions[name] = installed.version.partition("+")[0]
         for extra in ("", *sorted(requirement.extras)):
             if (name, extra) not in seen:

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from benchmarks.loader import BATCH, TABLE, Photos
-from orchestrator.datasets import publish
-from orchestrator.localise import localise
-from orchestrator.store_s3 import S3Store
+from orchestrator.datasets.catalog import publish
+from orchestrator.datasets.stored_split import open_stored_split
+from orchestrator.store.s3 import S3Store
 from training.config import Augmentation
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.loader import load_batches
@@ -59,7 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=2000, help="images")
     parser.add_argument("--workers", type=int, default=2, help="loader processes")
-    parser.add_argument("--share", type=float, default=0.05, help="of the images, that a step selects")
+    parser.add_argument(
+        "--share", type=float, default=0.05, help="of the images, that a step selects"
+    )
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,15 +74,23 @@ def main() -> None:
         cold, whole = waiting(store, manifest, folder / "cache", rows, options.workers)
         warm, _ = waiting(store, manifest, folder / "cache", rows, options.workers)
         store.taken.clear()
-        few = np.sort(np.random.default_rng(0).permutation(options.count)[: int(options.share * options.count)])
-        split = localise(store, manifest, "train", folder / "few", rows=few)
+        few = np.sort(
+            np.random.default_rng(0).permutation(options.count)[
+                : int(options.share * options.count)
+            ]
+        )
+        split = open_stored_split(store, manifest, "train", folder / "few", rows=few)
         index_bytes = sum(store.taken)
         for row in few:
             split.open_shard(int(row))
         fetched = sum(store.taken) - index_bytes
-        needed = int(sum(place[few, 1].sum() for place in (split.index.image_range, split.index.mask_range)))
+        needed = int(
+            sum(place[few, 1].sum() for place in (split.index.image_range, split.index.mask_range))
+        )
     total = sum(shard.bytes for shard in manifest.splits["train"].shards)
-    print(f"first batch of {BATCH}: {cold:.2f} s cold, {warm:.2f} s warm; an epoch of {total / 1e6:.0f} MB: {whole:.1f} s cold")
+    print(
+        f"first batch of {BATCH}: {cold:.2f} s cold, {warm:.2f} s warm; an epoch of {total / 1e6:.0f} MB: {whole:.1f} s cold"
+    )
     print(
         f"{len(few)} of {options.count} images: {fetched / 1e6:.1f} MB fetched, {needed / 1e6:.1f} MB needed, "
         f"{total / 1e6:.0f} MB stored"
@@ -96,13 +106,17 @@ def main() -> None:
         print(json.dumps({name: round(number, 3) for name, number in numbers.items()}))
 
 
-def waiting(store: Counting, manifest: Manifest, cache: Path, rows: np.ndarray, workers: int) -> tuple[float, float]:
+def waiting(
+    store: Counting, manifest: Manifest, cache: Path, rows: np.ndarray, workers: int
+) -> tuple[float, float]:
     """Seconds from nothing to the first batch, and to the end of an epoch."""
     start = time.monotonic()
-    split = localise(store, manifest, "train", cache, rows=rows)
+    split = open_stored_split(store, manifest, "train", cache, rows=rows)
     crop = partial(random_resized_crop, augmentation=Augmentation(crop=CROP))
     dataset = SegmentationDataset(split, rows, transform=crop, label_map=TABLE, seed=0)
-    batches = load_batches(dataset, GlobalBatches(len(rows), BATCH, 0, 0, 1, 0, len(rows) // BATCH), CROP, workers)
+    batches = load_batches(
+        dataset, GlobalBatches(len(rows), BATCH, 0, 0, 1, 0, len(rows) // BATCH), CROP, workers
+    )
     next(batches)
     first = time.monotonic() - start
     for _ in batches:
@@ -119,7 +133,9 @@ def server(folder: Path) -> Iterator[None]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     command = [sys.executable, "-m", "infra.local.swift", folder / "swift", "--end-with-input"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             os.environ["AWS_ENDPOINT_URL"] = process.stdout.readline().strip()

@@ -37,7 +37,7 @@ from training.config import Augmentation
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.loader import load_batches
 from training.data.shards import Index, LocalSplit, build
-from training.data.sources import Sample
+from training.data.source import Sample
 from training.data.transforms import crop_box, decode_image, decode_mask, random_resized_crop
 from training.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
 
@@ -66,18 +66,27 @@ class Photos:
         rng = np.random.default_rng(int(id))
         coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
         soft = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-        grain = cv2.GaussianBlur(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), (0, 0), 0.8)
+        grain = cv2.GaussianBlur(
+            rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), (0, 0), 0.8
+        )
         strength = rng.uniform(0.5, 1.35)
         image = cv2.addWeighted(soft, 1.0, grain, strength, -128 * strength)
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         for _ in range(rng.integers(1, 5)):
-            centre, axes = rng.integers((0, 0), (WIDTH, HEIGHT)).tolist(), rng.integers((40, 30), (200, 150)).tolist()
+            centre, axes = (
+                rng.integers((0, 0), (WIDTH, HEIGHT)).tolist(),
+                rng.integers((40, 30), (200, 150)).tolist(),
+            )
             angles = rng.integers(0, 180), 0, 360
             cv2.ellipse(mask, centre, axes, *map(int, angles), color=255, thickness=6)
-            cv2.ellipse(mask, centre, axes, *map(int, angles), color=int(rng.integers(1, 21)), thickness=-1)
+            cv2.ellipse(
+                mask, centre, axes, *map(int, angles), color=int(rng.integers(1, 21)), thickness=-1
+            )
         picture = Image.fromarray(mask).convert("P")
         picture.putpalette(np.random.default_rng(0).bytes(768))
-        return Sample(id, encoded(Image.fromarray(image), "JPEG", quality=QUALITY), encoded(picture, "PNG"))
+        return Sample(
+            id, encoded(Image.fromarray(image), "JPEG", quality=QUALITY), encoded(picture, "PNG")
+        )
 
 
 def encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
@@ -104,11 +113,16 @@ class LooseFiles(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         image = Image.open(self.folder / f"{number:06d}.jpg").convert("RGB")
         mask = Image.open(self.folder / f"{number:06d}.png")
         top, left, height, width = crop_box(image.height, image.width, self.augmentation, rng)
-        box, size = (left, top, left + width, top + height), (self.augmentation.crop, self.augmentation.crop)
+        box, size = (
+            (left, top, left + width, top + height),
+            (self.augmentation.crop, self.augmentation.crop),
+        )
         image = image.crop(box).resize(size, Image.Resampling.BILINEAR)
         mask = mask.crop(box).resize(size, Image.Resampling.NEAREST)
         if rng.random() < 0.5:
-            image, mask = (picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in (image, mask))
+            image, mask = (
+                picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in (image, mask)
+            )
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
         return pixels.sub_(MEAN).div_(STD), torch.from_numpy(TABLE[np.array(mask)]).long()
 
@@ -124,7 +138,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="stepchain-loader-") as folder:
-        readers = prepare(Path(folder), options.count, Augmentation(crop=options.crop), options.workers)
+        readers = prepare(
+            Path(folder), options.count, Augmentation(crop=options.crop), options.workers
+        )
         seconds = dict.fromkeys(readers, math.inf)
         for _ in range(options.rounds):
             for name, read in readers.items():
@@ -132,13 +148,20 @@ def main() -> None:
     speed = {name: options.count // BATCH * BATCH / taken for name, taken in seconds.items()}
     for name, images in speed.items():
         print(f"{name:8} {images:7.0f} images/s per core")
-    result = {"ratio_to_pil": speed["ours"] / speed["pil"], "share_of_decode": speed["ours"] / speed["decode"]}
-    print(f"ours is {result['ratio_to_pil']:.2f} x pil and {result['share_of_decode']:.0%} of what decoding alone allows")
+    result = {
+        "ratio_to_pil": speed["ours"] / speed["pil"],
+        "share_of_decode": speed["ours"] / speed["decode"],
+    }
+    print(
+        f"ours is {result['ratio_to_pil']:.2f} x pil and {result['share_of_decode']:.0%} of what decoding alone allows"
+    )
     if options.json:
         print(json.dumps({name: round(value, 3) for name, value in (result | speed).items()}))
 
 
-def prepare(folder: Path, count: int, augmentation: Augmentation, workers: int) -> dict[str, Callable[[], None]]:
+def prepare(
+    folder: Path, count: int, augmentation: Augmentation, workers: int
+) -> dict[str, Callable[[], None]]:
     """Write the images in all forms below `folder`; returns what reads each once."""
     source = Photos(count)
     manifest, _ = build(source, folder / "built")
@@ -147,23 +170,37 @@ def prepare(folder: Path, count: int, augmentation: Augmentation, workers: int) 
     index = Index.load(folder / "built" / f"{files.index.sha256}.parquet", len(manifest.classes))
     split = LocalSplit(index, shards, manifest.classes, files.content)
     size = index.image_range[:, 1].mean() / 1000, index.mask_range[:, 1].mean() / 1000
-    print(f"{count} images of {size[0]:.0f} kB with masks of {size[1]:.1f} kB on average; {workers} loader processes")
+    print(
+        f"{count} images of {size[0]:.0f} kB with masks of {size[1]:.1f} kB on average; {workers} loader processes"
+    )
     (folder / "loose").mkdir()
     mapped = [np.memmap(path, np.uint8, mode="r") for path in shards]
     for row, id in enumerate(index.ids):
         for place, suffix in ((index.image_range, "jpg"), (index.mask_range, "png")):
-            (folder / "loose" / f"{id}.{suffix}").write_bytes(part(mapped, index, place, row).tobytes())
+            (folder / "loose" / f"{id}.{suffix}").write_bytes(
+                part(mapped, index, place, row).tobytes()
+            )
     whole = count // BATCH * BATCH  # what a loader gives in full batches
     loose = DataLoader(
-        LooseFiles(folder / "loose", count, augmentation), BATCH, shuffle=True, num_workers=workers, drop_last=True
+        LooseFiles(folder / "loose", count, augmentation),
+        BATCH,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
     )
     dataset = SegmentationDataset(
-        split, np.arange(count), transform=partial(random_resized_crop, augmentation=augmentation), label_map=TABLE, seed=0
+        split,
+        np.arange(count),
+        transform=partial(random_resized_crop, augmentation=augmentation),
+        label_map=TABLE,
+        seed=0,
     )
     order = GlobalBatches(count, BATCH, 0, 0, 1, 0, count // BATCH)
     readers = {
         "pil": lambda: exhaust(loose),
-        "decode": lambda: at_once([partial(decode, mapped, index, range(one, whole, workers)) for one in range(workers)]),
+        "decode": lambda: at_once(
+            [partial(decode, mapped, index, range(one, whole, workers)) for one in range(workers)]
+        ),
         "ours": lambda: exhaust(load_batches(dataset, order, augmentation.crop, workers)),
     }
     tar = web_dataset(folder, augmentation, workers)
@@ -187,11 +224,17 @@ def web_dataset(folder: Path, augmentation: Augmentation, workers: int) -> Itera
     rng = np.random.default_rng(0)
 
     def cut(sample: dict[str, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
-        image, mask = random_resized_crop(decode_image(sample["jpg"]), decode_mask(sample["png"]), augmentation, rng)
-        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(np.asarray(mask))
+        image, mask = random_resized_crop(
+            decode_image(sample["jpg"]), decode_mask(sample["png"]), augmentation, rng
+        )
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(
+            np.asarray(mask)
+        )
 
     urls = sorted(str(path) for path in folder.glob("*.tar"))
-    data = webdataset.WebDataset(urls, shardshuffle=len(urls), empty_check=False).shuffle(200).map(cut)
+    data = (
+        webdataset.WebDataset(urls, shardshuffle=len(urls), empty_check=False).shuffle(200).map(cut)
+    )
     return DataLoader(data, BATCH, num_workers=min(workers, len(urls)))
 
 

@@ -1,7 +1,7 @@
 """How well the real scheduler fills GPUs: 1,000 random campaigns on 1 to 256 of them. `python benchmarks/makespan.py [--json]`.
 
 Each campaign is a random tree of steps (`campaign`, seeded), with one GPU for each step, handed out by
-`orchestrator.schedule.Schedule`, the code that hands out real ones. No campaign can end before its longest path
+`orchestrator.campaigns.priority.Schedule`, the code that hands out real ones. No campaign can end before its longest path
 does, nor before its work is shared evenly by all GPUs; the larger of the two is the bound that every makespan is divided by.
 
 Compared with the same schedule where a GPU keeps all the steps of a segment (why steps are handed out one by one), and with two
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from statistics import median
 
-from orchestrator.schedule import Job, Schedule
+from orchestrator.campaigns.priority import Job, Schedule
 
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -86,7 +86,9 @@ def campaign(seed: int) -> Campaign:
             key = f"{keys[-1]}/{variant}" if keys else variant
             if key not in parents:
                 parents[key] = keys[-1] if keys else None
-                seconds[key] = usual * (first if step == 0 else 1.0) * pace[variant] * draw.uniform(0.95, 1.05)
+                seconds[key] = (
+                    usual * (first if step == 0 else 1.0) * pace[variant] * draw.uniform(0.95, 1.05)
+                )
             keys.append(key)
         asked.append(tuple(keys))
     return Campaign(parents, seconds, tuple(asked))
@@ -94,14 +96,20 @@ def campaign(seed: int) -> Campaign:
 
 def ours(campaign: Campaign, gpus: int) -> float:
     """Makespan under the real schedule, step by step as a campaign runs."""
-    return _scheduled([Job(key, parent, campaign.seconds[key]) for key, parent in campaign.parents.items()], gpus)
+    return _scheduled(
+        [Job(key, parent, campaign.seconds[key]) for key, parent in campaign.parents.items()], gpus
+    )
 
 
 def by_segment(campaign: Campaign, gpus: int) -> float:
     """Makespan when a GPU keeps a whole run of steps without a branch, though something more urgent may be ready in between."""
     runs = campaign.segments()
     return _scheduled(
-        [Job(key, campaign.parents[run[0]], sum(campaign.seconds[step] for step in run)) for key, run in runs.items()], gpus
+        [
+            Job(key, campaign.parents[run[0]], sum(campaign.seconds[step] for step in run))
+            for key, run in runs.items()
+        ],
+        gpus,
     )
 
 
@@ -113,7 +121,9 @@ def _scheduled(jobs: list[Job], gpus: int) -> float:
             assert schedule.jobs[key].parent is None or schedule.jobs[key].parent in schedule.done
             schedule.start(key)
             heappush(ends, (now + schedule.jobs[key].seconds, key))
-        assert len(ends) == gpus or next(schedule.ready(), None) is None, "a GPU is idle while a step is ready"
+        assert len(ends) == gpus or next(schedule.ready(), None) is None, (
+            "a GPU is idle while a step is ready"
+        )
         now, key = heappop(ends)
         schedule.finish(key)
     return now
@@ -134,7 +144,9 @@ def alone(campaign: Campaign, gpus: int) -> float:
 
 def waiting(campaign: Campaign, gpus: int) -> float:
     """Makespan when each chain is a trial, and takes from a cache what others have trained, or waits for it on its GPU."""
-    longest = sorted(campaign.chains, key=lambda chain: -sum(campaign.seconds[key] for key in chain))
+    longest = sorted(
+        campaign.chains, key=lambda chain: -sum(campaign.seconds[key] for key in chain)
+    )
     published: dict[str, float] = {}  # when each step is, or will be
     # A GPU comes to the end of its chain's last step (time, chain, next step): what it does then.
     events = [(0.0, chain, 0) for chain in range(min(gpus, len(longest)))]
@@ -169,22 +181,32 @@ WAYS: dict[str, Callable[[Campaign, int], float]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--campaigns", type=int, default=1000)
     parser.add_argument("--json", action="store_true", help="the last line is one JSON document")
     options = parser.parse_args()
     began = time.perf_counter()
-    ratios: dict[str, list[tuple[int, bool, float]]] = {way: [] for way in WAYS}  # GPUs, are they contended, makespan / bound
+    ratios: dict[str, list[tuple[int, bool, float]]] = {
+        way: [] for way in WAYS
+    }  # GPUs, are they contended, makespan / bound
     for seed in range(options.campaigns):
         random_campaign = campaign(seed)
         for gpus in GPUS:
             contended = 1 < gpus < len(random_campaign.segments())
             for way, makespan in WAYS.items():
-                ratios[way].append((gpus, contended, makespan(random_campaign, gpus) / random_campaign.bound(gpus)))
+                ratios[way].append(
+                    (gpus, contended, makespan(random_campaign, gpus) / random_campaign.bound(gpus))
+                )
     found = {way: summary(values) for way, values in ratios.items()}
-    print(f"Makespan / max(longest chain, work / GPUs) of {options.campaigns} random campaigns, median:")
     print(
-        f"{'GPUs':>25}" + "".join(f"{gpus:>7}" for gpus in GPUS) + f"{'all':>7}{'within 5 %':>12}{'contended':>11}{'worst':>7}"
+        f"Makespan / max(longest chain, work / GPUs) of {options.campaigns} random campaigns, median:"
+    )
+    print(
+        f"{'GPUs':>25}"
+        + "".join(f"{gpus:>7}" for gpus in GPUS)
+        + f"{'all':>7}{'within 5 %':>12}{'contended':>11}{'worst':>7}"
     )
     for way, values in found.items():
         row = "".join(f"{value:>7.3f}" for value in values["median_by_gpus"].values())
@@ -192,10 +214,16 @@ def main() -> None:
             f"{way:>25}{row}{values['median']:>7.3f}{values['within_5_percent']:>12.0%}"
             f"{values['median_contended']:>11.3f}{values['worst']:>7.2f}"
         )
-    print("Contended: more than one GPU, and fewer than there are segments. No GPU was idle while a step was ready.")
+    print(
+        "Contended: more than one GPU, and fewer than there are segments. No GPU was idle while a step was ready."
+    )
     print(f"{time.perf_counter() - began:.0f} s")
     if options.json:
-        print(json.dumps({"campaigns": options.campaigns, "gpus": GPUS, "idle_while_ready": 0, "ways": found}))
+        print(
+            json.dumps(
+                {"campaigns": options.campaigns, "gpus": GPUS, "idle_while_ready": 0, "ways": found}
+            )
+        )
 
 
 def summary(values: list[tuple[int, bool, float]]) -> dict:
@@ -203,10 +231,14 @@ def summary(values: list[tuple[int, bool, float]]) -> dict:
     every = [ratio for _, _, ratio in values]
     return {
         "median": median(every),
-        "median_by_gpus": {gpus: median(ratio for count, _, ratio in values if count == gpus) for gpus in GPUS},
+        "median_by_gpus": {
+            gpus: median(ratio for count, _, ratio in values if count == gpus) for gpus in GPUS
+        },
         "median_contended": median(ratio for _, contended, ratio in values if contended),
         "within_5_percent": sum(ratio <= 1.05 for ratio in every) / len(every),
-        "within_5_percent_contended": sum(ratio <= 1.05 for _, contended, ratio in values if contended)
+        "within_5_percent_contended": sum(
+            ratio <= 1.05 for _, contended, ratio in values if contended
+        )
         / sum(contended for _, contended, _ in values),
         "worst": max(every),
     }

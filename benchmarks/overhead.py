@@ -18,20 +18,21 @@ from statistics import median
 
 from rich.console import Console
 
-from orchestrator import ray_tune
-from orchestrator.campaign_run import run_campaign
-from orchestrator.chain import Base, Chain
-from orchestrator.costs import Costs
-from orchestrator.datasets import publish
-from orchestrator.desk import Desk
-from orchestrator.place import Place, Tell
-from orchestrator.planner import Planner
-from orchestrator.resources import Request
-from orchestrator.steps import require_record
-from orchestrator.store import Store, open_store
-from orchestrator.survey import survey
-from orchestrator.tree import grow
-from orchestrator.trial import Part, train_part
+from orchestrator.campaigns.run import run_campaign
+from orchestrator.campaigns.scheduler import Scheduler
+from orchestrator.campaigns.trial import TrialSpec, run_trial
+from orchestrator.cluster import ray_tune
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.catalog import publish
+from orchestrator.execution.context import RunContext, Tell
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.cost import Costs
+from orchestrator.planning.planner import Planner
+from orchestrator.planning.step_tree import build_tree
+from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records.repository import require_record
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.data.shards import build
@@ -47,7 +48,7 @@ MARK = "overhead "
 class Watched:
     """A desk that notes when what was asked for and said; all times are Unix seconds of this machine."""
 
-    def __init__(self, desk: Desk, times: dict[str, dict[str, float]]) -> None:
+    def __init__(self, desk: Scheduler, times: dict[str, dict[str, float]]) -> None:
         self.desk, self.times = desk, times
 
     @property
@@ -83,23 +84,23 @@ class Watched:
         self.desk.stopped()
 
 
-def timed(part: Part, tell: Tell) -> None:
+def timed(part: TrialSpec, tell: Tell) -> None:
     """A trial that tells when it began and ended."""
     began = time.time()
-    train_part(part, tell)
+    run_trial(part, tell)
     tell({"said": MARK + json.dumps({"began": began, "done": time.time()})})
 
 
 def measure(store: Store, steps: int) -> list[dict[str, float]]:
     """Seconds of each step's parts, in order."""
-    grown = grow([Planner(store).plan(_chain(steps))])
+    grown = build_tree([Planner(store).plan(_chain(steps))])
     times: dict[str, dict[str, float]] = defaultdict(dict)
 
-    def run(desk: Desk, work: object, parts: Mapping[str, Part], losses: int) -> None:
+    def run(desk: Scheduler, work: object, parts: Mapping[str, TrialSpec], losses: int) -> None:
         ray_tune.run(Watched(desk, times), timed, parts, losses)
 
-    place = Place(store, Request(cpus_per_worker=1), Console(quiet=True))
-    outcome = run_campaign("overhead", grown, survey(grown, store), place, Costs(), run=run)
+    place = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
+    outcome = run_campaign("overhead", grown, look_up_steps(grown, store), place, Costs(), run=run)
     if not outcome.complete:
         raise SystemExit(f"the campaign was not completed: {outcome.chains[0].reason}")
     found = []
@@ -134,7 +135,9 @@ def _chain(steps: int) -> Chain:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=6, choices=range(2, 10))
     parser.add_argument("--json", action="store_true", help="the last line is one JSON document")
     options = parser.parse_args()
@@ -147,7 +150,9 @@ def main() -> None:
     usual = {name: median(each[name] for each in others) for name in first}
     print(f"Seconds of a step: the first, and the median of the {len(others)} after it")
     for title, names in {"Ray": RAY, "ours": OURS, "the step": STEP}.items():
-        print(f"{title:>20}{sum(first[name] for name in names):>9.2f}{sum(usual[name] for name in names):>9.2f}")
+        print(
+            f"{title:>20}{sum(first[name] for name in names):>9.2f}{sum(usual[name] for name in names):>9.2f}"
+        )
         for name in names:
             print(f"{name:>20}{first[name]:>9.2f}{usual[name]:>9.2f}")
     if options.json:

@@ -15,22 +15,23 @@ import ray
 import tyro
 from rich.console import Console
 
-from jobs.campaign_file import load_campaign
-from orchestrator.attempts import attempt_names
-from orchestrator.campaign import with_field
-from orchestrator.campaign_run import run_campaign
-from orchestrator.campaign_table import campaign_table
-from orchestrator.chain import Chain
-from orchestrator.costs import Costs
-from orchestrator.datasets import publish
-from orchestrator.desk import Limits
-from orchestrator.place import Place
-from orchestrator.planner import Planner
-from orchestrator.resources import Request
-from orchestrator.store import Store, open_store
-from orchestrator.survey import survey
-from orchestrator.table import to_markdown
-from orchestrator.tree import Tree, grow
+from jobs.campaign.file import load_campaign
+from orchestrator.campaigns.run import run_campaign
+from orchestrator.campaigns.scheduler import Limits
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.catalog import publish
+from orchestrator.execution.context import RunContext
+from orchestrator.planning.campaign import with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.cost import Costs
+from orchestrator.planning.planner import Planner
+from orchestrator.planning.step_tree import StepTree, build_tree
+from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records.attempts import attempt_names
+from orchestrator.report.campaign_scores import campaign_table
+from orchestrator.report.render import to_markdown
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
 from training.data.digits import Digits
 from training.data.shards import build
 from training.metrics import wilson
@@ -52,15 +53,32 @@ def main(
     """
     chains = [chain for name in campaigns for chain in load_campaign(name).chains]
     results = {}
-    for how, wanted in (("shared", chains), ("alone", [alone(chain, number) for number, chain in enumerate(chains)])):
+    for how, wanted in (
+        ("shared", chains),
+        ("alone", [alone(chain, number) for number, chain in enumerate(chains)]),
+    ):
         tree, store, seconds = run(wanted, out / how, train, max_concurrent)
         fits = sum(len(attempt_names(store, key)) for key in tree.nodes)
-        results[how] = {"chains": len(chains), "steps": len(tree.nodes), "fits": fits, "seconds": round(seconds, 1)}
-        print(f"{how}: {len(chains)} chains, {len(tree.nodes)} steps, {fits} fits, {seconds:.0f} s", flush=True)
+        results[how] = {
+            "chains": len(chains),
+            "steps": len(tree.nodes),
+            "fits": fits,
+            "seconds": round(seconds, 1),
+        }
+        print(
+            f"{how}: {len(chains)} chains, {len(tree.nodes)} steps, {fits} fits, {seconds:.0f} s",
+            flush=True,
+        )
         if how == "shared":
             for name in campaigns:
-                part = grow([Planner(store).plan(chain) for chain in load_campaign(name).chains])
-                print(to_markdown(campaign_table(part, survey(part, store), store, (), wilson())))
+                part = build_tree(
+                    [Planner(store).plan(chain) for chain in load_campaign(name).chains]
+                )
+                print(
+                    to_markdown(
+                        campaign_table(part, look_up_steps(part, store), store, (), wilson())
+                    )
+                )
     ratio = results["alone"]["seconds"] / results["shared"]["seconds"]
     print(json.dumps({**results, "ratio": round(ratio, 2)}))
     ray.shutdown()
@@ -72,15 +90,24 @@ def alone(chain: Chain, number: int) -> Chain:
     return with_field(chain, "base.optimization.weight_decay", decay)
 
 
-def run(chains: Sequence[Chain], folder: Path, train: int, max_concurrent: int) -> tuple[Tree, Store, float]:
+def run(
+    chains: Sequence[Chain], folder: Path, train: int, max_concurrent: int
+) -> tuple[StepTree, Store, float]:
     """Run the chains in a new store; returns their tree, the store and the seconds."""
     store = open_store(str(folder / "store"))
     manifest, _ = build(Digits(seed=0, train=train, val=100), folder / "dataset")
     publish(store, "digits", folder / "dataset", manifest)
-    tree = grow([Planner(store).plan(chain) for chain in chains])
-    place = Place(store, Request(cpus_per_worker=1), Console(quiet=True))
+    tree = build_tree([Planner(store).plan(chain) for chain in chains])
+    place = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
     begun = time.monotonic()
-    outcome = run_campaign("sharing", tree, survey(tree, store), place, Costs(), Limits(max_concurrent=max_concurrent))
+    outcome = run_campaign(
+        "sharing",
+        tree,
+        look_up_steps(tree, store),
+        place,
+        Costs(),
+        Limits(max_concurrent=max_concurrent),
+    )
     assert outcome.complete, outcome.chains
     return tree, store, time.monotonic() - begun
 

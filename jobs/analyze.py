@@ -14,19 +14,21 @@ import tyro
 from rich.console import Console
 
 from jobs.errors import user_errors
-from orchestrator.analysis import Analysis, analyse, sentences
-from orchestrator.analysis_page import write_page
-from orchestrator.analysis_record import publish_analysis
-from orchestrator.analysis_runs import analysis_runs
-from orchestrator.analysis_tables import flow_table, layer_table, overview, remedy_table
-from orchestrator.place import Place
-from orchestrator.probes import ensure_answers, standard_probes
-from orchestrator.resources import Request
-from orchestrator.results import ChainResult, find_chain, load_chains
-from orchestrator.retraining import ensure_retrained
-from orchestrator.store import DEFAULT_STORE, open_store
-from orchestrator.table import Table, to_terminal
-from orchestrator.tracking import Tracker, store_tracker
+from orchestrator.analysis.diagnosis import Analysis, analyse, sentences
+from orchestrator.analysis.page import write_page
+from orchestrator.analysis.probes import ensure_answers, standard_probes
+from orchestrator.analysis.record import publish_analysis
+from orchestrator.analysis.retraining import ensure_retrained
+from orchestrator.analysis.tables import flow_table, layer_table, overview, remedy_table
+from orchestrator.cluster.resources import Request
+from orchestrator.execution.context import RunContext
+from orchestrator.records.repository import find_chain
+from orchestrator.records.results import ChainResult, load_chains
+from orchestrator.report.render import to_terminal
+from orchestrator.report.table import Table
+from orchestrator.store.open import DEFAULT_STORE, open_store
+from orchestrator.tracking.analysis_runs import analysis_runs
+from orchestrator.tracking.tracker import Tracker, store_tracker
 from training.config import InputError
 from training.models.segmenter import Segmenter
 from training.probes.stitching import parts
@@ -66,13 +68,20 @@ def analyze(
     if not chains:
         raise InputError("name at least one chain: `python -m jobs.analyze CHAIN --store URI`")
     console = Console(highlight=False, markup=False)
-    place = Place(open_store(store), request, console)
-    results = load_chains(place.store, [find_chain(place.store, chain) for chain in dict.fromkeys(chains)])
+    place = RunContext(open_store(store), request, console)
+    results = load_chains(
+        place.store, [find_chain(place.store, chain) for chain in dict.fromkeys(chains)]
+    )
     pairs = [_pair(result, before, after) for result in results]
-    asked: tuple[Kind, ...] = tuple(kind for kind in probe or KINDS if retrain or kind != "retraining")
+    asked: tuple[Kind, ...] = tuple(
+        kind for kind in probe or KINDS if retrain or kind != "retraining"
+    )
     tracker = store_tracker(place.store, tracking_uri) if tracking else None
     with tracker or nullcontext():
-        analyses = [_analyse(result, pair, asked, images, place, tracker) for result, pair in zip(results, pairs, strict=True)]
+        analyses = [
+            _analyse(result, pair, asked, images, place, tracker)
+            for result, pair in zip(results, pairs, strict=True)
+        ]
     for analysis in analyses:
         _show(analysis, console)
     if len(analyses) > 1:
@@ -85,12 +94,19 @@ def _pair(result: ChainResult, before: int, after: int | None) -> tuple[int, int
     last = len(result.steps) - 1
     after = last if after is None else after
     if not 0 <= before < after <= last:
-        raise InputError(f"{result.name!r} has steps 0 to {last}: give --before and --after two of them, the earlier first")
+        raise InputError(
+            f"{result.name!r} has steps 0 to {last}: give --before and --after two of them, the earlier first"
+        )
     return before, after
 
 
 def _analyse(
-    result: ChainResult, pair: tuple[int, int], asked: tuple[Kind, ...], images: int, place: Place, tracker: Tracker | None
+    result: ChainResult,
+    pair: tuple[int, int],
+    asked: tuple[Kind, ...],
+    images: int,
+    place: RunContext,
+    tracker: Tracker | None,
 ) -> Analysis:
     """Ask these probes, record what was brought together, and tell MLflow."""
     earlier, later = (result.steps[index] for index in pair)

@@ -10,19 +10,20 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from jobs.chains import digits_finetuning, digits_mib, digits_wilson
 from jobs.errors import user_errors
 from jobs.ingest import ingest
+from jobs.presets import digits_finetuning, digits_mib, digits_wilson
 from jobs.report import print_tables
-from orchestrator.datasets import known
-from orchestrator.place import Place
-from orchestrator.planner import plan_chain
-from orchestrator.predictions import published_pictures
-from orchestrator.report import build_report, write_report
-from orchestrator.resources import Request
-from orchestrator.steps import ensure_chain
-from orchestrator.store import DEFAULT_STORE, check_writable, open_store
-from orchestrator.tracking import store_tracker
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.catalog import known
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.ensure import ensure_chain
+from orchestrator.planning.planner import plan_chain
+from orchestrator.report.chain_page import build_report, write_report
+from orchestrator.report.predictions import published_pictures
+from orchestrator.store.base import check_writable
+from orchestrator.store.open import DEFAULT_STORE, open_store
+from orchestrator.tracking.tracker import store_tracker
 from training.data.digits import Digits
 from training.metrics import wilson
 
@@ -40,13 +41,19 @@ def demo(store: str = DEFAULT_STORE, out: Path = Path("reports/demo")) -> None:
     check_writable(place)
     if "digits" not in known(place):
         ingest(Digits(), place, "digits", "error", console)
-    plans = [plan_chain(chain, place) for chain in (digits_wilson(), digits_finetuning(), digits_mib())]
+    plans = [
+        plan_chain(chain, place) for chain in (digits_wilson(), digits_finetuning(), digits_mib())
+    ]
     request = Request(cpus_per_worker=1)  # threads do not help a network this small
     with store_tracker(place) as tracker:
-        results = [ensure_chain(plan, Place(place, request, console, tracker)) for plan in plans]
+        results = [
+            ensure_chain(plan, RunContext(place, request, console, tracker)) for plan in plans
+        ]
     page = write_report(build_report(results, wilson(), published_pictures(place, results)), out)
     print_tables(results, wilson(), console)
-    console.print(f"{time.monotonic() - begun:.0f} s in all", f"report  {page}", "MLflow  make ui", sep="\n")
+    console.print(
+        f"{time.monotonic() - begun:.0f} s in all", f"report  {page}", "MLflow  make ui", sep="\n"
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.record import StepFailed
-from orchestrator.store import StoreError
+from orchestrator.records.schema import StepFailed
+from orchestrator.store.base import StoreError
 from training.config import InputError
 
 
@@ -31,7 +31,11 @@ def user_errors() -> Iterator[None]:
     except StepFailed as error:
         _end(str(error), 1)
     except KeyboardInterrupt as interrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr, flush=True)
+        print(
+            "interrupted; the same command goes on where this one stopped",
+            file=sys.stderr,
+            flush=True,
+        )
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
         raise SystemExit(128 + number) from None
 
@@ -68,5 +72,7 @@ def _told(problem) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     place = ".".join(map(str, problem["loc"]))
     given = problem["input"]
-    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"  # a whole document says too much
+    shown = (
+        "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
+    )  # a whole document says too much
     return f"{place}: {message}{shown}" if place else message

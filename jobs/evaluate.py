@@ -14,15 +14,21 @@ from rich.console import Console
 from jobs.errors import user_errors
 from jobs.report import CONVENTIONS
 from jobs.train import show_result
-from orchestrator.datasets import UnknownDataset, resolve
-from orchestrator.evaluations import check_classes, ensure_evaluation
-from orchestrator.place import Place
-from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, StepRecord
-from orchestrator.resources import Request
-from orchestrator.results import find_chain, load_chains
-from orchestrator.steps import find_record
-from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store
-from orchestrator.worker import Scoring
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.catalog import UnknownDataset, resolve
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.evaluate import check_classes, ensure_evaluation
+from orchestrator.records.repository import find_chain, find_record
+from orchestrator.records.results import load_chains
+from orchestrator.records.schema import (
+    ChainRecord,
+    DataSource,
+    EvaluationRecord,
+    Scoring,
+    StepRecord,
+)
+from orchestrator.store.base import Store, check_writable
+from orchestrator.store.open import DEFAULT_STORE, open_store
 from training.config import EvaluationConfig, InputError
 
 KEY_START = "[0-9a-f]{4,16}"
@@ -49,21 +55,29 @@ def evaluate(
         crop: Then crop the centre to this square; by default as the step was scored when it was trained.
         convention: Whose way of counting future classes, images and background.
     """
-    place = Place(open_store(store), request, Console(highlight=False, markup=False))
+    place = RunContext(open_store(store), request, Console(highlight=False, markup=False))
     check_writable(place.store)
     record = find_step(place.store, step)
     name = data or record.data.name
     digest, manifest = resolve(place.store, name)
     if split not in manifest.splits:
-        raise UnknownDataset(f"dataset {name!r} has no split {split!r}; it has {', '.join(manifest.splits)}")
+        raise UnknownDataset(
+            f"dataset {name!r} has no split {split!r}; it has {', '.join(manifest.splits)}"
+        )
     check_classes(record, name, manifest.classes)
     usual = usual_view(place.store, record)
     config = EvaluationConfig(
-        short_side=usual.short_side if short_side is None else None if short_side == "original" else short_side,
+        short_side=usual.short_side
+        if short_side is None
+        else None
+        if short_side == "original"
+        else short_side,
         crop=usual.crop if crop is None else None if crop == "none" else crop,
     )
     source = DataSource(name=name, manifest=digest, split=split)
-    evaluation = ensure_evaluation(record, source, Scoring(source.name, manifest, split, config), place)
+    evaluation = ensure_evaluation(
+        record, source, Scoring(source.name, manifest, split, config), place
+    )
     # A chain of nothing but this step, to be shown as every chain is.
     names = dict(zip(record.step.task.classes, record.class_names, strict=True))
     groups = [[names[class_id] for class_id in group] for group in record.step.task.groups]
@@ -84,16 +98,26 @@ def find_step(store: Store, wanted: str) -> StepRecord:
     if colon:
         steps = find_chain(store, chain).steps
         if not index.isdigit() or int(index) >= len(steps):
-            raise InputError(f"chain {chain!r} has steps 0 to {len(steps) - 1}, and no step {index!r}")
+            raise InputError(
+                f"chain {chain!r} has steps 0 to {len(steps) - 1}, and no step {index!r}"
+            )
         keys = [steps[int(index)]]
     else:
-        names = [name.split("/") for name in store.list(f"steps/{wanted}")] if re.fullmatch(KEY_START, wanted) else []
+        names = (
+            [name.split("/") for name in store.list(f"steps/{wanted}")]
+            if re.fullmatch(KEY_START, wanted)
+            else []
+        )
         keys = sorted({parts[1] for parts in names if parts[2:] == ["record.json"]})
     if len(keys) > 1:
-        raise InputError(f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it")
+        raise InputError(
+            f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it"
+        )
     record = find_record(store, keys[0]) if keys else None
     if record is None:
-        raise InputError(f"no published step has the key {wanted!r}, or one that begins so, in {store.uri}")
+        raise InputError(
+            f"no published step has the key {wanted!r}, or one that begins so, in {store.uri}"
+        )
     return record
 
 
@@ -105,7 +129,11 @@ def usual_view(store: Store, record: StepRecord) -> EvaluationConfig:
         if name.endswith(".json")
     ]
     mine = [evaluation for evaluation in found if evaluation.attempt == record.attempt]
-    return min(mine, key=lambda evaluation: evaluation.provenance.created).config if mine else EvaluationConfig()
+    return (
+        min(mine, key=lambda evaluation: evaluation.provenance.created).config
+        if mine
+        else EvaluationConfig()
+    )
 
 
 @user_errors()

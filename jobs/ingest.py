@@ -14,22 +14,24 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from jobs.datasets import export, info, ls
 from jobs.errors import user_errors
-from jobs.inventory import export, info, ls
 from jobs.progress import progress_bar
-from orchestrator.datasets import check_name, damaged, manifest_key, stored_files
-from orchestrator.identity import canonical_json
-from orchestrator.ingestion import Ingestion, OnBad, Where
-from orchestrator.ingestion import ingest as ingest_source
-from orchestrator.store import DEFAULT_STORE, Store, check_writable, open_store, write_if_changed
+from orchestrator.datasets.catalog import check_name, damaged, manifest_key, stored_files
+from orchestrator.datasets.ingest import Ingestion, OnBad, Where
+from orchestrator.datasets.ingest import ingest as ingest_source
+from orchestrator.store.base import Store, check_writable, write_if_changed
+from orchestrator.store.canonical import canonical_json
+from orchestrator.store.open import DEFAULT_STORE, open_store
 from training.data.ade import Ade
 from training.data.coco import MASKS, Coco
 from training.data.coco_voc import CocoVoc
 from training.data.digits import Digits
-from training.data.inspection import BadRow, BadRows
 from training.data.sbd import VocWithSbd
 from training.data.shards import Manifest
-from training.data.sources import Source, Voc
+from training.data.source import Source
+from training.data.validation import BadRow, BadRows
+from training.data.voc import Voc
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ def voc(root: Path, name: str = "voc", sbd: Path | None = None, options: Flat = 
 
 
 @user_errors()
-def coco(root: Path, name: str = "coco", masks: MASKS = "instances", options: Flat = Options()) -> None:
+def coco(
+    root: Path, name: str = "coco", masks: MASKS = "instances", options: Flat = Options()
+) -> None:
     """COCO 2017's 80 classes, from its instances or from COCO-Stuff's maps.
 
     Args:
@@ -106,7 +110,13 @@ def coco_voc(
 
 
 @user_errors()
-def digits(name: str = "digits", train: int = 1500, val: int = 300, seed: int = 0, options: Flat = Options()) -> None:
+def digits(
+    name: str = "digits",
+    train: int = 1500,
+    val: int = 300,
+    seed: int = 0,
+    options: Flat = Options(),
+) -> None:
     """Scenes composed of scikit-learn's handwritten digits: needs no download.
 
     Args:
@@ -119,7 +129,13 @@ def digits(name: str = "digits", train: int = 1500, val: int = 300, seed: int = 
 
 
 def ingest(
-    source: Source, store: Store, name: str, on_bad: OnBad, console: Console, where: Where = "auto", verify: bool = False
+    source: Source,
+    store: Store,
+    name: str,
+    on_bad: OnBad,
+    console: Console,
+    where: Where = "auto",
+    verify: bool = False,
 ) -> str:
     """Check the source, publish it as `name` and say what was done; returns the manifest's digest.
 
@@ -135,9 +151,13 @@ def ingest(
             console.print(f"damaged: {store.uri}/{key}")
         if found:
             done = _store(source, store, name, on_bad, console, where)
-        console.print(f"verified: {len(stored_files(done.manifest))} files, {len(found)} of them damaged and stored again")
+        console.print(
+            f"verified: {len(stored_files(done.manifest))} files, {len(found)} of them damaged and stored again"
+        )
     _report(store, name, done.manifest, done.bad, console)
-    counts = ", ".join(f"{split.rows} images in {kind}" for kind, split in done.manifest.splits.items())
+    counts = ", ".join(
+        f"{split.rows} images in {kind}" for kind, split in done.manifest.splits.items()
+    )
     console.print(f"{name}: {counts}, {len(done.manifest.classes)} classes")
     published = done.publication
     if published.uploaded or published.renewed:
@@ -150,7 +170,10 @@ def ingest(
 
 def _run(open_source: Callable[[], Source], name: str, options: Options) -> None:
     """The source is opened after the store: reading COCO's annotations takes a while."""
-    store, console = open_store(options.store), Console(markup=False, highlight=False, soft_wrap=True)
+    store, console = (
+        open_store(options.store),
+        Console(markup=False, highlight=False, soft_wrap=True),
+    )
     check_name(name)
     check_writable(store)
     ingest(open_source(), store, name, options.on_bad, console, options.where, options.verify)
@@ -160,11 +183,20 @@ def _voc(root: Path, sbd: Path | None) -> Voc:
     return VocWithSbd(root, sbd) if sbd else Voc(root)
 
 
-def _store(source: Source, store: Store, name: str, on_bad: OnBad, console: Console, where: Where) -> Ingestion:
+def _store(
+    source: Source, store: Store, name: str, on_bad: OnBad, console: Console, where: Where
+) -> Ingestion:
     images = sum(len(source.ids(split)) for split in source.splits)
     try:
         with progress_bar(console, f"checking and storing {name}", images) as advance:
-            return ingest_source(source, store, name, on_bad=on_bad, where=where, progress=lambda seen, total: advance(seen))
+            return ingest_source(
+                source,
+                store,
+                name,
+                on_bad=on_bad,
+                where=where,
+                progress=lambda seen, total: advance(seen),
+            )
     except BadRows as error:
         _report(store, name, None, error.rows, console)
         raise
@@ -172,18 +204,26 @@ def _store(source: Source, store: Store, name: str, on_bad: OnBad, console: Cons
 
 def _damaged(store: Store, name: str, manifest: Manifest, console: Console) -> list[str]:
     files = stored_files(manifest)
-    with progress_bar(console, f"verifying {name} (bytes)", sum(file.bytes for file in files.values())) as advance:
+    with progress_bar(
+        console, f"verifying {name} (bytes)", sum(file.bytes for file in files.values())
+    ) as advance:
         return damaged(store, files, advance)
 
 
-def _report(store: Store, name: str, manifest: Manifest | None, bad: list[BadRow], console: Console) -> None:
+def _report(
+    store: Store, name: str, manifest: Manifest | None, bad: list[BadRow], console: Console
+) -> None:
     """List unusable images on the screen, and write the list to the store even when it is empty."""
     key = f"reports/{name}.json"
     images = {split: files.rows for split, files in manifest.splits.items()} if manifest else {}
-    data = canonical_json({"dataset": name, "published": manifest is not None, "images": images, "unusable": bad})
+    data = canonical_json(
+        {"dataset": name, "published": manifest is not None, "images": images, "unusable": bad}
+    )
     write_if_changed(store, key, data)
     if bad:
-        table = Table("split", "image", "reason", title=f"Unusable images of {name}", title_justify="left")
+        table = Table(
+            "split", "image", "reason", title=f"Unusable images of {name}", title_justify="left"
+        )
         for row in bad:
             table.add_row(row.split, row.id, row.reason)
         console.print(table)
@@ -195,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = {
         "voc": voc, "coco": coco, "ade": ade, "coco-voc": coco_voc, "digits": digits, "ls": ls, "info": info, "export": export,
     }  # fmt: skip
-    tyro.extras.subcommand_cli_from_dict(commands, prog="python -m jobs.ingest", description=__doc__, args=arguments)
+    tyro.extras.subcommand_cli_from_dict(
+        commands, prog="python -m jobs.ingest", description=__doc__, args=arguments
+    )
 
 
 if __name__ == "__main__":

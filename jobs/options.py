@@ -10,12 +10,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from orchestrator.chain import Chain
-from orchestrator.provenance import submission
-from orchestrator.resources import Request, dashboard_address
-from orchestrator.store import DEFAULT_STORE, Store
-from orchestrator.tracking import Tracker, store_tracker, tracking_uri
-from orchestrator.weights import publish_weights
+from orchestrator.cluster.connection import dashboard_address
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.pretrained import publish_weights
+from orchestrator.planning.chain import Chain
+from orchestrator.records.provenance import submission
+from orchestrator.store.base import Store
+from orchestrator.store.open import DEFAULT_STORE
+from orchestrator.tracking.tracker import Tracker, store_tracker, tracking_uri
 from training.config import ModelConfig
 
 
@@ -48,7 +50,10 @@ class JobOptions(StoreOptions):
     def announce(self, store: Store, console: Console) -> None:
         """Say where all can be seen, and how to go on after an interruption; no password of a URI is shown."""
         job, again = submission(), ["python", *sys.orig_argv[1:]]
-        lines = {"store": store.uri, "MLflow": tracking_uri(store, self.tracking_uri) if self.tracking else None}
+        lines = {
+            "store": store.uri,
+            "MLflow": tracking_uri(store, self.tracking_uri) if self.tracking else None,
+        }
         if job:
             address = dashboard_address()
             lines["Ray"] = f"{address}/#/jobs/{job}" if address else None

@@ -16,7 +16,12 @@ def progress_bar(console: Console, label: str, total: int) -> Iterator[Callable[
     if not console.is_terminal:
         yield _lines(console, label, total)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda done: bar.update(task, completed=done)
@@ -31,6 +36,8 @@ def _lines(console: Console, label: str, total: int) -> Callable[[int], None]:
         if done and now - shown >= LINE_SECONDS:
             shown = now
             remaining = (now - start) * (total - done) / done
-            console.print(f"{label}: {done}/{total}, {remaining:.0f} s to go", highlight=False, markup=False)
+            console.print(
+                f"{label}: {done}/{total}, {remaining:.0f} s to go", highlight=False, markup=False
+            )
 
     return update

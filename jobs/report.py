@@ -14,24 +14,30 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from jobs.campaign_file import load_campaign
-from jobs.campaign_plan import Part, planned_tree
+from jobs.campaign.file import load_campaign
+from jobs.campaign.plan import ChainFilter, planned_tree
 from jobs.errors import user_errors
 from jobs.options import StoreOptions
-from orchestrator.campaign_record import find_campaign
-from orchestrator.campaign_report import build_campaign_report, write_campaign_report
-from orchestrator.campaign_results import CampaignResult, load_campaign_results, recorded_results
-from orchestrator.campaign_tables import paired
-from orchestrator.predictions import published_pictures
-from orchestrator.record import ChainRecord
-from orchestrator.report import build_report, write_report
-from orchestrator.results import ChainResult, find_chain, load_chains
-from orchestrator.scores_file import write_scores
-from orchestrator.store import DEFAULT_STORE, Store, open_store
-from orchestrator.sync import sync
-from orchestrator.table import to_json, to_terminal
-from orchestrator.tables import class_table, summary_table
-from orchestrator.tracking import tracking_uri as default_uri
+from orchestrator.planning.campaign_record import find_campaign
+from orchestrator.records.repository import find_chain
+from orchestrator.records.results import ChainResult, load_chains
+from orchestrator.records.schema import ChainRecord
+from orchestrator.report.campaign_page import build_campaign_report, write_campaign_report
+from orchestrator.report.campaign_results import (
+    CampaignResult,
+    load_campaign_results,
+    recorded_results,
+)
+from orchestrator.report.campaign_tables import paired
+from orchestrator.report.chain_page import build_report, write_report
+from orchestrator.report.chain_tables import class_table, summary_table
+from orchestrator.report.predictions import published_pictures
+from orchestrator.report.render import to_json, to_terminal
+from orchestrator.report.scores_parquet import write_scores
+from orchestrator.store.base import Store
+from orchestrator.store.open import DEFAULT_STORE, open_store
+from orchestrator.tracking.rebuild import rebuild
+from orchestrator.tracking.tracker import tracking_uri as default_uri
 from training.config import InputError
 from training.metrics import Convention, mib, plop, wilson
 
@@ -70,27 +76,43 @@ def report(
     """
     place, counting = open_store(store), CONVENTIONS[convention]()
     if sum((bool(chains), campaign is not None, sync_mlflow)) > 1:
-        raise InputError("name chains, or one --campaign, or --sync-mlflow: each is shown by itself")
+        raise InputError(
+            "name chains, or one --campaign, or --sync-mlflow: each is shown by itself"
+        )
     if sync_mlflow:
         shown = _sync(place, counting, tracking_uri)
     elif campaign is not None:
-        shown = _campaign(_load(campaign, place, StoreOptions(store, encoder_weights), counting), out, parquet, as_json)
+        shown = _campaign(
+            _load(campaign, place, StoreOptions(store, encoder_weights), counting),
+            out,
+            parquet,
+            as_json,
+        )
     elif parquet:
         records = [find_chain(place, chain) for chain in dict.fromkeys(chains)] or all_chains(place)
         shown = _parquet([load_chains(place, [record])[0] for record in records], counting, out)
     elif chains:
         results = load_chains(place, [find_chain(place, chain) for chain in dict.fromkeys(chains)])
-        shown = _chains(results, counting, published_pictures(place, results) if pictures else (), out, as_json)
+        shown = _chains(
+            results, counting, published_pictures(place, results) if pictures else (), out, as_json
+        )
     else:
-        raise InputError("name at least one chain, or a --campaign: `python -m jobs.report CHAIN --store URI`")
+        raise InputError(
+            "name at least one chain, or a --campaign: `python -m jobs.report CHAIN --store URI`"
+        )
     if as_json:
         print(json.dumps(shown, ensure_ascii=False, indent=1))
     elif "tables" not in shown:
-        told = {name: "; ".join(value) or "nothing" if isinstance(value, list) else value for name, value in shown.items()}
+        told = {
+            name: "; ".join(value) or "nothing" if isinstance(value, list) else value
+            for name, value in shown.items()
+        }
         print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
 
 
-def _chains(results: Sequence[ChainResult], convention: Convention, pictures: Any, out: Path, quiet: bool) -> dict[str, Any]:
+def _chains(
+    results: Sequence[ChainResult], convention: Convention, pictures: Any, out: Path, quiet: bool
+) -> dict[str, Any]:
     page = write_report(build_report(results, convention, pictures), out)
     if not quiet:
         console = _console()
@@ -115,22 +137,29 @@ def _campaign(result: CampaignResult, out: Path, parquet: bool, quiet: bool) -> 
 
 
 def _parquet(results: Sequence[ChainResult], convention: Convention, out: Path) -> dict[str, Any]:
-    return {"chains": len(results), "parquet": str(write_scores(results, convention, out / "scores.parquet"))}
+    return {
+        "chains": len(results),
+        "parquet": str(write_scores(results, convention, out / "scores.parquet")),
+    }
 
 
 def _sync(store: Store, convention: Convention, uri: str | None) -> dict[str, Any]:
     uri = default_uri(store, uri)
-    found = sync(store, uri, convention)
+    found = rebuild(store, uri, convention)
     return {"runs": found.runs, "stale runs ended": found.closed, "left out": list(found.left_out)}
 
 
-def _load(wanted: str, store: Store, options: StoreOptions, convention: Convention) -> CampaignResult:
+def _load(
+    wanted: str, store: Store, options: StoreOptions, convention: Convention
+) -> CampaignResult:
     """The campaign as it was recorded when it was run; one that was not, or is given by its path, as its file has it now."""
     record = None if wanted.endswith(".py") else find_campaign(store, wanted)
     if record is not None:
         return recorded_results(record, store, convention)
     campaign = load_campaign(wanted)
-    return load_campaign_results(campaign, planned_tree(campaign, Part(), options, store), store, convention)
+    return load_campaign_results(
+        campaign, planned_tree(campaign, ChainFilter(), options, store), store, convention
+    )
 
 
 def all_chains(store: Store) -> list[ChainRecord]:

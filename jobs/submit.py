@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 
 from jobs.errors import user_errors
-from orchestrator.provenance import COMMIT, DIRTY, code_version
+from orchestrator.records.provenance import COMMIT, DIRTY, code_version
 from training.config import InputError
 
 STOP_SECONDS = "60"  # that a job has to end well when it is stopped; Ray's own 3 are too few to close MLflow's runs
@@ -26,9 +26,18 @@ STOP_SECONDS = "60"  # that a job has to end well when it is stopped; Ray's own 
 def command_line(entrypoint: Sequence[str], id: str, wait: bool) -> list[str]:
     """The `ray job submit` line."""
     version = zip((COMMIT, DIRTY), code_version(Path.cwd()), strict=True)  # .git stays at home
-    variables = {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS} | {name: value for name, value in version if value}
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS} | {
+        name: value for name, value in version if value
+    }
     environment = {"env_vars": variables}
-    options = ["--working-dir", ".", "--submission-id", id, "--runtime-env-json", json.dumps(environment)]
+    options = [
+        "--working-dir",
+        ".",
+        "--submission-id",
+        id,
+        "--runtime-env-json",
+        json.dumps(environment),
+    ]
     return ["ray", "job", "submit", *options, *([] if wait else ["--no-wait"]), "--", *entrypoint]
 
 
@@ -48,12 +57,16 @@ def submit(
         dry_run: Only print the line.
     """
     if not entrypoint:
-        raise InputError("say what to run: python -m jobs.submit -- python -m jobs.campaign run digits_wilson_alpha")
+        raise InputError(
+            "say what to run: python -m jobs.submit -- python -m jobs.campaign run digits_wilson_alpha"
+        )
     if not Path("jobs", "submit.py").exists():
         raise InputError(
             f"the code that goes along is that of {Path.cwd()}, which has no jobs/: submit from the repository's root"
         )
-    name = next((word.removeprefix("jobs.") for word in entrypoint if word.startswith("jobs.")), "job")
+    name = next(
+        (word.removeprefix("jobs.") for word in entrypoint if word.startswith("jobs.")), "job"
+    )
     id = submission_id or f"{name}-{uuid.uuid4().hex[:8]}"
     line = command_line(entrypoint, id, wait)
     print(shlex.join(line), flush=True)
@@ -67,16 +80,25 @@ def submit(
         )
     print(f"to see it: {address}/#/jobs/{id}", f"its log: ray job logs --follow {id}", sep="\n")
     print(f"to stop it: ray job stop {id}", flush=True)
-    raise SystemExit(subprocess.run([Path(sys.executable).with_name(line[0]), *line[1:]], check=False).returncode)
+    raise SystemExit(
+        subprocess.run([Path(sys.executable).with_name(line[0]), *line[1:]], check=False).returncode
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: our own options stand before `--`, the job's after it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     ours, _, theirs = (
-        (given, "", []) if "--" not in given else (given[: given.index("--")], "--", given[given.index("--") + 1 :])
+        (given, "", [])
+        if "--" not in given
+        else (given[: given.index("--")], "--", given[given.index("--") + 1 :])
     )
-    tyro.cli(submit, prog="python -m jobs.submit", description=__doc__, args=[*ours, *(["--", *theirs] if theirs else [])])
+    tyro.cli(
+        submit,
+        prog="python -m jobs.submit",
+        description=__doc__,
+        args=[*ours, *(["--", *theirs] if theirs else [])],
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train a chain, or whatever of it is not published yet: `python -m jobs.train PRESET [--field value ...]`.
 
-A preset (jobs/chains.py) is where a chain starts from, and every field of it is an option: `--method.alpha 0.7`,
+A preset (jobs/presets.py) is where a chain starts from, and every field of it is an option: `--method.alpha 0.7`,
 `--scenario.setting disjoint`. `python -m jobs.train PRESET --help` lists them. All that can be checked is checked before
 anything is spent. What was published before is used as it is, so the same command again takes seconds.
 """
@@ -18,21 +18,23 @@ from rich.console import Console
 from rich.table import Table
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
-from jobs.chains import PRESETS
 from jobs.errors import user_errors
 from jobs.options import JobOptions, with_weights
-from orchestrator.campaign import with_field
-from orchestrator.chain import Base, Chain
-from orchestrator.datasets import resolve
-from orchestrator.place import Place
-from orchestrator.planner import PlannedChain, plan_chain
-from orchestrator.resources import Request, check_batches
-from orchestrator.results import ChainResult
-from orchestrator.selections import publish_selections
-from orchestrator.steps import ensure_chain, find_record
-from orchestrator.store import Store, check_writable, open_store
-from orchestrator.table import to_terminal
-from orchestrator.tables import class_table
+from jobs.presets import PRESETS
+from orchestrator.cluster.resources import Request, check_batches
+from orchestrator.datasets.catalog import resolve
+from orchestrator.datasets.image_lists import publish_selections
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.ensure import ensure_chain
+from orchestrator.planning.campaign import with_field
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.planner import PlannedChain, plan_chain
+from orchestrator.records.repository import find_record
+from orchestrator.records.results import ChainResult
+from orchestrator.report.chain_tables import class_table
+from orchestrator.report.render import to_terminal
+from orchestrator.store.base import Store, check_writable
+from orchestrator.store.open import open_store
 from training.config import Document, InputError
 from training.metrics import Convention, wilson
 from training.scenario import Scenario, split_groups
@@ -62,12 +64,19 @@ def main(arguments: list[str]) -> None:
     store = open_store(options.store)
     check_writable(store)
     plan = plan_chain(complete(chain, options, store), store)
-    check_batches(options.request.workers, [planned.step.optimization.batch for planned in plan.steps])
+    check_batches(
+        options.request.workers, [planned.step.optimization.batch for planned in plan.steps]
+    )
     options.announce(store, console)
     show_plan(plan, store, console)
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        result = ensure_chain(plan, Place(store, options.request, console, tracker, lease_seconds=options.lease_seconds))
+        result = ensure_chain(
+            plan,
+            RunContext(
+                store, options.request, console, tracker, lease_seconds=options.lease_seconds
+            ),
+        )
     show_result(result, wilson(), console)
 
 
@@ -80,17 +89,30 @@ def parse(preset: str, arguments: list[str]) -> tuple[Chain, Options]:
         raise InputError(f"there is no preset {preset!r}: {advice}")
     default = PRESETS[name]()
     # tyro reads types: give it the preset's own method document, and leave the groups, a list of lists, to --groups.
-    scenario: Any = create_model("Scenario", __base__=Scenario, groups=(tyro.conf.Suppress[Any], default.scenario.groups))
+    scenario: Any = create_model(
+        "Scenario", __base__=Scenario, groups=(tyro.conf.Suppress[Any], default.scenario.groups)
+    )
     base: Any = create_model("Base", __base__=Base, method=(type(default.base.method), ...))
     chain: Any = create_model(
-        "Chain", __base__=Chain, scenario=(scenario, ...), base=(base, ...), method=(type(default.method), ...)
+        "Chain",
+        __base__=Chain,
+        scenario=(scenario, ...),
+        base=(base, ...),
+        method=(type(default.method), ...),
     )
     parts = {"scenario": scenario(**dict(default.scenario)), "base": base(**dict(default.base))}
     start = chain(**{**dict(default), **parts})
-    both: Any = tuple[Annotated[chain, tyro.conf.arg(name="")], Annotated[Options, tyro.conf.arg(name="")]]
+    both: Any = tuple[
+        Annotated[chain, tyro.conf.arg(name="")], Annotated[Options, tyro.conf.arg(name="")]
+    ]
     prog, words = f"jobs.train {name}", PRESETS[name].__doc__
     parsed, options = tyro.cli(
-        both, default=(start, Options()), args=arguments, prog=prog, description=words, registry=_unchecked()
+        both,
+        default=(start, Options()),
+        args=arguments,
+        prog=prog,
+        description=words,
+        registry=_unchecked(),
     )
     checked = Request.model_validate(options.request.model_dump())
     return Chain.model_validate(parsed.model_dump()), replace(options, request=checked)
@@ -108,7 +130,11 @@ def _unchecked() -> ConstructorRegistry:
         asked.append(info)
         found = ConstructorRegistry.get_struct_spec(info)
         asked.pop()
-        return replace(found, instantiate=info.type.model_construct) if isinstance(found, StructConstructorSpec) else None
+        return (
+            replace(found, instantiate=info.type.model_construct)
+            if isinstance(found, StructConstructorSpec)
+            else None
+        )
 
     return registry
 
@@ -136,10 +162,18 @@ def show_plan(plan: PlannedChain, store: Store, console: Console) -> None:
     table = Table("step", "key", "images", "iterations", "", title=title, title_justify="left")
     for step in plan.steps:
         published = find_record(store, step.key) is not None
-        table.add_row(step.title, step.key, str(len(step.rows)), str(step.iterations), "published" if published else "to train")
+        table.add_row(
+            step.title,
+            step.key,
+            str(len(step.rows)),
+            str(step.iterations),
+            "published" if published else "to train",
+        )
     console.print(table)
     if plan.chain.model.weights is None and plan.chain.model.encoder != "tiny":
-        console.print("The encoder starts from random weights; --encoder-weights PATH gives it pretrained ones.")
+        console.print(
+            "The encoder starts from random weights; --encoder-weights PATH gives it pretrained ones."
+        )
 
 
 def show_result(result: ChainResult, convention: Convention, console: Console) -> None:

@@ -21,22 +21,24 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from jobs.chains import digits_wilson
-from orchestrator.campaign import Campaign, sweep, with_field
-from orchestrator.campaign_record import publish_campaign
-from orchestrator.datasets import publish
-from orchestrator.evaluations import publish_evaluation
-from orchestrator.identity import canonical_json
-from orchestrator.plan import PlannedStep
-from orchestrator.planner import SPLIT, PlannedChain, Planner
-from orchestrator.record import File, Provenance, StepRecord
-from orchestrator.steps import chain_record
-from orchestrator.store import Store, open_store
+from jobs.presets import digits_wilson
+from orchestrator.datasets.catalog import publish
+from orchestrator.planning.campaign import Campaign, sweep, with_field
+from orchestrator.planning.campaign_record import publish_campaign
+from orchestrator.planning.planner import SPLIT, PlannedChain, Planner
+from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records.repository import chain_record, publish_evaluation
+from orchestrator.records.schema import File, Provenance, StepRecord
+from orchestrator.store.base import Store
+from orchestrator.store.canonical import canonical_json
+from orchestrator.store.open import open_store
 from training.data.digits import Digits
 from training.data.shards import Index, LocalSplit, Manifest, build
-from training.data.sources import Source
+from training.data.source import Source
 
-settings.register_profile("untimed", deadline=None)  # how busy the machine is says nothing about the code
+settings.register_profile(
+    "untimed", deadline=None
+)  # how busy the machine is says nothing about the code
 settings.load_profile("untimed")
 VOC_SUBSET = (8, 9, 13, 15, 18, 10, 12, 17)  # cat chair horse person sofa, cow dog sheep
 LocalBuild = Callable[..., LocalSplit]
@@ -58,7 +60,9 @@ def voc_folder(tmp_path: Path) -> Path:
             for box in range(2):
                 top, left = rng.integers(0, height - 20), rng.integers(0, width - 20)
                 mask[top : top + 20, left : left + 20] = 255
-                mask[top + 1 : top + 19, left + 1 : left + 19] = VOC_SUBSET[(number + box) % len(VOC_SUBSET)]
+                mask[top + 1 : top + 19, left + 1 : left + 19] = VOC_SUBSET[
+                    (number + box) % len(VOC_SUBSET)
+                ]
             noise = rng.integers(0, 60, (height, width, 3))
             image = (noise + mask[..., None] * np.array([7, 3, 1]) % 180).astype(np.uint8)
             Image.fromarray(image).save(root / "JPEGImages" / f"{id}.jpg", quality=90)
@@ -114,10 +118,18 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def swift_url(tmp_path_factory: pytest.TempPathFactory, secret: str) -> Iterator[str]:
     """URL of a real S3 server, see infra/local/swift.py."""
-    command = [sys.executable, "-m", "infra.local.swift", tmp_path_factory.mktemp("swift"), "--end-with-input"]
+    command = [
+        sys.executable,
+        "-m",
+        "infra.local.swift",
+        tmp_path_factory.mktemp("swift"),
+        "--end-with-input",
+    ]
     keys = {"AWS_ACCESS_KEY_ID": "tester:tester", "AWS_SECRET_ACCESS_KEY": secret}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=Path(__file__).parents[1], env=os.environ | keys, text=True, **pipes) as server:
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], env=os.environ | keys, text=True, **pipes
+    ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         url = server.stdout.readline().strip()
@@ -127,7 +139,9 @@ def swift_url(tmp_path_factory: pytest.TempPathFactory, secret: str) -> Iterator
 
 
 @pytest.fixture
-def s3_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str) -> pytest.MonkeyPatch:
+def s3_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str
+) -> pytest.MonkeyPatch:
     """AWS variables of a user with keys, without anything of this machine's own configuration."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -137,7 +151,9 @@ def s3_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tester:tester")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(botocore.endpoint.time, "sleep", lambda seconds: None)  # between its attempts
+    monkeypatch.setattr(
+        botocore.endpoint.time, "sleep", lambda seconds: None
+    )  # between its attempts
     return monkeypatch
 
 
@@ -170,23 +186,33 @@ def finished_campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaig
     publish(store, "digits", folder / "built", build(Digits(train=60, val=8), folder / "built")[0])
     start = with_field(digits_wilson(), "name", "hardness")
     axes = {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)}
-    campaign = Campaign("hardness", "How hard?\n\n    python -m jobs.campaign run hardness", sweep(start, axes))
+    campaign = Campaign(
+        "hardness", "How hard?\n\n    python -m jobs.campaign run hardness", sweep(start, axes)
+    )
     planner = Planner(store)
     for chain in campaign.chains:
         plan = planner.plan(chain)
         records = [_published(store, plan, step) for step in plan.steps]
         split = plan.source(SPLIT)
         evaluations = [
-            publish_evaluation(store, r.key, r.attempt, split, plan.scoring, _counts(plan, r), "cpu") for r in records
+            publish_evaluation(
+                store, r.key, r.attempt, split, plan.scoring, _counts(plan, r), "cpu"
+            )
+            for r in records
         ]
-        record = chain_record(chain, records, evaluations).model_copy(update={"created": "2026-01-02T03:05:06Z"})
+        record = chain_record(chain, records, evaluations).model_copy(
+            update={"created": "2026-01-02T03:05:06Z"}
+        )
         store.write(f"chains/{record.key}.json", canonical_json(record))
     publish_campaign(store, campaign)
     return campaign, store
 
 
 def _published(store: Store, plan: PlannedChain, planned: PlannedStep) -> StepRecord:
-    rows = [{"iteration": n, "total": 30, "time": 1.7e9 + n, "loss": 1 / n, "lr/head": 0.1} for n in (10, 20, 30)]
+    rows = [
+        {"iteration": n, "total": 30, "time": 1.7e9 + n, "loss": 1 / n, "lr/head": 0.1}
+        for n in (10, 20, 30)
+    ]
     curves = json.dumps(rows).encode()
     record = StepRecord(
         key=planned.key,
@@ -203,7 +229,13 @@ def _published(store: Store, plan: PlannedChain, planned: PlannedStep) -> StepRe
         images_per_second=312.0,
         resources={"workers": 1},
         provenance=Provenance(
-            commit=None, dirty=None, versions={}, user="ada", host="node", device="cpu", created="2026-01-02T03:04:05Z"
+            commit=None,
+            dirty=None,
+            versions={},
+            user="ada",
+            host="node",
+            device="cpu",
+            created="2026-01-02T03:04:05Z",
         ),
     )
     store.write(f"steps/{planned.key}/attempts/a1/files/curves.json", curves)
@@ -228,7 +260,11 @@ def _counts(plan: PlannedChain, record: StepRecord) -> bytes:
         shares = ((class_id, kept), (newest, taken), (0, 1000 - kept - taken))
         rows += [(0, class_id, predicted, pixels) for predicted, pixels in shares if pixels]
     types = (pyarrow.uint32(), pyarrow.uint8(), pyarrow.uint8(), pyarrow.uint32())
-    columns = [pyarrow.array(column, kind) for column, kind in zip(np.array(rows).T, types, strict=True)]
+    columns = [
+        pyarrow.array(column, kind) for column, kind in zip(np.array(rows).T, types, strict=True)
+    ]
     out = BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns, names=["image", "truth", "predicted", "pixels"]), out)
+    pyarrow.parquet.write_table(
+        pyarrow.table(columns, names=["image", "truth", "predicted", "pixels"]), out
+    )
     return out.getvalue()

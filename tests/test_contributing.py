@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 
 import training.methods
-from orchestrator.chain import Base, Chain
-from orchestrator.plan import resolve
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.resolver import resolve
+from tests.support.paths import ROOT
 from training.config import Augmentation, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.fit import fit
 from training.runtime import Runtime
 from training.scenario import Scenario
 
-ROOT = Path(__file__).parents[1]
-METHOD, TEST = "training/methods/head_distillation.py", "tests/unit/training/test_head_distillation.py"
+METHOD, TEST = (
+    "training/methods/head_distillation.py",
+    "tests/unit/training/test_head_distillation.py",
+)
 DIGITS = tuple("0123456789")
 SHORT = Optimization(epochs=2, batch=12)
 
@@ -28,11 +31,15 @@ SHORT = Optimization(epochs=2, batch=12)
 def example() -> dict[str, str]:
     """The files of the worked example, by their paths."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    return dict(re.findall(r"^`([\w/]+\.py)`\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    return dict(
+        re.findall(r"^`([\w/]+\.py)`\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    )
 
 
 @pytest.fixture
-def written(example: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def written(
+    example: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A folder with both files, in which training.methods finds its method too, as it would in its own folder."""
     for path, code in example.items():
         (tmp_path / Path(path).name).write_text(code, encoding="utf-8")
@@ -63,7 +70,9 @@ def test_the_method_of_the_example_trains(written: Path, local_split):
     chain = Chain.model_validate(
         {
             "name": "example",
-            "scenario": Scenario(dataset="digits", groups=(DIGITS[:6], DIGITS[6:]), supervision="pixel"),
+            "scenario": Scenario(
+                dataset="digits", groups=(DIGITS[:6], DIGITS[6:]), supervision="pixel"
+            ),
             "base": Base(optimization=SHORT),
             "method": document,
             "optimization": SHORT,
@@ -74,9 +83,22 @@ def test_the_method_of_the_example_trains(written: Path, local_split):
     parent, rows = None, []
     for planned in resolve(chain, data.classes, data.index, data.content):
         rows.clear()
-        places = {"parent": parent, "encoder_weights": None, "folder": written / planned.key, "resume": None}
+        places = {
+            "parent": parent,
+            "encoder_weights": None,
+            "folder": written / planned.key,
+            "resume": None,
+        }
         runtime = Runtime(log_every=1)
-        parent = fit(planned.step, data, planned.rows, runtime, **places, save=lambda *_: None, log=rows.append)
+        parent = fit(
+            planned.step,
+            data,
+            planned.rows,
+            runtime,
+            **places,
+            save=lambda *_: None,
+            log=rows.append,
+        )
     assert len(rows) >= 2
     assert all({"loss/segmentation", "loss/distillation"} <= set(row) for row in rows)
     assert rows[-1]["loss/distillation"] > 0
@@ -85,6 +107,15 @@ def test_the_method_of_the_example_trains(written: Path, local_split):
 @pytest.mark.parametrize("action", [["check"], ["format", "--check"]], ids=lambda action: action[0])
 def test_the_example_is_in_house_style(example: dict[str, str], action: list[str]):
     for path, code in example.items():
-        command = [Path(sys.executable).with_name("ruff"), *action, "--no-cache", "--stdin-filename", path, "-"]
-        result = subprocess.run(command, cwd=ROOT, input=code, capture_output=True, text=True, check=False)
+        command = [
+            Path(sys.executable).with_name("ruff"),
+            *action,
+            "--no-cache",
+            "--stdin-filename",
+            path,
+            "-",
+        ]
+        result = subprocess.run(
+            command, cwd=ROOT, input=code, capture_output=True, text=True, check=False
+        )
         assert result.returncode == 0, f"{path}: {result.stdout}{result.stderr}"

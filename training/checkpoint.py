@@ -41,7 +41,9 @@ class ModelDocument(Document):
         return (0, *(class_id for group in self.groups for class_id in group))
 
 
-def save_checkpoint(folder: Path, method: Method, optimizer: SGD, iteration: int, curves: list[Row]) -> None:
+def save_checkpoint(
+    folder: Path, method: Method, optimizer: SGD, iteration: int, curves: list[Row]
+) -> None:
     """Write the complete state after `iteration` iterations. Data order and augmentation follow from the iteration."""
     folder.mkdir(parents=True, exist_ok=True)
     momentum = {
@@ -60,7 +62,9 @@ def load_checkpoint(folder: Path, method: Method, optimizer: SGD) -> tuple[int, 
     momentum = load_file(folder / "momentum.safetensors")
     for name, parameter in method.named_parameters():
         if name in momentum:
-            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(momentum[name])
+            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(
+                momentum[name]
+            )
             optimizer.state[parameter]["momentum_buffer"] = buffer
     state: dict[str, Any] = json.loads((folder / "state.json").read_text())
     return state["iteration"], state["curves"]

@@ -1,14 +1,22 @@
 """The documents that decide a result.
 
 A `StepConfig` holds everything that decides the weights of one incremental step, and nothing else: no path, no name, no
-worker count. Its canonical JSON, with the parent's key, is the identity of the step (`orchestrator.identity`).
+worker count. Its canonical JSON, with the parent's key, is the identity of the step (`orchestrator.store.canonical`).
 A field that a step does not use must not be in its document; that is why each method has a document of its own.
 """
 
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    model_validator,
+)
 
 BACKGROUND = 0
 VOID = 255
@@ -42,10 +50,18 @@ class Task(Document):
     selection: str  # digest of the selected image ids, in dataset order
     images: int  # how many were selected
     supervision: Literal["pixel", "image"]
-    labels: Literal["new", "seen"] = "new"  # which classes the step's labels name; others read as background
-    void: Literal["background", "ignore"] = "background"  # how pixels marked void are read in training
-    memory: str | None = Field(default=None, json_schema_extra={"legacy": None})  # digest of the images kept of earlier steps
-    memory_images: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})  # how many these are
+    labels: Literal["new", "seen"] = (
+        "new"  # which classes the step's labels name; others read as background
+    )
+    void: Literal["background", "ignore"] = (
+        "background"  # how pixels marked void are read in training
+    )
+    memory: str | None = Field(
+        default=None, json_schema_extra={"legacy": None}
+    )  # digest of the images kept of earlier steps
+    memory_images: int = Field(
+        default=0, ge=0, json_schema_extra={"legacy": 0}
+    )  # how many these are
 
     @property
     def previous_classes(self) -> tuple[int, ...]:
@@ -73,11 +89,17 @@ class ModelConfig(Document):
 
     encoder: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101"] = "resnet101"
     output_stride: Literal[4, 8, 16] = 16
-    weights: str | None = None  # sha256 of the encoder's pretrained weights; None starts from random ones
+    weights: str | None = (
+        None  # sha256 of the encoder's pretrained weights; None starts from random ones
+    )
     head_channels: int = Field(default=256, ge=1)
-    eval_pooling: int | None = Field(default=32, ge=1)  # pooling window of the head at evaluation, cells: crop // output_stride
+    eval_pooling: int | None = Field(
+        default=32, ge=1
+    )  # pooling window of the head at evaluation, cells: crop // output_stride
     activation: Literal["relu", "leaky_relu"] = "relu"
-    encoder_norm: Literal["batch", "frozen"] = "batch"  # frozen: pretrained statistics, never updated
+    encoder_norm: Literal["batch", "frozen"] = (
+        "batch"  # frozen: pretrained statistics, never updated
+    )
 
 
 class Optimization(Document):
@@ -92,7 +114,9 @@ class Optimization(Document):
     poly_power: float = Field(default=0.9, ge=0)
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
     # What stays as the parent step left it: the batch norms' statistics, or the whole encoder.
-    frozen: Literal["nothing", "statistics", "encoder"] = Field(default="nothing", json_schema_extra={"legacy": "nothing"})
+    frozen: Literal["nothing", "statistics", "encoder"] = Field(
+        default="nothing", json_schema_extra={"legacy": "nothing"}
+    )
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -120,8 +144,12 @@ class MethodConfig(Document):
     needs_previous: ClassVar[bool] = True  # a model of the parent step to start from
     supervision: ClassVar[Literal["pixel", "image"]] = "pixel"
     least_new_classes: ClassVar[int] = 1  # of a step that keeps no images of earlier ones
-    all_at_once: ClassVar[bool] = False  # trains all groups as one step: no increments, an upper bound
-    needs_importance: ClassVar[bool] = False  # of the weights, as the parent step recorded it (`training.importance`)
+    all_at_once: ClassVar[bool] = (
+        False  # trains all groups as one step: no increments, an upper bound
+    )
+    needs_importance: ClassVar[bool] = (
+        False  # of the weights, as the parent step recorded it (`training.importance`)
+    )
 
     @property
     def records_importance(self) -> bool:
@@ -147,7 +175,9 @@ def _load_method(value: Any) -> Any:
     try:
         module = import_module(f"training.methods.{name.replace('-', '_')}")
     except ModuleNotFoundError:
-        raise InputError(f"there is no method {name!r}: training/methods has no such file") from None
+        raise InputError(
+            f"there is no method {name!r}: training/methods has no such file"
+        ) from None
     return module.Config.model_validate(value)
 
 
@@ -183,7 +213,10 @@ class StepConfig(Document):
                 f"step {index} ends before its segmentation model learns: {method.name!r} trains something else for "
                 f"{method.epochs_before_segmentation:g} of {self.optimization.epochs:g} epochs; raise optimization.epochs"
             )
-        rate, momentum = max(self.optimization.encoder_lr, self.optimization.head_lr), self.optimization.momentum
+        rate, momentum = (
+            max(self.optimization.encoder_lr, self.optimization.head_lr),
+            self.optimization.momentum,
+        )
         # SGD with Nesterov momentum diverges on a parabola above this product of learning rate and curvature.
         limit = 2 * (1 + momentum) / (1 + 2 * momentum)
         if rate * method.curvature > limit:
@@ -203,5 +236,9 @@ class StepConfig(Document):
 class EvaluationConfig(Document):
     """On what pixels a published step is scored; no part of a training key."""
 
-    short_side: int | None = Field(default=512, ge=1)  # resize the shorter side to this; None keeps the original resolution
-    crop: int | None = Field(default=512, ge=1)  # then crop the centre to this square; None keeps the whole image
+    short_side: int | None = Field(
+        default=512, ge=1
+    )  # resize the shorter side to this; None keeps the original resolution
+    crop: int | None = Field(
+        default=512, ge=1
+    )  # then crop the centre to this square; None keeps the whole image

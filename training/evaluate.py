@@ -25,12 +25,21 @@ from training.models.segmenter import Segmenter, normalise, upsample
 from training.runtime import Runtime
 
 SCHEMA = pyarrow.schema(
-    [("image", pyarrow.uint32()), ("truth", pyarrow.uint8()), ("predicted", pyarrow.uint8()), ("pixels", pyarrow.uint32())]
+    [
+        ("image", pyarrow.uint32()),
+        ("truth", pyarrow.uint8()),
+        ("predicted", pyarrow.uint8()),
+        ("pixels", pyarrow.uint32()),
+    ]
 )
 
 
 def evaluate(
-    model_folder: Path, data: LocalSplit, config: EvaluationConfig, runtime: Runtime, batch: int = 16
+    model_folder: Path,
+    data: LocalSplit,
+    config: EvaluationConfig,
+    runtime: Runtime,
+    batch: int = 16,
 ) -> pyarrow.Table:
     """Confusion counts of this worker's images: rows rank, rank + world_size, ... of the split, each exactly once.
 
@@ -40,7 +49,9 @@ def evaluate(
     model.to(device=runtime.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=runtime.device)
     rows = np.arange(runtime.rank, len(data.index.ids), runtime.world_size)
-    return confusion(partial(predict, model, class_ids=class_ids), data, rows, config, runtime.device, batch)
+    return confusion(
+        partial(predict, model, class_ids=class_ids), data, rows, config, runtime.device, batch
+    )
 
 
 def confusion(
@@ -62,13 +73,17 @@ def confusion(
                 for column, values in zip(columns, (image, truth, guess, pixels), strict=True):
                     column.append(values)
     arrays = [np.concatenate(column) if column else np.empty(0) for column in columns]
-    return pyarrow.table([pyarrow.array(a, t) for a, t in zip(arrays, SCHEMA.types, strict=True)], schema=SCHEMA)
+    return pyarrow.table(
+        [pyarrow.array(a, t) for a, t in zip(arrays, SCHEMA.types, strict=True)], schema=SCHEMA
+    )
 
 
 def views(data: LocalSplit, rows: np.ndarray, config: EvaluationConfig) -> SegmentationDataset:
     """Images and masks (dataset ids, 255 void) of `rows` as an evaluation sees them."""
     transform = partial(evaluation_view, config=config)
-    return SegmentationDataset(data, rows, transform=transform, label_map=np.arange(256, dtype=np.uint8), seed=0)
+    return SegmentationDataset(
+        data, rows, transform=transform, label_map=np.arange(256, dtype=np.uint8), seed=0
+    )
 
 
 @torch.inference_mode()

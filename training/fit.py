@@ -17,7 +17,14 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from training.checkpoint import Row, load_carried, load_checkpoint, load_model, save_checkpoint, save_model
+from training.checkpoint import (
+    Row,
+    load_carried,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    save_model,
+)
 from training.config import InputError, StepConfig, Task
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.loader import load_batches
@@ -53,7 +60,10 @@ def fit(
     Raises InputError when the images are not the ones that the document names, FloatingPointError when the loss diverges.
     """
     selected, kept = np.split(rows, [step.task.images])
-    digests = data.index.selection_digest(selected), data.index.selection_digest(kept) if len(kept) else None
+    digests = (
+        data.index.selection_digest(selected),
+        data.index.selection_digest(kept) if len(kept) else None,
+    )
     if digests != (step.task.selection, step.task.memory):
         raise InputError(
             "the images given are not the ones that the step's document selects: its data has changed since; plan it anew"
@@ -71,8 +81,14 @@ def fit(
     start, curves = load_checkpoint(resume, method, optimizer) if resume else (0, [])
     per_epoch = len(rows) // step.optimization.batch
     total = round(step.optimization.epochs * per_epoch)
-    trained = method if runtime.world_size == 1 else DistributedDataParallel(method, forward_sync_buffers=False)
-    autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16")
+    trained = (
+        method
+        if runtime.world_size == 1
+        else DistributedDataParallel(method, forward_sync_buffers=False)
+    )
+    autocast = torch.autocast(
+        runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16"
+    )
     method.train()
     _freeze(method, step)
     if resume is None:
@@ -98,9 +114,16 @@ def fit(
             continue
         means = _mean_losses(sums, images // step.optimization.batch, runtime)
         if not math.isfinite(sum(means.values())):
-            raise FloatingPointError(f"the loss is {means} at iteration {done} of {total}: lower the learning rates")
+            raise FloatingPointError(
+                f"the loss is {means} at iteration {done} of {total}: lower the learning rates"
+            )
         now = time.monotonic()
-        row: Row = {"iteration": done, "total": total, "epoch": done / per_epoch, "time": time.time()}
+        row: Row = {
+            "iteration": done,
+            "total": total,
+            "epoch": done / per_epoch,
+            "time": time.time(),
+        }
         row |= {"images_per_second": images / (now - logged), "loss": sum(means.values())}
         row |= runtime.usage()
         row |= {f"loss/{name}": value for name, value in means.items()}
@@ -121,15 +144,23 @@ def fit(
     return result
 
 
-def build_method(step: StepConfig, runtime: Runtime, parent: Path | None, encoder_weights: Path | None) -> Method:
+def build_method(
+    step: StepConfig, runtime: Runtime, parent: Path | None, encoder_weights: Path | None
+) -> Method:
     """The step's method with its initial weights, on the worker's device; its random start follows from the seed."""
     torch.manual_seed(step.seed)
     previous = load_model(parent)[0] if parent else None
     module = import_module(f"training.methods.{step.method.name.replace('-', '_')}")
-    method: Method = module.Method(step, previous, runtime.mean, load_carried(parent) if parent else None)
+    method: Method = module.Method(
+        step, previous, runtime.mean, load_carried(parent) if parent else None
+    )
     if encoder_weights and parent is None:
         load_encoder_weights(method.model.encoder, encoder_weights)
-    placed = {"device": runtime.device, "dtype": DTYPES[step.optimization.precision], "memory_format": torch.channels_last}
+    placed = {
+        "device": runtime.device,
+        "dtype": DTYPES[step.optimization.precision],
+        "memory_format": torch.channels_last,
+    }
     if previous is not None:
         previous.to(**placed)
     return method.to(**placed)
@@ -145,7 +176,9 @@ def _freeze(method: Method, step: StepConfig) -> None:
                 module.eval()
 
 
-def _batches(step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int) -> Iterator[Batch]:
+def _batches(
+    step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int
+) -> Iterator[Batch]:
     """This worker's share of the global batches start..total, on its device. Weak steps never read masks."""
     weak = step.task.supervision == "image"
     dataset = SegmentationDataset(
@@ -156,7 +189,9 @@ def _batches(step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runt
         seed=step.seed,
     )
     batch, worker = step.optimization.batch, (runtime.rank, runtime.world_size)
-    order = GlobalBatches(len(rows), batch, step.seed, *worker, start_iteration=start, total_iterations=total)
+    order = GlobalBatches(
+        len(rows), batch, step.seed, *worker, start_iteration=start, total_iterations=total
+    )
     known = image_labels(step.task, data.index.labels)
     kept = rows[step.task.images :]
     known[kept] = memory_image_labels(step.task, data.index.labels[kept])
@@ -179,5 +214,7 @@ def _label_maps(task: Task, count: int) -> np.ndarray:
 
 def _mean_losses(sums: dict[str, Tensor], iterations: int, runtime: Runtime) -> dict[str, float]:
     """Each loss's mean over the iterations and the workers."""
-    values = runtime.all_sum(torch.stack(list(sums.values())).double()) / (iterations * runtime.world_size)
+    values = runtime.all_sum(torch.stack(list(sums.values())).double()) / (
+        iterations * runtime.world_size
+    )
     return dict(zip(sums, values.tolist(), strict=True))

@@ -10,17 +10,13 @@ A vector here holds one value for each weight, in the order of `model.parameters
 that order, so what a parent published is the beginning of a vector.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from training.config import MethodConfig, StepConfig
-from training.losses import Mean, cross_entropy, divide
-from training.methods import base
-from training.models.segmenter import Segmenter, upsample
+from training.models.segmenter import Segmenter
 
 FISHER_SHARE = 0.9  # of the newest gradient in the running mean of squares
 WALK_EVERY = 10  # iterations between two points of RW's path
@@ -36,7 +32,9 @@ class Recorder(nn.Module):
         """`size`: number of weights. `inherited`: what the parent step carried on; empty for step 0."""
         super().__init__()
         self.size = size
-        self.inherited = {name: inherited[PREFIX + name] for name in self.measures if PREFIX + name in inherited}
+        self.inherited = {
+            name: inherited[PREFIX + name] for name in self.measures if PREFIX + name in inherited
+        }
 
     def vector(self, start: Tensor | None = None, fill: float = 0.0) -> nn.Buffer:
         """A vector that begins with `start` and goes on with `fill`; it moves and is saved with the method."""
@@ -131,7 +129,9 @@ class RiemannianWalk(Fisher):
 class Importance(nn.ModuleList):
     """The recorders of a method, each watching the same model. `inherited`: what the parent step carried on."""
 
-    def __init__(self, model: Segmenter, inherited: dict[str, Tensor], *kinds: type[Recorder]) -> None:
+    def __init__(
+        self, model: Segmenter, inherited: dict[str, Tensor], *kinds: type[Recorder]
+    ) -> None:
         size = sum(parameter.numel() for parameter in model.parameters())
         super().__init__(kind(size, inherited) for kind in kinds)
 
@@ -145,74 +145,20 @@ class Importance(nn.ModuleList):
         for recorder in self.recorders:
             recorder.begin(weights)
 
-    def record(self, model: Segmenter, progress: base.Progress) -> None:
+    def record(self, model: Segmenter, iteration: int) -> None:
         """Learn from the gradients of one iteration, before its update."""
         weights = flat(model.parameters())
-        gradients = flat(torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters())
+        gradients = flat(
+            torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()
+        )
         for recorder in self.recorders:
-            recorder.record(weights, gradients, progress.iteration)
+            recorder.record(weights, gradients, iteration)
 
     def carried(self, model: Segmenter) -> dict[str, Tensor]:
         """All measures, under the names that the next step finds them by."""
         weights = flat(model.parameters())
         results = [recorder.result(weights) for recorder in self.recorders]
         return {f"{PREFIX}{name}": vector for result in results for name, vector in result.items()}
-
-
-class HoldingConfig(MethodConfig):
-    """Document of a method that holds in place the weights that mattered: weight of the penalty."""
-
-    weight: float = Field(ge=0)
-    needs_importance: ClassVar[bool] = True
-
-    @property
-    def curvature(self) -> float:
-        return 2 * self.weight  # of the weights that matter most, which are scaled to 1
-
-
-class HoldingMethod(base.Method):
-    """Cross-entropy and the penalty; a subclass says by which recorder importance is measured."""
-
-    config: HoldingConfig
-    recorder: ClassVar[type[Recorder]]
-
-    def __init__(
-        self,
-        step: StepConfig,
-        previous: Segmenter | None = None,
-        mean: Mean = divide,
-        inherited: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(step, previous, mean, inherited)
-        self.importance = Importance(self.model, self.inherited, self.recorder)
-        self.sizes = [parameter.numel() for parameter in self.previous.parameters()]
-        measured = [scaled(self.inherited[PREFIX + name], self.sizes) for name in self.recorder.measures]
-        self.matters = nn.Buffer(torch.stack(measured).sum(0), persistent=False)
-        self.anchor = nn.Buffer(flat(self.previous.parameters()), persistent=False)
-
-    def moved(self) -> Tensor:
-        """How far each weight of the previous model is from its old value."""
-        return flat(self.model.parameters())[: len(self.anchor)] - self.anchor
-
-    def prepare(self, batches: Callable[[], Iterable[base.Batch]]) -> None:
-        self.importance.begin(self.model)
-
-    def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
-        """The penalty is here as a number; its gradient comes later, when that of the other loss has been recorded."""
-        logits = upsample(self.outputs(batch.images).logits, batch.masks.shape[-2:])
-        penalty = self.config.weight * (self.matters * self.moved().square()).sum()
-        return {"segmentation": cross_entropy(logits, batch.masks, self.mean), "penalty": penalty}
-
-    def before_update(self, progress: base.Progress) -> None:
-        self.importance.record(self.model, progress)
-        gradient = 2 * self.config.weight * self.matters * self.moved()
-        # New classifiers, which nothing pulls, are last among the parameters.
-        for parameter, part in zip(self.model.parameters(), gradient.split(self.sizes), strict=False):
-            if parameter.grad is not None:
-                parameter.grad += part.view_as(parameter)
-
-    def carried(self) -> dict[str, Tensor]:
-        return self.importance.carried(self.model)
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
@@ -222,5 +168,7 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
 
 def scaled(vector: Tensor, sizes: Sequence[int]) -> Tensor:
     """A vector made of tensors with so many values each, every one of them scaled to 0..1: (x - min) / (max - min + 1e-8)."""
-    parts = [(part - part.min()) / (part.max() - part.min() + 1e-8) for part in vector.split(list(sizes))]
+    parts = [
+        (part - part.min()) / (part.max() - part.min() + 1e-8) for part in vector.split(list(sizes))
+    ]
     return torch.cat(parts)

@@ -54,13 +54,18 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, mean: Mean = divide) ->
 
     `logits` [B, C, H, W]; `target` [B, H, W] integer channels, 255 where unlabelled. Background is a class like any other.
     """
-    pixels = F.binary_cross_entropy_with_logits(logits, _one_hot(target, logits), reduction="none").sum(1)
+    pixels = F.binary_cross_entropy_with_logits(
+        logits, _one_hot(target, logits), reduction="none"
+    ).sum(1)
     labelled = _labelled(target, logits)
     return mean((pixels * labelled).sum(), labelled.sum())
 
 
 def joint_binary_cross_entropy(
-    logits: Tensor, target: Tensor, previous_logits: Tensor, background: Literal["previous", "mask", "smaller"] = "previous"
+    logits: Tensor,
+    target: Tensor,
+    previous_logits: Tensor,
+    background: Literal["previous", "mask", "smaller"] = "previous",
 ) -> Tensor:
     """iCaRL's loss: one-against-all cross-entropy with sigmoid(previous logits) as targets of the previous channels.
 
@@ -71,13 +76,17 @@ def joint_binary_cross_entropy(
     wanted = _one_hot(target, logits)
     previous = previous_logits.detach().sigmoid()
     if background != "previous":
-        labelled = wanted[:, 0] if background == "mask" else torch.minimum(wanted[:, 0], previous[:, 0])
+        labelled = (
+            wanted[:, 0] if background == "mask" else torch.minimum(wanted[:, 0], previous[:, 0])
+        )
         previous[:, 0] = torch.where(target == VOID, previous[:, 0], labelled)
     wanted[:, : previous.shape[1]] = previous
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
 
 
-def unbiased_cross_entropy(logits: Tensor, target: Tensor, previous_channels: int, mean: Mean = divide) -> Tensor:
+def unbiased_cross_entropy(
+    logits: Tensor, target: Tensor, previous_channels: int, mean: Mean = divide
+) -> Tensor:
     """MiB, Eq. 5: cross-entropy in which background means "background or any previous class".
 
     q(background) = sum_{c < C_old} softmax(logits)_c, q(new class) = softmax(logits)_c; mean over labelled pixels.
@@ -85,7 +94,9 @@ def unbiased_cross_entropy(logits: Tensor, target: Tensor, previous_channels: in
     `previous_channels` is C_old, background included.
     """
     background = logits[:, :previous_channels].logsumexp(1, keepdim=True)
-    folded = torch.cat([background, logits[:, previous_channels:]], 1)  # its softmax is q: both have the same normaliser
+    folded = torch.cat(
+        [background, logits[:, previous_channels:]], 1
+    )  # its softmax is q: both have the same normaliser
     target = target.long()
     shifted = (target - (previous_channels - 1)).clamp(min=0)
     return cross_entropy(folded, torch.where(target == VOID, VOID, shifted), mean)
@@ -108,7 +119,9 @@ def unbiased_distillation(logits: Tensor, previous_logits: Tensor, alpha: float 
     """
     previous = previous_logits.shape[1]
     background = torch.cat([logits[:, :1], logits[:, previous:]], 1).logsumexp(1, keepdim=True)
-    return _soft_cross_entropy(torch.cat([background, logits[:, 1:previous]], 1), previous_logits, alpha)
+    return _soft_cross_entropy(
+        torch.cat([background, logits[:, 1:previous]], 1), previous_logits, alpha
+    )
 
 
 def binary_distillation(logits: Tensor, previous_logits: Tensor) -> Tensor:
@@ -125,7 +138,9 @@ def encoder_distillation(features: Tensor, previous_features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def initialise_from_background(weight: Tensor, bias: Tensor, new_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+def initialise_from_background(
+    weight: Tensor, bias: Tensor, new_classes: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """MiB, Eq. 9: the new classifier starts as background split evenly among background and the new classes.
 
     `weight` [D, ...] and `bias` [1] are the background's in the previous classifier. Returns the new classes' weight
@@ -133,7 +148,11 @@ def initialise_from_background(weight: Tensor, bias: Tensor, new_classes: int) -
     bias - log(new_classes + 1).
     """
     shared = bias - torch.log(torch.tensor(new_classes + 1, dtype=bias.dtype, device=bias.device))
-    return weight.unsqueeze(0).repeat(new_classes, *[1] * weight.ndim), shared.repeat(new_classes), shared
+    return (
+        weight.unsqueeze(0).repeat(new_classes, *[1] * weight.ndim),
+        shared.repeat(new_classes),
+        shared,
+    )
 
 
 def ngwp_focal_pooling(logits: Tensor, focal: bool = True) -> Tensor:
@@ -175,7 +194,9 @@ def localization_prior_loss(localizer_logits: Tensor, previous_logits: Tensor) -
     return F.binary_cross_entropy_with_logits(localizer_logits[:, : wanted.shape[1]], wanted)
 
 
-def semantic_prior_loss(localizer_logits: Tensor, previous_logits: Tensor, image_labels: Tensor, similarity: Tensor) -> Tensor:
+def semantic_prior_loss(
+    localizer_logits: Tensor, previous_logits: Tensor, image_labels: Tensor, similarity: Tensor
+) -> Tensor:
     """RaSP's prior (Roy et al., 2023): a new class is likelier where the previous model sees a class that is like it.
 
     Binary cross-entropy of the new channels to sigmoid(similarity of the new class and the one predicted there), for the
@@ -185,18 +206,22 @@ def semantic_prior_loss(localizer_logits: Tensor, previous_logits: Tensor, image
     """
     previous = previous_logits.shape[1]
     wanted = similarity[:, previous_logits.argmax(1)].transpose(0, 1).sigmoid()
-    pixels = F.binary_cross_entropy_with_logits(localizer_logits[:, previous:], wanted, reduction="none")
+    pixels = F.binary_cross_entropy_with_logits(
+        localizer_logits[:, previous:], wanted, reduction="none"
+    )
     return (pixels * image_labels[:, previous - 1 :, None, None]).mean()
 
 
-def self_supervision_loss(localizer_logits: Tensor, pseudo_masks: Tensor, image_labels: Tensor) -> Tensor:
+def self_supervision_loss(
+    localizer_logits: Tensor, pseudo_masks: Tensor, image_labels: Tensor
+) -> Tensor:
     """Cross-entropy of the localizer to its own confident masks (Araslanov & Roth, 2020), rare classes weighing more.
 
     Per pixel of class c the weight is (N - N_c) / (1 + N), with N_c and N the image's pixels of class c and of any class;
     mean over all pixels, assigned or not. An image counts only if its masks hold as many classes as it has labels and
     background; mean over all images, counting or not.
     `localizer_logits` [B, C, h, w]; `pseudo_masks` [B, C, h, w] one-hot, all zero where unassigned
-    (`training.pseudo.pseudo_masks`); `image_labels` [B, C - 1].
+    (`training.pseudo_labels.pseudo_masks`); `image_labels` [B, C - 1].
     """
     masks = pseudo_masks.detach()
     pixels = masks.sum((2, 3))
@@ -208,10 +233,12 @@ def self_supervision_loss(localizer_logits: Tensor, pseudo_masks: Tensor, image_
     return -(image_weight * per_class).sum() / masks[:, 0].numel()
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, image_weight: Tensor, mean: Mean = divide) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, target: Tensor, image_weight: Tensor, mean: Mean = divide
+) -> Tensor:
     """WILSON, Eq. 8: binary cross-entropy to soft targets, summed over channels, mean over pixels, weighted mean over images.
 
-    `logits` and `target` [B, C, h, w]; `image_weight` [B] of 0 and 1 (`training.pseudo.pseudo_supervision`). The
+    `logits` and `target` [B, C, h, w]; `image_weight` [B] of 0 and 1 (`training.pseudo_labels.pseudo_supervision`). The
     weighted mean divides by sum(image_weight) + 1e-5.
     """
     pixels = F.binary_cross_entropy_with_logits(logits, target.detach(), reduction="none").sum(1)

@@ -41,7 +41,9 @@ class Convention(Document):
 
     name: str
     future: Literal["background", "ignore"]  # ground truth of classes not yet learned
-    images: Literal["all", "with_learned_class"]  # the second drops images without any class learned so far
+    images: Literal[
+        "all", "with_learned_class"
+    ]  # the second drops images without any class learned so far
     background_in_old: bool
     background_in_all: bool
 
@@ -60,20 +62,34 @@ class Convention(Document):
 
 def wilson() -> Convention:
     """WILSON: future classes are background, every image counts; `old` without background, `all` with it."""
-    return Convention(name="wilson", future="background", images="all", background_in_old=False, background_in_all=True)
+    return Convention(
+        name="wilson",
+        future="background",
+        images="all",
+        background_in_old=False,
+        background_in_all=True,
+    )
 
 
 def mib() -> Convention:
     """MiB: future classes are left out, and images without a learned class too; no mean has background."""
     return Convention(
-        name="mib", future="ignore", images="with_learned_class", background_in_old=False, background_in_all=False
+        name="mib",
+        future="ignore",
+        images="with_learned_class",
+        background_in_old=False,
+        background_in_all=False,
     )
 
 
 def plop() -> Convention:
     """PLOP: future classes are background, images without a learned class are dropped; every mean but `new` has background."""
     return Convention(
-        name="plop", future="background", images="with_learned_class", background_in_old=True, background_in_all=True
+        name="plop",
+        future="background",
+        images="with_learned_class",
+        background_in_old=True,
+        background_in_all=True,
     )
 
 
@@ -123,7 +139,9 @@ class Continual(Document):
     average_over_steps_without_background: float | None
 
 
-def confusion_counts(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def confusion_counts(
+    truth: np.ndarray, predicted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count the (truth, predicted) pairs of two label maps.
 
     Both uint8 [H, W]. Returns the pairs that occur, sorted, as (truth uint8, predicted uint8, pixels uint32).
@@ -136,7 +154,11 @@ def confusion_counts(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarr
         )
     counts = np.bincount((truth.astype(np.uint16) << 8 | predicted).ravel(), minlength=1 << 16)
     pairs = np.flatnonzero(counts)
-    return (pairs >> 8).astype(np.uint8), (pairs & 255).astype(np.uint8), counts[pairs].astype(np.uint32)
+    return (
+        (pairs >> 8).astype(np.uint8),
+        (pairs & 255).astype(np.uint8),
+        counts[pairs].astype(np.uint32),
+    )
 
 
 def score(confusion: Confusion, groups: Groups, convention: Convention) -> Scores:
@@ -172,7 +194,9 @@ def score(confusion: Confusion, groups: Groups, convention: Convention) -> Score
     )
 
 
-def confusion_matrix(confusion: Confusion, groups: Groups, convention: Convention) -> tuple[np.ndarray, int]:
+def confusion_matrix(
+    confusion: Confusion, groups: Groups, convention: Convention
+) -> tuple[np.ndarray, int]:
     """Counted pixels, int64 [1 + C, 1 + C] with truth in rows and prediction in columns, and the number of images counted.
 
     Index 0 is background, 1 + i the i-th of the C classes of `groups` in learning order.
@@ -183,7 +207,9 @@ def confusion_matrix(confusion: Confusion, groups: Groups, convention: Conventio
     column = position[confusion.predicted]
     if (column < 0).any():
         stranger = int(confusion.predicted[column < 0][0])
-        raise ValueError(f"pixels were predicted as class {stranger}, which is not among the classes learned so far {classes}")
+        raise ValueError(
+            f"pixels were predicted as class {stranger}, which is not among the classes learned so far {classes}"
+        )
     if convention.future == "background":
         position = np.where(position < 0, 0, position)
     position[VOID] = -1
@@ -199,7 +225,7 @@ def confusion_matrix(confusion: Confusion, groups: Groups, convention: Conventio
     return matrix, images
 
 
-class Flow(Document):
+class PredictionBreakdown(Document):
     """What the ground-truth pixels of one or several classes were predicted as: shares that add up to one."""
 
     right: float
@@ -208,7 +234,7 @@ class Flow(Document):
     other_old: float
 
 
-def flow(matrix: np.ndarray, groups: Groups, classes: Sequence[int]) -> Flow | None:
+def prediction_breakdown(matrix: np.ndarray, groups: Groups, classes: Sequence[int]) -> PredictionBreakdown | None:
     """Where the pixels of `classes` (dataset ids) went, pixels of all of them pooled; None when they have none.
 
     `matrix`: as `confusion_matrix` returns it for `groups`. Of background's own pixels, `right` is background.
@@ -221,9 +247,13 @@ def flow(matrix: np.ndarray, groups: Groups, classes: Sequence[int]) -> Flow | N
         return None
     right = int(sum(matrix[row, row] for row in rows))
     background = int(sum(matrix[row, 0] for row in rows if row))
-    new = int(sum(matrix[row, newest:].sum() - (matrix[row, row] if row >= newest else 0) for row in rows))
+    new = int(
+        sum(matrix[row, newest:].sum() - (matrix[row, row] if row >= newest else 0) for row in rows)
+    )
     other = total - right - background - new
-    return Flow(right=right / total, background=background / total, new=new / total, other_old=other / total)
+    return PredictionBreakdown(
+        right=right / total, background=background / total, new=new / total, other_old=other / total
+    )
 
 
 def retention(values: Sequence[float | None]) -> Retention:
@@ -234,17 +264,25 @@ def retention(values: Sequence[float | None]) -> Retention:
     """
     known = [value for value in values if value is not None]
     if len(known) < 2:
-        return Retention(forgetting_first_minus_last=None, forgetting_best_minus_last=None, backward_transfer=None)
+        return Retention(
+            forgetting_first_minus_last=None,
+            forgetting_best_minus_last=None,
+            backward_transfer=None,
+        )
     first, best, last = known[0], max(known[:-1]), known[-1]
     return Retention(
-        forgetting_first_minus_last=first - last, forgetting_best_minus_last=best - last, backward_transfer=last - first
+        forgetting_first_minus_last=first - last,
+        forgetting_best_minus_last=best - last,
+        backward_transfer=last - first,
     )
 
 
 def continual(steps: Sequence[Scores]) -> Continual:
     """Scores of a chain from the scores after each of its steps, in order."""
     last = steps[-1]
-    classes = {class_id: retention([step.iou.get(class_id) for step in steps]) for class_id in last.iou}
+    classes = {
+        class_id: retention([step.iou.get(class_id) for step in steps]) for class_id in last.iou
+    }
     groups = tuple(
         retention([step.miou_groups[g] if g < len(step.miou_groups) else None for step in steps])
         for g in range(len(last.miou_groups))
@@ -257,7 +295,9 @@ def continual(steps: Sequence[Scores]) -> Continual:
         forgetting_best_minus_last=_mean(each.forgetting_best_minus_last for each in learned),
         backward_transfer=_mean(group.backward_transfer for group in groups),
         average_over_steps=_mean(step.miou_all for step in steps),
-        average_over_steps_without_background=_mean(step.miou_all_without_background for step in steps),
+        average_over_steps_without_background=_mean(
+            step.miou_all_without_background for step in steps
+        ),
     )
 
 

@@ -37,7 +37,9 @@ def pod_distance(maps: Tensor, previous_maps: Tensor) -> Tensor:
     return torch.linalg.vector_norm(difference, dim=1).mean()
 
 
-def pod_loss(levels: Sequence[Tensor], previous_levels: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def pod_loss(
+    levels: Sequence[Tensor], previous_levels: Sequence[Tensor], weights: Sequence[float]
+) -> Tensor:
     """Weighted sum of the levels' distances over their number, times sqrt(C / (C - C_old)), as the public code has Eq. 7.
 
     The last level are the logits, [B, C, h, w] and [B, C_old, h, w]: those of new channels are added to background's first.
@@ -46,5 +48,8 @@ def pod_loss(levels: Sequence[Tensor], previous_levels: Sequence[Tensor], weight
     channels, previous = logits.shape[1], previous_levels[-1].shape[1]
     background = logits[:, :1] + logits[:, previous:].sum(1, keepdim=True)
     folded = [*maps, torch.cat([background, logits[:, 1:previous]], 1)]
-    distances = [w * pod_distance(now, before) for now, before, w in zip(folded, previous_levels, weights, strict=True)]
+    distances = [
+        w * pod_distance(now, before)
+        for now, before, w in zip(folded, previous_levels, weights, strict=True)
+    ]
     return torch.stack(distances).mean() * (channels / (channels - previous)) ** 0.5

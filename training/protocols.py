@@ -31,11 +31,19 @@ def coco_to_voc_groups(classes: Sequence[str], increment: int = 20) -> tuple[tup
     for name, other in VOC_IN_COCO.items():
         spelling = next((each for each in (name, other) if each in classes), None)
         if spelling is None:
-            raise InputError(f"COCO-to-VOC needs a class {name!r} (or {other!r}), which the dataset does not have")
+            raise InputError(
+                f"COCO-to-VOC needs a class {name!r} (or {other!r}), which the dataset does not have"
+            )
         learned.append(spelling)
     if increment < 1 or len(learned) % increment:
-        raise InputError(f"COCO-to-VOC learns {len(learned)} classes, which do not come {increment} at a time")
+        raise InputError(
+            f"COCO-to-VOC learns {len(learned)} classes, which do not come {increment} at a time"
+        )
     base = tuple(name for name in classes if name not in learned and name not in UNUSED)
     if not base:
-        raise InputError("COCO-to-VOC begins with the classes that VOC does not have, and the dataset has none")
-    return base, *(tuple(learned[start : start + increment]) for start in range(0, len(learned), increment))
+        raise InputError(
+            "COCO-to-VOC begins with the classes that VOC does not have, and the dataset has none"
+        )
+    return base, *(
+        tuple(learned[start : start + increment]) for start in range(0, len(learned), increment)
+    )

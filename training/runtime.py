@@ -9,7 +9,11 @@ from torch import Tensor
 
 from training.losses import divide
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the weights
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.float32,
+    "float64": torch.float64,
+}  # of the weights
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class Runtime:
             "system/process_memory_megabytes": psutil.Process().memory_info().rss / megabytes,
         }
         if self.device.type == "cuda":
-            used["system/gpu_memory_megabytes"] = torch.cuda.max_memory_allocated(self.device) / megabytes
+            used["system/gpu_memory_megabytes"] = (
+                torch.cuda.max_memory_allocated(self.device) / megabytes
+            )
         return used
 
     def mean(self, total: Tensor, weight: Tensor, epsilon: float = 0.0) -> Tensor:

@@ -29,13 +29,19 @@ class Scenario(Document):
     dataset: str
     groups: tuple[tuple[str, ...], ...]  # class names
     setting: Setting = "overlap"
-    supervision: Literal["pixel", "image"] = "image"  # of the steps after the first, which always has masks
+    supervision: Literal["pixel", "image"] = (
+        "image"  # of the steps after the first, which always has masks
+    )
     labels: Literal["new", "seen"] = "new"
     void: Literal["background", "ignore"] = "background"
     # Step 0 also trains on images that show no class at all, which COCO-to-VOC's numbers in the papers include.
     empty_images: bool = Field(default=False, json_schema_extra={"legacy": False})
-    image_share: float = Field(default=1.0, gt=0, le=1, json_schema_extra={"legacy": 1.0})  # of each later step's images
-    memory: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})  # images of earlier steps that each later one keeps
+    image_share: float = Field(
+        default=1.0, gt=0, le=1, json_schema_extra={"legacy": 1.0}
+    )  # of each later step's images
+    memory: int = Field(
+        default=0, ge=0, json_schema_extra={"legacy": 0}
+    )  # images of earlier steps that each later one keeps
     # Digest of published lists of each step's images, for protocols without a rule; None selects by `setting`.
     selections: str | None = Field(default=None, json_schema_extra={"legacy": None})
 
@@ -44,9 +50,13 @@ class Scenario(Document):
         names = [name for group in self.groups for name in group]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise InputError(f"class {twice[0]!r} stands in the groups twice; each class is learned once")
+            raise InputError(
+                f"class {twice[0]!r} stands in the groups twice; each class is learned once"
+            )
         if not self.groups or not all(self.groups):
-            raise InputError("a scenario needs at least one group, and each group at least one class")
+            raise InputError(
+                "a scenario needs at least one group, and each group at least one class"
+            )
         return self
 
     @property
@@ -69,7 +79,9 @@ def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...
     try:
         base, increment = (int(part) for part in split.split("-"))
     except ValueError:
-        raise InputError(f"split {split!r} is not of the form A-B, such as 15-5 or 15-1, nor coco-voc") from None
+        raise InputError(
+            f"split {split!r} is not of the form A-B, such as 15-5 or 15-1, nor coco-voc"
+        ) from None
     rest = len(names) - base
     if base < 1 or increment < 1 or rest < 0 or rest % increment:
         raise InputError(
@@ -79,7 +91,9 @@ def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...
     return (tuple(names[:base]), *(tuple(names[s : s + increment]) for s in starts))
 
 
-def select_images(labels: np.ndarray, groups: Sequence[Sequence[int]], step: int, setting: Setting) -> np.ndarray:
+def select_images(
+    labels: np.ndarray, groups: Sequence[Sequence[int]], step: int, setting: Setting
+) -> np.ndarray:
     """Sorted row numbers of the images that step `step` trains on.
 
     `labels`: bool [images, classes], column c - 1 for dataset class id c. `groups`: dataset class ids of every step.
@@ -94,7 +108,10 @@ def select_images(labels: np.ndarray, groups: Sequence[Sequence[int]], step: int
 
 def hashed_order(rows: np.ndarray, ids: Sequence[str]) -> np.ndarray:
     """The rows in the order of the sha256 of their images' ids: as good as random, and the same everywhere."""
-    return np.array(sorted(rows.tolist(), key=lambda row: sha256(ids[int(row)].encode()).digest()), dtype=np.int64)
+    return np.array(
+        sorted(rows.tolist(), key=lambda row: sha256(ids[int(row)].encode()).digest()),
+        dtype=np.int64,
+    )
 
 
 def keep_share(rows: np.ndarray, ids: Sequence[str], share: float) -> np.ndarray:
@@ -103,7 +120,11 @@ def keep_share(rows: np.ndarray, ids: Sequence[str], share: float) -> np.ndarray
 
 
 def choose_memory(
-    labels: np.ndarray, previous_classes: Sequence[int], candidates: np.ndarray, ids: Sequence[str], size: int
+    labels: np.ndarray,
+    previous_classes: Sequence[int],
+    candidates: np.ndarray,
+    ids: Sequence[str],
+    size: int,
 ) -> np.ndarray:
     """Rows of `size` images of previous classes, sorted; all candidates when they are fewer.
 

@@ -3,7 +3,12 @@
 import tomllib
 from pathlib import Path
 
-SERVERS = ("flask-wtf", "pg8000", "setuptools", "swift")  # MLflow's basic-auth and PostgreSQL, the build, a laptop's S3
+SERVERS = (
+    "flask-wtf",
+    "pg8000",
+    "setuptools",
+    "swift",
+)  # MLflow's basic-auth and PostgreSQL, the build, a laptop's S3
 
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]

@@ -25,15 +25,27 @@ FOLDER = Path("stepchain-cluster")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("verb", choices=("up", "status", "down"))
     parser.add_argument("names", nargs="*", help="of services, such as worker-1; by default all")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--workers", type=int, help="Ray nodes that train (first up: 2)")
-    parser.add_argument("--cpus", type=int, help="of each worker node (first up: this machine's, shared)")
-    parser.add_argument("--database", choices=("postgres", "sqlite"), help="of MLflow (first up: postgres if there is initdb)")
-    parser.add_argument("--any-ports", action="store_true", help="not the usual ones where they are free (first up)")
-    parser.add_argument("--forget", action="store_true", help="with down: delete the folder, results included")
+    parser.add_argument(
+        "--cpus", type=int, help="of each worker node (first up: this machine's, shared)"
+    )
+    parser.add_argument(
+        "--database",
+        choices=("postgres", "sqlite"),
+        help="of MLflow (first up: postgres if there is initdb)",
+    )
+    parser.add_argument(
+        "--any-ports", action="store_true", help="not the usual ones where they are free (first up)"
+    )
+    parser.add_argument(
+        "--forget", action="store_true", help="with down: delete the folder, results included"
+    )
     options = parser.parse_intermixed_args(arguments)
     folder = options.folder.absolute()
     try:
@@ -49,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def up(folder: Path, options: argparse.Namespace) -> None:
     """Start what is not running, in order, each when what it needs is ready; print where everything is."""
-    settings = Settings.open(folder, options.workers, options.cpus, options.database, not options.any_ports)
+    settings = Settings.open(
+        folder, options.workers, options.cpus, options.database, not options.any_ports
+    )
     ledger = Ledger(folder)
     with alone(folder):
         for service in services(settings):
@@ -90,7 +104,9 @@ def down(folder: Path, names: Sequence[str], forget: bool) -> None:
                 ledger.stop(name, patience.get(name, 5))
                 print(f"{name}: stopped", flush=True)
     if not ledger.names():
-        shutil.rmtree(settings.ray_folder, ignore_errors=True)  # sessions' logs and sockets, nothing else
+        shutil.rmtree(
+            settings.ray_folder, ignore_errors=True
+        )  # sessions' logs and sockets, nothing else
         if forget:
             shutil.rmtree(folder)
 
@@ -104,7 +120,9 @@ def status(folder: Path) -> int:
     for service in services(Settings.open(folder)):
         process = ledger.alive(service.name)
         missing += process is None
-        print(f"{service.name}: {f'runs as {process.pid}, {service.where}' if process else 'does not run'}")
+        print(
+            f"{service.name}: {f'runs as {process.pid}, {service.where}' if process else 'does not run'}"
+        )
     return int(missing > 0)
 
 

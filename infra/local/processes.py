@@ -28,7 +28,13 @@ class Ledger:
         self._file = folder / "processes.json"
         self._logs = folder / "logs"
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], user: str | None = None) -> None:
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        user: str | None = None,
+    ) -> None:
         """Start a process with that environment and no other, its output appended to its log."""
         self._logs.mkdir(exist_ok=True)
         with self.log(name).open("ab") as output:
@@ -45,7 +51,10 @@ class Ledger:
                 cwd="/" if user else None,  # where it may look, unlike perhaps here
             )
         started.returncode = 0  # it is to outlive this process: none here will wait for it
-        self._write(self._read() | {name: {"pid": started.pid, "began": psutil.Process(started.pid).create_time()}})
+        self._write(
+            self._read()
+            | {name: {"pid": started.pid, "began": psutil.Process(started.pid).create_time()}}
+        )
 
     def alive(self, name: str) -> psutil.Process | None:
         """The process, if it is still that one and runs."""
@@ -69,7 +78,9 @@ class Ledger:
         if entry is None:
             return
         process = self.alive(name)
-        family = set(_session(entry["pid"])) if process or not psutil.pid_exists(entry["pid"]) else set()
+        family = (
+            set(_session(entry["pid"])) if process or not psutil.pid_exists(entry["pid"]) else set()
+        )
         if process:
             family |= {process, *process.children(recursive=True)}
             process.terminate()
@@ -91,7 +102,9 @@ class Ledger:
         while not ready():
             if self.alive(name) is None or time.monotonic() > end:
                 said = self.log(name).read_text(errors="replace").splitlines()[-15:]
-                raise NotStarted("\n".join([f"{name} did not start; the end of {self.log(name)}:", *said]))
+                raise NotStarted(
+                    "\n".join([f"{name} did not start; the end of {self.log(name)}:", *said])
+                )
             time.sleep(0.2)
 
     def log(self, name: str) -> Path:

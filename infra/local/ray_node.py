@@ -8,7 +8,9 @@ which a cluster on one machine is made of. So both are said to it here, for this
 import os
 import sys
 
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when ray is imported, here and in all that descends from here
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
+    "0"  # read when ray is imported, here and in all that descends from here
+)
 
 from ray._private import ray_constants, services
 from ray.scripts import scripts

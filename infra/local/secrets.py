@@ -30,7 +30,9 @@ def main(folder: Path = FOLDER) -> None:
     write_variables(folder / "ray.env", keys | user | token)
     write_private(folder / "postgres", database)
     write_variables(folder / "grafana.env", {"GF_SECURITY_ADMIN_PASSWORD": secrets.token_hex(24)})
-    exports = (f"export {name}={shlex.quote(value)}\n" for name, value in (client | token | user).items())
+    exports = (
+        f"export {name}={shlex.quote(value)}\n" for name, value in (client | token | user).items()
+    )
     write_private(folder / "client.env", "".join(exports))
     print(f"wrote {folder}")
 

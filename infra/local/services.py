@@ -29,7 +29,17 @@ NODE = (
     "--dashboard-agent-listen-port=0",  # the usual one is one node's: any other on this machine would take no jobs
     "--disable-usage-stats",
 )
-PASSED = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+PASSED = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,9 @@ def services(settings: Settings) -> Iterator[Service]:
     if find_spec("swift"):
         yield s3(settings)
     else:
-        raise NotStarted("the S3 server is not installed: pip install swift, which requirements.lock names")
+        raise NotStarted(
+            "the S3 server is not installed: pip install swift, which requirements.lock names"
+        )
     if settings.database == "postgres":
         yield postgres(settings)
     yield mlflow(settings)
@@ -77,7 +89,9 @@ def s3(settings: Settings) -> Service:
             BUCKET,
         ),
         environment=surroundings() | settings.job_environment,
-        ready=lambda: answers(f"http://{LOOPBACK}:{port}/healthcheck") and bucket_is_there(settings),
+        ready=lambda: (
+            answers(f"http://{LOOPBACK}:{port}/healthcheck") and bucket_is_there(settings)
+        ),
         where=f"http://{LOOPBACK}:{port}, bucket {BUCKET}",
     )
 
@@ -96,7 +110,14 @@ def postgres(settings: Settings) -> Service:
         if user:
             shutil.chown(data, user, user)
             shutil.chown(password, user)
-        command = ["initdb", "--pgdata", str(data), "--username=mlflow", "--auth=scram-sha-256", f"--pwfile={password}"]
+        command = [
+            "initdb",
+            "--pgdata",
+            str(data),
+            "--username=mlflow",
+            "--auth=scram-sha-256",
+            f"--pwfile={password}",
+        ]
         command += ["--encoding=UTF8", "--locale=C"]
         made = subprocess.run(
             command,
@@ -110,12 +131,19 @@ def postgres(settings: Settings) -> Service:
         )
         password.unlink()
         if made.returncode:
-            raise NotStarted(f"PostgreSQL: {made.stderr.strip()}; or use another folder with --database sqlite")
+            raise NotStarted(
+                f"PostgreSQL: {made.stderr.strip()}; or use another folder with --database sqlite"
+            )
 
     options = {"listen_addresses": LOOPBACK, "port": str(port), "unix_socket_directories": ""}
     return Service(
         name="postgres",
-        command=("postgres", "-D", str(data), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))),
+        command=(
+            "postgres",
+            "-D",
+            str(data),
+            *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+        ),
         environment=surroundings(),
         ready=lambda: listens(port),
         where=f"{LOOPBACK}:{port}",
@@ -134,7 +162,10 @@ def mlflow(settings: Settings) -> Service:
         name="mlflow",
         command=(sys.executable, "-m", "infra.mlflow.serve", "--port", str(port), "--workers", "1"),
         environment=surroundings()
-        | {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_ARTIFACTS_DESTINATION": str(settings.folder / "mlartifacts")},
+        | {
+            "MLFLOW_BACKEND_STORE_URI": uri,
+            "MLFLOW_ARTIFACTS_DESTINATION": str(settings.folder / "mlartifacts"),
+        },
         ready=lambda: answers(f"http://{LOOPBACK}:{port}/health"),
         where=f"http://{LOOPBACK}:{port}",
         seconds=240,
@@ -175,7 +206,9 @@ def worker(settings: Settings, number: int) -> Service:
     )
 
 
-def ray_node(settings: Settings, name: str, where: str, ready: Callable[[], bool], *options: str) -> Service:
+def ray_node(
+    settings: Settings, name: str, where: str, ready: Callable[[], bool], *options: str
+) -> Service:
     return Service(
         name=name,
         command=(sys.executable, "-m", "infra.local.ray_node", "start", "--block", *NODE, *options),
@@ -189,7 +222,9 @@ def ray_node(settings: Settings, name: str, where: str, ready: Callable[[], bool
 
 def surroundings() -> dict[str, str]:
     """What a service needs of our own environment: no more than that, so that no secret of a person's shell is in it."""
-    programs = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH"))))
+    programs = os.pathsep.join(
+        filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
+    )
     return {name: os.environ[name] for name in PASSED if name in os.environ} | {
         "PATH": programs,  # so that `python` of a job's command line is this one
         "PYTHONPATH": str(ROOT),

@@ -14,7 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-PORTS = {"s3": 8333, "postgres": 5433, "mlflow": 5000, "ray": 6379, "client": 10001, "dashboard": 8265}  # where they are free
+PORTS = {
+    "s3": 8333,
+    "postgres": 5433,
+    "mlflow": 5000,
+    "ray": 6379,
+    "client": 10001,
+    "dashboard": 8265,
+}  # where they are free
 BUCKET = "stepchain"
 
 
@@ -46,7 +53,9 @@ class Settings:
             kept = json.loads(file.read_text())
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o711 if os.getuid() == 0 else 0o700)  # root's PostgreSQL is another person's, who passes through
+            folder.chmod(
+                0o711 if os.getuid() == 0 else 0o700
+            )  # root's PostgreSQL is another person's, who passes through
             kept = {
                 "ports": free_ports(usual_ports),
                 "workers": 2,
@@ -58,11 +67,19 @@ class Settings:
             }
             write_private(folder / "token", secrets.token_hex(32))
         if database and database != kept["database"]:
-            raise SystemExit(f"error: {folder} keeps its runs in {kept['database']}: give another --folder for {database}")
+            raise SystemExit(
+                f"error: {folder} keeps its runs in {kept['database']}: give another --folder for {database}"
+            )
         kept["workers"] = workers or kept["workers"]
         kept["cpus"] = cpus or kept["cpus"] or max(1, (os.cpu_count() or 1) // kept["workers"])
         settings = cls(folder, **kept)
-        write_private(file, json.dumps({name: value for name, value in asdict(settings).items() if name != "folder"}, indent=1))
+        write_private(
+            file,
+            json.dumps(
+                {name: value for name, value in asdict(settings).items() if name != "folder"},
+                indent=1,
+            ),
+        )
         return settings
 
     @property
@@ -111,7 +128,9 @@ def has_postgres(folder: Path) -> bool:
     """Whether PostgreSQL can be used: it is there, and somebody may run it on this folder (it refuses root)."""
     if shutil.which("initdb") is None or shutil.which("postgres") is None:
         return False
-    return postgres_user() is None or all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
+    return postgres_user() is None or all(
+        parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents)
+    )
 
 
 def postgres_user() -> str | None:

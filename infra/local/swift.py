@@ -40,10 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve what is, or will be, below the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 in a container")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 in a container"
+    )
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
-    parser.add_argument("--bucket", action="append", default=[], help="made unless it is there; may be given again")
-    parser.add_argument("--end-with-input", action="store_true", help="end when standard input does")
+    parser.add_argument(
+        "--bucket", action="append", default=[], help="made unless it is there; may be given again"
+    )
+    parser.add_argument(
+        "--end-with-input", action="store_true", help="end when standard input does"
+    )
     options = parser.parse_args(arguments)
     os.umask(0o077)  # the proxy's settings hold the secret
     folder = options.folder.resolve()
@@ -80,14 +86,25 @@ def serve(folder: Path, public: socket.socket, user: str, secret: str) -> None:
         parts.append(f"[{kind}:{name}]\nuse = egg:swift#{egg}\n{settings}")
     (folder / "proxy.conf").write_text("\n".join(parts))
     for kind, listening in sockets.items():
-        options = {"protocol": SwiftHttpProtocol, "capitalize_response_headers": False}  # S3 says ETag, not Etag
-        eventlet.spawn(eventlet.wsgi.server, listening, loadapp(str(folder / f"{kind}.conf")), NullLogger(), **options)
+        options = {
+            "protocol": SwiftHttpProtocol,
+            "capitalize_response_headers": False,
+        }  # S3 says ETag, not Etag
+        eventlet.spawn(
+            eventlet.wsgi.server,
+            listening,
+            loadapp(str(folder / f"{kind}.conf")),
+            NullLogger(),
+            **options,
+        )
 
 
 def save_ring(path: Path, port: int) -> None:
     """Say that everything lies once on the one disk."""
     builder = RingBuilder(part_power=2, replicas=1, min_part_hours=0)
-    builder.add_dev({"region": 1, "zone": 1, "weight": 1, "ip": "127.0.0.1", "port": port, "device": "disk"})
+    builder.add_dev(
+        {"region": 1, "zone": 1, "weight": 1, "ip": "127.0.0.1", "port": port, "device": "disk"}
+    )
     builder.rebalance(seed=0)
     builder.get_ring().save(str(path))
 

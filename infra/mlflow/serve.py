@@ -19,23 +19,43 @@ AUTH = ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Become the server; does not return."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 in a container")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 in a container"
+    )
     parser.add_argument("--port", default="5000")
     parser.add_argument("--workers", default="2", help="processes; each takes about 250 MB")
-    parser.add_argument("--allowed-hosts", help="names and ports that clients call it by, such as 'mlflow:5000,localhost:*'")
-    parser.add_argument("--auth", action="store_true", help="ask everybody for a name and a password")
+    parser.add_argument(
+        "--allowed-hosts",
+        help="names and ports that clients call it by, such as 'mlflow:5000,localhost:*'",
+    )
+    parser.add_argument(
+        "--auth", action="store_true", help="ask everybody for a name and a password"
+    )
     options = parser.parse_args(arguments)
     needed = (BACKEND, *AUTH) if options.auth else (BACKEND,)
     if missing := [name for name in needed if not os.environ.get(name)]:
-        sys.exit(f"error: set {' and '.join(missing)} in the environment; infra/README.md says to what")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", options.host, "--port", options.port]
+        sys.exit(
+            f"error: set {' and '.join(missing)} in the environment; infra/README.md says to what"
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        options.host,
+        "--port",
+        options.port,
+    ]
     command += ["--workers", options.workers]
     if options.allowed_hosts:
         command += ["--allowed-hosts", options.allowed_hosts]
     if options.auth:
         command += ["--app-name", "basic-auth"]
         os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(auth_settings(os.environ[BACKEND]))
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven more processes that nothing here uses
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
+        "false"  # seven more processes that nothing here uses
+    )
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(command[0], command)
 

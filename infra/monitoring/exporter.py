@@ -16,8 +16,9 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from orchestrator.record import ChainRecord, StepRecord
-from orchestrator.store import DEFAULT_STORE, Store, StoreError, open_store
+from orchestrator.records.schema import ChainRecord, StepRecord
+from orchestrator.store.base import Store, StoreError
+from orchestrator.store.open import DEFAULT_STORE, open_store
 
 log = logging.getLogger(__name__)
 Kind = tuple[str, str]  # dataset and method
@@ -48,12 +49,16 @@ class Records(Collector):
             hours[kind] += worker_hours(record)
         yield _family("stepchain_steps", "Published steps", steps)
         yield _family(
-            "stepchain_gpu_hours", "Hours of workers' GPUs that published steps took; without GPUs, of workers", hours
+            "stepchain_gpu_hours",
+            "Hours of workers' GPUs that published steps took; without GPUs, of workers",
+            hours,
         )
         uses = CounterMetricFamily("stepchain_step_uses", "How often published chains name a step")
         uses.add_metric([], sum(len(names) for names in self._chains.values()))
         yield uses
-        named = CounterMetricFamily("stepchain_steps_named", "Steps that published chains name, each counted once")
+        named = CounterMetricFamily(
+            "stepchain_steps_named", "Steps that published chains name, each counted once"
+        )
         named.add_metric([], len({name for names in self._chains.values() for name in names}))
         yield named
 

@@ -14,10 +14,23 @@ The order that the papers report: fine-tuning far below LwF, that below MiB and 
 labels WILSON above the offline routes and above its own variants with hard pseudo-supervision and a prior by softmax.
 """
 
-from jobs.chains import BCE, digits_mib, digits_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from training.methods import ewc, fine_tuning, icarl, ilt, joint, lwf, lwf_mc, mib, offline, pi, plop, rw
+from jobs.presets import BCE, digits_mib, digits_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from training.methods import (
+    ewc,
+    fine_tuning,
+    icarl,
+    ilt,
+    joint,
+    lwf,
+    lwf_mc,
+    mib,
+    offline,
+    pi,
+    plop,
+    rw,
+)
 
 SEEDS = (42, 43, 44)
 FROM_MASKS = (
@@ -43,10 +56,14 @@ def chains() -> tuple[Chain, ...]:
         "wilson alpha=1": with_field(weak.method, "alpha", 1),
         "wilson prior=softmax_ce": with_field(weak.method, "prior", "softmax_ce"),
         "offline cam": offline.Config(classifier_epochs=5, classifier_lr=0.1),
-        "offline single_stage": offline.Config(pseudo_labels="single_stage", classifier_epochs=5, classifier_lr=0.1),
+        "offline single_stage": offline.Config(
+            pseudo_labels="single_stage", classifier_epochs=5, classifier_lr=0.1
+        ),
     }
     return (
         *sweep(from_masks, {"method": FROM_MASKS, "seed": SEEDS}),
-        *sweep(with_field(from_masks, "base.method", BCE), {"method": BINARY_FROM_MASKS, "seed": SEEDS}),
+        *sweep(
+            with_field(from_masks, "base.method", BCE), {"method": BINARY_FROM_MASKS, "seed": SEEDS}
+        ),
         *sweep(weak, {"method": from_image_labels, "seed": SEEDS}),
     )

@@ -6,10 +6,13 @@
 """
 
 from jobs.campaigns.mib_components import PARTS
-from jobs.chains import digits_mib
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
+from jobs.presets import digits_mib
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
 
 
 def chains() -> tuple[Chain, ...]:
-    return sweep(with_field(digits_mib(), "name", "digits_mib_components"), dict.fromkeys(PARTS, (False, True)))
+    return sweep(
+        with_field(digits_mib(), "name", "digits_mib_components"),
+        dict.fromkeys(PARTS, (False, True)),
+    )

@@ -7,9 +7,9 @@ none; a step of one class has few images and takes less than half a minute on a 
 """
 
 from jobs.campaigns.single_classes import MEMORIES, MEMORIES_WITH_MASKS, with_masks
-from jobs.chains import digits_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
+from jobs.presets import digits_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
 from training.scenario import split_groups
 
 SEEDS = (42, 43, 44)

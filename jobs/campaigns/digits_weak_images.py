@@ -7,10 +7,12 @@ minutes on a CPU.
 """
 
 from jobs.campaigns.weak_images import SHARES
-from jobs.chains import digits_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
+from jobs.presets import digits_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
 
 
 def chains() -> tuple[Chain, ...]:
-    return sweep(with_field(digits_wilson(), "name", "digits_weak_images"), {"scenario.image_share": SHARES})
+    return sweep(
+        with_field(digits_wilson(), "name", "digits_weak_images"), {"scenario.image_share": SHARES}
+    )

@@ -7,9 +7,9 @@ a CPU.
 """
 
 from jobs.campaigns.wilson_alpha import ALPHAS
-from jobs.chains import digits_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
+from jobs.presets import digits_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
 
 
 def chains() -> tuple[Chain, ...]:

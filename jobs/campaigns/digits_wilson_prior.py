@@ -6,9 +6,9 @@
 """
 
 from jobs.campaigns.wilson_prior import PRIORS
-from jobs.chains import digits_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
+from jobs.presets import digits_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
 
 UPDATES_OF_OVERLAP = 18.0  # epochs: in the disjoint setting step 0 sees 661 images instead of 1,198
 

@@ -5,11 +5,13 @@
 6 steps instead of 8: step 0 has masks and knows no such choice. The twin of `wilson_supervision`, in minutes on a CPU.
 """
 
-from jobs.chains import digits_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
+from jobs.presets import digits_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
 
 
 def chains() -> tuple[Chain, ...]:
     start = with_field(digits_wilson(), "name", "digits_wilson_supervision")
-    return sweep(start, {"scenario.setting": ("disjoint", "overlap"), "scenario.labels": ("new", "seen")})
+    return sweep(
+        start, {"scenario.setting": ("disjoint", "overlap"), "scenario.labels": ("new", "seen")}
+    )

@@ -24,10 +24,10 @@ mib does): cross-entropy 2.1 / 33.1 / 9.8, distillation 58.9 / 36.6 / 53.3, mib 
 
 from typing import Any
 
-from jobs.chains import voc_mib
-from orchestrator.campaign import with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
+from jobs.presets import voc_mib
+from orchestrator.planning.campaign import with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
 from training.methods import fine_tuning, lwf, mib
 
 MIB_PARTS = {
@@ -35,7 +35,11 @@ MIB_PARTS = {
     "method.unbiased_distillation": True,
     "method.background_initialisation": True,
 }
-PLAIN = {"method.name": "fine-tuning", "method.ignore_background": False, "optimization.frozen": "nothing"}
+PLAIN = {
+    "method.name": "fine-tuning",
+    "method.ignore_background": False,
+    "optimization.frozen": "nothing",
+}
 PAPER = (
     Expected("MiB Table 1", "FT", PLAIN),
     Expected("MiB Table 1", "LwF", {"method.name": "lwf"}),
@@ -44,9 +48,13 @@ PAPER = (
 INTERVENTIONS: dict[str, dict[str, Any]] = {
     "cross-entropy": {},
     "background ignored": {"method": fine_tuning.Config(ignore_background=True)},
-    "unbiased cross-entropy": {"method": mib.Config(distillation_weight=0, background_initialisation=False)},
+    "unbiased cross-entropy": {
+        "method": mib.Config(distillation_weight=0, background_initialisation=False)
+    },
     "distillation": {"method": lwf.Config()},
-    "unbiased distillation": {"method": mib.Config(unbiased_cross_entropy=False, background_initialisation=False)},
+    "unbiased distillation": {
+        "method": mib.Config(unbiased_cross_entropy=False, background_initialisation=False)
+    },
     "both unbiased": {"method": mib.Config(background_initialisation=False)},
     "mib": {"method": mib.Config()},
     "oracle labels": {"scenario.labels": "seen"},

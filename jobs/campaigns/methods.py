@@ -27,12 +27,26 @@ Nobody reports icarl, WILSON's loss with masks: what image labels cost WILSON is
 classifiers have 10 of the 40 epochs; the paper does not say.
 """
 
-from jobs.chains import BCE, voc_mib, voc_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
-from training.data.sources import VOC_CLASSES
-from training.methods import ewc, fine_tuning, icarl, ilt, joint, lwf, lwf_mc, mib, offline, pi, plop, rw, wilson
+from jobs.presets import BCE, voc_mib, voc_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
+from training.data.voc import VOC_CLASSES
+from training.methods import (
+    ewc,
+    fine_tuning,
+    icarl,
+    ilt,
+    joint,
+    lwf,
+    lwf_mc,
+    mib,
+    offline,
+    pi,
+    plop,
+    rw,
+    wilson,
+)
 from training.scenario import split_groups
 
 FROM_MASKS = (
@@ -52,9 +66,24 @@ FROM_IMAGE_LABELS = {
     "offline single_stage": offline.Config(pseudo_labels="single_stage"),
     "wilson": wilson.Config(),
 }
-OF_MIB = {"joint": "Joint", "fine-tuning": "FT", "pi": "PI", "ewc": "EWC", "rw": "RW", "lwf": "LwF", "lwf-mc": "LwF-MC"}
+OF_MIB = {
+    "joint": "Joint",
+    "fine-tuning": "FT",
+    "pi": "PI",
+    "ewc": "EWC",
+    "rw": "RW",
+    "lwf": "LwF",
+    "lwf-mc": "LwF-MC",
+}
 OF_MIB |= {"ilt": "ILT", "mib": "MiB"}  # method: what Table 1 calls it
-OF_WILSON = {"joint": "Joint", "fine-tuning": "FT", "lwf": "LWF", "lwf-mc": "LWF-MC", "ilt": "ILT", "mib": "MiB"}
+OF_WILSON = {
+    "joint": "Joint",
+    "fine-tuning": "FT",
+    "lwf": "LWF",
+    "lwf-mc": "LWF-MC",
+    "ilt": "ILT",
+    "mib": "MiB",
+}
 OF_WILSON |= {"plop": "PLOP", "wilson": "WILSON"}  # method: what Tables 1 and 2 call it
 PAPER = (
     *(Expected("MiB Table 1", row, {"method.name": method}) for method, row in OF_MIB.items()),
@@ -80,6 +109,8 @@ def chains() -> tuple[Chain, ...]:
     from_masks = with_field(from_masks, "base.method", fine_tuning.Config(importance=True))
     return (
         *sweep(from_masks, {"method": FROM_MASKS, **scenarios}),
-        *sweep(with_field(from_masks, "base.method", BCE), {"method": BINARY_FROM_MASKS, **scenarios}),
+        *sweep(
+            with_field(from_masks, "base.method", BCE), {"method": BINARY_FROM_MASKS, **scenarios}
+        ),
         *sweep(weak, {"method": FROM_IMAGE_LABELS, **scenarios}),
     )

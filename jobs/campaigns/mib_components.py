@@ -6,14 +6,20 @@
 The paper's Table 1 has the last combination, all on: 75.5 / 49.4 / 69.0 (old / new / all, counted as --convention mib does).
 """
 
-from jobs.chains import voc_mib
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
+from jobs.presets import voc_mib
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
 
-PARTS = ("method.unbiased_cross_entropy", "method.unbiased_distillation", "method.background_initialisation")
+PARTS = (
+    "method.unbiased_cross_entropy",
+    "method.unbiased_distillation",
+    "method.background_initialisation",
+)
 PAPER = (Expected("MiB Table 1", "MiB", dict.fromkeys(PARTS, True)),)
 
 
 def chains() -> tuple[Chain, ...]:
-    return sweep(with_field(voc_mib(), "name", "mib_components"), dict.fromkeys(PARTS, (False, True)))
+    return sweep(
+        with_field(voc_mib(), "name", "mib_components"), dict.fromkeys(PARTS, (False, True))
+    )

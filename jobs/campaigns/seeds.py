@@ -7,10 +7,10 @@ The papers give one number each, old / new / all: LwF 58.9 / 36.6 / 53.3 and MiB
 does), WILSON 74.2 / 41.7 / 67.2.
 """
 
-from jobs.chains import voc_mib, voc_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
+from jobs.presets import voc_mib, voc_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
 from training.methods import lwf, mib
 
 SEEDS = (42, 43, 44, 45, 46)
@@ -24,4 +24,6 @@ PAPER = (
 def chains() -> tuple[Chain, ...]:
     from_masks = with_field(voc_mib(), "name", "seeds")
     weak = with_field(voc_wilson(), "name", "seeds method=wilson")
-    return *sweep(from_masks, {"method": (lwf.Config(), mib.Config()), "seed": SEEDS}), *sweep(weak, {"seed": SEEDS})
+    return *sweep(from_masks, {"method": (lwf.Config(), mib.Config()), "seed": SEEDS}), *sweep(
+        weak, {"seed": SEEDS}
+    )

@@ -12,10 +12,10 @@ The authors of RaSP (Roy et al., 2023) ran WILSON so, disjoint / overlap, all: w
 52.5. Their memory is balanced over steps, ours over classes, and only the direction compares.
 """
 
-from jobs.chains import voc_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from training.data.sources import VOC_CLASSES
+from jobs.presets import voc_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from training.data.voc import VOC_CLASSES
 from training.methods import icarl
 from training.scenario import split_groups
 
@@ -26,10 +26,14 @@ MEMORIES_WITH_MASKS = (0, 100)
 def chains() -> tuple[Chain, ...]:
     weak = with_field(voc_wilson(), "scenario.groups", split_groups("15-1", VOC_CLASSES))
     weak = with_field(weak, "name", "single_classes method=wilson")
-    return *sweep(weak, {"scenario.memory": MEMORIES}), *sweep(with_masks(weak), {"scenario.memory": MEMORIES_WITH_MASKS})
+    return *sweep(weak, {"scenario.memory": MEMORIES}), *sweep(
+        with_masks(weak), {"scenario.memory": MEMORIES_WITH_MASKS}
+    )
 
 
 def with_masks(weak: Chain) -> Chain:
     """The chain of WILSON's fully supervised twin."""
-    from_masks = with_field(with_field(weak, "scenario.supervision", "pixel"), "method", icarl.Config())
+    from_masks = with_field(
+        with_field(weak, "scenario.supervision", "pixel"), "method", icarl.Config()
+    )
     return with_field(from_masks, "name", f"{weak.name.split()[0]} method=icarl")

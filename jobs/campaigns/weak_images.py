@@ -7,11 +7,11 @@ one, and epochs stay the same, so fewer images are fewer iterations, too.
 The paper has the last column, all images: 15-5 74.2 / 41.7 / 67.2, 10-10 70.4 / 57.1 / 65.0 (old / new / all).
 """
 
-from jobs.chains import voc_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
-from training.data.sources import VOC_CLASSES
+from jobs.presets import voc_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
+from training.data.voc import VOC_CLASSES
 from training.scenario import split_groups
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1)

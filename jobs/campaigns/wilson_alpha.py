@@ -10,15 +10,18 @@ The paper, all, disjoint then overlap (read off the figure, to about 0.1):
     overlap    64.3  64.8  64.4  64.3  58.1
 """
 
-from jobs.chains import voc_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
-from training.data.sources import VOC_CLASSES
+from jobs.presets import voc_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
+from training.data.voc import VOC_CLASSES
 from training.scenario import split_groups
 
 ALPHAS = (0, 0.3, 0.5, 0.7, 1)
-PAPER = tuple(Expected("WILSON Figure 4", f"WILSON alpha={alpha}", {"method.alpha": alpha}) for alpha in ALPHAS)
+PAPER = tuple(
+    Expected("WILSON Figure 4", f"WILSON alpha={alpha}", {"method.alpha": alpha})
+    for alpha in ALPHAS
+)
 
 
 def chains() -> tuple[Chain, ...]:

@@ -12,11 +12,11 @@ The paper, old / new / all:
     learned, binary cross-entropy        64.5 / 54.3 / 60.8    70.4 / 57.1 / 65.0
 """
 
-from jobs.chains import voc_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
-from training.data.sources import VOC_CLASSES
+from jobs.presets import voc_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
+from training.data.voc import VOC_CLASSES
 from training.scenario import split_groups
 
 PRIORS = {
@@ -25,10 +25,15 @@ PRIORS = {
     "softmax_ce": "softmax-ce",
     "bce": "bce",
 }  # and what Table 4 rows are called
-PAPER = tuple(Expected("WILSON Table 4", f"WILSON prior={row}", {"method.prior": prior}) for prior, row in PRIORS.items())
+PAPER = tuple(
+    Expected("WILSON Table 4", f"WILSON prior={row}", {"method.prior": prior})
+    for prior, row in PRIORS.items()
+)
 
 
 def chains() -> tuple[Chain, ...]:
     start = with_field(voc_wilson(), "name", "wilson_prior")
     start = with_field(start, "scenario.groups", split_groups("10-10", VOC_CLASSES))
-    return sweep(start, {"scenario.setting": ("disjoint", "overlap"), "method.prior": tuple(PRIORS)})
+    return sweep(
+        start, {"scenario.setting": ("disjoint", "overlap"), "method.prior": tuple(PRIORS)}
+    )

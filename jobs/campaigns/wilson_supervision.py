@@ -12,11 +12,11 @@ The paper, old / new / all:
            all      69.5 / 56.4 / 64.2    73.6 / 57.6 / 66.7
 """
 
-from jobs.chains import voc_wilson
-from orchestrator.campaign import sweep, with_field
-from orchestrator.chain import Chain
-from orchestrator.published import Expected
-from training.data.sources import VOC_CLASSES
+from jobs.presets import voc_wilson
+from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
+from training.data.voc import VOC_CLASSES
 from training.scenario import split_groups
 
 PAPER = (
@@ -30,4 +30,11 @@ def chains() -> tuple[Chain, ...]:
     start = with_field(voc_wilson(), "name", "wilson_supervision")
     groups = tuple(split_groups(split, VOC_CLASSES) for split in ("15-5", "10-10"))
     settings = ("disjoint", "overlap")
-    return sweep(start, {"scenario.groups": groups, "scenario.setting": settings, "scenario.labels": ("new", "seen")})
+    return sweep(
+        start,
+        {
+            "scenario.groups": groups,
+            "scenario.setting": settings,
+            "scenario.labels": ("new", "seen"),
+        },
+    )

@@ -10,17 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import FolderStore, NotFound, Store, StoreError, check_writable, open_store
+from orchestrator.store.base import NotFound, Store, StoreError, check_writable
+from orchestrator.store.folder import FolderStore
+from orchestrator.store.open import open_store
 
 
-@pytest.fixture(params=["folder", pytest.param("moto", marks=pytest.mark.s3), pytest.param("swift", marks=pytest.mark.s3real)])
+@pytest.fixture(
+    params=[
+        "folder",
+        pytest.param("moto", marks=pytest.mark.s3),
+        pytest.param("swift", marks=pytest.mark.s3real),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return open_store(str(tmp_path / "a store"))
     return open_store(f"s3://{request.getfixturevalue(f'{request.param}_bucket')}/some/prefix")
 
 
-@pytest.fixture(params=[pytest.param("moto", marks=pytest.mark.s3), pytest.param("swift", marks=pytest.mark.s3real)])
+@pytest.fixture(
+    params=[
+        pytest.param("moto", marks=pytest.mark.s3),
+        pytest.param("swift", marks=pytest.mark.s3real),
+    ]
+)
 def bucket(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(f"{request.param}_bucket")
 
@@ -53,10 +66,14 @@ def test_only_if_absent_keeps_what_is_there(store: Store):
 
 def test_of_many_that_write_only_if_absent_one_does(store: Store, request: pytest.FixtureRequest):
     with ThreadPoolExecutor(8) as pool:
-        written = list(pool.map(lambda number: store.write("a", b"%d" % number, only_if_absent=True), range(8)))
+        written = list(
+            pool.map(lambda number: store.write("a", b"%d" % number, only_if_absent=True), range(8))
+        )
     winners = [b"%d" % number for number, won in enumerate(written) if won]
     assert store.read("a") in winners
-    if "swift" not in request.node.callspec.id:  # which lets two win at times: nothing may rest on it
+    if (
+        "swift" not in request.node.callspec.id
+    ):  # which lets two win at times: nothing may rest on it
         assert len(winners) == 1
 
 
@@ -137,17 +154,28 @@ def test_a_usable_store_passes_the_check_and_stays_empty(store: Store):
 def test_local_path_is_the_object_itself_or_none(store: Store):
     store.write("a/b", b"one")
     path = store.local_path("a/b")
-    assert path is None if store.uri.startswith("s3://") else path is not None and path.read_bytes() == b"one"
+    assert (
+        path is None
+        if store.uri.startswith("s3://")
+        else path is not None and path.read_bytes() == b"one"
+    )
 
 
 def test_a_folder_is_named_by_path_or_file_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "a store"
-    assert open_store("a store") == open_store(str(folder)) == open_store(folder.as_uri()) == FolderStore(folder)
+    assert (
+        open_store("a store")
+        == open_store(str(folder))
+        == open_store(folder.as_uri())
+        == FolderStore(folder)
+    )
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("uri", ["gs://bucket", "s3://", "", "s3://key:secret@bucket/x", "http://host/x"])
+@pytest.mark.parametrize(
+    "uri", ["gs://bucket", "s3://", "", "s3://key:secret@bucket/x", "http://host/x"]
+)
 def test_another_uri_is_refused(uri: str):
     with pytest.raises(StoreError, match=r"s3://bucket/prefix"):
         open_store(uri)
@@ -155,7 +183,10 @@ def test_another_uri_is_refused(uri: str):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"cannot write 'probe-.*Not a directory.*check the folder, its rights and its disk"):
+    with pytest.raises(
+        StoreError,
+        match=r"cannot write 'probe-.*Not a directory.*check the folder, its rights and its disk",
+    ):
         check_writable(open_store(str(tmp_path / "file")))
 
 
@@ -183,7 +214,9 @@ def test_what_a_killed_writer_left_is_no_object(tmp_path: Path):
 
 
 def test_a_missing_bucket_is_one_sentence(bucket: str):
-    with pytest.raises(StoreError, match="no bucket 'absent-bucket'; create it, or correct the store's URI"):
+    with pytest.raises(
+        StoreError, match="no bucket 'absent-bucket'; create it, or correct the store's URI"
+    ):
         check_writable(open_store("s3://absent-bucket/x"))
 
 
@@ -230,11 +263,15 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_refused_credentials_are_one_sentence_without_them(s3_environment: pytest.MonkeyPatch, secret: str):
+def test_refused_credentials_are_one_sentence_without_them(
+    s3_environment: pytest.MonkeyPatch, secret: str
+):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         s3_environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(StoreError, match=r"the server refused it .*; check AWS_ACCESS_KEY_ID or AWS_PROFILE") as caught:
+        with pytest.raises(
+            StoreError, match=r"the server refused it .*; check AWS_ACCESS_KEY_ID or AWS_PROFILE"
+        ) as caught:
             check_writable(open_store("s3://bucket/x"))
         server.shutdown()
     assert secret not in str(caught.value)
@@ -244,6 +281,10 @@ def test_entries_tell_size_and_time(store: Store):
     before = datetime.now(UTC) - timedelta(seconds=2)  # some servers cut off fractions
     for key, data in {"b/two": b"22", "a": b"", "b/one": b"1"}.items():
         store.write(key, data)
-    assert [(entry.key, entry.bytes) for entry in store.entries()] == [("a", 0), ("b/one", 1), ("b/two", 2)]
+    assert [(entry.key, entry.bytes) for entry in store.entries()] == [
+        ("a", 0),
+        ("b/one", 1),
+        ("b/two", 2),
+    ]
     assert [entry.key for entry in store.entries("b/")] == ["b/one", "b/two"]
     assert all(before < entry.modified < before + timedelta(minutes=1) for entry in store.entries())

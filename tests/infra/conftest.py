@@ -28,7 +28,9 @@ def rendered() -> Callable[[str], list[Manifest]]:
 
 def render(folder: Path) -> Iterator[Manifest]:
     settings = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    assert set(settings) <= KNOWN, f"{folder}: the tests do not know what {set(settings) - KNOWN} does; teach them"
+    assert set(settings) <= KNOWN, (
+        f"{folder}: the tests do not know what {set(settings) - KNOWN} does; teach them"
+    )
     resources = [
         manifest
         for name in settings["resources"]
@@ -37,7 +39,11 @@ def render(folder: Path) -> Iterator[Manifest]:
     for patch in settings.get("patches", []):
         text = patch["patch"] if "patch" in patch else (folder / patch["path"]).read_text()
         kind, name = patch["target"]["kind"], patch["target"]["name"]
-        targets = [each for each in resources if each["kind"] == kind and re.fullmatch(name, each["metadata"]["name"])]
+        targets = [
+            each
+            for each in resources
+            if each["kind"] == kind and re.fullmatch(name, each["metadata"]["name"])
+        ]
         assert targets, f"{folder}: a patch has no target {kind} {name}"
         for target in targets:
             target |= jsonpatch.JsonPatch(yaml.safe_load(text)).apply(target)

@@ -57,7 +57,9 @@ def test_secrets_are_named_and_never_written(pods: list[Manifest]):
             for variable in container.get("env", []):
                 if SECRETS.search(variable["name"]) and not variable["name"].endswith("_FILE"):
                     assert "secretKeyRef" in variable["valueFrom"], variable["name"]
-            assert not any(re.search(r"://[^/]*:[^/]*@", part) for part in container.get("args", []))
+            assert not any(
+                re.search(r"://[^/]*:[^/]*@", part) for part in container.get("args", [])
+            )
 
 
 def test_only_the_head_may_speak_to_kubernetes(pods: list[Manifest]):
@@ -87,10 +89,18 @@ def test_compose_listens_on_loopback_alone(infra: Path):
 def test_no_service_is_open_to_the_world(rendered: Render):
     for folder in ("overlays/laptop", "overlays/gpu"):
         manifests = rendered(folder)
-        assert all(each["spec"].get("type", "ClusterIP") == "ClusterIP" for each in manifests if each["kind"] == "Service")
+        assert all(
+            each["spec"].get("type", "ClusterIP") == "ClusterIP"
+            for each in manifests
+            if each["kind"] == "Service"
+        )
         assert not [each for each in manifests if each["kind"] in ("Ingress", "Secret")]
         policies = [each for each in manifests if each["kind"] == "NetworkPolicy"]
-        closed = [each for each in policies if each["spec"]["podSelector"] == {} and "ingress" not in each["spec"]]
+        closed = [
+            each
+            for each in policies
+            if each["spec"]["podSelector"] == {} and "ingress" not in each["spec"]
+        ]
         assert len(closed) == 1
         (cluster,) = (each for each in manifests if each["kind"] == "RayCluster")
         assert cluster["spec"]["authOptions"]["mode"] == "token"

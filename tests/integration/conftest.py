@@ -39,7 +39,9 @@ class Page:
         self._session = aiohttp.ClientSession()
         async with self._session.get(f"http://127.0.0.1:{port}/json/list") as answer:
             target = next(each for each in await answer.json() if each["type"] == "page")
-        self._socket = await self._session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0)
+        self._socket = await self._session.ws_connect(
+            target["webSocketDebuggerUrl"], max_msg_size=0
+        )
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Ask the browser, and note what it says meanwhile."""
@@ -76,13 +78,17 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         """What the expression is worth in the page."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)[
+            "result"
+        ].get("value")
 
     def wait(self, expression: str) -> None:
         """Until the expression is true."""
         deadline = time.monotonic() + PATIENCE
         while not self.evaluate(expression):
-            assert time.monotonic() < deadline, f"{expression} is not true; the page says {self.text()[:3000]}"
+            assert time.monotonic() < deadline, (
+                f"{expression} is not true; the page says {self.text()[:3000]}"
+            )
             time.sleep(0.2)
 
     def wait_for(self, *texts: str) -> None:
@@ -107,20 +113,33 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def _middle(self, box: str) -> list[float | None]:
-        return [self.evaluate(f"{box}.{side} + {box}.{size} / 2") for side, size in (("x", "width"), ("y", "height"))]
+        return [
+            self.evaluate(f"{box}.{side} + {box}.{size} / 2")
+            for side, size in (("x", "width"), ("y", "height"))
+        ]
 
     def press(self, key: str, code: int) -> None:
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
+            )
 
     def size(self, width: int, height: int, dark: bool = False) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        )
 
     def close(self) -> None:
         async def leave() -> None:
@@ -136,12 +155,34 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page of a browser of its own; skips where there is no Chromium."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH (Debian: apt-get install chromium)")
+        pytest.skip(
+            f"no browser: none of {', '.join(NAMES)} is on PATH (Debian: apt-get install chromium)"
+        )
     profile = tmp_path_factory.mktemp("browser")
-    quiet = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync")
-    alone = ("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")
-    command = [found, *quiet, *alone, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    quiet = (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--no-first-run",
+        "--disable-sync",
+    )
+    alone = (
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-dev-shm-usage",
+    )
+    command = [
+        found,
+        *quiet,
+        *alone,
+        "--remote-debugging-port=0",
+        f"--user-data-dir={profile}",
+        "about:blank",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         told, deadline = profile / "DevToolsActivePort", time.monotonic() + PATIENCE
         while not (told.exists() and told.read_text().count("\n")):
@@ -168,13 +209,23 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.address, self.database = f"http://127.0.0.1:{self.port}", f"sqlite:///{folder}/mlflow.db"
+        self.address, self.database = (
+            f"http://127.0.0.1:{self.port}",
+            f"sqlite:///{folder}/mlflow.db",
+        )
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [
+            Path(sys.executable).with_name("mlflow"),
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
         command += [
             "--workers",
             "1",
@@ -187,7 +238,12 @@ class Server:
         log = self._folder / "server.log"
         with log.open("a") as file:
             self._process = subprocess.Popen(
-                command, env=os.environ | silent, cwd=self._folder, stdout=file, stderr=file, start_new_session=True
+                command,
+                env=os.environ | silent,
+                cwd=self._folder,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
         deadline = time.monotonic() + 180
         while not self.answers():

@@ -11,16 +11,17 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from jobs.analyze import main
-from orchestrator.analysis_record import load_analysis, recorded_analyses
-from orchestrator.chain import Base, Chain
-from orchestrator.datasets import publish
-from orchestrator.mirror import Mirror
-from orchestrator.place import Place
-from orchestrator.planner import plan_chain
-from orchestrator.resources import Request
-from orchestrator.steps import ensure_chain
-from orchestrator.store import Store, open_store
-from orchestrator.sync import sync
+from orchestrator.analysis.record import load_analysis, recorded_analyses
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.catalog import publish
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.ensure import ensure_chain
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.planner import plan_chain
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
+from orchestrator.tracking.mlflow_client import RunClient
+from orchestrator.tracking.rebuild import rebuild
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.data.shards import build
@@ -67,18 +68,25 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     manifest, _ = build(Digits(seed=1, train=40, val=6), folder / "dataset")
     publish(store, "digits", folder / "dataset", manifest)
     empty, told = folder / "empty.db", folder / "mlflow.db"
-    Mirror(f"sqlite:///{empty}")
+    RunClient(f"sqlite:///{empty}")
     shutil.copy(empty, told)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEPCHAIN_CACHE", str(folder / "cache"))
-        ensure_chain(plan_chain(CHAIN, store), Place(store, Request(cpus_per_worker=1)))
+        ensure_chain(plan_chain(CHAIN, store), RunContext(store, Request(cpus_per_worker=1)))
         analyze(store, f"sqlite:///{told}", folder / "first")
         yield Asked(store, f"sqlite:///{told}", empty, folder / "first" / "analysis.html")
     ray.shutdown()
 
 
 def analyze(store: Store, uri: str, out: Path) -> None:
-    options = {"--store": store.uri, "--tracking-uri": uri, "--out": out, "--images": 8, "--workers": 2, "--cpus-per-worker": 1}
+    options = {
+        "--store": store.uri,
+        "--tracking-uri": uri,
+        "--out": out,
+        "--images": 8,
+        "--workers": 2,
+        "--cpus-per-worker": 1,
+    }
     main(["asked why", *(str(part) for pair in options.items() for part in pair)])
 
 
@@ -94,18 +102,36 @@ def test_every_answer_is_recorded_and_the_page_says_them(asked: Asked) -> None:
     assert sorted(record.answers) == sorted(asked.store.list("probes/"))
     assert set(record.retrained) == {"classifier", "decoder"}
     told = load_analysis(asked.store, record)
-    assert [layer.cut for layer in told.layers] == ["stem", "stage 1", "stage 2", "head", "classifier"]
-    assert all(layer.cka is not None and set(layer.kept) == {"identity", "least_squares", "trained"} for layer in told.layers)
-    for step in told.anew.values():  # of the later step, on all images that show a class it knows, by two workers
+    assert [layer.cut for layer in told.layers] == [
+        "stem",
+        "stage 1",
+        "stage 2",
+        "head",
+        "classifier",
+    ]
+    assert all(
+        layer.cka is not None and set(layer.kept) == {"identity", "least_squares", "trained"}
+        for layer in told.layers
+    )
+    for step in (
+        told.anew.values()
+    ):  # of the later step, on all images that show a class it knows, by two workers
         assert step.record.parent == told.later.record.key
         assert step.record.step.task.labels == "seen"
         assert step.record.resources["workers"] == 2
     page = asked.page.read_text()
-    for words in ("Where forgetting sits", "What would have helped", "decoder trained anew", "What each figure is"):
+    for words in (
+        "Where forgetting sits",
+        "What would have helped",
+        "decoder trained anew",
+        "What each figure is",
+    ):
         assert words in page
 
 
-def test_asking_again_computes_nothing(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_again_computes_nothing(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*arguments: object, **options: object) -> NoReturn:
         raise AssertionError("nothing is left to compute")
 
@@ -113,9 +139,11 @@ def test_asking_again_computes_nothing(asked: Asked, tmp_path: Path, monkeypatch
     ray.shutdown()
     monkeypatch.setattr(ray, "init", refuse)
     analyze(asked.store, asked.uri, tmp_path)
-    assert {entry.key: entry.modified for entry in asked.store.entries("") if not entry.key.startswith("tracking")} == {
-        key: modified for key, modified in before.items() if not key.startswith("tracking")
-    }
+    assert {
+        entry.key: entry.modified
+        for entry in asked.store.entries("")
+        if not entry.key.startswith("tracking")
+    } == {key: modified for key, modified in before.items() if not key.startswith("tracking")}
     assert (tmp_path / "analysis.html").read_text() == asked.page.read_text()
 
 
@@ -125,13 +153,19 @@ def test_mlflow_shows_it_and_is_made_again_from_the_records(asked: Asked, tmp_pa
     told = load_analysis(asked.store, record)
     assert live.data.metrics["miou earlier/after"] == pytest.approx(told.after.earlier or 0)
     layers = MlflowClient(asked.uri).get_metric_history(live.info.run_id, "cka")
-    assert {metric.step: metric.value for metric in layers} == dict(enumerate(layer.cka for layer in told.layers))
+    assert {metric.step: metric.value for metric in layers} == dict(
+        enumerate(layer.cka for layer in told.layers)
+    )
     shutil.copy(asked.empty, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    sync(asked.store, uri, wilson())
+    rebuild(asked.store, uri, wilson())
     (made,) = runs(uri, "analysis")
     assert made.data.metrics == live.data.metrics
     assert made.data.params == live.data.params
     (chain,) = runs(uri, "chain")
-    below = [run for run in (*runs(uri, "step"), made) if run.data.tags.get("mlflow.parentRunId") == chain.info.run_id]
+    below = [
+        run
+        for run in (*runs(uri, "step"), made)
+        if run.data.tags.get("mlflow.parentRunId") == chain.info.run_id
+    ]
     assert len(below) == 4, "the later step, two decoders trained anew, and the analysis"

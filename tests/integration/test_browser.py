@@ -13,18 +13,26 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from orchestrator.campaign_record import campaign_tree
-from orchestrator.campaign_report import build_campaign_report, write_campaign_report
-from orchestrator.campaign_results import load_campaign_results
-from orchestrator.report import build_report, write_report
-from orchestrator.results import find_chain, load_chains
-from orchestrator.sync import sync
+from orchestrator.planning.campaign_record import campaign_tree
+from orchestrator.records.repository import find_chain
+from orchestrator.records.results import load_chains
+from orchestrator.report.campaign_page import build_campaign_report, write_campaign_report
+from orchestrator.report.campaign_results import load_campaign_results
+from orchestrator.report.chain_page import build_report, write_report
+from orchestrator.tracking.rebuild import rebuild
 from training.metrics import wilson
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-LAST, STEPS, CLASSES = "After the last step", "Over incremental steps", "Classes over incremental steps"  # sections of charts
+LAST, STEPS, CLASSES = (
+    "After the last step",
+    "Over incremental steps",
+    "Classes over incremental steps",
+)  # sections of charts
 CAMPAIGN = "tags.`stepchain.campaign.hardness` = 'yes'"
-SLOW = pytest.mark.skipif(not os.environ.get("STEPCHAIN_SOAK"), reason="set STEPCHAIN_SOAK=1 to drive more of MLflow's pages")
+SLOW = pytest.mark.skipif(
+    not os.environ.get("STEPCHAIN_SOAK"),
+    reason="set STEPCHAIN_SOAK=1 to drive more of MLflow's pages",
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,9 @@ def test_a_report_opens_alone(page, finished_campaign, tmp_path, pictures, kind)
         result = load_campaign_results(campaign, campaign_tree(campaign, store), store, wilson())
         path = write_campaign_report(build_campaign_report(result), tmp_path)
     else:
-        chains = load_chains(store, [find_chain(store, chain.name) for chain in campaign.chains[:2]])
+        chains = load_chains(
+            store, [find_chain(store, chain.name) for chain in campaign.chains[:2]]
+        )
         path = write_report(build_report(chains, wilson()), tmp_path)
     for dark in (False, True):
         page.size(1200, 900, dark)
@@ -50,11 +60,15 @@ def test_a_report_opens_alone(page, finished_campaign, tmp_path, pictures, kind)
         assert [url for url in page.asked if not url.startswith(("data:", path.as_uri()))] == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
     page.press("Tab", 9)
-    assert page.evaluate("document.activeElement.className") == "skip", "the keyboard comes to the results first"
+    assert page.evaluate("document.activeElement.className") == "skip", (
+        "the keyboard comes to the results first"
+    )
     page.press("Enter", 13)
     assert page.evaluate("location.hash") == "#main"
     page.size(400, 800)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400, "wide tables scroll by themselves on a telephone"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400, (
+        "wide tables scroll by themselves on a telephone"
+    )
     page.call("Page.printToPDF")
 
 
@@ -62,7 +76,7 @@ def test_a_report_opens_alone(page, finished_campaign, tmp_path, pictures, kind)
 def mlflow(finished_campaign, mlflow_server) -> str:
     """Address of an MLflow server that shows the finished campaign."""
     server = mlflow_server()
-    sync(finished_campaign[1], server.database, wilson())
+    rebuild(finished_campaign[1], server.database, wilson())
     server.start()
     return server.address
 
@@ -71,12 +85,16 @@ def mlflow(finished_campaign, mlflow_server) -> str:
 def runs(page, mlflow):
     """The runs of the scenario in MLflow's pages, reached as docs/mlflow.md says."""
     page.size(1400, 900)
-    page.call("Storage.clearDataForOrigin", origin=mlflow, storageTypes="all")  # it remembers filters
+    page.call(
+        "Storage.clearDataForOrigin", origin=mlflow, storageTypes="all"
+    )  # it remembers filters
     page.open(mlflow)
     page.click(exactly("Model training"))
     page.click(exactly("digits 6-4 overlap"))
     page.wait_for("26 matching runs")
-    assistant = "document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')"
+    assistant = (
+        "document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')"
+    )
     if page.evaluate(f"!!{assistant}"):
         page.click(assistant)
     return page
@@ -115,7 +133,9 @@ def chart(page, section: str, metric: str) -> list[dict[str, Any]]:
 
 def lines(page, section: str, metric: str) -> list[list[float]]:
     """The different curves in the chart of that metric: a value for each incremental step, from step 0."""
-    drawn = [each["y"] for each in chart(page, section, metric) if each.get("metric") == metric]  # no bands around them
+    drawn = [
+        each["y"] for each in chart(page, section, metric) if each.get("metric") == metric
+    ]  # no bands around them
     return sorted(list(each) for each in {tuple(line) for line in drawn})
 
 
@@ -142,11 +162,19 @@ def test_what_does_alpha_do(runs, found, pictures) -> None:
     page.wait("document.querySelectorAll('.js-plotly-plot .axis-title').length >= 4")
     page.screenshot(pictures / "mlflow-alpha.png")
     drawn = "document.querySelector('.js-plotly-plot').data[0].dimensions"
-    axes = json.loads(page.evaluate(f"JSON.stringify({drawn}.map(axis => [axis.label, [...axis.values]]))"))
-    assert [label for label, _ in axes] == ["method.alpha", "method.prior", "seed", "miou/all"], "without a further click"
+    axes = json.loads(
+        page.evaluate(f"JSON.stringify({drawn}.map(axis => [axis.label, [...axis.values]]))")
+    )
+    assert [label for label, _ in axes] == ["method.alpha", "method.prior", "seed", "miou/all"], (
+        "without a further click"
+    )
     curves = dict(axes)
-    assert sorted(map(float, curves["method.alpha"])) == sorted(float(run.data.params["method.alpha"]) for run in found)
-    assert sorted(curves["miou/all"]) == pytest.approx(sorted(run.data.metrics["miou/all"] for run in found))
+    assert sorted(map(float, curves["method.alpha"])) == sorted(
+        float(run.data.params["method.alpha"]) for run in found
+    )
+    assert sorted(curves["miou/all"]) == pytest.approx(
+        sorted(run.data.metrics["miou/all"] for run in found)
+    )
     shown = page.text()
     for run in found:
         assert run.info.run_name in shown
@@ -158,7 +186,9 @@ def test_which_prior_is_best(runs, found, pictures) -> None:
     (bars,) = chart(runs, LAST, "final/miou/all")
     means = {
         f"param.method.prior.{prior}": fmean(
-            run.data.metrics["final/miou/all"] for run in found if run.data.params["method.prior"] == prior
+            run.data.metrics["final/miou/all"]
+            for run in found
+            if run.data.params["method.prior"] == prior
         )
         for prior in ("bce", "fixed")
     }
@@ -174,7 +204,10 @@ def test_where_did_it_forget(runs, mlflow, found, pictures) -> None:
     runs.wait_for("Parallel Coordinates")
     for section, metric in ((CLASSES, "iou/3"), (STEPS, "miou/base")):
         histories = [client.get_metric_history(run.info.run_id, metric) for run in found]
-        wanted = {tuple(point.value for point in sorted(history, key=lambda point: point.step)) for history in histories}
+        wanted = {
+            tuple(point.value for point in sorted(history, key=lambda point: point.step))
+            for history in histories
+        }
         assert lines(runs, section, metric) == [pytest.approx(line) for line in sorted(wanted)]
     runs.screenshot(pictures / "mlflow-forgetting.png")
 
@@ -184,9 +217,13 @@ def test_a_campaigns_run_shows_its_page(page, mlflow) -> None:
     client = MlflowClient(mlflow)
     experiment = client.get_experiment_by_name("campaigns").experiment_id
     (run,) = client.search_runs([experiment])
-    page.open(f"{mlflow}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts/report.html?workflowType=machine_learning")
+    page.open(
+        f"{mlflow}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts/report.html?workflowType=machine_learning"
+    )
     page.wait("!!document.querySelector('iframe')")
     page.wait_for("report.html", "figures", "tables")
     # MLflow shows it in a sandbox, into which nobody can look from outside; the bytes are the page's.
-    page.evaluate("fetch(document.querySelector('iframe').src).then(it => it.text()).then(text => { window.shown = text })")
+    page.evaluate(
+        "fetch(document.querySelector('iframe').src).then(it => it.text()).then(text => { window.shown = text })"
+    )
     page.wait("(window.shown ?? '').includes('The answer')")

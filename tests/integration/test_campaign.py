@@ -8,20 +8,21 @@ import pytest
 import ray
 from rich.console import Console
 
-from orchestrator.attempts import attempt_names
-from orchestrator.campaign_run import Outcome, run_campaign
-from orchestrator.chain import Base, Chain
-from orchestrator.costs import Costs
-from orchestrator.datasets import publish
-from orchestrator.desk import Limits
-from orchestrator.place import Place
-from orchestrator.planner import Planner
-from orchestrator.resources import Request
-from orchestrator.steps import find_record
-from orchestrator.store import Store, open_store
-from orchestrator.survey import survey
-from orchestrator.tracking import Tracker
-from orchestrator.tree import Tree, grow
+from orchestrator.campaigns.run import CampaignOutcome, run_campaign
+from orchestrator.campaigns.scheduler import Limits
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.catalog import publish
+from orchestrator.execution.context import RunContext
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.cost import Costs
+from orchestrator.planning.planner import Planner
+from orchestrator.planning.step_tree import StepTree, build_tree
+from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records.attempts import attempt_names
+from orchestrator.records.repository import find_record
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
+from orchestrator.tracking.tracker import Tracker
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.data.shards import build
@@ -51,8 +52,18 @@ START = Chain(
 ONCE = Limits(retries=0)
 CHAINS = (  # four different steps in three chains
     START,
-    START.model_copy(update={"name": "wild", "optimization": FEW.model_copy(update={"encoder_lr": 1e30, "head_lr": 1e30})}),
-    START.model_copy(update={"name": "one", "method": wilson.Config(warmup_epochs=1, localizer_channels=8, alpha=1)}),
+    START.model_copy(
+        update={
+            "name": "wild",
+            "optimization": FEW.model_copy(update={"encoder_lr": 1e30, "head_lr": 1e30}),
+        }
+    ),
+    START.model_copy(
+        update={
+            "name": "one",
+            "method": wilson.Config(warmup_epochs=1, localizer_channels=8, alpha=1),
+        }
+    ),
 )
 
 
@@ -70,10 +81,12 @@ def new_store(folder: Path) -> Store:
     return store
 
 
-def run(grown: Tree, store: Store, tracker: Tracker | None = None, limits: Limits = ONCE) -> tuple[Outcome, str]:
+def run(
+    grown: StepTree, store: Store, tracker: Tracker | None = None, limits: Limits = ONCE
+) -> tuple[CampaignOutcome, str]:
     console = Console(file=StringIO(), width=200)
-    place = Place(store, Request(cpus_per_worker=1), console, tracker, lease_seconds=5)
-    outcome = run_campaign("test", grown, survey(grown, store), place, Costs(), limits)
+    place = RunContext(store, Request(cpus_per_worker=1), console, tracker, lease_seconds=5)
+    outcome = run_campaign("test", grown, look_up_steps(grown, store), place, Costs(), limits)
     assert isinstance(console.file, StringIO)
     return outcome, console.file.getvalue()
 
@@ -81,7 +94,7 @@ def run(grown: Tree, store: Store, tracker: Tracker | None = None, limits: Limit
 def test_a_campaign_runs_once(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     planner = Planner(store)
-    grown = grow([planner.plan(each) for each in CHAINS])
+    grown = build_tree([planner.plan(each) for each in CHAINS])
     with Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "spool") as tracker:
         outcome, said = run(grown, store, tracker)
     assert tracker.failures == 0
@@ -95,12 +108,12 @@ def test_a_campaign_runs_once(tmp_path: Path) -> None:
         assert (record is not None) == (fate.state == "published")
         assert not store.exists(f"steps/{key}/lease.json")
 
-    good = grow([planner.plan(each) for each in CHAINS if each.name != "wild"])
+    good = build_tree([planner.plan(each) for each in CHAINS if each.name != "wild"])
     again, said = run(good, store)
     assert again.complete, said
     assert {fate.state for fate in again.steps.values()} == {"reused"}
 
-    other = grow([planner.plan(START.model_copy(update={"name": "other", "seed": 7}))])
+    other = build_tree([planner.plan(START.model_copy(update={"name": "other", "seed": 7}))])
     outcome, said = run(other, store, limits=Limits(max_gpu_hours=1e-6))
     assert [fate.state for fate in outcome.steps.values()] == ["published", "not run"], said
     assert "the budget of 1e-06 GPU-hours is spent" in outcome.chains[0].reason

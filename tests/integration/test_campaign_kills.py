@@ -17,9 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.datasets import publish
-from orchestrator.record import StepRecord
-from orchestrator.store import Store, open_store
+from orchestrator.datasets.catalog import publish
+from orchestrator.records.schema import StepRecord
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
 from training.data.digits import Digits
 from training.data.shards import build
 
@@ -27,11 +28,13 @@ KILLS = int(os.environ.get("STEPCHAIN_KILLS", "3"))
 SEED = int(os.environ.get("STEPCHAIN_SEED", "0"))
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600 + 180 * KILLS)]
 CHECKPOINT_SECONDS = 0.5
-LOST_SECONDS = CHECKPOINT_SECONDS + 3  # of training, by one kill: a checkpoint interval, and one that was being written
+LOST_SECONDS = (
+    CHECKPOINT_SECONDS + 3
+)  # of training, by one kill: a checkpoint interval, and one that was being written
 CAMPAIGN = '''"""Does a campaign survive?"""
 
-from jobs.chains import digits_wilson
-from orchestrator.campaign import sweep, with_field
+from jobs.presets import digits_wilson
+from orchestrator.planning.campaign import sweep, with_field
 
 
 def chains():
@@ -51,10 +54,15 @@ def test_a_campaign_killed_again_and_again_ends_with_the_same_table(tmp_path: Pa
         (tmp_path / "survives.py").write_text(CAMPAIGN.replace("SEEDS", str(seeds(number))))
         job = start(disturbed, tmp_path)
         wait_for_training(disturbed, job, tmp_path)
-        assert not ends_within(job, delay), f"nothing was left to kill: {(tmp_path / 'job.log').read_text()}"
+        assert not ends_within(job, delay), (
+            f"nothing was left to kill: {(tmp_path / 'job.log').read_text()}"
+        )
         killed = kill(victim, job)
         assert killed
-        print(f"kill {number + 1}, {delay:.1f} s into training: {victim}, {killed} processes", flush=True)
+        print(
+            f"kill {number + 1}, {delay:.1f} s into training: {victim}, {killed} processes",
+            flush=True,
+        )
         if victim == "a worker":
             ends_within(job, 10)  # a lost worker is the campaign's to mend
         end(job)
@@ -67,9 +75,15 @@ def test_a_campaign_killed_again_and_again_ends_with_the_same_table(tmp_path: Pa
     assert published.items() <= records(disturbed).items()
     assert table(disturbed, tmp_path) == table(quiet, tmp_path)
     assert weights(disturbed) == weights(quiet), "other weights than undisturbed"
-    assert any(StepRecord.model_validate_json(data).resources["resumed_from"] for data in records(disturbed).values())
+    assert any(
+        StepRecord.model_validate_json(data).resources["resumed_from"]
+        for data in records(disturbed).values()
+    )
     lost = lost_seconds(disturbed)
-    print(f"{len(lost)} interruptions of a training step; seconds lost: {[round(each, 1) for each in lost]}", flush=True)
+    print(
+        f"{len(lost)} interruptions of a training step; seconds lost: {[round(each, 1) for each in lost]}",
+        flush=True,
+    )
     assert max(lost, default=0) <= LOST_SECONDS
 
 
@@ -87,12 +101,22 @@ def new_store(folder: Path) -> Store:
 
 def start(store: Store, scratch: Path) -> subprocess.Popen:
     """The campaign in a process group of its own, as a terminal would start it."""
-    command = [sys.executable, "-m", "jobs.campaign", "run", str(scratch / "survives.py"), "--store", store.uri]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.campaign",
+        "run",
+        str(scratch / "survives.py"),
+        "--store",
+        store.uri,
+    ]
     command += ["--no-tracking", "--cpus-per-worker", "1", "--max-concurrent", "2"]
     command += ["--checkpoint-every", str(CHECKPOINT_SECONDS), "--lease-seconds", "6"]
     environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
     with (scratch / "job.log").open("w") as log:
-        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            command, env=environment, start_new_session=True, stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def wait_for_training(store: Store, job: subprocess.Popen, scratch: Path) -> None:
@@ -104,7 +128,9 @@ def wait_for_training(store: Store, job: subprocess.Popen, scratch: Path) -> Non
         if any(name.split("/")[1] not in published for name in new):
             return
         time.sleep(0.05)
-    raise AssertionError(f"the campaign ended before it could be killed: {(scratch / 'job.log').read_text()}")
+    raise AssertionError(
+        f"the campaign ended before it could be killed: {(scratch / 'job.log').read_text()}"
+    )
 
 
 def ends_within(job: subprocess.Popen, seconds: float) -> bool:
@@ -125,7 +151,11 @@ def kill(victim: str, job: subprocess.Popen) -> int:
             family = all_of(job)
         family = [process for process in family if "TrainWorker" in title(process)][:1]
     elif victim == "the Ray instance":
-        family = [process for process in family if any(part in title(process) for part in ("raylet", "gcs_server", "ray::"))]
+        family = [
+            process
+            for process in family
+            if any(part in title(process) for part in ("raylet", "gcs_server", "ray::"))
+        ]
     return sum(killed(process) for process in family)
 
 
@@ -165,23 +195,39 @@ def end(job: subprocess.Popen) -> None:
 
 def records(store: Store) -> dict[str, bytes]:
     """All step records as they are written."""
-    return {name: store.read(name) for name in store.list("steps/") if name.endswith("/record.json")}
+    return {
+        name: store.read(name) for name in store.list("steps/") if name.endswith("/record.json")
+    }
 
 
 def weights(store: Store) -> dict[str, dict[str, str]]:
     """Digests of each step's model, and of what else its method keeps."""
     found = (StepRecord.model_validate_json(data) for data in records(store).values())
     return {
-        record.key: {name: file.sha256 for name, file in record.files.items() if name.endswith(".safetensors")}
+        record.key: {
+            name: file.sha256
+            for name, file in record.files.items()
+            if name.endswith(".safetensors")
+        }
         for record in found
     }
 
 
 def table(store: Store, scratch: Path) -> dict:
     """What `jobs.campaign table` tells of the campaign."""
-    command = [sys.executable, "-m", "jobs.campaign", "table", str(scratch / "survives.py"), "--store", store.uri]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.campaign",
+        "table",
+        str(scratch / "survives.py"),
+        "--store",
+        store.uri,
+    ]
     environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache")}
-    done = subprocess.run([*command, "--format", "json"], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--format", "json"], env=environment, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -194,7 +240,9 @@ def lost_seconds(store: Store) -> list[float]:
             curves.setdefault(key, {}).setdefault(attempt, []).extend(json.loads(store.read(name)))
     lost = []
     for attempts in curves.values():
-        rows = [sorted(rows, key=lambda row: row["iteration"]) for _, rows in sorted(attempts.items())]
+        rows = [
+            sorted(rows, key=lambda row: row["iteration"]) for _, rows in sorted(attempts.items())
+        ]
         for before, after in pairwise(rows):
             beyond = [row["time"] for row in before if row["iteration"] >= after[0]["iteration"]]
             lost.append(max(beyond) - min(beyond) if beyond else 0.0)

@@ -23,19 +23,20 @@ import pytest
 
 from infra.local.processes import Ledger
 from infra.local.settings import Settings
-from orchestrator.datasets import publish
-from orchestrator.record import StepRecord
-from orchestrator.store import Store, open_store
+from orchestrator.datasets.catalog import publish
+from orchestrator.records.schema import StepRecord
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
+from tests.support.paths import ROOT
 from training.data.digits import Digits
 from training.data.shards import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(1500)]
-ROOT = Path(__file__).parents[2]
 SENT = ("jobs", "orchestrator", "training", ".gitignore", ".rayignore")
 CAMPAIGN = '''"""Does a campaign outlive a machine?"""
 
-from jobs.chains import digits_mib
-from orchestrator.campaign import sweep, with_field
+from jobs.presets import digits_mib
+from orchestrator.planning.campaign import sweep, with_field
 from training.methods import mib
 
 
@@ -45,7 +46,17 @@ def chains():
         start = with_field(with_field(start, optimization + ".batch", 8), optimization + ".epochs", epochs)
     return sweep(start, {"method": (mib.Config(),)})  # one step at a time, so whoever trains is known
 '''
-RUN = ("python", "-m", "jobs.campaign", "run", "outlives", "--cpus-per-worker", "1", "--checkpoint-every", "0.3")
+RUN = (
+    "python",
+    "-m",
+    "jobs.campaign",
+    "run",
+    "outlives",
+    "--cpus-per-worker",
+    "1",
+    "--checkpoint-every",
+    "0.3",
+)
 CANARIES = {  # what a person's shell may hold; a submission must not carry it
     "AWS_SECRET_ACCESS_KEY": "canary-of-a-cloud-4710",
     "CANARY_PASSWORD": "canary-in-the-shell-4711",
@@ -89,8 +100,12 @@ def test_a_submitted_campaign_outlives_a_machine_it_trains_on(
         assert job.wait(timeout=900) == 0, said(tmp_path)
     found = records(there)
     assert len(found) == 2
-    assert max(record.resources["restarts"] for record in found) >= 1, f"{lost} was lost, and no step noticed\n{said(tmp_path)}"
-    assert {(record.provenance.commit, record.provenance.dirty) for record in found} == {(commit, None)}
+    assert max(record.resources["restarts"] for record in found) >= 1, (
+        f"{lost} was lost, and no step noticed\n{said(tmp_path)}"
+    )
+    assert {(record.provenance.commit, record.provenance.dirty) for record in found} == {
+        (commit, None)
+    }
     for words in (
         "store    s3://stepchain/results",
         f"MLflow   {known['MLFLOW_TRACKING_URI']}",
@@ -99,7 +114,11 @@ def test_a_submitted_campaign_outlives_a_machine_it_trains_on(
     ):
         assert words in said(tmp_path), words
     runs = tracked(known["MLFLOW_TRACKING_URI"])
-    assert {run["tags"].get("stepchain.submission") for run in runs if run["tags"]["stepchain.kind"] == "step"} == {"first"}
+    assert {
+        run["tags"].get("stepchain.submission")
+        for run in runs
+        if run["tags"]["stepchain.kind"] == "step"
+    } == {"first"}
     assert {run["status"] for run in runs} == {"FINISHED"}
 
     with submitted(folder, tmp_path, "second") as job:
@@ -110,9 +129,15 @@ def test_a_submitted_campaign_outlives_a_machine_it_trains_on(
 
     secrets = secrets_of(folder)
     assert command_lines_with(secrets) == []
-    assert files_with(secrets, [folder, Settings.open(folder).ray_folder, tmp_path / "job.log"]) == []
+    assert (
+        files_with(secrets, [folder, Settings.open(folder).ray_folder, tmp_path / "job.log"]) == []
+    )
     control("down", folder)
-    assert [process for process in members if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
+    assert [
+        process
+        for process in members
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ] == []
 
     control("up", folder, "s3", "postgres", "mlflow")
     assert records(there) == found
@@ -125,15 +150,23 @@ def check_out(folder: Path) -> str:
     folder.mkdir()
     for name in SENT:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy(ROOT / name, folder)
     (folder / "jobs" / "campaigns" / "outlives.py").write_text(CAMPAIGN)
     (folder / ".env").write_text(f"PASSWORD={PLANTED}\n")
     identity = ("-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "commit.gpgsign=false")
-    for arguments in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message", "first")):
+    for arguments in (
+        ("init", "--quiet"),
+        ("add", "."),
+        ("commit", "--quiet", "--message", "first"),
+    ):
         subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, env=without_git())
-    return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder, text=True, env=without_git()).strip()
+    return subprocess.check_output(
+        ["git", "rev-parse", "HEAD"], cwd=folder, text=True, env=without_git()
+    ).strip()
 
 
 def without_git() -> dict[str, str]:
@@ -161,7 +194,9 @@ def submitted(folder: Path, scratch: Path, name: str) -> Iterator[subprocess.Pop
     command = [sys.executable, "-m", "jobs.submit", "--submission-id", name, "--", *RUN]
     with (scratch / "job.log").open("a") as log:
         environment = without_git() | {"PYTHONPATH": ""} | CANARIES | ray
-        job = subprocess.Popen(command, cwd=scratch / "checkout", env=environment, stdout=log, stderr=subprocess.STDOUT)
+        job = subprocess.Popen(
+            command, cwd=scratch / "checkout", env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
     try:
         yield job
     finally:
@@ -178,11 +213,15 @@ def records(store: Store) -> list[StepRecord]:
     return [StepRecord.model_validate_json(store.read(name)) for name in names]
 
 
-def wait_for_a_checkpoint_of_a_later_step(store: Store, job: subprocess.Popen, scratch: Path) -> None:
+def wait_for_a_checkpoint_of_a_later_step(
+    store: Store, job: subprocess.Popen, scratch: Path
+) -> None:
     while job.poll() is None:
         names = list(store.list("steps/"))
         published = {name.split("/")[1] for name in names if name.endswith("/record.json")}
-        if published and any(name.endswith("/done.json") and name.split("/")[1] not in published for name in names):
+        if published and any(
+            name.endswith("/done.json") and name.split("/")[1] not in published for name in names
+        ):
             return
         time.sleep(0.1)
     raise AssertionError(f"the job ended before a machine could be lost: {said(scratch)}")
@@ -208,32 +247,68 @@ def tracked(uri: str) -> list[dict[str, Any]]:
 
     def ask(path: str, question: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(
-            f"{uri}/api/2.0/mlflow/{path}", json.dumps(question).encode(), {"Content-Type": "application/json"}
+            f"{uri}/api/2.0/mlflow/{path}",
+            json.dumps(question).encode(),
+            {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
-    experiments = [each["experiment_id"] for each in ask("experiments/search", {"max_results": 100})["experiments"]]
-    runs = ask("runs/search", {"experiment_ids": experiments, "order_by": ["attributes.run_id"]})["runs"]
+    experiments = [
+        each["experiment_id"]
+        for each in ask("experiments/search", {"max_results": 100})["experiments"]
+    ]
+    runs = ask("runs/search", {"experiment_ids": experiments, "order_by": ["attributes.run_id"]})[
+        "runs"
+    ]
     return [
-        {"status": run["info"]["status"], "tags": {tag["key"]: tag["value"] for tag in run["data"]["tags"]}} for run in runs
+        {
+            "status": run["info"]["status"],
+            "tags": {tag["key"]: tag["value"] for tag in run["data"]["tags"]},
+        }
+        for run in runs
     ]
 
 
 def local_table(store: Store, scratch: Path) -> dict[str, Any]:
     """The same campaign on a Ray of its own."""
-    environment = without_git() | {"PYTHONPATH": "", "STEPCHAIN_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = without_git() | {
+        "PYTHONPATH": "",
+        "STEPCHAIN_CACHE": str(scratch / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, *RUN[1:], "--store", store.uri, "--no-tracking"]
-    done = subprocess.run(command, cwd=scratch / "checkout", env=environment, text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=scratch / "checkout",
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return table(store, scratch, {})
 
 
 def table(store: Store, scratch: Path, known: dict[str, str]) -> dict[str, Any]:
     """What `jobs.campaign table` tells of the campaign."""
-    command = [sys.executable, "-m", "jobs.campaign", "table", "outlives", "--store", store.uri, "--format", "json"]
-    environment = without_git() | {"PYTHONPATH": "", "STEPCHAIN_CACHE": str(scratch / "cache")} | known
-    return json.loads(subprocess.check_output(command, cwd=scratch / "checkout", env=environment, text=True))
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.campaign",
+        "table",
+        "outlives",
+        "--store",
+        store.uri,
+        "--format",
+        "json",
+    ]
+    environment = (
+        without_git() | {"PYTHONPATH": "", "STEPCHAIN_CACHE": str(scratch / "cache")} | known
+    )
+    return json.loads(
+        subprocess.check_output(command, cwd=scratch / "checkout", env=environment, text=True)
+    )
 
 
 def secrets_of(folder: Path) -> list[bytes]:
@@ -266,16 +341,33 @@ def command_lines_with(secrets: list[bytes]) -> list[str]:
 
 def files_with(secrets: list[bytes], places: list[Path]) -> list[str]:
     """Files that hold one of the secrets: records, logs, databases, pickles, Ray's session with the code that was sent."""
-    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()]
-    for part in ("s3/disk/objects", "logs/mlflow.log", "working_dir_files", "job-driver-first.log", "job.log"):
+    files = [
+        path
+        for place in places
+        for path in ([place] if place.is_file() else place.rglob("*"))
+        if path.is_file()
+    ]
+    for part in (
+        "s3/disk/objects",
+        "logs/mlflow.log",
+        "working_dir_files",
+        "job-driver-first.log",
+        "job.log",
+    ):
         assert any(part in str(path) for path in files), f"nothing was looked at of {part}"
-    return [str(path) for path in files if path.name not in KEEPERS and any(secret in path.read_bytes() for secret in secrets)]
+    return [
+        str(path)
+        for path in files
+        if path.name not in KEEPERS and any(secret in path.read_bytes() for secret in secrets)
+    ]
 
 
 def listening_beyond_loopback(processes: set[psutil.Process]) -> list[tuple[str, str]]:
     found = []
     for process in processes:
         for connection in process.net_connections("inet"):
-            if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.removeprefix("::ffff:").startswith("127."):
+            if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.removeprefix(
+                "::ffff:"
+            ).startswith("127."):
                 found.append((process.name(), connection.laddr.ip))
     return found

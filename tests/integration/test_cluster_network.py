@@ -16,10 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.attempts import attempt_folder, fetch_folder
-from orchestrator.datasets import publish
-from orchestrator.record import StepRecord
-from orchestrator.store import Store, open_store
+from orchestrator.datasets.catalog import publish
+from orchestrator.records.attempts import attempt_folder, fetch_folder
+from orchestrator.records.schema import StepRecord
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
 from training.data.digits import Digits
 from training.data.shards import build
 
@@ -28,7 +29,9 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.getuid() != 0, reason="only root makes network namespaces"),
-    pytest.mark.skipif(shutil.which("ip") is None, reason="there is no `ip` (Debian: apt-get install iproute2)"),
+    pytest.mark.skipif(
+        shutil.which("ip") is None, reason="there is no `ip` (Debian: apt-get install iproute2)"
+    ),
 ]
 SWITCH, HOSTS = "stepchain-switch", ("stepchain-1", "stepchain-2", "stepchain-3")
 ADDRESSES = dict(zip(HOSTS, ("10.254.77.1", "10.254.77.2", "10.254.77.3"), strict=True))
@@ -66,12 +69,23 @@ def hosts(short: Path) -> Iterator[Start]:
     started: list[subprocess.Popen] = []
 
     def start(host: str, command: list[str], log: Path) -> subprocess.Popen:
-        there = ["ip", "netns", "exec", host, str(Path(sys.executable).with_name(command[0])), *command[1:]]
+        there = [
+            "ip",
+            "netns",
+            "exec",
+            host,
+            str(Path(sys.executable).with_name(command[0])),
+            *command[1:],
+        ]
         environment = os.environ | SURROUNDINGS | {"STEPCHAIN_CACHE": str(log.parent / "cache")}
         if command[0] != "ray":
             environment["RAY_ADDRESS"] = HEAD
         with log.open("ab") as file:
-            started.append(subprocess.Popen(there, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file))
+            started.append(
+                subprocess.Popen(
+                    there, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                )
+            )
         return started[-1]
 
     try:
@@ -83,7 +97,20 @@ def hosts(short: Path) -> Iterator[Start]:
         for host, address in ADDRESSES.items():
             ip("netns", "add", host)
             ip("-n", host, "link", "set", "lo", "up")
-            ip("-n", host, "link", "add", "wire", "type", "veth", "peer", "name", f"to-{host}", "netns", SWITCH)
+            ip(
+                "-n",
+                host,
+                "link",
+                "add",
+                "wire",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                f"to-{host}",
+                "netns",
+                SWITCH,
+            )
             ip("-n", SWITCH, "link", "set", f"to-{host}", "master", "switch", "up")
             ip("-n", host, "address", "add", f"{address}/24", "dev", "wire")
             ip("-n", host, "link", "set", "wire", "up")
@@ -100,8 +127,12 @@ def hosts(short: Path) -> Iterator[Start]:
 
 def processes(host: str) -> list[psutil.Process]:
     """What runs on a host."""
-    listed = subprocess.run(["ip", "netns", "pids", host], check=False, capture_output=True, text=True).stdout
-    return [psutil.Process(int(number)) for number in listed.split() if psutil.pid_exists(int(number))]
+    listed = subprocess.run(
+        ["ip", "netns", "pids", host], check=False, capture_output=True, text=True
+    ).stdout
+    return [
+        psutil.Process(int(number)) for number in listed.split() if psutil.pid_exists(int(number))
+    ]
 
 
 def wait_until(done: Callable[[], bool], seconds: float, log: Path) -> None:
@@ -160,7 +191,9 @@ def test_a_step_ends_though_the_host_that_trains_it_is_cut_off(
     publish(store, "digits", tmp_path / "built", manifest)
     start_ray(hosts, tmp_path, short)
     job = hosts(HOSTS[0], ["python", "-m", "jobs.train", *JOB.split(), "--store", store.uri], log)
-    while job.poll() is None and not any(name.endswith("/done.json") for name in store.list("steps/")):
+    while job.poll() is None and not any(
+        name.endswith("/done.json") for name in store.list("steps/")
+    ):
         time.sleep(0.1)
     assert job.poll() is None, log.read_text()
     (cut,) = (host for host in HOSTS[1:] if trains(host))

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from orchestrator.results import ChainResult, find_chain, load_chains
-from orchestrator.store import open_store
+from orchestrator.records.repository import find_chain
+from orchestrator.records.results import ChainResult, load_chains
+from orchestrator.store.open import open_store
 from training.metrics import wilson
 
 pytestmark = pytest.mark.slow
@@ -15,10 +16,14 @@ pytestmark = pytest.mark.slow
 def chains() -> dict[str, ChainResult]:
     uri = os.environ.get("STEPCHAIN_DEMO_STORE")
     if uri is None:
-        pytest.skip("reads what two runs of `make demo` left: `make verify` names their store in STEPCHAIN_DEMO_STORE")
+        pytest.skip(
+            "reads what two runs of `make demo` left: `make verify` names their store in STEPCHAIN_DEMO_STORE"
+        )
     store = open_store(uri)
     names = ("digits_wilson", "digits_mib", "digits_finetuning")
-    return dict(zip(names, load_chains(store, [find_chain(store, name) for name in names]), strict=True))
+    return dict(
+        zip(names, load_chains(store, [find_chain(store, name) for name in names]), strict=True)
+    )
 
 
 def test_methods_stand_in_the_order_that_the_papers_report(chains) -> None:

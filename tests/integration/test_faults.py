@@ -21,16 +21,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from orchestrator import ray_train, store_s3
-from orchestrator.cache import CorruptedObject, fetch
-from orchestrator.chain import Base, Chain
-from orchestrator.datasets import publish, shard_key
-from orchestrator.localise import DataError, localise
-from orchestrator.place import Place
-from orchestrator.planner import plan_chain
-from orchestrator.resources import Resources
-from orchestrator.steps import ensure_chain
-from orchestrator.store import NotFound, Store, StoreError, open_store
+from orchestrator.cluster import ray_train
+from orchestrator.cluster.resources import Resources
+from orchestrator.datasets.catalog import publish, shard_key
+from orchestrator.datasets.stored_split import DataError, open_stored_split
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.ensure import ensure_chain
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.planner import plan_chain
+from orchestrator.store import s3
+from orchestrator.store.base import NotFound, Store, StoreError
+from orchestrator.store.cache import CorruptedObject, fetch
+from orchestrator.store.open import open_store
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.digits import Digits
@@ -85,10 +87,21 @@ class Handler(socketserver.StreamRequestHandler):
             return self.reset()
         if fault in ("unavailable", "expired"):
             code, name = (503, "SlowDown") if fault == "unavailable" else (400, "ExpiredToken")
-            body = b"" if method == b"HEAD" else f"<Error><Code>{name}</Code><Message>as asked</Message></Error>".encode()
-            self.wfile.write(b"HTTP/1.1 %d no\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (code, len(body)) + body)
+            body = (
+                b""
+                if method == b"HEAD"
+                else f"<Error><Code>{name}</Code><Message>as asked</Message></Error>".encode()
+            )
+            self.wfile.write(
+                b"HTTP/1.1 %d no\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                % (code, len(body))
+                + body
+            )
             return None
-        with socket.create_connection(self.server.upstream) as upstream, upstream.makefile("rb") as answer:
+        with (
+            socket.create_connection(self.server.upstream) as upstream,
+            upstream.makefile("rb") as answer,
+        ):
             upstream.sendall(b"".join([head[0], *self.closing(head[1:]), b"\r\n"]))
             if any(line.lower().startswith(b"expect:") for line in head):
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -122,20 +135,29 @@ class Handler(socketserver.StreamRequestHandler):
         return list(iter(file.readline, b"\r\n")) if file.peek(1) else []
 
     def closing(self, lines: list[bytes]) -> list[bytes]:
-        return [line for line in lines if not line.lower().startswith((b"connection:", b"expect:"))] + [
-            b"Connection: close\r\n"
-        ]
+        return [
+            line for line in lines if not line.lower().startswith((b"connection:", b"expect:"))
+        ] + [b"Connection: close\r\n"]
 
     def length(self, lines: list[bytes]) -> int:
-        return next((int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:")), 0)
+        return next(
+            (
+                int(line.split(b":")[1])
+                for line in lines
+                if line.lower().startswith(b"content-length:")
+            ),
+            0,
+        )
 
 
 @pytest.fixture
 def proxy(swift_bucket: str, swift_url: str, s3_environment: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Between the client and the server from here on; a client gives up on what is silent for a while."""
-    s3_environment.setattr(store_s3, "READ_SECONDS", 1.5)
+    s3_environment.setattr(s3, "READ_SECONDS", 1.5)
     with Proxy(swift_url) as proxy:
-        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         s3_environment.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
         proxy.shutdown()
@@ -162,9 +184,13 @@ def meeting(*faults: Fault) -> Choose:
 
 def rows_of(split: LocalSplit, processes: int = 0) -> dict[int, np.ndarray]:
     """Every image of a split, by row, as a loader of so many processes reads it."""
-    transform = lambda image, mask, rng: evaluation_view(image, mask, EvaluationConfig(short_side=None, crop=None))  # noqa: E731
+    transform = lambda image, mask, rng: evaluation_view(
+        image, mask, EvaluationConfig(short_side=None, crop=None)
+    )  # noqa: E731
     table = np.arange(256, dtype=np.uint8)
-    dataset = SegmentationDataset(split, np.arange(len(split.index.ids)), transform=transform, label_map=table, seed=0)
+    dataset = SegmentationDataset(
+        split, np.arange(len(split.index.ids)), transform=transform, label_map=table, seed=0
+    )
     order = GlobalBatches(len(dataset), 3, 0, 0, 1, 0, len(dataset) // 3)
     found = {}
     for batch in load_batches(dataset, order, 64, processes):
@@ -174,7 +200,9 @@ def rows_of(split: LocalSplit, processes: int = 0) -> dict[int, np.ndarray]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [100, 100_000])
-def test_what_passes_is_as_if_it_had_not_been(store: Store, proxy: Proxy, tmp_path: Path, kind: str, size: int):
+def test_what_passes_is_as_if_it_had_not_been(
+    store: Store, proxy: Proxy, tmp_path: Path, kind: str, size: int
+):
     data = random.Random(size).randbytes(size)
     store.write("a.bin", data)
     digest = hashlib.sha256(data).hexdigest()
@@ -184,7 +212,9 @@ def test_what_passes_is_as_if_it_had_not_been(store: Store, proxy: Proxy, tmp_pa
         proxy.choose = meeting(*faults)
         assert fetch(store, "a.bin", digest, tmp_path / str(number)).read_bytes() == data
         assert proxy.faults > before
-    if kind != "flip":  # what is read without a digest is protected by the network's checksums alone
+    if (
+        kind != "flip"
+    ):  # what is read without a digest is protected by the network's checksums alone
         proxy.choose = meeting(kind, kind)
         assert store.read("a.bin") == data
         proxy.choose = meeting(kind, kind)
@@ -203,10 +233,14 @@ def test_what_does_not_pass_is_one_sentence(store: Store, proxy: Proxy, tmp_path
     store.write("a.bin", b"data" * 100)
     digest = hashlib.sha256(b"data" * 100).hexdigest()
     proxy.choose = lambda method, path: kind
-    with pytest.raises(StoreError, match=r"'a\.bin'.*in the store s3://|object 'a\.bin' of the store s3://") as caught:
+    with pytest.raises(
+        StoreError, match=r"'a\.bin'.*in the store s3://|object 'a\.bin' of the store s3://"
+    ) as caught:
         fetch(store, "a.bin", digest, tmp_path / "cache")
     assert "\n" not in str(caught.value)
-    assert not any(path.name.endswith(".bin") for path in (tmp_path / "cache" / "objects").iterdir())
+    assert not any(
+        path.name.endswith(".bin") for path in (tmp_path / "cache" / "objects").iterdir()
+    )
     assert isinstance(caught.value, CorruptedObject) == (kind == "flip")
     if kind == "expired":
         assert "whether its credentials have expired" in str(caught.value)
@@ -214,40 +248,55 @@ def test_what_does_not_pass_is_one_sentence(store: Store, proxy: Proxy, tmp_path
 
 @pytest.mark.parametrize(("kind", "processes"), [("expired", 0), ("flip", 2), ("vanished", 1)])
 def test_an_image_that_cannot_be_had_is_named(
-    store: Store, proxy: Proxy, built: tuple[Path, Manifest], tmp_path: Path, kind: str, processes: int
+    store: Store,
+    proxy: Proxy,
+    built: tuple[Path, Manifest],
+    tmp_path: Path,
+    kind: str,
+    processes: int,
 ):
     publish(store, "digits", *built)
-    split = localise(store, built[1], "train", tmp_path / "cache", dataset="digits")
+    split = open_stored_split(store, built[1], "train", tmp_path / "cache", dataset="digits")
     shard = shard_key(built[1].splits["train"].shards[2].sha256)
     if kind == "vanished":
         store.delete(shard)
     else:
         proxy.choose = lambda method, path: kind if shard in path else None
     rows = np.flatnonzero(split.index.shard == 2)
-    with pytest.raises(DataError, match=r"of digits, split train is in shard 2 of \d+, which cannot be used: ") as caught:
+    with pytest.raises(
+        DataError, match=r"of digits, split train is in shard 2 of \d+, which cannot be used: "
+    ) as caught:
         rows_of(split, processes)
     assert any(f"row {row} (id {split.index.ids[row]})" in str(caught.value) for row in rows)
     assert shard in str(caught.value)
     assert "Traceback" not in str(caught.value)
-    assert {"expired": "the server refused it", "flip": "is corrupted", "vanished": "there is no object"}[kind] in str(
-        caught.value
-    )
+    assert {
+        "expired": "the server refused it",
+        "flip": "is corrupted",
+        "vanished": "there is no object",
+    }[kind] in str(caught.value)
 
 
 def test_few_rows_of_damaged_answers_are_those_of_the_shard(
-    store: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: tuple[Path, Manifest]
+    store: Store,
+    proxy: Proxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    built: tuple[Path, Manifest],
 ):
-    monkeypatch.setattr("orchestrator.localise.REQUEST_BYTES", 10)
+    monkeypatch.setattr("orchestrator.datasets.stored_split.REQUEST_BYTES", 10)
     publish(store, "digits", *built)
-    whole = localise(store, built[1], "train", tmp_path / "whole")
-    few = localise(store, built[1], "train", tmp_path / "few", rows=np.array([3, 11]))
+    whole = open_stored_split(store, built[1], "train", tmp_path / "whole")
+    few = open_stored_split(store, built[1], "train", tmp_path / "few", rows=np.array([3, 11]))
     before = proxy.faults
     for row in (3, 11):
         proxy.choose = meeting("flip", "truncate", "flip", "flip")
         first, count = few.index.image_range[row]
-        np.testing.assert_array_equal(few.open_shard(row)[first : first + count], whole.open_shard(row)[first : first + count])
+        np.testing.assert_array_equal(
+            few.open_shard(row)[first : first + count], whole.open_shard(row)[first : first + count]
+        )
     assert proxy.faults > before + 1
-    other = localise(store, built[1], "train", tmp_path / "other", rows=np.array([3]))
+    other = open_stored_split(store, built[1], "train", tmp_path / "other", rows=np.array([3]))
     proxy.choose = lambda method, path: "flip"
     with pytest.raises(DataError, match=r"row 3 \(id train-00003\) of object .* is corrupted"):
         other.open_shard(3)
@@ -282,7 +331,11 @@ CHAIN = Chain(
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_random_faults_while_training_change_no_bit(
-    store: Store, proxy: Proxy, built: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    proxy: Proxy,
+    built: tuple[Path, Manifest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """The whole of a step but Ray: shards, checkpoints, publishing, evaluation; a worker that fails is started anew."""
 
@@ -292,10 +345,14 @@ def test_random_faults_while_training_change_no_bit(
         except StoreError as error:
             raise ray_train.WorkersFailed(str(error), None, "") from error
 
-    resources = Resources(workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=1, checkpoint_every=0)
+    resources = Resources(
+        workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=1, checkpoint_every=0
+    )
     monkeypatch.setattr(ray_train, "run", run)
-    monkeypatch.setattr(Place, "resources", lambda self: resources)
-    monkeypatch.setattr("orchestrator.localise.REQUEST_BYTES", 100)  # so that small steps read ranges
+    monkeypatch.setattr(RunContext, "resources", lambda self: resources)
+    monkeypatch.setattr(
+        "orchestrator.datasets.stored_split.REQUEST_BYTES", 100
+    )  # so that small steps read ranges
 
     def trained(name: str) -> list[dict[str, str]]:
         """Digests of the weights of each step, trained in a store and a cache of its own."""
@@ -306,8 +363,11 @@ def test_random_faults_while_training_change_no_bit(
         plan = plan_chain(CHAIN, place)
         if name != "quiet":
             proxy.choose = disturbed(random.Random(name))
-        steps = ensure_chain(plan, Place(place, console=Console(file=StringIO()))).steps
-        return [{n: file.sha256 for n, file in step.record.files.items() if n.endswith(".safetensors")} for step in steps]
+        steps = ensure_chain(plan, RunContext(place, console=Console(file=StringIO()))).steps
+        return [
+            {n: file.sha256 for n, file in step.record.files.items() if n.endswith(".safetensors")}
+            for step in steps
+        ]
 
     quiet, rounds = trained("quiet"), 0
     before = proxy.faults
@@ -325,7 +385,9 @@ def disturbed(chance: random.Random) -> Choose:
         nonlocal row
         kinds = KINDS if method in ("GET", "HEAD") else ("unavailable", "refuse")
         if "list-type" in path or path.endswith(".json"):
-            kinds = [kind for kind in kinds if kind != "flip"]  # nothing but the network's checksums protects these
+            kinds = [
+                kind for kind in kinds if kind != "flip"
+            ]  # nothing but the network's checksums protects these
         row = row + 1 if chance.random() < 0.25 and row < 3 else 0
         return chance.choice(list(kinds)) if row else None
 

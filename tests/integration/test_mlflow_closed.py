@@ -9,12 +9,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-ROOT = Path(__file__).parents[2]
 PASSWORD = "correct-horse-4711"
 
 
@@ -31,11 +31,22 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "TMPDIR": str(folder),
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "infra.mlflow.serve", "--port", str(port), "--workers", "1", "--auth"]
+    command = [
+        sys.executable,
+        "-m",
+        "infra.mlflow.serve",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--auth",
+    ]
     command += ["--allowed-hosts", f"127.0.0.1:{port},mlflow.example"]
     log = folder / "server.log"
     with log.open("w") as file:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True)
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
     try:
         address, end = f"http://127.0.0.1:{port}", time.monotonic() + 240
         while answer(f"{address}/health") != 200:
@@ -53,9 +64,13 @@ def answer(url: str, password: str | None = None, host: str | None = None) -> in
     """Status of the answer, None where nobody answers."""
     headers = {} if host is None else {"Host": host}
     if password is not None:
-        headers["Authorization"] = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+        headers["Authorization"] = (
+            "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+        )
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as reply:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=30
+        ) as reply:
             return reply.status
     except urllib.error.HTTPError as error:
         error.close()
@@ -71,4 +86,7 @@ def test_a_password_is_asked_for(address: str, password: str | None, status: int
 
 @pytest.mark.parametrize(("host", "status"), [("mlflow.example", 200), ("evil.example", 403)])
 def test_it_answers_to_its_own_names(address: str, host: str, status: int):
-    assert answer(f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0", PASSWORD, host) == status
+    assert (
+        answer(f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0", PASSWORD, host)
+        == status
+    )

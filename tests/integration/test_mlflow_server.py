@@ -18,13 +18,15 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
-from orchestrator import tracking
-from orchestrator.datasets import publish
-from orchestrator.mirror import Mirror
-from orchestrator.results import find_chain, load_chains
-from orchestrator.runs import Run, curve_points
-from orchestrator.store import Store, open_store
-from orchestrator.tracking import Tracker, spool_folder
+from orchestrator.datasets.catalog import publish
+from orchestrator.records.repository import find_chain
+from orchestrator.records.results import load_chains
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
+from orchestrator.tracking import tracker as tracker_module
+from orchestrator.tracking.mlflow_client import RunClient
+from orchestrator.tracking.runs import Run, curve_points
+from orchestrator.tracking.tracker import Tracker, spool_folder
 from training.data.digits import Digits
 from training.data.shards import build
 from training.metrics import wilson
@@ -51,7 +53,9 @@ def made_up(number: int) -> Run:
         began=1_700_000_000_000,
         params={"seed": str(number), "method.alpha": "0.5"},
         tags={"stepchain.index": "1"},
-        points=curve_points({"iteration": n, "time": 1.7e9 + n, "loss": number + 1 / n} for n in range(1, ROWS + 1)),
+        points=curve_points(
+            {"iteration": n, "time": 1.7e9 + n, "loss": number + 1 / n} for n in range(1, ROWS + 1)
+        ),
         status="FINISHED",
         ended=1_700_000_100_000,
     )
@@ -66,17 +70,21 @@ def check(uri: str, count: int) -> None:
     while token or not found:
         page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
         found, token = [*found, *page], page.token
-    assert sorted(run.data.tags["stepchain.key"] for run in found) == [f"{number:016x}" for number in range(count)]
+    assert sorted(run.data.tags["stepchain.key"] for run in found) == [
+        f"{number:016x}" for number in range(count)
+    ]
     for run in found:
         number = int(run.data.params["seed"])
         history = client.get_metric_history(run.info.run_id, "loss")
-        assert [(m.step, m.value) for m in history] == [(n, number + 1 / n) for n in range(1, ROWS + 1)]
+        assert [(m.step, m.value) for m in history] == [
+            (n, number + 1 / n) for n in range(1, ROWS + 1)
+        ]
         assert run.info.status == "FINISHED"
 
 
 def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> None:
     server = mlflow_server()
-    Mirror(server.database)
+    RunClient(server.database)
     server.start()
 
     def write(writer: int) -> int:
@@ -88,8 +96,12 @@ def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> 
     begun = time.monotonic()
     with ThreadPoolExecutor(WRITERS) as writers:
         failures = sum(writers.map(write, range(WRITERS)))
-    print(f"{RUNS} runs by {WRITERS} writers in {time.monotonic() - begun:.0f} s, {failures} calls failed and were made again")
-    for left in {path.parent for path in tmp_path.glob("spool-*/*")}:  # a call timed out while its writer was leaving
+    print(
+        f"{RUNS} runs by {WRITERS} writers in {time.monotonic() - begun:.0f} s, {failures} calls failed and were made again"
+    )
+    for left in {
+        path.parent for path in tmp_path.glob("spool-*/*")
+    }:  # a call timed out while its writer was leaving
         Tracker(server.address, left, patience=300).close()
     assert not list(tmp_path.glob("spool-*/*"))
     check(server.database, RUNS)
@@ -98,9 +110,9 @@ def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> 
 def test_a_server_killed_in_mid_writing_has_everything_afterwards(
     mlflow_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "LONGEST_PAUSE", 2.0)
+    monkeypatch.setattr(tracker_module, "LONGEST_PAUSE", 2.0)
     server, slowest, count = mlflow_server(), 0.0, 12
-    Mirror(server.database)
+    RunClient(server.database)
     server.start()
     with Tracker(server.address, tmp_path / "spool", patience=300) as tracker:
         for number in range(count):
@@ -123,9 +135,11 @@ def test_a_server_killed_in_mid_writing_has_everything_afterwards(
 
 
 @pytest.mark.ray
-def test_a_server_killed_in_mid_training_has_everything_afterwards(mlflow_server, tmp_path: Path) -> None:
+def test_a_server_killed_in_mid_training_has_everything_afterwards(
+    mlflow_server, tmp_path: Path
+) -> None:
     server, store = mlflow_server(), new_store(tmp_path / "store")
-    Mirror(server.database)
+    RunClient(server.database)
     server.start()
     with job(store, tmp_path, server.address) as running:
         while not measured(server.database):
@@ -137,7 +151,9 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(mlflow_server
         back = time.time()
         server.start()
         assert running.wait(timeout=900) == 0, (tmp_path / "job.log").read_text()
-    Tracker(server.address, spool_folder(store), patience=300).close()  # what a job ends without having said, the next says
+    Tracker(
+        server.address, spool_folder(store), patience=300
+    ).close()  # what a job ends without having said, the next says
     assert not list(spool_folder(store).glob("*"))
 
     (chain,) = load_chains(store, [find_chain(store, "digits_wilson")])
@@ -146,7 +162,9 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(mlflow_server
     assert len(shown) == len(told(client)) == 1 + len(chain.steps), "each once"
     for step in chain.steps:
         history = client.get_metric_history(shown[step.record.key].info.run_id, "loss")
-        assert sorted((m.step, m.value) for m in history) == [(row["iteration"], row["loss"]) for row in step.curves]
+        assert sorted((m.step, m.value) for m in history) == [
+            (row["iteration"], row["loss"]) for row in step.curves
+        ]
     (whole,) = (run for run in shown.values() if run.data.tags["stepchain.kind"] == "chain")
     assert whole.data.metrics["final/miou/all"] == chain.scores(wilson())[-1].miou_all
     assert {run.info.status for run in shown.values()} == {"FINISHED"}
@@ -160,16 +178,23 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(mlflow_server
             assert running.wait(timeout=900) == 0
         (undisturbed,) = load_chains(quiet, [find_chain(quiet, "digits_wilson")])
         took = [each.steps[-1].record.seconds["train"] for each in (chain, undisturbed)]
-        print(f"step 1 took {took[0]:.1f} s with MLflow away for {DOWN} s, {took[1]:.1f} s with it there")
+        print(
+            f"step 1 took {took[0]:.1f} s with MLflow away for {DOWN} s, {took[1]:.1f} s with it there"
+        )
 
 
 @contextmanager
 def job(store: Store, scratch: Path, uri: str) -> Iterator[subprocess.Popen]:
     """A job that tells the MLflow there; killed in the end, should it still run."""
     command = [sys.executable, "-m", "jobs.train", *JOB.split(), "--store", store.uri]
-    environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache"), "MLFLOW_TRACKING_URI": uri}
+    environment = os.environ | {
+        "STEPCHAIN_CACHE": str(scratch / "cache"),
+        "MLFLOW_TRACKING_URI": uri,
+    }
     with (scratch / "job.log").open("w") as log:
-        running = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        running = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         yield running
     finally:
@@ -179,16 +204,25 @@ def job(store: Store, scratch: Path, uri: str) -> Iterator[subprocess.Popen]:
 
 def told(client: MlflowClient) -> list[MlflowRun]:
     """All runs of all experiments."""
-    return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
+    return list(
+        client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    )
 
 
 def measured(database: str) -> bool:
     """Whether step 1's training shows in MLflow."""
     runs = told(MlflowClient(database))
-    return any(run.data.tags.get("stepchain.index") == "1" and "loss" in run.data.metrics for run in runs)
+    return any(
+        run.data.tags.get("stepchain.index") == "1" and "loss" in run.data.metrics for run in runs
+    )
 
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder))
-    publish(store, "digits", folder / "built", build(Digits(seed=2, train=120, val=12), folder / "built")[0])
+    publish(
+        store,
+        "digits",
+        folder / "built",
+        build(Digits(seed=2, train=120, val=12), folder / "built")[0],
+    )
     return store

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from orchestrator.datasets import known, resolve
-from orchestrator.ingestion import ingest
-from orchestrator.store import open_store
-from training.data.inspection import BadRows
+from orchestrator.datasets.catalog import known, resolve
+from orchestrator.datasets.ingest import ingest
+from orchestrator.store.open import open_store
 from training.data.shards import build
-from training.data.sources import Sample, Voc
+from training.data.source import Sample
+from training.data.validation import BadRows
+from training.data.voc import Voc
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -33,7 +34,12 @@ def test_a_cluster_makes_the_same_dataset_and_tells_what_is_wrong(voc_folder: Pa
     expected, _ = build(Voc(voc_folder), tmp_path / "built", shard_bytes=20_000)
     store, seen = open_store(str(tmp_path / "store")), []
     done = ingest(
-        Voc(voc_folder), store, "voc", where="cluster", shard_bytes=20_000, progress=lambda done, total: seen.append(done)
+        Voc(voc_folder),
+        store,
+        "voc",
+        where="cluster",
+        shard_bytes=20_000,
+        progress=lambda done, total: seen.append(done),
     )
     assert done.manifest == expected == resolve(store, "voc")[1]
     assert seen[-1] == 32

@@ -12,17 +12,17 @@ import ray
 from safetensors.numpy import load_file
 
 from jobs.evaluate import find_step
-from orchestrator.attempts import attempt_folder
-from orchestrator.chain import Base, Chain
-from orchestrator.datasets import publish
-from orchestrator.evaluations import ensure_evaluation
-from orchestrator.place import Place
-from orchestrator.planner import plan_chain
-from orchestrator.record import StepFailed, StepRecord
-from orchestrator.resources import Request
-from orchestrator.steps import ensure_chain, ensure_step
-from orchestrator.store import Store, open_store
-from orchestrator.worker import Scoring
+from orchestrator.cluster.resources import Request
+from orchestrator.datasets.catalog import publish
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.ensure import ensure_chain, ensure_step
+from orchestrator.execution.evaluate import ensure_evaluation
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.planner import plan_chain
+from orchestrator.records.attempts import attempt_folder
+from orchestrator.records.schema import Scoring, StepFailed, StepRecord
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.data.shards import build
@@ -66,8 +66,10 @@ def new_store(folder: Path) -> Store:
     return store
 
 
-def place(store: Store, workers: int = 1) -> Place:
-    return Place(store, Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1), lease_seconds=5)
+def place(store: Store, workers: int = 1) -> RunContext:
+    return RunContext(
+        store, Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1), lease_seconds=5
+    )
 
 
 def weights(store: Store, record: StepRecord) -> dict[str, np.ndarray]:
@@ -95,7 +97,11 @@ def test_a_chain_is_published_with_its_evaluations(chain):
     assert len(np.unique(result.steps[0].confusion.image)) == 20  # every validation image, once
     assert result.steps[0].confusion.pixels.sum() == 20 * 64 * 64
     assert [row["iteration"] for row in result.steps[1].curves][-1] == weak.iterations
-    assert not [name for name in store.list("steps/") if "/checkpoints/" in name or name.endswith("lease.json")]
+    assert not [
+        name
+        for name in store.list("steps/")
+        if "/checkpoints/" in name or name.endswith("lease.json")
+    ]
 
 
 def test_asking_again_reads_the_records(chain):
@@ -150,6 +156,8 @@ def test_a_step_that_diverges_fails_once_and_says_why(chain):
     plan = plan_chain(CHAIN.model_copy(update={"base": Base(optimization=wild)}), store)
     with pytest.raises(StepFailed, match="lower the learning rates"):
         ensure_chain(plan, place(store))
-    (error,) = [name for name in store.list(f"steps/{plan.steps[0].key}/") if name.endswith("error.txt")]
+    (error,) = [
+        name for name in store.list(f"steps/{plan.steps[0].key}/") if name.endswith("error.txt")
+    ]
     assert "Traceback" in store.read(error).decode()
     assert not store.exists(f"steps/{plan.steps[0].key}/lease.json")

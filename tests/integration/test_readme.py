@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from orchestrator.datasets import publish
-from orchestrator.store import open_store
+from orchestrator.datasets.catalog import publish
+from orchestrator.store.open import open_store
+from tests.support.paths import ROOT
 from training.data.digits import Digits
 from training.data.shards import build
 from training.models.mobilenet import mobilenet_v2
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
-ROOT = Path(__file__).parents[2]
 CLASSES = (8, 9, 10, 12, 13, 15, 17, 18)  # cat chair cow dog horse person sheep sofa
 SET_UP = {"make demo", "make test", ". .venv/bin/activate"}  # run by CI itself, or about the shell
 
@@ -42,13 +42,21 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
             continue
         program, *arguments = shlex.split(command)
         assert program == "python"
-        done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         ran += 1
     assert ran >= 11
     page = (tmp_path / "reports" / "voc" / "report.html").read_text()
     assert "sheep" in page
-    assert "Where forgetting sits" in (tmp_path / "reports" / "analysis" / "analysis.html").read_text()
+    assert (
+        "Where forgetting sits" in (tmp_path / "reports" / "analysis" / "analysis.html").read_text()
+    )
 
 
 def publish_digits(folder: Path) -> None:
@@ -66,11 +74,16 @@ def draw_voc_folder(root: Path) -> None:
         ids = [f"2007_{name}_{number:03d}" for number in range(count)]
         (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
         for number, id in enumerate(ids):
-            mask, image = np.zeros((96, 128), np.uint8), rng.integers(0, 90, (96, 128, 3)).astype(np.uint8)
+            mask, image = (
+                np.zeros((96, 128), np.uint8),
+                rng.integers(0, 90, (96, 128, 3)).astype(np.uint8),
+            )
             for left, place in ((8, number), (72, number // 2)):
                 box = np.s_[20:76, left : left + 48]
                 mask[box] = CLASSES[place % len(CLASSES)]
-                image[box] += np.array([mask[box].max() * 7, 120 - mask[box].max() * 5, 60], np.uint8)
+                image[box] += np.array(
+                    [mask[box].max() * 7, 120 - mask[box].max() * 5, 60], np.uint8
+                )
             Image.fromarray(image).save(root / "JPEGImages" / f"{id}.jpg")
             picture = Image.fromarray(mask).convert("P")
             picture.putpalette([37 * value % 256 for value in range(768)])

@@ -11,11 +11,26 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from orchestrator.chain import Base, Chain
-from orchestrator.record import ChainRecord, DataSource, EvaluationRecord, File, Provenance, StepRecord
-from orchestrator.results import ChainResult, load_chains
-from orchestrator.store import Store, open_store
-from training.config import EvaluationConfig, MethodConfig, ModelConfig, Optimization, StepConfig, Task
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.records.results import ChainResult, load_chains
+from orchestrator.records.schema import (
+    ChainRecord,
+    DataSource,
+    EvaluationRecord,
+    File,
+    Provenance,
+    StepRecord,
+)
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
+from training.config import (
+    EvaluationConfig,
+    MethodConfig,
+    ModelConfig,
+    Optimization,
+    StepConfig,
+    Task,
+)
 from training.methods import fine_tuning, mib, wilson
 from training.metrics import Confusion
 from training.scenario import Scenario
@@ -64,13 +79,19 @@ def publish(
     weak = isinstance(method, wilson.Config)
     base = fine_tuning.Config(loss="bce" if weak else "cross_entropy")
     scenario = Scenario(
-        dataset="digits", groups=tuple(tuple(names[c - 1] for c in g) for g in groups), supervision="image" if weak else "pixel"
+        dataset="digits",
+        groups=tuple(tuple(names[c - 1] for c in g) for g in groups),
+        supervision="image" if weak else "pixel",
     )
     chain = Chain(name=name, scenario=scenario, base=Base(method=base), method=method, seed=seed)
     class_names = {0: "background"} | {c: names[c - 1] for c in range(1, len(names) + 1)}
     steps, evaluations, parent = [], [], None
     for index in range(len(groups)):
-        key, evaluation_key, attempt = _digest(name, seed, index, created)[:16], _digest("evaluation", name, index)[:16], "a1"
+        key, evaluation_key, attempt = (
+            _digest(name, seed, index, created)[:16],
+            _digest("evaluation", name, index)[:16],
+            "a1",
+        )
         config = StepConfig(
             task=Task(
                 data="7" * 64,
@@ -103,7 +124,11 @@ def publish(
             resources={"workers": 1},
             provenance=PROVENANCE,
         )
-        confusion = confusions[index] if confusions else made_up_confusion(groups[: index + 1], len(names), kept, seed)
+        confusion = (
+            confusions[index]
+            if confusions
+            else made_up_confusion(groups[: index + 1], len(names), kept, seed)
+        )
         counts = parquet(confusion)
         evaluation = EvaluationRecord(
             key=evaluation_key,
@@ -120,7 +145,9 @@ def publish(
         store.write(f"steps/{key}/attempts/{attempt}/files/curves.json", curves)
         store.write(f"steps/{key}/record.json", step.model_dump_json().encode())
         store.write(f"evaluations/{key}/{evaluation_key}.parquet", counts)
-        store.write(f"evaluations/{key}/{evaluation_key}.json", evaluation.model_dump_json().encode())
+        store.write(
+            f"evaluations/{key}/{evaluation_key}.json", evaluation.model_dump_json().encode()
+        )
         steps.append(key)
         evaluations.append(evaluation_key)
         parent = key
@@ -135,17 +162,29 @@ def publish(
     return record
 
 
-def made_up_confusion(groups: tuple[tuple[int, ...], ...], classes: int, kept: float, seed: int) -> Confusion:
+def made_up_confusion(
+    groups: tuple[tuple[int, ...], ...], classes: int, kept: float, seed: int
+) -> Confusion:
     """Images with background, void and one to three classes; old classes are right in `kept` of their pixels."""
     rng = np.random.default_rng([seed, len(groups), int(1000 * kept)])
     old, new = [c for group in groups[:-1] for c in group], list(groups[-1])
     rows = []
     for image in range(60):
-        rows += [(image, 255, 0, 40), (image, 0, 0, 3000), (image, 0, int(rng.choice(old + new)), int(rng.integers(20, 200)))]
-        for truth in rng.choice(np.arange(1, classes + 1), rng.integers(1, 4), replace=False).tolist():
+        rows += [
+            (image, 255, 0, 40),
+            (image, 0, 0, 3000),
+            (image, 0, int(rng.choice(old + new)), int(rng.integers(20, 200))),
+        ]
+        for truth in rng.choice(
+            np.arange(1, classes + 1), rng.integers(1, 4), replace=False
+        ).tolist():
             pixels = int(rng.integers(200, 500))
             known = truth in old or truth in new
-            right = round(pixels * rng.uniform(0.9, 1.0) * (kept if truth in old else 0.85)) if known else 0
+            right = (
+                round(pixels * rng.uniform(0.9, 1.0) * (kept if truth in old else 0.85))
+                if known
+                else 0
+            )
             lost = pixels - right
             shares = [
                 (truth, right),
@@ -162,9 +201,14 @@ def made_up_curves(index: int, weak: bool) -> list[dict[str, float]]:
     names = ["classification", "prior", "encoder"] if weak and index else ["cross_entropy"]
     rows = []
     for iteration in range(10, 310, 10):
-        terms = {f"loss/{name}": float(np.exp(-iteration / 120 - k) + rng.uniform(0.02, 0.05)) for k, name in enumerate(names)}
+        terms = {
+            f"loss/{name}": float(np.exp(-iteration / 120 - k) + rng.uniform(0.02, 0.05))
+            for k, name in enumerate(names)
+        }
         if weak and index and iteration > 90:
-            terms["loss/segmentation"] = float(0.6 * np.exp(-iteration / 200) + rng.uniform(0.02, 0.05))
+            terms["loss/segmentation"] = float(
+                0.6 * np.exp(-iteration / 200) + rng.uniform(0.02, 0.05)
+            )
         lr = 0.01 * (1 - iteration / 310) ** 0.9
         row = {
             "iteration": iteration,
@@ -173,7 +217,9 @@ def made_up_curves(index: int, weak: bool) -> list[dict[str, float]]:
             "time": 1.7e9 + iteration,
             "images_per_second": 312.0,
         }
-        rows.append(row | {"loss": sum(terms.values()), "lr/encoder": lr / 10, "lr/head": lr} | terms)
+        rows.append(
+            row | {"loss": sum(terms.values()), "lr/encoder": lr / 10, "lr/head": lr} | terms
+        )
     return rows
 
 

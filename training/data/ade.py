@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from training.config import VOID
-from training.data.png import encode_mask
-from training.data.sources import BadData, Sample, file_bytes
+from training.data.deterministic_png import encode_mask
+from training.data.source import BadData, Sample, file_bytes
 from training.data.transforms import decode_mask
 
 ADE_CLASSES = (
@@ -53,15 +53,24 @@ class Ade:
 
     def ids(self, split: str) -> list[str]:
         """Names of the split's masks, sorted."""
-        return sorted(path.stem for path in (self.root / "annotations" / FOLDERS[split]).glob("*.png"))
+        return sorted(
+            path.stem for path in (self.root / "annotations" / FOLDERS[split]).glob("*.png")
+        )
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
         """The JPEG and the mask of one image."""
         folder = FOLDERS[split]
-        return self.root / "images" / folder / f"{id}.jpg", self.root / "annotations" / folder / f"{id}.png"
+        return (
+            self.root / "images" / folder / f"{id}.jpg",
+            self.root / "annotations" / folder / f"{id}.png",
+        )
 
     def read(self, split: str, id: str) -> Sample:
         """The JPEG as it is, and the mask with void where ADE20K has 0."""
         image, mask = self.files(split, id)
         values = decode_mask(file_bytes(mask, "mask"))
-        return Sample(id, file_bytes(image, "image"), encode_mask(np.where(values == 0, np.uint8(VOID), values)))
+        return Sample(
+            id,
+            file_bytes(image, "image"),
+            encode_mask(np.where(values == 0, np.uint8(VOID), values)),
+        )

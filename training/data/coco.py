@@ -15,8 +15,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from training.config import BACKGROUND, VOID
-from training.data.png import encode_mask
-from training.data.sources import BadData, Sample, file_bytes
+from training.data.deterministic_png import encode_mask
+from training.data.source import BadData, Sample, file_bytes
 from training.data.transforms import decode_mask
 
 COCO_CATEGORIES = {
@@ -54,7 +54,9 @@ class Coco:
     annotations are not COCO's.
     """
 
-    def __init__(self, root: Path, masks: MASKS, category_ids: tuple[int, ...] = tuple(COCO_CATEGORIES)) -> None:
+    def __init__(
+        self, root: Path, masks: MASKS, category_ids: tuple[int, ...] = tuple(COCO_CATEGORIES)
+    ) -> None:
         self.root, self.kind = root, masks
         self.classes = tuple(COCO_CATEGORIES[id] for id in category_ids)
         self.table = class_table(category_ids)
@@ -65,7 +67,9 @@ class Coco:
             )
         for split in self.splits:
             if not self.annotations(split).exists():
-                raise BadData(f"COCO's annotations {self.annotations(split)} are missing; add them, or choose other --masks")
+                raise BadData(
+                    f"COCO's annotations {self.annotations(split)} are missing; add them, or choose other --masks"
+                )
         self.recipe = f"{masks} {category_ids}"
         if masks == "instances":
             self.instances = {split: Instances(self.annotations(split)) for split in self.splits}
@@ -86,11 +90,15 @@ class Coco:
     def files(self, split: str, id: str) -> tuple[Path, ...]:
         """The JPEG, and the map where masks come from one."""
         image = self.root / FOLDERS[split] / f"{id}.jpg"
-        return (image,) if self.kind == "instances" else (image, self.annotations(split) / f"{id}.png")
+        return (
+            (image,) if self.kind == "instances" else (image, self.annotations(split) / f"{id}.png")
+        )
 
     def read(self, split: str, id: str) -> Sample:
         """The JPEG as it is, and a mask of class ids."""
-        return Sample(id, file_bytes(self.files(split, id)[0], "image"), encode_mask(self.mask(split, id)))
+        return Sample(
+            id, file_bytes(self.files(split, id)[0], "image"), encode_mask(self.mask(split, id))
+        )
 
     def mask(self, split: str, id: str) -> np.ndarray:
         """Class ids, uint8 [height, width]."""
@@ -111,7 +119,11 @@ class Instances:
         try:
             content = json.loads(data)
             found: dict[int, dict[str, Any]] = {
-                image["id"]: {"id": Path(image["file_name"]).stem, "size": [image["height"], image["width"]], "objects": []}
+                image["id"]: {
+                    "id": Path(image["file_name"]).stem,
+                    "size": [image["height"], image["width"]],
+                    "objects": [],
+                }
                 for image in content["images"]
             }
             for entry in content["annotations"]:
@@ -167,4 +179,6 @@ def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray:
 def _check_runs(size: list[int], pixels: int, height: int, width: int) -> None:
     """COCO's library writes past the end of a mask that is smaller than its runs."""
     if size != [height, width] or pixels != height * width:
-        raise BadData(f"its runs cover {pixels} pixels of {size}, and the image is {[height, width]}")
+        raise BadData(
+            f"its runs cover {pixels} pixels of {size}, and the image is {[height, width]}"
+        )

@@ -11,11 +11,33 @@ import numpy as np
 
 from training.config import VOID
 from training.data.coco import COCO_CATEGORIES, MASKS, Coco
-from training.data.png import encode_mask
-from training.data.sources import BadData, LeftOut, Sample, Voc, file_bytes
+from training.data.deterministic_png import encode_mask
+from training.data.source import BadData, LeftOut, Sample, file_bytes
 from training.data.transforms import decode_mask
+from training.data.voc import Voc
 
-VOC_CATEGORY_IDS = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)  # COCO's, of VOC's classes 1 to 20
+VOC_CATEGORY_IDS = (
+    5,
+    2,
+    16,
+    9,
+    44,
+    6,
+    3,
+    17,
+    62,
+    21,
+    67,
+    18,
+    19,
+    4,
+    1,
+    64,
+    20,
+    63,
+    7,
+    72,
+)  # COCO's, of VOC's classes 1 to 20
 BASE_CATEGORY_IDS = tuple(id for id in COCO_CATEGORIES if id not in VOC_CATEGORY_IDS)
 CATEGORY_IDS = (*BASE_CATEGORY_IDS, *sorted(VOC_CATEGORY_IDS))
 
@@ -46,7 +68,9 @@ class CocoVoc:
         for source, name, folder in ((self.coco, "COCO", coco), (voc, "VOC", voc.root)):
             missing = {"train", "val"} - set(source.splits)
             if missing:
-                raise BadData(f"COCO-to-VOC needs {name}'s train and val; {folder} has no {', '.join(sorted(missing))}")
+                raise BadData(
+                    f"COCO-to-VOC needs {name}'s train and val; {folder} has no {', '.join(sorted(missing))}"
+                )
 
     def ids(self, split: str) -> list[str]:
         """COCO's ids, then VOC's."""
@@ -56,7 +80,11 @@ class CocoVoc:
 
     def files(self, split: str, id: str) -> tuple[Path, ...]:
         """The image and what its mask is made of."""
-        return self.voc.files("val" if split == "voc_val" else split, id) if _is_vocs(id) else self.coco.files(split, id)
+        return (
+            self.voc.files("val" if split == "voc_val" else split, id)
+            if _is_vocs(id)
+            else self.coco.files(split, id)
+        )
 
     def read(self, split: str, id: str) -> Sample:
         """The JPEG as it is, and a mask of the composite's class ids."""

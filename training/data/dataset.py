@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from training.config import InputError
 from training.data.shards import LocalSplit
-from training.data.sources import BadData
+from training.data.source import BadData
 from training.data.transforms import Room, View, decode_image, decode_mask
 
 Key = tuple[int, int]  # epoch, position among the dataset's rows
@@ -30,7 +30,13 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
     """
 
     def __init__(
-        self, split: LocalSplit, rows: np.ndarray, *, transform: Callable[..., View], label_map: np.ndarray | None, seed: int
+        self,
+        split: LocalSplit,
+        rows: np.ndarray,
+        *,
+        transform: Callable[..., View],
+        label_map: np.ndarray | None,
+        seed: int,
     ) -> None:
         self.split = split
         self.rows = rows
@@ -45,7 +51,10 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
     def __getitem__(self, key: Key) -> dict[str, Tensor | int]:
         """image uint8 [3, H, W]; mask uint8 [H, W] unless weak; row in the split."""
         image, mask, row = self.view(key)
-        item: dict[str, Tensor | int] = {"image": torch.from_numpy(image).permute(2, 0, 1), "row": row}
+        item: dict[str, Tensor | int] = {
+            "image": torch.from_numpy(image).permute(2, 0, 1),
+            "row": row,
+        }
         return item if mask is None else item | {"mask": torch.from_numpy(mask)}
 
     def view(self, key: Key, out: Room | None = None) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -56,11 +65,15 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
         shard = self._shard(row)
         try:
             image = decode_image(_part(shard, index.image_range[row]))
-            mask = None if self.label_map is None else decode_mask(_part(shard, index.mask_range[row]))
+            mask = (
+                None if self.label_map is None else decode_mask(_part(shard, index.mask_range[row]))
+            )
         except BadData as error:
             place = f"shard {self.split.shards[index.shard[row]]} of {self.split.name}"
             raise BadData(f"row {row} (id {index.ids[row]}) of {place}: {error}") from None
-        rng = Generator(Philox(key=[self.seed, epoch], counter=[0, 0, 0, row + 1]))  # counter 0 is the epoch's order
+        rng = Generator(
+            Philox(key=[self.seed, epoch], counter=[0, 0, 0, row + 1])
+        )  # counter 0 is the epoch's order
         if mask is not None and self.label_map is not None:
             table = self.label_map if self.label_map.ndim == 1 else self.label_map[position]
             cv2.LUT(mask, table, dst=mask)
@@ -86,14 +99,23 @@ class GlobalBatches(Sampler[list[Key]]):
     """
 
     def __init__(
-        self, count: int, batch: int, seed: int, rank: int, world_size: int, start_iteration: int, total_iterations: int
+        self,
+        count: int,
+        batch: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        start_iteration: int,
+        total_iterations: int,
     ) -> None:
         if batch % world_size:
             raise InputError(
                 f"{world_size} workers cannot share a global batch of {batch} equally; use a worker count that divides it"
             )
         if batch > count:
-            raise InputError(f"the step selects {count} images, fewer than a global batch of {batch}; lower optimization.batch")
+            raise InputError(
+                f"the step selects {count} images, fewer than a global batch of {batch}; lower optimization.batch"
+            )
         self.count = count
         self.batch = batch
         self.seed = seed

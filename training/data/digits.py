@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
 from training.config import InputError
-from training.data.sources import Sample
+from training.data.source import Sample
 
 SIDE = 64  # of a scene, pixels
 SIZES = (22, 32)  # of a digit's box, pixels
@@ -38,7 +38,9 @@ class Digits:
         self.seed = seed
         self.recipe = f"seed {seed}"
         self.counts = {"train": train, "val": val}
-        pixels, digits = load_digits(return_X_y=True)  # ink of 0 to 16, float [1797, 64], and digits, int [1797]
+        pixels, digits = load_digits(
+            return_X_y=True
+        )  # ink of 0 to 16, float [1797, 64], and digits, int [1797]
         strokes = (np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
         class_ids = np.asarray(digits, np.uint8) + 1
         held_out = np.arange(len(strokes)) % VALIDATION_SHARE == 0
@@ -65,16 +67,22 @@ class Digits:
         for _ in range(rng.integers(1, 4)):
             chosen = rng.integers(len(strokes))
             _write_digit(image, mask, strokes[chosen], int(class_ids[chosen]), rng)
-        return Sample(id, _png(Image.fromarray(_with_noise(image, rng))), _png(_palette_picture(mask)))
+        return Sample(
+            id, _png(Image.fromarray(_with_noise(image, rng))), _png(_palette_picture(mask))
+        )
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
     """One dark colour that varies smoothly, uint8 [SIDE, SIDE, 3]."""
     coarse = rng.integers(40, 110, 3) + rng.integers(0, 40, (4, 4, 3))
-    return np.array(Image.fromarray(coarse.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return np.array(
+        Image.fromarray(coarse.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    )
 
 
-def _write_digit(image: np.ndarray, mask: np.ndarray, stroke: np.ndarray, class_id: int, rng: np.random.Generator) -> None:
+def _write_digit(
+    image: np.ndarray, mask: np.ndarray, stroke: np.ndarray, class_id: int, rng: np.random.Generator
+) -> None:
     """Write one digit into the scene where it hides no other; a scene too full for that stays as it is."""
     size = int(rng.integers(SIZES[0], SIZES[1] + 1))
     ink = np.array(Image.fromarray(stroke).resize((size, size), Image.Resampling.BICUBIC))

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from training.data.dataset import GlobalBatches, Key, SegmentationDataset
 from training.data.shards import Unavailable
-from training.data.sources import BadData
+from training.data.source import BadData
 
 AHEAD = 2  # batches of a loader process
 
@@ -59,7 +59,9 @@ class Places(Dataset[Place | Failure]):
                 out = self.images[there], None if self.masks is None else self.masks[there]
                 *view, row = self.dataset.view(key, out)
                 for room, pixels in zip(out, view, strict=True):
-                    if room is not None and not np.may_share_memory(room, pixels):  # of another size, which is an error
+                    if room is not None and not np.may_share_memory(
+                        room, pixels
+                    ):  # of another size, which is an error
                         room[:] = pixels
                 where.rows.append(row)
         except (BadData, Unavailable) as error:
@@ -68,7 +70,9 @@ class Places(Dataset[Place | Failure]):
 
     def batch(self, where: Place) -> dict[str, Tensor]:
         """The batch that is at a place, as long as it is."""
-        batch = {"image": torch.from_numpy(self.images[where.process, where.place]).permute(0, 3, 1, 2)}
+        batch = {
+            "image": torch.from_numpy(self.images[where.process, where.place]).permute(0, 3, 1, 2)
+        }
         if self.masks is not None:
             batch["mask"] = torch.from_numpy(self.masks[where.process, where.place])
         return batch | {"row": torch.tensor(where.rows)}
@@ -101,9 +105,15 @@ def load_batches(
                 if isinstance(where, Failure):
                     raise where.error
                 batch = places.batch(where)
-                yield {name: value.pin_memory() for name, value in batch.items()} if torch.cuda.is_available() else batch
+                yield (
+                    {name: value.pin_memory() for name, value in batch.items()}
+                    if torch.cuda.is_available()
+                    else batch
+                )
     finally:
-        del loader  # whose processes end with it, and not when the traceback of an error is forgotten
+        del (
+            loader
+        )  # whose processes end with it, and not when the traceback of an error is forgotten
 
 
 def _shared(shape: tuple[int, ...]) -> np.ndarray:

@@ -13,8 +13,9 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from training.data.png import encode_mask
-from training.data.sources import BadData, Sample, Voc, file_bytes
+from training.data.deterministic_png import encode_mask
+from training.data.source import BadData, Sample, file_bytes
+from training.data.voc import Voc
 
 
 class VocWithSbd(Voc):
@@ -40,12 +41,17 @@ class VocWithSbd(Voc):
         """Ids in the order that published selections refer to: sorted."""
         if split != "train":
             return super().ids(split)
-        return sorted({*self.own, *self._listed("train"), *self._listed("val")} - set(super().ids("val")))
+        return sorted(
+            {*self.own, *self._listed("train"), *self._listed("val")} - set(super().ids("val"))
+        )
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
         """The JPEG of one image with VOC's mask, or else SBD's."""
         image, mask = super().files(split, id)
-        return image, self.sbd / "cls" / f"{id}.mat" if split == "train" and id not in self.own else mask
+        return (
+            image,
+            self.sbd / "cls" / f"{id}.mat" if split == "train" and id not in self.own else mask,
+        )
 
     def read(self, split: str, id: str) -> Sample:
         """The JPEG and a PNG mask."""
@@ -66,8 +72,18 @@ def _read_gtcls(path: Path) -> np.ndarray:
     data = io.BytesIO(file_bytes(path, "mask"))
     try:
         values = loadmat(data, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
-    except (MatReadError, KeyError, ValueError, TypeError, IndexError, OSError, zlib.error) as error:
-        raise BadData(f"the mask {path} cannot be read as MATLAB's GTcls.Segmentation: {error}") from None
+    except (
+        MatReadError,
+        KeyError,
+        ValueError,
+        TypeError,
+        IndexError,
+        OSError,
+        zlib.error,
+    ) as error:
+        raise BadData(
+            f"the mask {path} cannot be read as MATLAB's GTcls.Segmentation: {error}"
+        ) from None
     if values.ndim != 2 or values.dtype != np.uint8:
         raise BadData(
             f"the mask {path} holds {values.dtype} {list(values.shape)} where class values, uint8 [height, width], belong"

@@ -21,9 +21,18 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from training.config import BACKGROUND, VOID, Document
-from training.data.inspection import BadRow, BadRows
-from training.data.parts import IndexRow, Part, Shard, StoredFile, WrittenPart, divide, name_by_digest, write_part
-from training.data.sources import BadData, Source
+from training.data.shard_writer import (
+    IndexRow,
+    Shard,
+    ShardJob,
+    StoredFile,
+    WrittenShard,
+    divide,
+    name_by_digest,
+    write_shard,
+)
+from training.data.source import BadData, Source
+from training.data.validation import BadRow, BadRows
 
 SHARD_BYTES = 64 * 2**20  # about what a shard is to hold
 INDEX_SCHEMA = pa.schema(
@@ -65,7 +74,7 @@ class Manifest(Document):
 class Plan(NamedTuple):
     """How a split is to be looked at and stored."""
 
-    parts: list[Part]
+    parts: list[ShardJob]
     listed_twice: list[BadRow]
     images: int  # that are listed
 
@@ -95,7 +104,11 @@ def plan(source: Source, shard_bytes: int = SHARD_BYTES) -> dict[str, Plan]:
 
 
 def assemble(
-    source: Source, plans: dict[str, Plan], done: Mapping[str, WrittenPart], folder: Path, on_bad: Literal["error", "skip"]
+    source: Source,
+    plans: dict[str, Plan],
+    done: Mapping[str, WrittenShard],
+    folder: Path,
+    on_bad: Literal["error", "skip"],
 ) -> tuple[Manifest, list[BadRow]]:
     """Write each split's index to `folder`, from what became of its parts, by their keys.
 
@@ -104,17 +117,24 @@ def assemble(
     """
     splits: dict[str, SplitManifest] = {}
     written = {split: [done[part.key] for part in plan.parts] for split, plan in plans.items()}
-    bad = {split: plan.listed_twice + [row for part in written[split] for row in part.bad] for split, plan in plans.items()}
+    bad = {
+        split: plan.listed_twice + [row for part in written[split] for row in part.bad]
+        for split, plan in plans.items()
+    }
     unusable = [row for rows in bad.values() for row in rows]
     if unusable and on_bad == "error":
         raise BadRows(unusable)
     for split, parts in written.items():
         shards = tuple(part.shard for part in parts if part.shard)
         if not shards:
-            reason = f"; the first is {bad[split][0].id}: {bad[split][0].reason}" if bad[split] else ""
+            reason = (
+                f"; the first is {bad[split][0].id}: {bad[split][0].reason}" if bad[split] else ""
+            )
             raise BadData(f"split {split!r} has no usable image{reason}")
         rows = [row for part in parts for row in part.rows]
-        content = _digest({"classes": source.classes, "rows": [(row.id, row.row_sha256) for row in rows]})
+        content = _digest(
+            {"classes": source.classes, "rows": [(row.id, row.row_sha256) for row in rows]}
+        )
         index = _write_index([part.rows for part in parts if part.shard], folder)
         splits[split] = SplitManifest(index=index, shards=shards, rows=len(rows), content=content)
     return Manifest(classes=source.classes, splits=splits), unusable
@@ -134,12 +154,15 @@ def build(
     is of no use.
     """
     plans = plan(source, shard_bytes)
-    done: dict[str, WrittenPart] = {}
+    done: dict[str, WrittenShard] = {}
     for split, planned in plans.items():
         images = count(1)
         for part in planned.parts:
-            done[part.key] = write_part(
-                source, part, folder, lambda s=split, n=images, p=planned: progress(s, next(n), p.images)
+            done[part.key] = write_shard(
+                source,
+                part,
+                folder,
+                lambda s=split, n=images, p=planned: progress(s, next(n), p.images),
             )
     return assemble(source, plans, done, folder, on_bad)
 
@@ -219,10 +242,16 @@ class LocalSplit:
 
 def _write_index(shards: list[tuple[IndexRow, ...]], folder: Path) -> StoredFile:
     """Write the rows of each shard as one table."""
-    rows = [row.model_dump() | {"shard": number} for number, shard in enumerate(shards) for row in shard]
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in INDEX_SCHEMA.names}
+    rows = [
+        row.model_dump() | {"shard": number} for number, shard in enumerate(shards) for row in shard
+    ]
+    columns: dict[str, list[Any]] = {
+        name: [row[name] for row in rows] for name in INDEX_SCHEMA.names
+    }
     columns["row_sha256"] = [bytes.fromhex(digest) for digest in columns["row_sha256"]]
-    table = pa.table([pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA], schema=INDEX_SCHEMA)
+    table = pa.table(
+        [pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA], schema=INDEX_SCHEMA
+    )
     partial_file = folder / "index.partial"
     parquet.write_table(table, partial_file, compression="zstd", write_page_checksum=True)
     return name_by_digest(partial_file, ".parquet")

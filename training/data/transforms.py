@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from training.config import Augmentation, EvaluationConfig
-from training.data.sources import BadData
+from training.data.source import BadData
 
 Buffer = bytes | np.ndarray
 View = tuple[np.ndarray, np.ndarray | None]  # image uint8 [H, W, 3], mask uint8 [H, W] or None
@@ -68,7 +68,9 @@ def random_resized_crop(
     return image, mask
 
 
-def crop_box(height: int, width: int, augmentation: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
+def crop_box(
+    height: int, width: int, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
     """Top, left, height and width of a random crop, as the papers' code draws it.
 
     Ten tries of an area fraction uniform in `scale` and an aspect ratio log-uniform in `ratio`; boxes larger than the image
@@ -88,7 +90,10 @@ def crop_box(height: int, width: int, augmentation: Augmentation, rng: np.random
 
 
 def evaluation_view(
-    image: np.ndarray, mask: np.ndarray | None, config: EvaluationConfig, rng: np.random.Generator | None = None
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    config: EvaluationConfig,
+    rng: np.random.Generator | None = None,
 ) -> View:
     """The image as it is scored: shorter side resized to `short_side`, then the centre cropped to at most crop x crop.
 
@@ -115,8 +120,12 @@ def _centre(side: int, crop: int) -> slice:
 def _resize(image: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
     """`image` at `size` (width, height); shrinking averages over the pixels that fall together, so that nothing aliases."""
     shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
-    return cv2.resize(image, size, dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(
+        image, size, dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
 
 
-def _resize_mask(mask: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+def _resize_mask(
+    mask: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
     return cv2.resize(mask, size, dst=out, interpolation=cv2.INTER_NEAREST_EXACT)

@@ -22,7 +22,9 @@ class Batch(NamedTuple):
 
     pixels: Tensor  # uint8 [B, 3, H, W], as cropped
     images: Tensor  # float [B, 3, H, W], normalised
-    targets: Tensor | None  # int64 [B, H, W], channels of the classifier and 255; None in weak steps
+    targets: (
+        Tensor | None
+    )  # int64 [B, H, W], channels of the classifier and 255; None in weak steps
     image_labels: Tensor  # float [B, channels - 1], 1 where the class is known to be in the image
 
     @property
@@ -81,7 +83,9 @@ class Method(nn.Module):
     def new_classifier(self) -> dict[str, Tensor]:
         """The classifier's entries that the parent step does not have (or not with these values)."""
         mine = self.model.state_dict()
-        return {name: value for name, value in mine.items() if name not in self.previous.state_dict()}
+        return {
+            name: value for name, value in mine.items() if name not in self.previous.state_dict()
+        }
 
     def background_shares(self) -> dict[str, Tensor]:
         """As `new_classifier`, where the new classes start as equal shares of the background (MiB, Eq. 10).
@@ -90,8 +94,14 @@ class Method(nn.Module):
         """
         newest, before = f"classifiers.{len(self.step.task.groups) - 1}", self.previous.state_dict()
         weight, bias = before["classifiers.0.weight"], before["classifiers.0.bias"].clone()
-        new_weight, new_bias, bias[:1] = initialise_from_background(weight[0], bias[:1], len(self.step.task.new_classes))
-        return {f"{newest}.weight": new_weight, f"{newest}.bias": new_bias, "classifiers.0.bias": bias}
+        new_weight, new_bias, bias[:1] = initialise_from_background(
+            weight[0], bias[:1], len(self.step.task.new_classes)
+        )
+        return {
+            f"{newest}.weight": new_weight,
+            f"{newest}.bias": new_bias,
+            "classifiers.0.bias": bias,
+        }
 
     def outputs(self, images: Tensor) -> Outputs:
         """What the model makes of the images."""

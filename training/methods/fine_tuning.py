@@ -57,7 +57,7 @@ class Method(base.Method):
 
     def before_update(self, progress: base.Progress) -> None:
         if self.config.importance:
-            self.importance.record(self.model, progress)
+            self.importance.record(self.model, progress.iteration)
 
     def carried(self) -> dict[str, Tensor]:
         return self.importance.carried(self.model)

@@ -28,4 +28,8 @@ class Method(base.Method):
         size = batch.masks.shape[-2:]
         logits = upsample(self.outputs(batch.images).logits, size)
         previous = upsample(self.previous_outputs(batch.images).logits, size)
-        return {"segmentation": joint_binary_cross_entropy(logits, batch.masks, previous, self.config.background)}
+        return {
+            "segmentation": joint_binary_cross_entropy(
+                logits, batch.masks, previous, self.config.background
+            )
+        }

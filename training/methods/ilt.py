@@ -28,5 +28,6 @@ class Method(base.Method):
         return {
             "segmentation": cross_entropy(logits, batch.masks, self.mean),
             "distillation": self.config.distillation_weight * distillation(logits, previous),
-            "encoder": self.config.encoder_distillation * encoder_distillation(now.features, before.features),
+            "encoder": self.config.encoder_distillation
+            * encoder_distillation(now.features, before.features),
         }

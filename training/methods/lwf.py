@@ -27,5 +27,6 @@ class Method(base.Method):
         previous = upsample(self.previous_outputs(batch.images).logits, size)
         return {
             "segmentation": cross_entropy(logits, batch.masks, self.mean),
-            "distillation": self.config.distillation_weight * distillation(logits, previous, self.config.alpha),
+            "distillation": self.config.distillation_weight
+            * distillation(logits, previous, self.config.alpha),
         }

@@ -33,7 +33,11 @@ class Method(base.Method):
     config: Config
 
     def new_classifier(self) -> dict[str, Tensor]:
-        return self.background_shares() if self.config.background_initialisation else super().new_classifier()
+        return (
+            self.background_shares()
+            if self.config.background_initialisation
+            else super().new_classifier()
+        )
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
         size = batch.masks.shape[-2:]
@@ -46,5 +50,6 @@ class Method(base.Method):
             segmentation = cross_entropy(logits, batch.masks, self.mean)
         return {
             "segmentation": segmentation,
-            "distillation": self.config.distillation_weight * distil(logits, previous, self.config.alpha),
+            "distillation": self.config.distillation_weight
+            * distil(logits, previous, self.config.alpha),
         }

@@ -27,7 +27,7 @@ from training.losses import (
 from training.methods import base
 from training.models.backbones import build_encoder
 from training.models.segmenter import Segmenter
-from training.pseudo import keep_labelled, pamr, pseudo_masks
+from training.pseudo_labels import keep_labelled, pamr, pseudo_masks
 
 LABELS_ALONE = 0.2  # share of the classifier's epochs before a single-stage one also learns from its own masks (our choice)
 
@@ -38,8 +38,12 @@ class Config(MethodConfig):
 
     name: Literal["offline"] = "offline"
     pseudo_labels: Literal["cam", "single_stage"] = "cam"
-    classifier_epochs: float = Field(default=10, gt=0)  # of the step's; the segmentation model gets the rest
-    classifier_lr: float = Field(default=0.01, ge=0)  # of its last layer; its encoder learns at optimization.encoder_lr
+    classifier_epochs: float = Field(
+        default=10, gt=0
+    )  # of the step's; the segmentation model gets the rest
+    classifier_lr: float = Field(
+        default=0.01, ge=0
+    )  # of its last layer; its encoder learns at optimization.encoder_lr
     background_threshold: float = Field(
         default=0.2, gt=0, lt=1
     )  # cam: share of a class's highest score that is still the class
@@ -86,14 +90,24 @@ class Method(base.Method):
         classifying = progress.iteration < self.handover(progress)
         self.classifier.train(classifying)
         if classifying:
-            return self.classifier_losses(batch, known, progress) | {"segmentation": _untouched(self.model)}
-        before, now, labels = self.previous_outputs(batch.images), self.outputs(batch.images), self.hard_labels(batch, known)
+            return self.classifier_losses(batch, known, progress) | {
+                "segmentation": _untouched(self.model)
+            }
+        before, now, labels = (
+            self.previous_outputs(batch.images),
+            self.outputs(batch.images),
+            self.hard_labels(batch, known),
+        )
         return {
             "classification": _untouched(self.classifier),
-            "segmentation": joint_binary_cross_entropy(now.logits, labels, before.logits, "smaller"),
+            "segmentation": joint_binary_cross_entropy(
+                now.logits, labels, before.logits, "smaller"
+            ),
         }
 
-    def classifier_losses(self, batch: base.Batch, known: Tensor, progress: base.Progress) -> dict[str, Tensor]:
+    def classifier_losses(
+        self, batch: base.Batch, known: Tensor, progress: base.Progress
+    ) -> dict[str, Tensor]:
         """What the classifier learns from; `known` [B, classes] are the image labels that it has channels for."""
         maps = base.full_precision(self.classifier(batch.images))
         if self.config.pseudo_labels == "cam":
@@ -101,7 +115,9 @@ class Method(base.Method):
         losses = {"classification": classification_loss(ngwp_focal_pooling(maps), known)}
         if progress.iteration >= LABELS_ALONE * self.handover(progress):
             confidence = keep_labelled(maps.detach().softmax(1), known)
-            losses["self_supervision"] = self_supervision_loss(maps, pseudo_masks(pamr(batch.pixels, confidence)), known)
+            losses["self_supervision"] = self_supervision_loss(
+                maps, pseudo_masks(pamr(batch.pixels, confidence)), known
+            )
         return losses
 
     @torch.no_grad()
@@ -124,7 +140,11 @@ class Method(base.Method):
         return [
             *super().parameter_groups(),
             {"name": "classifier_encoder", "params": list(encoder), "initial_lr": lr},
-            {"name": "classifier_scores", "params": list(scores), "initial_lr": self.config.classifier_lr},
+            {
+                "name": "classifier_scores",
+                "params": list(scores),
+                "initial_lr": self.config.classifier_lr,
+            },
         ]
 
     def learning_rate_factor(self, progress: base.Progress, group: str) -> float:
@@ -134,7 +154,9 @@ class Method(base.Method):
         if group.startswith("classifier") != classifying:
             return 0.0
         start, total = (0, handover) if classifying else (handover, progress.total - handover)
-        return super().learning_rate_factor(base.Progress(progress.iteration - start, total, progress.per_epoch), group)
+        return super().learning_rate_factor(
+            base.Progress(progress.iteration - start, total, progress.per_epoch), group
+        )
 
     def handover(self, progress: base.Progress) -> int:
         """The iteration at which the classifier is frozen and the segmentation model begins to learn."""

@@ -19,7 +19,12 @@ from training.losses import Mean, divide
 from training.methods import base
 from training.models.segmenter import Segmenter, upsample
 from training.pod import pod_loss
-from training.pseudo import ENTROPY_BINS, entropy_histogram, entropy_labels, median_thresholds
+from training.pseudo_labels import (
+    ENTROPY_BINS,
+    entropy_histogram,
+    entropy_labels,
+    median_thresholds,
+)
 
 
 class Config(MethodConfig):
@@ -29,8 +34,12 @@ class Config(MethodConfig):
     pod_weight: float = Field(default=0.01, ge=0)  # of the distance of each level but the last
     pod_logits_weight: float = Field(default=0.0005, ge=0)
     pseudo_labels: bool = True
-    least_threshold: float = Field(default=0.001, ge=0)  # of the entropy below which a prediction becomes a label
-    published_median: bool = False  # thresholds as the public code computes them, which are not medians
+    least_threshold: float = Field(
+        default=0.001, ge=0
+    )  # of the entropy below which a prediction becomes a label
+    published_median: bool = (
+        False  # thresholds as the public code computes them, which are not medians
+    )
     adaptive_weight: bool = True  # an image counts as much as its background has labels
     background_initialisation: bool = True
 
@@ -51,19 +60,27 @@ class Method(base.Method):
 
     def new_classifier(self) -> dict[str, Tensor]:
         """As MiB's: the new classes start as equal shares of the background."""
-        return self.background_shares() if self.config.background_initialisation else super().new_classifier()
+        return (
+            self.background_shares()
+            if self.config.background_initialisation
+            else super().new_classifier()
+        )
 
     def prepare(self, batches: Callable[[], Iterable[base.Batch]]) -> None:
         """Find the thresholds."""
         if not self.config.pseudo_labels:
             return
-        histogram = torch.zeros(len(self.thresholds), ENTROPY_BINS, dtype=torch.int64, device=self.thresholds.device)
+        histogram = torch.zeros(
+            len(self.thresholds), ENTROPY_BINS, dtype=torch.int64, device=self.thresholds.device
+        )
         for batch in batches():
             previous = upsample(self.previous_outputs(batch.images).logits, batch.masks.shape[-2:])
             histogram += entropy_histogram(batch.masks, previous, sum(self.step.task.channels))
         if distributed.is_initialized():
             distributed.all_reduce(histogram)
-        self.thresholds.copy_(median_thresholds(histogram, self.config.least_threshold, self.config.published_median))
+        self.thresholds.copy_(
+            median_thresholds(histogram, self.config.least_threshold, self.config.published_median)
+        )
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
         with torch.no_grad():

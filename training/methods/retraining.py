@@ -49,4 +49,8 @@ class Method(base.Method):
         if self.config.part == "classifier":
             self.model.head.eval()
         logits = base.full_precision(self.model.decode(features).logits)
-        return {"segmentation": cross_entropy(upsample(logits, batch.masks.shape[-2:]), batch.masks, self.mean)}
+        return {
+            "segmentation": cross_entropy(
+                upsample(logits, batch.masks.shape[-2:]), batch.masks, self.mean
+            )
+        }

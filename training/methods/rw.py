@@ -8,16 +8,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from training import importance
+from training.importance import RiemannianWalk
+from training.methods.weight_penalty import PenaltyConfig, PenaltyMethod
 
 
-class Config(importance.HoldingConfig):
+class Config(PenaltyConfig):
     """Weight of the penalty as in MiB's Table 1."""
 
     name: Literal["rw"] = "rw"
     weight: float = Field(default=100, ge=0)
 
 
-class Method(importance.HoldingMethod):
+class Method(PenaltyMethod):
     config: Config
-    recorder = importance.RiemannianWalk
+    recorder = RiemannianWalk

@@ -22,7 +22,9 @@ def build_encoder(config: ModelConfig) -> Encoder:
     possible = (4,) if config.encoder == "tiny" else (8, 16)
     if stride not in possible:
         choices = " or ".join(map(str, possible))
-        raise InputError(f"encoder {config.encoder!r} has no output stride {stride}: set model.output_stride to {choices}")
+        raise InputError(
+            f"encoder {config.encoder!r} has no output stride {stride}: set model.output_stride to {choices}"
+        )
     match config.encoder:
         case "tiny":
             return tiny(act, frozen)

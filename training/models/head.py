@@ -10,7 +10,11 @@ from torch.nn import functional as F
 
 from training.models.norm import LEAKY_SLOPE, Activation, BatchNorm, activation, convolve
 
-DILATIONS = {4: (6, 12, 18), 8: (12, 24, 32), 16: (6, 12, 18)}  # by output stride; 32, not 36, as the papers' code has it
+DILATIONS = {
+    4: (6, 12, 18),
+    8: (12, 24, 32),
+    16: (6, 12, 18),
+}  # by output stride; 32, not 36, as the papers' code has it
 
 
 class Head(nn.Module):
@@ -19,10 +23,20 @@ class Head(nn.Module):
     `eval_pooling`: side of the pooled branch's window at evaluation, in cells; None pools the whole map.
     """
 
-    def __init__(self, inputs: int, channels: int, output_stride: int, eval_pooling: int | None, act: Activation) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        output_stride: int,
+        eval_pooling: int | None,
+        act: Activation,
+    ) -> None:
         super().__init__()
         branches = [nn.Conv2d(inputs, channels, 1, bias=False)]
-        branches += [nn.Conv2d(inputs, channels, 3, padding=d, dilation=d, bias=False) for d in DILATIONS[output_stride]]
+        branches += [
+            nn.Conv2d(inputs, channels, 3, padding=d, dilation=d, bias=False)
+            for d in DILATIONS[output_stride]
+        ]
         self.branches = nn.ModuleList(branches)
         self.branches_norm = BatchNorm(len(branches) * channels)
         self.reduce = nn.Conv2d(len(branches) * channels, channels, 1, bias=False)
@@ -45,13 +59,25 @@ class Head(nn.Module):
 
     def _pooled(self, features: Tensor) -> Tensor:
         height, width = features.shape[-2:]
-        side = max(height, width) if self.training or self.eval_pooling is None else self.eval_pooling
+        side = (
+            max(height, width) if self.training or self.eval_pooling is None else self.eval_pooling
+        )
         window = min(side, height), min(side, width)
-        pooled = features.mean((2, 3), keepdim=True) if window == (height, width) else F.avg_pool2d(features, window, stride=1)
-        pooled = self.pooled_expand(self.act(convolve(self.pooled_reduce, self.pooled_norm, pooled)))
+        pooled = (
+            features.mean((2, 3), keepdim=True)
+            if window == (height, width)
+            else F.avg_pool2d(features, window, stride=1)
+        )
+        pooled = self.pooled_expand(
+            self.act(convolve(self.pooled_reduce, self.pooled_norm, pooled))
+        )
         # Repeating the border after the pointwise layers equals repeating it before them, on fewer channels.
         (left, right), (top, bottom) = _margins(window[1]), _margins(window[0])
-        return pooled if pooled.shape[-2:] == (1, 1) else F.pad(pooled, (left, right, top, bottom), mode="replicate")
+        return (
+            pooled
+            if pooled.shape[-2:] == (1, 1)
+            else F.pad(pooled, (left, right, top, bottom), mode="replicate")
+        )
 
 
 def _sparse(convolution: nn.Module, x: Tensor) -> Tensor:

@@ -24,7 +24,9 @@ def from_inplace_abn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted = {}
     for name, value in state.items():
         module, _, entry = _torchvision_name(name).rpartition(".")
-        is_scale = entry == "weight" and (module.rpartition(".")[2].startswith("bn") or module.endswith("downsample.1"))
+        is_scale = entry == "weight" and (
+            module.rpartition(".")[2].startswith("bn") or module.endswith("downsample.1")
+        )
         converted[f"{module}.{entry}"] = value.abs() + EPS if is_scale else value
     return converted
 

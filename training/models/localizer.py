@@ -11,7 +11,9 @@ class Localizer(nn.Module):
     Two 3x3 convolutions with norm and activation, and a 1x1 with bias. Made anew for every step and not published.
     """
 
-    def __init__(self, in_channels: int, channels: int, classes: int, act: Activation = "relu") -> None:
+    def __init__(
+        self, in_channels: int, channels: int, classes: int, act: Activation = "relu"
+    ) -> None:
         super().__init__()
         self.body = Layers(
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),

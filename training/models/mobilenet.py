@@ -12,7 +12,15 @@ from torch.nn import functional as F
 from training.models.norm import BatchNorm, Layers
 
 # expansion, output channels, blocks, stride of the first block
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 # The last layers of strides 4, 8, 16 and 32, which stand for a ResNet's four stages.
@@ -39,10 +47,16 @@ class Depthwise(nn.Conv2d):
             input = F.pad(input, (0, right, 0, below))  # zeros, as the convolution's own padding
         cells = input.permute(0, 2, 3, 1)  # channels last: a cell moves as one piece
         batch, rows, columns, channels = cells.shape
-        phases = cells.view(batch, rows // step, step, columns // step, step, channels).permute(2, 4, 0, 1, 3, 5)
+        phases = cells.view(batch, rows // step, step, columns // step, step, channels).permute(
+            2, 4, 0, 1, 3, 5
+        )
         phases = phases.reshape(-1, rows // step, columns // step, channels)
-        output = F.conv2d(phases.permute(0, 3, 1, 2), weight, bias, padding=1, groups=channels).permute(0, 2, 3, 1)
-        output = output.reshape(step, step, batch, rows // step, columns // step, channels).permute(2, 3, 0, 4, 1, 5)
+        output = F.conv2d(
+            phases.permute(0, 3, 1, 2), weight, bias, padding=1, groups=channels
+        ).permute(0, 2, 3, 1)
+        output = output.reshape(step, step, batch, rows // step, columns // step, channels).permute(
+            2, 3, 0, 4, 1, 5
+        )
         return output.reshape(cells.shape).permute(0, 3, 1, 2)[..., :height, :width]
 
 
@@ -53,12 +67,19 @@ def _unit(convolution: nn.Conv2d, frozen: bool) -> Layers:
 class InvertedResidual(nn.Module):
     """1x1 expansion, 3x3 depthwise (stride, dilation), linear 1x1 projection; added to its input where the shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, expansion: int, frozen: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, dilation: int, expansion: int, frozen: bool
+    ) -> None:
         super().__init__()
         hidden = inputs * expansion
         expand = [_unit(nn.Conv2d(inputs, hidden, 1, bias=False), frozen)] if expansion > 1 else []
         depthwise = _unit(Depthwise(hidden, stride, dilation), frozen)
-        self.conv = Layers(*expand, depthwise, nn.Conv2d(hidden, outputs, 1, bias=False), BatchNorm(outputs, frozen))
+        self.conv = Layers(
+            *expand,
+            depthwise,
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            BatchNorm(outputs, frozen),
+        )
         self.residual = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,10 +95,14 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, output_stride: int, frozen: bool = False) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_unit(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False), frozen)]
+        layers: list[nn.Module] = [
+            _unit(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False), frozen)
+        ]
         inputs, reached, dilation = 32, 2, 1
         for expansion, outputs, blocks, stride in STAGES:
-            stride, following = (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
+            stride, following = (
+                (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
+            )
             for block in range(blocks):
                 here = (stride, dilation) if block == 0 else (1, following)
                 layers.append(InvertedResidual(inputs, outputs, *here, expansion, frozen))

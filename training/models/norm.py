@@ -40,9 +40,13 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [B, C, h, w]; in training also update the running statistics, alike on every worker."""
-        if not (self.training and distributed.is_initialized() and distributed.get_world_size() > 1):
+        if not (
+            self.training and distributed.is_initialized() and distributed.get_world_size() > 1
+        ):
             return super().forward(input)
-        output, mean, variance, count = _GlobalBatchNorm.apply(input, self.weight, self.bias, self.eps)  # pyright: ignore[reportGeneralTypeIssues]
+        output, mean, variance, count = _GlobalBatchNorm.apply(
+            input, self.weight, self.bias, self.eps
+        )  # pyright: ignore[reportGeneralTypeIssues]
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)
             self.running_var.lerp_(variance * (count / (count - 1)), MOMENTUM)
@@ -59,7 +63,9 @@ class _GlobalBatchNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(x.to(weight.dtype), dim=(0, 2, 3), correction=0)
         size = x.numel() // x.shape[1]
         mine = torch.cat([mean, variance, mean.new_tensor([size])])[None]
@@ -71,7 +77,12 @@ class _GlobalBatchNorm(torch.autograd.Function):
         variance = ((variances + (means - mean).square()) * counts).sum(0) / count
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt(), count)
         ctx.mark_non_differentiable(mean, variance, count)
-        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps), mean, variance, count
+        return (
+            F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps),
+            mean,
+            variance,
+            count,
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
@@ -101,7 +112,9 @@ def convolve(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
         return norm(convolution(x))
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     # What Conv2d.forward calls, with another kernel: a subclass computes it its own way.
-    return convolution._conv_forward(x, convolution.weight * scale[:, None, None, None], norm.bias - scale * norm.running_mean)
+    return convolution._conv_forward(
+        x, convolution.weight * scale[:, None, None, None], norm.bias - scale * norm.running_mean
+    )
 
 
 class Layers(nn.Sequential):
@@ -111,7 +124,11 @@ class Layers(nn.Sequential):
         """Run the layers on [B, C, h, w]."""
         layers = iter(self)
         for layer in layers:
-            input = convolve(layer, next(layers), input) if isinstance(layer, nn.Conv2d) else layer(input)
+            input = (
+                convolve(layer, next(layers), input)
+                if isinstance(layer, nn.Conv2d)
+                else layer(input)
+            )
         return input
 
 

@@ -15,19 +15,25 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int, dilation: int, act: Activation, frozen: bool) -> None:
+    def __init__(
+        self, inputs: int, width: int, stride: int, dilation: int, act: Activation, frozen: bool
+    ) -> None:
         super().__init__()
         outputs = width * self.expansion
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = BatchNorm(width, frozen)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        self.conv2 = nn.Conv2d(
+            width, width, 3, stride, padding=dilation, dilation=dilation, bias=False
+        )
         self.bn2 = BatchNorm(width, frozen)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = BatchNorm(outputs, frozen)
         self.act = activation(act)
         self.downsample = None
         if stride != 1 or inputs != outputs:
-            self.downsample = Layers(nn.Conv2d(inputs, outputs, 1, stride, bias=False), BatchNorm(outputs, frozen))
+            self.downsample = Layers(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), BatchNorm(outputs, frozen)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, h, w] -> [B, 4 * width, h / stride, w / stride]."""
@@ -48,7 +54,11 @@ class ResNet(nn.Module):
     unused = ("fc.",)  # what torchvision's files hold besides the encoder
 
     def __init__(
-        self, blocks: tuple[int, int, int, int], output_stride: int, act: Activation = "relu", frozen: bool = False
+        self,
+        blocks: tuple[int, int, int, int],
+        output_stride: int,
+        act: Activation = "relu",
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
@@ -57,10 +67,14 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs, reached, dilation, stages = 64, 4, 1, []
         for count, width, stride in zip(blocks, (64, 128, 256, 512), (1, 2, 2, 2), strict=True):
-            stride, following = (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
+            stride, following = (
+                (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
+            )
             stage = [Bottleneck(inputs, width, stride, dilation, act, frozen)]
             inputs = width * Bottleneck.expansion
-            stage += [Bottleneck(inputs, width, 1, following, act, frozen) for _ in range(count - 1)]
+            stage += [
+                Bottleneck(inputs, width, 1, following, act, frozen) for _ in range(count - 1)
+            ]
             stages.append(nn.Sequential(*stage))
             reached, dilation = reached * stride, following
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
@@ -71,7 +85,13 @@ class ResNet(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         """The encoder as parts that follow each other."""
         stem = Layers(self.conv1, self.bn1, self.act, self.maxpool)
-        return {"stem": stem, "stage 1": self.layer1, "stage 2": self.layer2, "stage 3": self.layer3, "stage 4": self.layer4}
+        return {
+            "stem": stem,
+            "stage 1": self.layer1,
+            "stage 2": self.layer2,
+            "stage 3": self.layer3,
+            "stage 4": self.layer4,
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of normalised images."""

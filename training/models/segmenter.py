@@ -35,7 +35,13 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder = build_encoder(config)
         width = config.head_channels
-        self.head = Head(self.encoder.channels, width, config.output_stride, config.eval_pooling, config.activation)
+        self.head = Head(
+            self.encoder.channels,
+            width,
+            config.output_stride,
+            config.eval_pooling,
+            config.activation,
+        )
         self.classifiers = nn.ModuleList(nn.Conv2d(width, count, 1) for count in channels)
 
     def forward(self, images: Tensor) -> Outputs:
@@ -45,7 +51,9 @@ class Segmenter(nn.Module):
     def decode(self, features: Tensor) -> Outputs:
         """What head and classifiers make of the encoder's features."""
         head = self.head(features)
-        return Outputs(features, head, torch.cat([classifier(head) for classifier in self.classifiers], dim=1))
+        return Outputs(
+            features, head, torch.cat([classifier(head) for classifier in self.classifiers], dim=1)
+        )
 
     def with_stages(self, images: Tensor) -> tuple[Outputs, tuple[Tensor, ...]]:
         """Outputs, and the maps at the ends of the encoder's stages, before activation."""

@@ -8,8 +8,12 @@ from torch import Tensor, nn
 from training.models.norm import Activation, BatchNorm, Layers, activation
 
 
-def _unit(inputs: int, outputs: int, stride: int, dilation: int, frozen: bool) -> tuple[nn.Conv2d, BatchNorm]:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+def _unit(
+    inputs: int, outputs: int, stride: int, dilation: int, frozen: bool
+) -> tuple[nn.Conv2d, BatchNorm]:
+    convolution = nn.Conv2d(
+        inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False
+    )
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution, BatchNorm(outputs, frozen)
 
@@ -38,7 +42,9 @@ class Tiny(nn.Module):
         super().__init__()
         half, quarter = _unit(3, 16, 2, 1, frozen), _unit(16, self.channels, 2, 1, frozen)
         self.stem = Layers(*half, activation(act), *quarter, activation(act))
-        self.blocks = nn.Sequential(*(_Residual(self.channels, dilation, act, frozen) for dilation in (1, 2)))
+        self.blocks = nn.Sequential(
+            *(_Residual(self.channels, dilation, act, frozen) for dilation in (1, 2))
+        )
 
     def parts(self) -> dict[str, nn.Module]:
         """The encoder as parts that follow each other."""

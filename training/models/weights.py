@@ -18,7 +18,10 @@ from training.models.inplace_abn import from_inplace_abn, is_inplace_abn
 from training.models.norm import LEAKY_SLOPE
 from training.models.resnet import ResNet
 
-TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\n")  # an archive; before torch 1.6, a pickled magic number
+TORCH_STARTS = (
+    b"PK\x03\x04",
+    b"\x80\x02\x8a\n",
+)  # an archive; before torch 1.6, a pickled magic number
 
 
 def load_encoder_weights(encoder: Encoder, path: Path) -> None:
@@ -33,11 +36,15 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
     if is_inplace_abn(state):
         state = from_inplace_abn(state)
         if isinstance(encoder, ResNet) and getattr(encoder.act, "negative_slope", 0) != LEAKY_SLOPE:
-            raise InputError(f"{path} was trained with leaky ReLU (in-place ABN): set model.activation to leaky_relu")
+            raise InputError(
+                f"{path} was trained with leaky ReLU (in-place ABN): set model.activation to leaky_relu"
+            )
     state = {name: tensor for name, tensor in state.items() if not name.startswith(encoder.unused)}
     wanted = encoder.state_dict()
     # Older files do not count batches; nothing reads the count.
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    missing = [
+        name for name in wanted if name not in state and not name.endswith("num_batches_tracked")
+    ]
     unexpected = [name for name in state if name not in wanted]
     misshaped = [
         f"{name} {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
@@ -75,10 +82,16 @@ def _read(path: Path) -> dict[str, Tensor]:
         elif start.startswith(TORCH_STARTS):
             state = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(state, dict) and "state_dict" in state:
-                state = state["state_dict"]  # of a checkpoint that also says which epoch it is of, and the like
+                state = state[
+                    "state_dict"
+                ]  # of a checkpoint that also says which epoch it is of, and the like
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path} is not a readable file of weights: it is broken, or holds more than tensors") from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise InputError(
+            f"{path} is not a readable file of weights: it is broken, or holds more than tensors"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise InputError(
             f"{path} is not a file of weights: give safetensors, or torch's .pth of named tensors and nothing else"
         )

@@ -55,10 +55,14 @@ def logit_gap(batches: Iterable[tuple[Tensor, Tensor]], previous_channels: int) 
     if not pixels:
         return None
     new_gap, background_gap = (total / pixels).tolist()
-    return LogitGap(new_minus_previous=new_gap, background_minus_previous=background_gap, pixels=pixels)
+    return LogitGap(
+        new_minus_previous=new_gap, background_minus_previous=background_gap, pixels=pixels
+    )
 
 
-def corrected(logits: Tensor, previous_channels: int, gap: LogitGap, background: bool = False) -> Tensor:
+def corrected(
+    logits: Tensor, previous_channels: int, gap: LogitGap, background: bool = False
+) -> Tensor:
     """Logits [B, C, H, W] with the new classes' lowered by their gap, and if asked background's by its own.
 
     A gap the other way is no bias to correct.

@@ -22,7 +22,7 @@ from training.evaluate import confusion, same_sized, views
 from training.metrics import Confusion, score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
 from training.probes.bias import LogitGap, classifier_weights, corrected, logit_gap
-from training.probes.similarity import LinearCka
+from training.probes.cka import LinearCka
 from training.probes.stitching import Joint, identity_joint, least_squares_joint, run, train_joint
 from training.scenario import hashed_order
 
@@ -53,7 +53,9 @@ class Bias(Document):
     """Classifier weights, logit gaps on earlier classes' pixels, and the later model's mIoU with the gaps subtracted."""
 
     probe: Literal["bias"] = "bias"
-    images: int = Field(default=128, ge=1)  # of the earlier classes, from the training split: the gap is measured on them
+    images: int = Field(
+        default=128, ge=1
+    )  # of the earlier classes, from the training split: the gap is measured on them
 
 
 Probe = Annotated[Stitching | Similarity | Bias, Field(discriminator="probe")]
@@ -74,14 +76,30 @@ class Pair:
 
 
 def open_pair(
-    earlier: Path, later: Path, train: LocalSplit, val: LocalSplit, config: EvaluationConfig, device: torch.device
+    earlier: Path,
+    later: Path,
+    train: LocalSplit,
+    val: LocalSplit,
+    config: EvaluationConfig,
+    device: torch.device,
 ) -> Pair:
     """Two published folders, the later one grown from the earlier. Raises ValueError when their classes do not continue."""
     (first, first_document), (second, second_document) = load_model(earlier), load_model(later)
     groups = first_document.groups
     if second_document.groups[: len(groups)] != groups:
-        raise ValueError(f"the later model does not continue the earlier one: {second_document.groups} after {groups}")
-    return Pair(first.to(device), second.to(device), first_document, second_document, train, val, config, device)
+        raise ValueError(
+            f"the later model does not continue the earlier one: {second_document.groups} after {groups}"
+        )
+    return Pair(
+        first.to(device),
+        second.to(device),
+        first_document,
+        second_document,
+        train,
+        val,
+        config,
+        device,
+    )
 
 
 def measure(probe: Stitching | Similarity | Bias, pair: Pair) -> Answer:
@@ -97,7 +115,10 @@ def _stitching(probe: Stitching, pair: Pair) -> Answer:
     torch.manual_seed(0)
 
     def features(model: Segmenter) -> Iterator[Tensor]:
-        return (_run_frozen(model, images, upto=probe.cut) for images, _ in _fixed_images(pair, probe.images))
+        return (
+            _run_frozen(model, images, upto=probe.cut)
+            for images, _ in _fixed_images(pair, probe.images)
+        )
 
     channels = [next(features(model)).shape[1] for model in (pair.later, pair.earlier)]
     if probe.joint == "identity":
@@ -109,18 +130,26 @@ def _stitching(probe: Stitching, pair: Pair) -> Answer:
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for images, _ in _fixed_images(pair, probe.images):
-                yield _run_frozen(pair.later, images, upto=probe.cut), _run_frozen(pair.earlier, images)
+                yield (
+                    _run_frozen(pair.later, images, upto=probe.cut),
+                    _run_frozen(pair.earlier, images),
+                )
 
         train_joint(joint, pair.earlier, probe.cut, batches, probe.epochs, probe.learning_rate)
     stitched = partial(_stitched_logits, pair, probe.cut, joint)
-    scores = score(_counts(pair, stitched, pair.earlier_document), pair.earlier_document.groups, wilson())
+    scores = score(
+        _counts(pair, stitched, pair.earlier_document), pair.earlier_document.groups, wilson()
+    )
     return {"miou": scores.miou_all_without_background}
 
 
 def _similarity(probe: Similarity, pair: Pair) -> Answer:
     similarity = LinearCka()
     for images, _ in _fixed_images(pair, probe.images):
-        earlier, later = (_grid(_run_frozen(model, images, upto=probe.cut)) for model in (pair.earlier, pair.later))
+        earlier, later = (
+            _grid(_run_frozen(model, images, upto=probe.cut))
+            for model in (pair.earlier, pair.later)
+        )
         similarity.update(earlier, later)
     value = similarity.value
     return {"cka": value if np.isfinite(value) else None}
@@ -150,8 +179,12 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
         ("new_corrected", partial(lowered, False)),
         ("both_corrected", partial(lowered, True)),
     ):
-        values = score(_counts(pair, logits, pair.later_document), pair.later_document.groups, wilson())
-        earlier = [values.iou[class_id] for group in pair.earlier_document.groups for class_id in group]
+        values = score(
+            _counts(pair, logits, pair.later_document), pair.later_document.groups, wilson()
+        )
+        earlier = [
+            values.iou[class_id] for group in pair.earlier_document.groups for class_id in group
+        ]
         answer[name] = {"earlier": _mean(earlier), "new": values.miou_new, "all": values.miou_all}
     return answer
 
@@ -159,7 +192,9 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
 def fixed_rows(index: Index, groups: Sequence[Sequence[int]], count: int) -> np.ndarray:
     """Rows of the images, `count` at most, that a probe shows to models which learned `groups` of dataset class ids."""
     known = [class_id for group in groups for class_id in group]
-    return hashed_order(np.flatnonzero(index.labels[:, np.asarray(known) - 1].any(1)), index.ids)[:count]
+    return hashed_order(np.flatnonzero(index.labels[:, np.asarray(known) - 1].any(1)), index.ids)[
+        :count
+    ]
 
 
 def _fixed_images(pair: Pair, count: int, batch: int = 16) -> Iterator[tuple[Tensor, Tensor]]:
@@ -173,7 +208,11 @@ def _fixed_images(pair: Pair, count: int, batch: int = 16) -> Iterator[tuple[Ten
     dtype = next(pair.earlier.parameters()).dtype
     for items in same_sized(views(pair.train, rows, pair.config), batch):
         images = torch.stack([item["image"] for item in items]).to(pair.device)
-        truth = torch.from_numpy(table[np.stack([item["mask"].numpy() for item in items])]).to(pair.device).long()
+        truth = (
+            torch.from_numpy(table[np.stack([item["mask"].numpy() for item in items])])
+            .to(pair.device)
+            .long()
+        )
         yield normalise(images, dtype), truth
 
 
@@ -187,14 +226,17 @@ def _stitched_logits(pair: Pair, cut: str, joint: nn.Conv2d, images: Tensor) -> 
     return run(pair.earlier, joint(run(pair.later, images, upto=cut)), after=cut)
 
 
-def _corrected_logits(pair: Pair, previous: int, gap: LogitGap, background: bool, images: Tensor) -> Tensor:
+def _corrected_logits(
+    pair: Pair, previous: int, gap: LogitGap, background: bool, images: Tensor
+) -> Tensor:
     return corrected(_run_frozen(pair.later, images), previous, gap, background)
 
 
 def _grid(features: Tensor) -> Tensor:
     """[B, C, h, w] -> [B x positions, C] at an even grid of at most EXAMPLES x EXAMPLES positions."""
     rows, columns = (
-        torch.linspace(0, side - 1, min(side, EXAMPLES), device=features.device).round().long() for side in features.shape[-2:]
+        torch.linspace(0, side - 1, min(side, EXAMPLES), device=features.device).round().long()
+        for side in features.shape[-2:]
     )
     return features[:, :, rows][:, :, :, columns].permute(0, 2, 3, 1).flatten(0, 2)
 
@@ -207,7 +249,9 @@ def _counts(pair: Pair, logits: Callable[[Tensor], Tensor], document: ModelDocum
     def predictor(pixels: Tensor) -> Tensor:
         return class_ids[upsample(logits(normalise(pixels, dtype)), pixels.shape[-2:]).argmax(1)]
 
-    table = confusion(predictor, pair.val, np.arange(len(pair.val.index.ids)), pair.config, pair.device)
+    table = confusion(
+        predictor, pair.val, np.arange(len(pair.val.index.ids)), pair.config, pair.device
+    )
     return Confusion(*(table[name].to_numpy() for name in Confusion._fields))
 
 

@@ -29,7 +29,9 @@ def parts(model: Segmenter) -> dict[str, Callable[[Tensor], Tensor]]:
     return {**model.encoder.parts(), "head": model.head, LOGITS: classify}
 
 
-def run(model: Segmenter, x: Tensor, *, after: str | None = None, upto: str | None = None) -> Tensor:
+def run(
+    model: Segmenter, x: Tensor, *, after: str | None = None, upto: str | None = None
+) -> Tensor:
     """What the parts behind `after`, up to and with `upto`, make of `x`; None is the network's beginning and its end."""
     names = list(parts(model))
     first = names.index(after) + 1 if after else 0

@@ -30,7 +30,9 @@ def test_secrets_and_ports_are_made_once_and_only_their_owner_reads_them(tmp_pat
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_no_secret_is_in_a_command_line_nor_in_what_is_printed(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch):
+def test_no_secret_is_in_a_command_line_nor_in_what_is_printed(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+):
     pytest.importorskip("swift", reason="the S3 server is not installed")
     monkeypatch.setenv("CANARY", "of-the-shell")
     settings = Settings.open(tmp_path, workers=2, database=database)
@@ -52,7 +54,9 @@ def test_mlflow_is_not_served_without_what_keeps_it_closed(monkeypatch: pytest.M
         serve.main(["--auth"])
 
 
-def test_mlflows_settings_of_auth_keep_any_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_mlflows_settings_of_auth_keep_any_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     uri = "postgresql+pg8000://mlflow:a%40b@postgres:5432/mlflow"
     path = serve.auth_settings(uri)
@@ -71,7 +75,9 @@ def test_composes_secrets_are_made_once(tmp_path: Path, capsys: pytest.CaptureFi
     assert all(private(folder / name) for name in made)
     assert made["postgres"] in made["mlflow.env"]
     shown = capsys.readouterr().out
-    assert not any(line.partition("=")[2] in shown for line in made["ray.env"].splitlines() if "SECRET" in line)
+    assert not any(
+        line.partition("=")[2] in shown for line in made["ray.env"].splitlines() if "SECRET" in line
+    )
     compose = (Path(__file__).parents[3] / "infra" / "compose.yaml").read_text()
     assert all(f".secrets/{name}" in compose for name in made if name != "client.env")
     assert os.access(folder, os.X_OK)

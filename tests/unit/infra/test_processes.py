@@ -52,8 +52,12 @@ def test_children_of_a_process_that_was_killed_are_stopped_too(tmp_path: Path):
 
 
 def test_a_number_that_is_used_again_is_left_alone(tmp_path: Path):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True) as stranger:
-        (tmp_path / "processes.json").write_text(f'{{"one": {{"pid": {stranger.pid}, "began": 1.0}}}}')
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+    ) as stranger:
+        (tmp_path / "processes.json").write_text(
+            f'{{"one": {{"pid": {stranger.pid}, "began": 1.0}}}}'
+        )
         ledger = Ledger(tmp_path)
         assert ledger.alive("one") is None
         ledger.stop("one", patience=1)

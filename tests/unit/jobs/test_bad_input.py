@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from jobs import evaluate, ingest, train
-from orchestrator.store import open_store
+from orchestrator.store.open import open_store
 from training.data.digits import Digits
 
 SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the dataset has 24 scenes
@@ -21,7 +21,13 @@ SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the d
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store with 24 + 6 scenes of digits in `store`, and files that are no stores and no weights beside it."""
     folder = tmp_path_factory.mktemp("bad")
-    ingest.ingest(Digits(train=24, val=6), open_store(str(folder / "store")), "digits", "error", Console(quiet=True))
+    ingest.ingest(
+        Digits(train=24, val=6),
+        open_store(str(folder / "store")),
+        "digits",
+        "error",
+        Console(quiet=True),
+    )
     (folder / "text").write_text("neither a folder nor weights")
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, folder / "resnet.safetensors")
     with pytest.MonkeyPatch.context() as patch:
@@ -36,11 +42,20 @@ def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object) -> None:
         raise AssertionError("this had to be refused before anything starts")
 
-    for name in ("orchestrator.place.connect", "orchestrator.ray_train.connect", "orchestrator.tracking.Tracker"):
+    for name in (
+        "orchestrator.execution.context.connect",
+        "orchestrator.cluster.ray_train.connect",
+        "orchestrator.tracking.tracker.Tracker",
+    ):
         monkeypatch.setattr(name, started)
 
 
-def refused(main: Callable[[list[str]], None], arguments: list[str], folder: Path, capsys: pytest.CaptureFixture) -> str:
+def refused(
+    main: Callable[[list[str]], None],
+    arguments: list[str],
+    folder: Path,
+    capsys: pytest.CaptureFixture,
+) -> str:
     """What `main` writes to stderr; asserts that it exits with 2 and leaves the store as it was."""
     before = stored(folder / "store")
     capsys.readouterr()
@@ -53,7 +68,11 @@ def refused(main: Callable[[list[str]], None], arguments: list[str], folder: Pat
 
 
 def stored(store: Path) -> dict[str, int]:
-    return {path.relative_to(store).as_posix(): path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(store).as_posix(): path.stat().st_mtime_ns
+        for path in store.rglob("*")
+        if path.is_file()
+    }
 
 
 def assert_one_line(err: str, *parts: str) -> None:
@@ -67,12 +86,18 @@ def assert_one_line(err: str, *parts: str) -> None:
     ("arguments", "parts"),
     [
         (["digit_wilson"], ["no preset 'digit_wilson'", "did you mean 'digits_wilson'?"]),
-        (["digits_wilson", "--scenario.dataset", "digts"], ["no dataset 'digts'", "did you mean 'digits'?"]),
+        (
+            ["digits_wilson", "--scenario.dataset", "digts"],
+            ["no dataset 'digts'", "did you mean 'digits'?"],
+        ),
         (["voc_wilson"], ["no dataset 'voc'", "It has digits"]),
         (["digits_wilson", "--groups", "0,1", "2,x3"], ["no class 'x3'", "did you mean '3'?"]),
         (["digits_wilson", "--groups", "0,1", "1,2"], ["class '1' stands in the groups twice"]),
         (["digits_wilson", "--groups", "0,1", ","], ["each group at least one class"]),
-        (["digits_wilson", "--groups", "0,1", "2,3", "--split", "6-4"], ["either --groups or --split"]),
+        (
+            ["digits_wilson", "--groups", "0,1", "2,3", "--split", "6-4"],
+            ["either --groups or --split"],
+        ),
         (["digits_wilson", "--split", "6-3"], ["'6-3' does not divide 10 classes"]),
         (["digits_wilson", "--split", "six-four"], ["not of the form A-B, such as"]),
         # A weak step with a single new class: why not, and two ways out.
@@ -80,42 +105,86 @@ def assert_one_line(err: str, *parts: str) -> None:
             ["digits_wilson", "--groups", "0,1,2", "4"],
             ["single class", "images without the new class", "group the class", "use masks"],
         ),
-        (["digits_wilson", "--split", "9-1"], ["single class", "images without the new class", "group the class", "use masks"]),
-        (["digits_wilson", "--scenario.supervision", "pixel"], ["'wilson' learns from image labels", "change the method"]),
-        (["digits_mib", "--scenario.supervision", "image"], ["'mib' learns from pixel labels", "change the method"]),
-        (["digits_wilson", "--method.alpha", "1.5"], ["method.alpha", "less than or equal to 1", "1.5"]),
-        (["digits_wilson", "--method.alpha", "-0.1"], ["method.alpha", "greater than or equal to 0", "-0.1"]),
+        (
+            ["digits_wilson", "--split", "9-1"],
+            ["single class", "images without the new class", "group the class", "use masks"],
+        ),
+        (
+            ["digits_wilson", "--scenario.supervision", "pixel"],
+            ["'wilson' learns from image labels", "change the method"],
+        ),
+        (
+            ["digits_mib", "--scenario.supervision", "image"],
+            ["'mib' learns from pixel labels", "change the method"],
+        ),
+        (
+            ["digits_wilson", "--method.alpha", "1.5"],
+            ["method.alpha", "less than or equal to 1", "1.5"],
+        ),
+        (
+            ["digits_wilson", "--method.alpha", "-0.1"],
+            ["method.alpha", "greater than or equal to 0", "-0.1"],
+        ),
         (["digits_wilson", "--method.alpha", "nan"], ["method.alpha", "finite"]),
-        (["digits_wilson", "--optimization.epochs", "0"], ["optimization.epochs", "greater than 0"]),
+        (
+            ["digits_wilson", "--optimization.epochs", "0"],
+            ["optimization.epochs", "greater than 0"],
+        ),
         (
             ["digits_wilson", "--optimization.epochs", "0.01"],
             ["step 1 would end before its first batch", "optimization.epochs"],
         ),
-        (["digits_wilson", "--base.optimization.batch", "0"], ["base.optimization.batch", "greater than or equal to 2"]),
+        (
+            ["digits_wilson", "--base.optimization.batch", "0"],
+            ["base.optimization.batch", "greater than or equal to 2"],
+        ),
         (
             ["digits_wilson", "--optimization.batch", "100"],
             ["step 1 (6, 7, 8, 9) finds", "fewer than one batch of 100", "lower"],
         ),
-        (["digits_wilson", "--optimization.momentum", "1"], ["optimization.momentum", "less than 1"]),
-        (["digits_wilson", "--augmentation.scale", "2", "0.5"], ["augmentation.scale", "smaller bound first"]),
-        (["digits_wilson", "--model.output-stride", "16"], ["'tiny' has no output stride 16", "to 4"]),
+        (
+            ["digits_wilson", "--optimization.momentum", "1"],
+            ["optimization.momentum", "less than 1"],
+        ),
+        (
+            ["digits_wilson", "--augmentation.scale", "2", "0.5"],
+            ["augmentation.scale", "smaller bound first"],
+        ),
+        (
+            ["digits_wilson", "--model.output-stride", "16"],
+            ["'tiny' has no output stride 16", "to 4"],
+        ),
         (["digits_wilson", "--seed", "-1"], ["seed", "greater than or equal to 0"]),
         (["digits_wilson", "--workers", "3"], ["3 workers cannot share a batch of 4", "use 2"]),
         (["digits_wilson", "--workers", "0"], ["workers", "greater than or equal to 1"]),
-        (["digits_wilson", "--encoder-weights", "{folder}/absent.pth"], ["no file of encoder weights", "absent.pth"]),
-        (["digits_wilson", "--encoder-weights", "{folder}/text"], ["text is not a file of weights", "give safetensors"]),
+        (
+            ["digits_wilson", "--encoder-weights", "{folder}/absent.pth"],
+            ["no file of encoder weights", "absent.pth"],
+        ),
+        (
+            ["digits_wilson", "--encoder-weights", "{folder}/text"],
+            ["text is not a file of weights", "give safetensors"],
+        ),
         (
             ["digits_wilson", "--encoder-weights", "{folder}/resnet.safetensors"],
             ["does not hold weights of a Tiny", "unexpected"],
         ),
-        (["digits_wilson", "--model.weights", "a" * 64], ["has no encoder weights aaaa", "--encoder-weights"]),
+        (
+            ["digits_wilson", "--model.weights", "a" * 64],
+            ["has no encoder weights aaaa", "--encoder-weights"],
+        ),
     ],
     ids=lambda value: " ".join(value[1:]) if value and value[0] in train.PRESETS else None,
 )
-def test_train_refuses(folder: Path, capsys: pytest.CaptureFixture, arguments: list[str], parts: list[str]):
+def test_train_refuses(
+    folder: Path, capsys: pytest.CaptureFixture, arguments: list[str], parts: list[str]
+):
     small = SMALL if arguments[0].startswith("digits_") else ()
     preset, *rest = arguments
-    assert_one_line(refused(train.main, [preset, "--store", "{folder}/store", *small, *rest], folder, capsys), *parts)
+    assert_one_line(
+        refused(train.main, [preset, "--store", "{folder}/store", *small, *rest], folder, capsys),
+        *parts,
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,22 +202,38 @@ def test_train_refuses(folder: Path, capsys: pytest.CaptureFixture, arguments: l
     ],
 )
 def test_evaluate_refuses(
-    folder: Path, publish_chain: Callable, capsys: pytest.CaptureFixture, arguments: list[str], parts: list[str]
+    folder: Path,
+    publish_chain: Callable,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    parts: list[str],
 ):
     store = open_store(str(folder / "store"))
     publish_chain(store, "digits")
     if arguments[0] == "other:1":
         publish_chain(store, "other", names=tuple("abcdefghij"))
-    assert_one_line(refused(evaluate.main, [*arguments, "--store", "{folder}/store"], folder, capsys), *parts)
+    assert_one_line(
+        refused(evaluate.main, [*arguments, "--store", "{folder}/store"], folder, capsys), *parts
+    )
 
 
-@pytest.mark.parametrize(("main", "first"), [(train.main, "digits_wilson"), (evaluate.main, "digits:1")])
+@pytest.mark.parametrize(
+    ("main", "first"), [(train.main, "digits_wilson"), (evaluate.main, "digits:1")]
+)
 @pytest.mark.parametrize(
     ("store", "parts"),
-    [("{folder}/text/below", ["text/below", "check the folder, its rights and its disk"]), ("gs://bucket", ["is not a store"])],
+    [
+        ("{folder}/text/below", ["text/below", "check the folder, its rights and its disk"]),
+        ("gs://bucket", ["is not a store"]),
+    ],
 )
 def test_a_store_that_cannot_be_used_is_refused(
-    folder: Path, capsys: pytest.CaptureFixture, main: Callable, first: str, store: str, parts: list[str]
+    folder: Path,
+    capsys: pytest.CaptureFixture,
+    main: Callable,
+    first: str,
+    store: str,
+    parts: list[str],
 ):
     assert_one_line(refused(main, [first, "--store", store], folder, capsys), *parts)
 
@@ -184,12 +269,18 @@ FLAWS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no mask": (lambda image, mask: mask.unlink(), "the mask {mask} does not exist"),
     "no image": (lambda image, mask: image.unlink(), "the image {image} does not exist"),
     "undeclared class": (uniform_mask(21), "the mask holds the value 21; declared are 0 to 20"),
-    "colours for classes": (uniform_mask(1, "RGB"), "mode RGB; save it as a PNG with a palette or 8-bit gray"),
+    "colours for classes": (
+        uniform_mask(1, "RGB"),
+        "mode RGB; save it as a PNG with a palette or 8-bit gray",
+    ),
     "another size": (
         lambda image, mask: Image.new("L", (5, 7)).save(mask),
         "the mask is 5 x 7 pixels and the image {width} x {height}",
     ),
-    "truncated": (lambda image, mask: image.write_bytes(image.read_bytes()[:300]), "the image cannot be decoded"),
+    "truncated": (
+        lambda image, mask: image.write_bytes(image.read_bytes()[:300]),
+        "the image cannot be decoded",
+    ),
     "empty": (lambda image, mask: image.write_bytes(b""), "the image cannot be decoded"),
 }
 
@@ -200,12 +291,19 @@ def test_ingest_says_which_image_is_unusable_and_why(
 ):
     spoil, reason = FLAWS[flaw]
     id = "2007_train_aug_003"
-    image, mask = voc_folder / "JPEGImages" / f"{id}.jpg", voc_folder / "SegmentationClassAug" / f"{id}.png"
+    image, mask = (
+        voc_folder / "JPEGImages" / f"{id}.jpg",
+        voc_folder / "SegmentationClassAug" / f"{id}.png",
+    )
     width, height = size(image)
     spoil(image, mask)
     with pytest.raises(SystemExit) as caught:
         ingest.main(["voc", "--root", str(voc_folder), "--store", str(tmp_path / "store")])
     assert caught.value.code == 2
     told = reason.format(image=image, mask=mask, width=width, height=height)
-    assert_one_line(capsys.readouterr().err, "1 image cannot be used", f"train/{id}", told, "--on-bad skip")
-    assert not [key for key in stored(tmp_path / "store") if "/manifests/" in key or "/refs/" in key]
+    assert_one_line(
+        capsys.readouterr().err, "1 image cannot be used", f"train/{id}", told, "--on-bad skip"
+    )
+    assert not [
+        key for key in stored(tmp_path / "store") if "/manifests/" in key or "/refs/" in key
+    ]

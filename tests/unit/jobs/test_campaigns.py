@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import jobs.campaigns
-from orchestrator.chain import Chain
-from orchestrator.plan import PlannedStep, Resolver
-from orchestrator.published import Expected, paper_number
-from orchestrator.spread import cells
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected, find_paper_number
+from orchestrator.planning.resolver import PlannedStep, Resolver
+from orchestrator.planning.variants import group_variants
+from tests.support.paths import GOLDEN
 from training.data.shards import Index
-from training.data.sources import VOC_CLASSES
+from training.data.voc import VOC_CLASSES
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 NAMES = sorted(path.stem for path in Path(str(jobs.campaigns.__file__)).parent.glob("[a-z]*.py"))
 OF_VOC = [name for name in NAMES if not name.startswith("digits_")]
 # How many chains of each campaign no paper reports: icarl, and 10-10 by EWC, PI and RW; combinations of MiB's parts; ...
@@ -36,8 +36,15 @@ def resolver(classes: tuple[str, ...], labels: np.ndarray) -> Resolver:
     """For images with these classes, bool [images, classes]."""
     pixels = np.concatenate([np.ones((len(labels), 1), np.int64), labels.astype(np.int64)], axis=1)
     nothing, ranges = np.zeros(len(labels), np.int64), np.zeros((len(labels), 2), np.int64)
-    names, digests = [f"image-{n}" for n in range(len(labels))], [f"{n:064x}" for n in range(len(labels))]
-    return Resolver(classes, Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, digests), "content")
+    names, digests = (
+        [f"image-{n}" for n in range(len(labels))],
+        [f"{n:064x}" for n in range(len(labels))],
+    )
+    return Resolver(
+        classes,
+        Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, digests),
+        "content",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +93,7 @@ def test_a_campaign_trains_what_it_says(name: str, resolvers: dict[str, Resolver
 @pytest.mark.parametrize("name", OF_VOC)
 def test_the_papers_numbers_stand_in_the_docstring(name: str):
     """Each chain's number, wherever a paper has one."""
-    numbers = [paper_number(chain, expected(name), "mib") for chain in chains(name)]
+    numbers = [find_paper_number(chain, expected(name), "mib") for chain in chains(name)]
     assert numbers.count(None) == UNREPORTED[name]
     for number in filter(None, numbers):
         assert number.all is not None
@@ -94,16 +101,38 @@ def test_the_papers_numbers_stand_in_the_docstring(name: str):
 
 
 def test_an_intervention_has_no_number_of_plain_fine_tuning():
-    wanted = {chain.name: paper_number(chain, expected("interventions"), "mib") for chain in chains("interventions")}
-    known = {name.removeprefix("interventions "): number.variant for name, number in wanted.items() if number}
+    wanted = {
+        chain.name: find_paper_number(chain, expected("interventions"), "mib")
+        for chain in chains("interventions")
+    }
+    known = {
+        name.removeprefix("interventions "): number.variant
+        for name, number in wanted.items()
+        if number
+    }
     assert known == {"cross-entropy": "FT", "distillation": "LwF", "mib": "MiB"}
 
 
 def test_cells_of_one_table_name_what_they_differ_in():
-    names = [cell.name.removesuffix(" split=15-5 setting=disjoint") for cell in cells(chains("methods"))][::4]
+    names = [
+        cell.name.removesuffix(" split=15-5 setting=disjoint")
+        for cell in group_variants(chains("methods"))
+    ][::4]
     assert names[:8] == ["joint", "fine-tuning", "pi", "ewc", "rw", "lwf", "ilt", "mib"]
-    assert names[9:] == ["lwf-mc", "icarl", "offline pseudo_labels=cam", "offline pseudo_labels=single_stage", "wilson"]
-    assert [len(cell.chains) for cell in cells(chains("seeds"))] == [5, 5, 5]
-    alphas = cells(chains("digits_wilson_alpha"))
-    assert [cell.name for cell in alphas] == ["alpha=0", "alpha=0.3", "alpha=0.5", "alpha=0.7", "alpha=1"]
+    assert names[9:] == [
+        "lwf-mc",
+        "icarl",
+        "offline pseudo_labels=cam",
+        "offline pseudo_labels=single_stage",
+        "wilson",
+    ]
+    assert [len(cell.chains) for cell in group_variants(chains("seeds"))] == [5, 5, 5]
+    alphas = group_variants(chains("digits_wilson_alpha"))
+    assert [cell.name for cell in alphas] == [
+        "alpha=0",
+        "alpha=0.3",
+        "alpha=0.5",
+        "alpha=0.7",
+        "alpha=1",
+    ]
     assert [len(cell.chains) for cell in alphas] == [3] * 5

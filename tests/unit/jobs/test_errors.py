@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from jobs.errors import user_errors
-from orchestrator.datasets import UnknownDataset
-from orchestrator.record import StepFailed
-from orchestrator.store import NotFound, open_store
+from orchestrator.datasets.catalog import UnknownDataset
+from orchestrator.records.schema import StepFailed
+from orchestrator.store.base import NotFound
+from orchestrator.store.open import open_store
 from training.config import InputError, Optimization
-from training.data.sources import BadData
+from training.data.source import BadData
 from training.scenario import Scenario, split_groups
 
 
@@ -38,11 +39,19 @@ def bad_data() -> None:
         (bad_data, "the mask is too small"),
         (lambda: split_groups("15_1", ["a"]), "split '15_1' is not of the form A-B"),
         (lambda: open_store("s3://"), "'s3://' names no bucket"),
-        (lambda: Scenario(dataset="x", groups=(("a",), ("a",))), "class 'a' stands in the groups twice"),
-        (lambda: Optimization.model_validate({"epochs": "ten"}), "epochs: Input should be a valid number"),
+        (
+            lambda: Scenario(dataset="x", groups=(("a",), ("a",))),
+            "class 'a' stands in the groups twice",
+        ),
+        (
+            lambda: Optimization.model_validate({"epochs": "ten"}),
+            "epochs: Input should be a valid number",
+        ),
     ],
 )
-def test_what_a_person_did_wrong_is_one_line_and_exit_code_2(fail, message: str, capsys: pytest.CaptureFixture):
+def test_what_a_person_did_wrong_is_one_line_and_exit_code_2(
+    fail, message: str, capsys: pytest.CaptureFixture
+):
     with pytest.raises(SystemExit) as caught, user_errors():
         fail()
     assert caught.value.code == 2
@@ -64,7 +73,11 @@ def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
     number: int, code: int, capsys: pytest.CaptureFixture
 ):
     before, ended = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)], []
-    with pytest.raises(SystemExit) as caught, user_errors(), closing(SimpleNamespace(close=lambda: ended.append(True))):
+    with (
+        pytest.raises(SystemExit) as caught,
+        user_errors(),
+        closing(SimpleNamespace(close=lambda: ended.append(True))),
+    ):
         os.kill(os.getpid(), number)
     assert caught.value.code == code
     assert ended, "what a job does when it ends, such as to give its lease back, was not done"
@@ -92,7 +105,8 @@ def test_what_nobody_expected_keeps_its_traceback(fail, kind: type[Exception]):
 
 
 @pytest.mark.parametrize(
-    "error", [NotFound("a", "/store"), UnknownDataset("b"), BadData("c"), InputError("d"), StepFailed("e")]
+    "error",
+    [NotFound("a", "/store"), UnknownDataset("b"), BadData("c"), InputError("d"), StepFailed("e")],
 )
 def test_errors_travel_between_processes(error: Exception):
     there = pickle.loads(pickle.dumps(error))
@@ -102,7 +116,7 @@ def test_errors_travel_between_processes(error: Exception):
 
 def test_as_a_decorator_it_leaves_no_traceback_on_the_screen():
     code = (
-        "from jobs.errors import user_errors\nfrom orchestrator.store import open_store\n"
+        "from jobs.errors import user_errors\nfrom orchestrator.store.open import open_store\n"
         "@user_errors()\ndef job():\n    open_store('gs://x')\njob()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from jobs.evaluate import main
-from orchestrator.datasets import publish
-from orchestrator.record import EvaluationRecord
-from orchestrator.store import Store, open_store
+from orchestrator.datasets.catalog import publish
+from orchestrator.records.schema import EvaluationRecord
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
 from training.data.digits import Digits
 from training.data.shards import build
 from training.metrics import mib, plop, wilson
@@ -17,19 +18,27 @@ from training.metrics import mib, plop, wilson
 def store(tmp_path, publish_chain, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with digits, and a chain whose steps are scored already."""
     store = open_store(str(tmp_path / "store"))
-    publish(store, "digits", tmp_path / "built", build(Digits(train=12, val=4), tmp_path / "built")[0])
+    publish(
+        store, "digits", tmp_path / "built", build(Digits(train=12, val=4), tmp_path / "built")[0]
+    )
     publish_chain(store, "demo")
 
     def scored(record: Any, *_: Any) -> EvaluationRecord:
-        (name,) = [name for name in store.list(f"evaluations/{record.key}/") if name.endswith(".json")]
+        (name,) = [
+            name for name in store.list(f"evaluations/{record.key}/") if name.endswith(".json")
+        ]
         return EvaluationRecord.model_validate_json(store.read(name))
 
     monkeypatch.setattr("jobs.evaluate.ensure_evaluation", scored)
     return store
 
 
-@pytest.mark.parametrize("convention", [wilson(), mib(), plop()], ids=lambda convention: convention.name)
-def test_the_convention_that_is_asked_for_is_printed(store: Store, capsys: pytest.CaptureFixture[str], convention):
+@pytest.mark.parametrize(
+    "convention", [wilson(), mib(), plop()], ids=lambda convention: convention.name
+)
+def test_the_convention_that_is_asked_for_is_printed(
+    store: Store, capsys: pytest.CaptureFixture[str], convention
+):
     main(["demo:1", "--store", store.uri, "--convention", convention.name])
     printed = " ".join(capsys.readouterr().out.split())
     assert convention.words in printed
@@ -42,5 +51,9 @@ def test_another_convention_gives_other_numbers(store: Store, capsys: pytest.Cap
     for name in ("wilson", "mib"):
         main(["demo:0", "--store", store.uri, "--convention", name])
         lines = capsys.readouterr().out.splitlines()
-        rows[name] = next(line for line in lines if "background" in line and "%" not in line and line.split()[-1][0].isdigit())
+        rows[name] = next(
+            line
+            for line in lines
+            if "background" in line and "%" not in line and line.split()[-1][0].isdigit()
+        )
     assert rows["wilson"] != rows["mib"]

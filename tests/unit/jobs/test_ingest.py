@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from jobs import ingest
-from orchestrator.datasets import resolve
-from orchestrator.localise import localise
-from orchestrator.store import open_store
+from orchestrator.datasets.catalog import resolve
+from orchestrator.datasets.stored_split import open_stored_split
+from orchestrator.store.open import open_store
 
 
 @pytest.fixture
@@ -17,12 +17,17 @@ def voc(tmp_path: Path) -> Path:
     root = tmp_path / "VOC2012"
     for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClassAug"):
         (root / folder).mkdir(parents=True)
-    ids = {"train_aug": [f"2007_{number:06d}" for number in range(6)], "val": ["2008_000000", "2008_000001"]}
+    ids = {
+        "train_aug": [f"2007_{number:06d}" for number in range(6)],
+        "val": ["2008_000000", "2008_000001"],
+    }
     rng = np.random.default_rng(0)
     for name, members in ids.items():
         (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(members) + "\n")
         for number, id in enumerate(members):
-            Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(root / "JPEGImages" / f"{id}.jpg")
+            Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(
+                root / "JPEGImages" / f"{id}.jpg"
+            )
             mask = np.zeros((24, 32), np.uint8)
             mask[4:20, 4:20] = 255
             mask[6:18, 6:18] = 8 if number % 2 else 12
@@ -42,7 +47,11 @@ def run(*arguments: object) -> int:
 
 
 def objects(store: Path) -> dict[str, int]:
-    return {path.relative_to(store).as_posix(): path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(store).as_posix(): path.stat().st_mtime_ns
+        for path in store.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_voc_is_published_byte_for_byte(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -51,7 +60,7 @@ def test_voc_is_published_byte_for_byte(voc: Path, tmp_path: Path, capsys: pytes
     assert "voc: 6 images in train, 2 images in val, 20 classes" in out
     assert "uploaded 4 of 4 files" in out
     store = open_store(str(tmp_path / "store"))
-    split = localise(store, resolve(store, "voc")[1], "train", tmp_path / "cache")
+    split = open_stored_split(store, resolve(store, "voc")[1], "train", tmp_path / "cache")
     assert np.flatnonzero(split.index.labels[0]).tolist() == [11]
     shard = split.open_shard(0).tobytes()
     for found, path in (
@@ -61,10 +70,17 @@ def test_voc_is_published_byte_for_byte(voc: Path, tmp_path: Path, capsys: pytes
         start, length = found.tolist()
         assert shard[start : start + length] == path.read_bytes()
     report = json.loads(store.read("reports/voc.json"))
-    assert report == {"dataset": "voc", "published": True, "images": {"train": 6, "val": 2}, "unusable": []}
+    assert report == {
+        "dataset": "voc",
+        "published": True,
+        "images": {"train": 6, "val": 2},
+        "unusable": [],
+    }
 
 
-def test_doing_it_again_uploads_nothing_and_says_so(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_doing_it_again_uploads_nothing_and_says_so(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     arguments = ("voc", "--root", voc, "--store", tmp_path / "store", "--name", "cats-and-dogs")
     assert run(*arguments) == 0
     before = objects(tmp_path / "store")
@@ -88,13 +104,20 @@ def test_coco_and_voc_become_one_dataset(voc: Path, tmp_path: Path, capsys: pyte
     for folder in ("train2017", "val2017"):
         (tmp_path / folder).mkdir()
         (tmp_path / "stuffthingmaps" / folder).mkdir(parents=True)
-        for number, value in enumerate((14, 0)):  # a bench, and a person, which is one of VOC's classes
-            Image.fromarray(np.full((8, 9), value, np.uint8)).save(tmp_path / "stuffthingmaps" / folder / f"{number:012d}.png")
+        for number, value in enumerate(
+            (14, 0)
+        ):  # a bench, and a person, which is one of VOC's classes
+            Image.fromarray(np.full((8, 9), value, np.uint8)).save(
+                tmp_path / "stuffthingmaps" / folder / f"{number:012d}.png"
+            )
             Image.new("RGB", (9, 8)).save(tmp_path / folder / f"{number:012d}.jpg")
     assert run("coco-voc", "--coco", tmp_path, "--voc", voc, "--store", tmp_path / "store") == 0
     told = "coco_voc: 7 images in train, 2 images in val, 2 images in voc_val, 80 classes"
     assert told in capsys.readouterr().out
-    assert run("coco", "--root", tmp_path, "--masks", "stuffthingmaps", "--store", tmp_path / "store") == 0
+    assert (
+        run("coco", "--root", tmp_path, "--masks", "stuffthingmaps", "--store", tmp_path / "store")
+        == 0
+    )
     assert "coco: 2 images in train, 2 images in val, 80 classes" in capsys.readouterr().out
 
 
@@ -103,7 +126,9 @@ def spoil(voc: Path) -> dict[str, str]:
     (voc / "SegmentationClassAug" / "2007_000000.png").unlink()
     mask = voc / "SegmentationClassAug" / "2007_000001.png"
     Image.fromarray(np.full((24, 32), 77, np.uint8)).save(mask)
-    Image.fromarray(np.zeros((10, 10), np.uint8)).save(voc / "SegmentationClassAug" / "2007_000002.png")
+    Image.fromarray(np.zeros((10, 10), np.uint8)).save(
+        voc / "SegmentationClassAug" / "2007_000002.png"
+    )
     image = voc / "JPEGImages" / "2007_000003.jpg"
     image.write_bytes(image.read_bytes()[:200])
     return {
@@ -114,7 +139,9 @@ def spoil(voc: Path) -> dict[str, str]:
     }
 
 
-def test_unusable_images_are_all_listed_and_nothing_is_published(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_unusable_images_are_all_listed_and_nothing_is_published(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     reasons = spoil(voc)
     assert run("voc", "--root", voc, "--store", tmp_path / "store") == 2
     out, err = capsys.readouterr()
@@ -126,7 +153,9 @@ def test_unusable_images_are_all_listed_and_nothing_is_published(voc: Path, tmp_
     assert [row["id"] for row in report["unusable"]] == list(reasons)
     assert all(reasons[row["id"]] in row["reason"] for row in report["unusable"])
     assert all(id in out for id in reasons)
-    assert not [key for key in objects(tmp_path / "store") if "/manifests/" in key or "/refs/" in key]
+    assert not [
+        key for key in objects(tmp_path / "store") if "/manifests/" in key or "/refs/" in key
+    ]
 
 
 def test_unusable_images_can_be_left_out(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -136,7 +165,11 @@ def test_unusable_images_can_be_left_out(voc: Path, tmp_path: Path, capsys: pyte
     assert "voc: 2 images in train, 2 images in val" in out
     assert all(id in out for id in reasons)
     report = json.loads((tmp_path / "store" / "reports" / "voc.json").read_text())
-    assert (report["published"], report["images"], len(report["unusable"])) == (True, {"train": 2, "val": 2}, 4)
+    assert (report["published"], report["images"], len(report["unusable"])) == (
+        True,
+        {"train": 2, "val": 2},
+        4,
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +201,9 @@ def test_bad_input_is_one_clear_line(
     assert err.count("\n") == 1
 
 
-def test_an_unknown_option_is_answered_with_the_nearest(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_an_unknown_option_is_answered_with_the_nearest(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     assert run("voc", "--root", voc, "--store", tmp_path / "store", "--on-bd", "skip") == 2
     out, err = capsys.readouterr()
     assert "Perhaps you meant" in out + err

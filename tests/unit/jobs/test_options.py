@@ -8,11 +8,15 @@ from rich.console import Console
 
 from jobs import options
 from jobs.options import JobOptions
-from orchestrator.store import open_store
+from orchestrator.store.open import open_store
 
 
 def announced(monkeypatch: pytest.MonkeyPatch, tmp_path, job: str | None, **given) -> str:
-    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3", "-m", "jobs.train", "digits_mib", "--name", "two words"])
+    monkeypatch.setattr(
+        sys,
+        "orig_argv",
+        ["/usr/bin/python3", "-m", "jobs.train", "digits_mib", "--name", "two words"],
+    )
     monkeypatch.setattr(options, "submission", lambda: job)
     monkeypatch.setattr(options, "dashboard_address", lambda: "http://127.0.0.1:8265")
     console = Console(file=io.StringIO(), width=40)

@@ -9,7 +9,9 @@ from jobs.progress import progress_bar
 
 def test_a_terminal_gets_a_bar_with_the_time_left():
     out = io.StringIO()
-    with progress_bar(Console(file=out, force_terminal=True, width=100), "checking voc", 40) as update:
+    with progress_bar(
+        Console(file=out, force_terminal=True, width=100), "checking voc", 40
+    ) as update:
         update(10)
     assert "checking voc" in out.getvalue()
     assert "10/40" in out.getvalue()

@@ -8,19 +8,31 @@ import pandas
 import pytest
 
 from jobs.report import main
-from orchestrator.results import load_chains
-from orchestrator.table import to_json
-from orchestrator.tables import class_table
+from orchestrator.records.results import load_chains
+from orchestrator.report.chain_tables import class_table
+from orchestrator.report.render import to_json
 from training.metrics import mib
 
 
 @pytest.fixture
 def two(store, publish_chain):
-    return [publish_chain(store, name, kept=kept) for name, kept in (("WILSON", 0.9), ("other", 0.5))]
+    return [
+        publish_chain(store, name, kept=kept) for name, kept in (("WILSON", 0.9), ("other", 0.5))
+    ]
 
 
 def test_chains_side_by_side(store, two, tmp_path, capsys) -> None:
-    main(["WILSON", two[1].key[:6], "--store", store.uri, "--out", str(tmp_path / "out"), "--no-pictures"])
+    main(
+        [
+            "WILSON",
+            two[1].key[:6],
+            "--store",
+            store.uri,
+            "--out",
+            str(tmp_path / "out"),
+            "--no-pictures",
+        ]
+    )
     printed = capsys.readouterr().out
     assert "all with background" in printed
     assert "Convention wilson" in printed
@@ -36,17 +48,36 @@ def test_chains_side_by_side(store, two, tmp_path, capsys) -> None:
     assert header == "section,class,WILSON step 0,WILSON step 1,other step 0,other step 1"
 
 
-def test_json_is_all_that_is_printed_and_follows_the_convention(store, two, tmp_path, capsys) -> None:
-    main(["WILSON", "--store", store.uri, "--out", str(tmp_path), "--no-pictures", "--json", "--convention", "mib"])
+def test_json_is_all_that_is_printed_and_follows_the_convention(
+    store, two, tmp_path, capsys
+) -> None:
+    main(
+        [
+            "WILSON",
+            "--store",
+            store.uri,
+            "--out",
+            str(tmp_path),
+            "--no-pictures",
+            "--json",
+            "--convention",
+            "mib",
+        ]
+    )
     shown = json.loads(capsys.readouterr().out)
-    assert shown["tables"][0] == json.loads(json.dumps(to_json(class_table(load_chains(store, two[:1]), mib()))))
+    assert shown["tables"][0] == json.loads(
+        json.dumps(to_json(class_table(load_chains(store, two[:1]), mib())))
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ([], "error: name at least one chain"),
-        (["WILSON", "--campaign", "seeds"], "error: name chains, or one --campaign, or --sync-mlflow"),
+        (
+            ["WILSON", "--campaign", "seeds"],
+            "error: name chains, or one --campaign, or --sync-mlflow",
+        ),
         (["--campaign", "sedes"], "error: there is no campaign 'sedes': did you mean 'seeds'"),
         (["WILSN"], "error: no chain is named 'WILSN'"),
         (["WILSON"], "error: there is no dataset 'dddd"),
@@ -81,7 +112,9 @@ def test_a_campaign_by_name_without_its_file(finished_campaign, tmp_path, capsys
 def test_a_campaign_by_its_file(finished_campaign, tmp_path, capsys) -> None:
     _, store = finished_campaign
     file = tmp_path / "mine.py"
-    file.write_text('"""Mine?"""\nfrom jobs.chains import digits_wilson\n\ndef chains():\n    return [digits_wilson()]\n')
+    file.write_text(
+        '"""Mine?"""\nfrom jobs.presets import digits_wilson\n\ndef chains():\n    return [digits_wilson()]\n'
+    )
     main(["--campaign", str(file), "--store", store.uri, "--out", str(tmp_path), "--json"])
     assert json.loads(capsys.readouterr().out)["tables"][0]["rows"][0]["values"][0] == "0/1"
 
@@ -90,7 +123,10 @@ def test_the_guide_to_exploration_works(finished_campaign, tmp_path, capsys, mon
     _, store = finished_campaign
     monkeypatch.chdir(tmp_path)
     main(["--parquet", "--store", store.uri, "--json"])
-    assert json.loads(capsys.readouterr().out) == {"chains": 12, "parquet": "reports/scores.parquet"}
+    assert json.loads(capsys.readouterr().out) == {
+        "chains": 12,
+        "parquet": "reports/scores.parquet",
+    }
     guide = (Path(__file__).parents[3] / "docs" / "exploration.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
     exec(code, {})
@@ -106,5 +142,14 @@ def test_the_guide_to_exploration_works(finished_campaign, tmp_path, capsys, mon
 
 
 def test_mlflow_is_made_from_records(store, two, tmp_path, capsys) -> None:
-    main(["--sync-mlflow", "--store", store.uri, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db", "--json"])
+    main(
+        [
+            "--sync-mlflow",
+            "--store",
+            store.uri,
+            "--tracking-uri",
+            f"sqlite:///{tmp_path}/mlflow.db",
+            "--json",
+        ]
+    )
     assert json.loads(capsys.readouterr().out) == {"runs": 6, "stale runs ended": 0, "left out": []}

@@ -6,20 +6,41 @@ import shlex
 import pytest
 
 from jobs import submit
-from orchestrator.provenance import COMMIT, DIRTY, code_version
+from orchestrator.records.provenance import COMMIT, DIRTY, code_version
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return shlex.split(capsys.readouterr().out.splitlines()[0])
 
 
-def test_the_line_is_that_of_ray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_line_is_that_of_ray(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-sent")
-    submit.main(["--dry-run", "--no-wait", "--", "python", "-m", "jobs.campaign", "run", "wilson_alpha", "--no-tracking"])
+    submit.main(
+        [
+            "--dry-run",
+            "--no-wait",
+            "--",
+            "python",
+            "-m",
+            "jobs.campaign",
+            "run",
+            "wilson_alpha",
+            "--no-tracking",
+        ]
+    )
     line = printed(capsys)
     assert line[:5] == ["ray", "job", "submit", "--working-dir", "."]
     assert line[line.index("--submission-id") + 1].startswith("campaign-")
-    assert line[line.index("--") + 1 :] == ["python", "-m", "jobs.campaign", "run", "wilson_alpha", "--no-tracking"]
+    assert line[line.index("--") + 1 :] == [
+        "python",
+        "-m",
+        "jobs.campaign",
+        "run",
+        "wilson_alpha",
+        "--no-tracking",
+    ]
     variables = json.loads(line[line.index("--runtime-env-json") + 1])["env_vars"]
     assert variables.pop("RAY_JOB_STOP_WAIT_TIME_S") == "60"
     commit, dirty = code_version()
@@ -39,10 +60,16 @@ def test_two_submissions_have_two_names(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [([], "say what to run"), (["--", "python", "-m", "jobs.demo"], "RAY_API_SERVER_ADDRESS names no cluster")],
+    [
+        ([], "say what to run"),
+        (["--", "python", "-m", "jobs.demo"], "RAY_API_SERVER_ADDRESS names no cluster"),
+    ],
 )
 def test_what_is_missing_is_said(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     with pytest.raises(SystemExit) as stop:
@@ -51,7 +78,9 @@ def test_what_is_missing_is_said(
     assert words in capsys.readouterr().err
 
 
-def test_a_folder_without_the_code_is_refused(tmp_path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_without_the_code_is_refused(
+    tmp_path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         submit.main(["--dry-run", "--", "python", "-m", "jobs.demo"])

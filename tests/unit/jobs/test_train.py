@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from jobs import train
-from jobs.chains import PRESETS
+from jobs.presets import PRESETS
 from jobs.train import Options, complete, main, parse
-from orchestrator.datasets import publish
-from orchestrator.planner import plan_chain
-from orchestrator.store import Store, open_store
-from orchestrator.weights import weights_key
+from orchestrator.datasets.catalog import publish
+from orchestrator.datasets.pretrained import weights_key
+from orchestrator.planning.planner import plan_chain
+from orchestrator.store.base import Store
+from orchestrator.store.open import open_store
 from training.config import InputError
 from training.data.digits import Digits
 from training.data.shards import build
@@ -43,7 +44,11 @@ def test_fields_are_options():
     chain, options = parse("small_voc_wilson", arguments.split())
     assert isinstance(chain.method, wilson.Config)
     assert chain.method.alpha == 0.7
-    assert (chain.scenario.setting, chain.base.optimization.epochs, chain.evaluation.crop) == ("disjoint", 3, None)
+    assert (chain.scenario.setting, chain.base.optimization.epochs, chain.evaluation.crop) == (
+        "disjoint",
+        3,
+        None,
+    )
     assert chain.optimization == PRESETS["small_voc_wilson"]().optimization
     assert options.request.workers == 2
 
@@ -66,11 +71,17 @@ def test_each_preset_has_the_options_of_its_own_method(capsys: pytest.CaptureFix
         (["digits_wilson", "--groups", "0,1", "1,2"], "stands in the groups twice"),
         (["digits_wilson", "--split", "9-1"], "brings a single class"),
         (["digits_wilson", "--split", "7-2"], "does not divide 10 classes"),
-        (["digits_wilson", "--split", "6-4", "--groups", "0,1", "2,3"], "either --groups or --split"),
+        (
+            ["digits_wilson", "--split", "6-4", "--groups", "0,1", "2,3"],
+            "either --groups or --split",
+        ),
         (["digits_wilson", "--scenario.dataset", "digit"], "did you mean 'digits'?"),
         (["digits_wilson", "--optimization.batch", "61"], "fewer than one batch of 61"),
         (["digits_wilson", "--workers", "3"], "3 workers cannot share a batch of 16"),
-        (["digits_wilson", "--encoder-weights", "nowhere.pth"], "no file of encoder weights at nowhere.pth"),
+        (
+            ["digits_wilson", "--encoder-weights", "nowhere.pth"],
+            "no file of encoder weights at nowhere.pth",
+        ),
     ],
 )
 def test_mistakes_end_before_anything_is_spent(
@@ -101,21 +112,32 @@ def test_groups_and_weights_complete_a_chain(digits: Store, tmp_path: Path):
     assert done.scenario.groups == (("0", "1", "2"), ("3", "4"))
     assert done.model.weights is not None
     assert digits.read(weights_key(done.model.weights)) == file.read_bytes()
-    assert complete(chain, Options(split="8-2"), digits).scenario.groups == (tuple("01234567"), tuple("89"))
-    other = chain.model_copy(update={"model": chain.model.model_copy(update={"encoder": "mobilenet_v2", "output_stride": 16})})
+    assert complete(chain, Options(split="8-2"), digits).scenario.groups == (
+        tuple("01234567"),
+        tuple("89"),
+    )
+    other = chain.model_copy(
+        update={
+            "model": chain.model.model_copy(update={"encoder": "mobilenet_v2", "output_stride": 16})
+        }
+    )
     with pytest.raises(InputError, match="does not hold weights of a MobileNetV2"):
         complete(other, Options(encoder_weights=str(file)), digits)
 
 
 def test_lists_of_images_replace_the_settings_rule(digits: Store, tmp_path: Path):
     np.save(tmp_path / "train-0.npy", np.arange(40))
-    (tmp_path / "train-1.txt").write_text("\n".join(f"train-{number:05d}" for number in range(20, 60)))
+    (tmp_path / "train-1.txt").write_text(
+        "\n".join(f"train-{number:05d}" for number in range(20, 60))
+    )
     chain, _ = parse("digits_wilson", [])
     plan = plan_chain(complete(chain, Options(selections=tmp_path), digits), digits)
     assert [step.rows.tolist() for step in plan.steps] == [list(range(40)), list(range(20, 60))]
 
 
-def test_interrupted_work_says_how_to_go_on(digits: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_work_says_how_to_go_on(
+    digits: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 

@@ -8,19 +8,25 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from orchestrator.chain import Chain
-from orchestrator.evaluations import publish_evaluation
-from orchestrator.identity import canonical_json
-from orchestrator.plan import PlannedStep, Resolver
-from orchestrator.planner import SPLIT, PlannedChain
-from orchestrator.record import Provenance, StepRecord
-from orchestrator.store import Store
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.planner import SPLIT, PlannedChain
+from orchestrator.planning.resolver import PlannedStep, Resolver
+from orchestrator.records.repository import publish_evaluation
+from orchestrator.records.schema import Provenance, StepRecord
+from orchestrator.store.base import Store
+from orchestrator.store.canonical import canonical_json
 from training.data.shards import Index, Manifest, SplitManifest, StoredFile
-from training.data.sources import VOC_CLASSES
+from training.data.voc import VOC_CLASSES
 
 VOC_IMAGES = 1449  # in PASCAL VOC 2012's val
 PROVENANCE = Provenance(
-    commit=None, dirty=None, versions={}, user="ada", host="node", device="cpu", created="2026-01-02T03:04:05Z"
+    commit=None,
+    dirty=None,
+    versions={},
+    user="ada",
+    host="node",
+    device="cpu",
+    created="2026-01-02T03:04:05Z",
 )
 
 PlanChain = Callable[[Chain], PlannedChain]
@@ -35,7 +41,9 @@ def planned() -> PlanChain:
     def plan(chain: Chain) -> PlannedChain:
         resolver = resolvers[chain.scenario.dataset]
         rows = VOC_IMAGES if chain.scenario.dataset == "voc" else 300
-        split = SplitManifest(index=StoredFile(sha256="0" * 64, bytes=0), shards=(), rows=rows, content="c" * 64)
+        split = SplitManifest(
+            index=StoredFile(sha256="0" * 64, bytes=0), shards=(), rows=rows, content="c" * 64
+        )
         manifest = Manifest(classes=tuple(resolver.classes), splits={SPLIT: split})
         return PlannedChain(chain, "d" * 64, manifest, resolver.resolve(chain))
 
@@ -49,7 +57,11 @@ def publish_step() -> PublishStep:
 
 
 def publish(
-    store: Store, plan: PlannedChain, planned: PlannedStep, right: Mapping[int, float] | None = None, parent_attempt: str = "a1"
+    store: Store,
+    plan: PlannedChain,
+    planned: PlannedStep,
+    right: Mapping[int, float] | None = None,
+    parent_attempt: str = "a1",
 ) -> StepRecord:
     record = StepRecord(
         key=planned.key,
@@ -78,10 +90,16 @@ def _confusion(classes: tuple[int, ...], right: Mapping[int, float]) -> bytes:
     rows = [(0, 0, 0, 1000)]
     for class_id in classes:
         kept = round(1000 * right.get(class_id, 1))
-        rows += [(0, class_id, predicted, pixels) for predicted, pixels in ((class_id, kept), (0, 1000 - kept)) if pixels]
+        rows += [
+            (0, class_id, predicted, pixels)
+            for predicted, pixels in ((class_id, kept), (0, 1000 - kept))
+            if pixels
+        ]
     names = ("image", "truth", "predicted", "pixels")
     types = (pyarrow.uint32(), pyarrow.uint8(), pyarrow.uint8(), pyarrow.uint32())
-    columns = [pyarrow.array(column, kind) for column, kind in zip(np.array(rows).T, types, strict=True)]
+    columns = [
+        pyarrow.array(column, kind) for column, kind in zip(np.array(rows).T, types, strict=True)
+    ]
     out = BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns, names=list(names)), out)
     return out.getvalue()
@@ -92,5 +110,12 @@ def _resolver(classes: tuple[str, ...]) -> Resolver:
     labels[~labels.any(1), 0] = True
     pixels = np.concatenate([np.ones((len(labels), 1), np.int64), labels.astype(np.int64)], axis=1)
     nothing, ranges = np.zeros(len(labels), np.int64), np.zeros((len(labels), 2), np.int64)
-    names, digests = [f"image-{n}" for n in range(len(labels))], [f"{n:064x}" for n in range(len(labels))]
-    return Resolver(classes, Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, digests), "7" * 64)
+    names, digests = (
+        [f"image-{n}" for n in range(len(labels))],
+        [f"{n:064x}" for n in range(len(labels))],
+    )
+    return Resolver(
+        classes,
+        Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, digests),
+        "7" * 64,
+    )

@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import training.fit
+from tests.support.paths import ROOT
 from training.checkpoint import Row, load_model
 from training.config import (
     Augmentation,
@@ -34,7 +35,7 @@ from training.config import (
 )
 from training.data.digits import Digits
 from training.data.shards import Index, LocalSplit, build
-from training.data.sources import BadData, Sample
+from training.data.source import BadData, Sample
 from training.evaluate import evaluate
 from training.fit import fit
 from training.methods import ewc, fine_tuning, mib, offline, pi, plop, rw, wilson
@@ -43,7 +44,6 @@ from training.models.segmenter import normalise
 from training.runtime import Runtime
 from training.scenario import select_images
 
-ROOT = Path(__file__).parents[3]
 GROUPS = ((1, 2, 3, 4, 5, 6), (7, 8, 9, 10))
 # Step 0 by the first, step 1 by any of the others. WILSON and the offline route begin with an epoch of something else.
 METHODS: dict[str, MethodConfig] = {
@@ -94,7 +94,13 @@ def document(data: LocalSplit, name: str, **optimization: Any) -> tuple[StepConf
         supervision=METHODS[name].supervision,
         void="ignore",
     )
-    settings = {"epochs": 1 if name == "base" else 2, "batch": 4, "encoder_lr": 0.02, "head_lr": 0.02, "precision": "float64"}
+    settings = {
+        "epochs": 1 if name == "base" else 2,
+        "batch": 4,
+        "encoder_lr": 0.02,
+        "head_lr": 0.02,
+        "precision": "float64",
+    }
     step = StepConfig(
         task=task,
         method=METHODS[name],
@@ -123,7 +129,9 @@ def fitted(
     return fit(step, world.train, rows, runtime, **places, save=save, log=lambda row: None)
 
 
-@pytest.fixture(scope="session", autouse=True)  # before the session's other fixtures, which train: threads decide the last bit
+@pytest.fixture(
+    scope="session", autouse=True
+)  # before the session's other fixtures, which train: threads decide the last bit
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -148,7 +156,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def published(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The steps of SHARED, trained by one worker without interruption."""
     assert world.base is not None
-    return {"base": world.base} | {name: fitted(world, name, tmp_path_factory.mktemp(name)) for name in SHARED[1:]}
+    return {"base": world.base} | {
+        name: fitted(world, name, tmp_path_factory.mktemp(name)) for name in SHARED[1:]
+    }
 
 
 def same_bytes(one: Path, other: Path) -> None:
@@ -164,7 +174,10 @@ def curves(folder: Path) -> list[Row]:
     """The training curves, without what the clock and the machine decide."""
     rows = json.loads((folder / "curves.json").read_text())
     measured = ("time", "images_per_second", "system/")
-    return [{name: value for name, value in row.items() if not name.startswith(measured)} for row in rows]
+    return [
+        {name: value for name, value in row.items() if not name.startswith(measured)}
+        for row in rows
+    ]
 
 
 def test_the_curves_tell_what_training_takes_of_its_machine(published: dict[str, Path]):
@@ -174,7 +187,9 @@ def test_the_curves_tell_what_training_takes_of_its_machine(published: dict[str,
 
 
 @pytest.mark.parametrize("name", ["base", "wilson"])
-def test_the_same_document_gives_the_same_bits(world: World, published: dict[str, Path], tmp_path: Path, name: str):
+def test_the_same_document_gives_the_same_bits(
+    world: World, published: dict[str, Path], tmp_path: Path, name: str
+):
     again = fitted(world, name, tmp_path, Runtime(log_every=100, loader_workers=2))
     same_bytes(again, published[name])
 
@@ -183,35 +198,57 @@ def test_the_same_document_gives_the_same_bits(world: World, published: dict[str
 def test_the_same_document_gives_the_same_bits_in_float32(world: World, tmp_path: Path, name: str):
     folders = [fitted(world, name, tmp_path / str(run), precision="float32") for run in range(2)]
     same_bytes(*folders)
-    assert {value.dtype for value in load_file(folders[0] / "model.safetensors").values()} == {torch.float32, torch.int64}
+    assert {value.dtype for value in load_file(folders[0] / "model.safetensors").values()} == {
+        torch.float32,
+        torch.int64,
+    }
 
 
-def test_recording_importance_changes_no_weight(world: World, published: dict[str, Path], tmp_path: Path):
+def test_recording_importance_changes_no_weight(
+    world: World, published: dict[str, Path], tmp_path: Path
+):
     step, rows = document(world.train, "base")
     plain = step.model_copy(update={"method": fine_tuning.Config(loss="bce")})
     without = fitted(world, "base", tmp_path, planned=(plain, rows))
-    assert (without / "model.safetensors").read_bytes() == (published["base"] / "model.safetensors").read_bytes()
+    assert (without / "model.safetensors").read_bytes() == (
+        published["base"] / "model.safetensors"
+    ).read_bytes()
     assert not (without / "state.safetensors").exists()
     measures = ("fisher", "path_integral", "walk")
-    assert set(load_file(published["base"] / "state.safetensors")) == {f"importance.{name}" for name in measures}
+    assert set(load_file(published["base"] / "state.safetensors")) == {
+        f"importance.{name}" for name in measures
+    }
 
 
-def test_a_method_prepares_once_on_the_first_epoch_as_it_will_be_trained_on(world: World, tmp_path: Path, monkeypatch):
+def test_a_method_prepares_once_on_the_first_epoch_as_it_will_be_trained_on(
+    world: World, tmp_path: Path, monkeypatch
+):
     prepared, trained, kept = [], [], []
     forward = fine_tuning.Method.forward
 
     def prepare(self: Method, batches: Callable[[], Iterable[Batch]]) -> None:
         prepared.append([batch.pixels.clone() for batch in batches()])
-        assert all(torch.equal(*pair) for pair in zip(prepared[-1], (b.pixels for b in batches()), strict=True))
+        assert all(
+            torch.equal(*pair)
+            for pair in zip(prepared[-1], (b.pixels for b in batches()), strict=True)
+        )
 
-    def noted(self: fine_tuning.Method, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:
+    def noted(
+        self: fine_tuning.Method, batch: Batch, progress: Progress
+    ) -> dict[str, torch.Tensor]:
         trained.append(batch.pixels.clone())
         return forward(self, batch, progress)
 
     monkeypatch.setattr(fine_tuning.Method, "prepare", prepare)
     monkeypatch.setattr(fine_tuning.Method, "forward", noted)
     runtime = Runtime(log_every=1, checkpoint_every=0)
-    fitted(world, "fine-tuning", tmp_path / "whole", runtime, save=lambda folder, iteration: kept.append(folder))
+    fitted(
+        world,
+        "fine-tuning",
+        tmp_path / "whole",
+        runtime,
+        save=lambda folder, iteration: kept.append(folder),
+    )
     (first_epoch,) = prepared
     assert len(trained) == 2 * len(first_epoch)
     assert all(torch.equal(*pair) for pair in zip(first_epoch, trained, strict=False))
@@ -223,7 +260,9 @@ def test_another_seed_gives_other_weights(world: World, published: dict[str, Pat
     step, rows = document(world.train, "base")
     reseeded = step.model_copy(update={"seed": step.seed + 1})
     other = fitted(world, "base", tmp_path, planned=(reseeded, rows))
-    assert (other / "model.safetensors").read_bytes() != (published["base"] / "model.safetensors").read_bytes()
+    assert (other / "model.safetensors").read_bytes() != (
+        published["base"] / "model.safetensors"
+    ).read_bytes()
 
 
 class Interrupted(Exception):
@@ -231,7 +270,9 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("name", ["base", "wilson", "offline", "plop", "pi", "rw"])
-def test_an_interrupted_step_ends_with_the_same_bits(world: World, published: dict[str, Path], tmp_path: Path, name: str):
+def test_an_interrupted_step_ends_with_the_same_bits(
+    world: World, published: dict[str, Path], tmp_path: Path, name: str
+):
     """Killed after its first checkpoint, and again later (WILSON, offline: past their first epoch), and resumed each time.
 
     The last checkpoints are compared too: they hold the momentum, the statistics of all norms and the localizer.
@@ -255,14 +296,26 @@ def test_an_interrupted_step_ends_with_the_same_bits(world: World, published: di
         run(1, 2 if name == "base" else 4, kept[1])
     resumed = run(2, None, kept[saved[-1][1]])
     iterations = [iteration for _, iteration in saved]
-    assert iterations == list(range(1, len(iterations) + 1)), "each try goes on where the one before ended"
+    assert iterations == list(range(1, len(iterations) + 1)), (
+        "each try goes on where the one before ended"
+    )
 
     unbroken: dict[int, Path] = {}
-    fitted(world, name, tmp_path / "unbroken", runtime, save=lambda folder, iteration: unbroken.update({iteration: folder}))
+    fitted(
+        world,
+        name,
+        tmp_path / "unbroken",
+        runtime,
+        save=lambda folder, iteration: unbroken.update({iteration: folder}),
+    )
     assert list(unbroken) == iterations
     last = iterations[-1]
     same_bytes(kept[last], unbroken[last])
-    assert sorted(path.suffix for path in kept[last].iterdir()) == [".json", ".safetensors", ".safetensors"]
+    assert sorted(path.suffix for path in kept[last].iterdir()) == [
+        ".json",
+        ".safetensors",
+        ".safetensors",
+    ]
     same_bytes(resumed, published[name])
     assert curves(resumed) == curves(published[name])
     assert [row["iteration"] for row in curves(resumed)] == [*iterations, last + 1]
@@ -274,7 +327,9 @@ def team(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("team")
     (folder / "world.pickle").write_bytes(pickle.dumps(world))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    commands = [[sys.executable, "-W", "error", __file__, str(rank), str(folder)] for rank in range(2)]
+    commands = [
+        [sys.executable, "-W", "error", __file__, str(rank), str(folder)] for rank in range(2)
+    ]
     workers = [subprocess.Popen(command, env=environment) for command in commands]
     try:
         assert [worker.wait(200) for worker in workers] == [0, 0]
@@ -287,7 +342,9 @@ def team(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(rank: int, folder: Path) -> None:
     """One of the two processes."""
     world: World = pickle.loads((folder / "world.pickle").read_bytes())
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2
+    )
     for name in SHARED:
         fitted(world, name, folder / name, Runtime(rank, 2, log_every=1))
     distributed.destroy_process_group()
@@ -302,21 +359,31 @@ def test_two_workers_give_the_weights_of_one(published: dict[str, Path], team: P
         if "importance.path_integral" in expected:
             scores = [tensors.pop("importance.path_integral") for tensors in (found, expected)]
             torch.testing.assert_close(*scores, rtol=1e-6, atol=1e-10)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10, msg=lambda text, file=file: f"{file}: {text}")
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=1e-10, msg=lambda text, file=file: f"{file}: {text}"
+        )
     for row, expected in zip(curves(together), curves(alone), strict=True):
         assert row == pytest.approx(expected, rel=0, abs=1e-10)
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_score_every_image_once_and_as_one_would(world: World, published: dict[str, Path], workers: int):
+def test_workers_score_every_image_once_and_as_one_would(
+    world: World, published: dict[str, Path], workers: int
+):
     alone = evaluate(published["mib"], world.val, WHOLE, Runtime())
-    parts = [evaluate(published["mib"], world.val, WHOLE, Runtime(rank, workers), batch=2) for rank in range(workers)]
+    parts = [
+        evaluate(published["mib"], world.val, WHOLE, Runtime(rank, workers), batch=2)
+        for rank in range(workers)
+    ]
     images = [set(part["image"].to_pylist()) for part in parts]
     assert sum(map(len, images)) == len(set().union(*images)) == 7
     together = pyarrow.concat_tables(parts)
     order = [(name, "ascending") for name in ("image", "truth", "predicted")]
     assert together.sort_by(order) == alone.sort_by(order)
-    assert together.group_by("image").aggregate([("pixels", "sum")])["pixels_sum"].to_pylist() == [64 * 64] * 7
+    assert (
+        together.group_by("image").aggregate([("pixels", "sum")])["pixels_sum"].to_pylist()
+        == [64 * 64] * 7
+    )
 
 
 @pytest.fixture
@@ -335,7 +402,9 @@ def maskless(world: World, tmp_path: Path) -> World:
 
 def test_weak_steps_never_read_masks(maskless: World, published: dict[str, Path], tmp_path: Path):
     same_bytes(fitted(maskless, "wilson", tmp_path), published["wilson"])
-    with pytest.raises(BadData, match=r"row \d+ \(id train-\d+\) of shard .*: the mask cannot be decoded"):
+    with pytest.raises(
+        BadData, match=r"row \d+ \(id train-\d+\) of shard .*: the mask cannot be decoded"
+    ):
         fitted(maskless, "fine-tuning", tmp_path)
 
 
@@ -344,8 +413,13 @@ def test_images_that_the_document_does_not_select_are_refused(world: World, tmp_
     for other in (rows[:-1], rows[::-1], np.arange(24)):
         with pytest.raises(InputError, match="not the ones that the step's document selects"):
             fitted(world, "base", tmp_path, planned=(step, other))
-    hashes = ["0" * 64 if row == rows[0] else sha256 for row, sha256 in enumerate(world.train.index.row_sha256)]
-    planned = document(replace(world.train, index=replace(world.train.index, row_sha256=hashes)), "base")
+    hashes = [
+        "0" * 64 if row == rows[0] else sha256
+        for row, sha256 in enumerate(world.train.index.row_sha256)
+    ]
+    planned = document(
+        replace(world.train, index=replace(world.train.index, row_sha256=hashes)), "base"
+    )
     with pytest.raises(InputError, match="plan it anew"):
         fitted(world, "base", tmp_path, planned=planned)
     assert not any(tmp_path.iterdir())
@@ -353,7 +427,9 @@ def test_images_that_the_document_does_not_select_are_refused(world: World, tmp_
 
 @pytest.mark.parametrize("name", ["base", "wilson"])
 def test_a_loss_that_diverges_ends_the_step(world: World, tmp_path: Path, name: str):
-    with pytest.raises(FloatingPointError, match=r"the loss is .* at iteration \d of \d: lower the learning rates"):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is .* at iteration \d of \d: lower the learning rates"
+    ):
         fitted(world, name, tmp_path, encoder_lr=1e200, head_lr=1e200)
     assert not (tmp_path / "files").exists()
 
@@ -377,11 +453,15 @@ def test_the_published_folder_is_the_trained_model(
     assert found.class_ids == tuple(range(11))
     images = normalise(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), trained[0].model.eval()(images), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            model(images), trained[0].model.eval()(images), rtol=0, atol=1e-12
+        )
     assert evaluate(tmp_path / "elsewhere", world.val, WHOLE, Runtime()) == expected
     names = sorted(path.name for path in (tmp_path / "elsewhere").iterdir())
     assert names == ["curves.json", "model.json", "model.safetensors", "state.safetensors"]
-    assert "state.safetensors" not in {path.name for path in published["mib"].iterdir()}, "MiB carries nothing on"
+    assert "state.safetensors" not in {path.name for path in published["mib"].iterdir()}, (
+        "MiB carries nothing on"
+    )
 
 
 if __name__ == "__main__":

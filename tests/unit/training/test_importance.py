@@ -22,9 +22,18 @@ ITERATIONS = 23
 METHODS: dict[str, Any] = {"fine-tuning": fine_tuning, "ewc": ewc, "pi": pi, "rw": rw}
 
 
-def step(method: MethodConfig, groups: tuple[tuple[int, ...], ...] = ((1, 2), (3,)), **optimization: float) -> StepConfig:
+def step(
+    method: MethodConfig,
+    groups: tuple[tuple[int, ...], ...] = ((1, 2), (3,)),
+    **optimization: float,
+) -> StepConfig:
     task = Task(data="d", groups=groups, selection="s", images=8, supervision="pixel")
-    settings = {"batch": 2, "precision": "float64", "encoder_lr": 0.01, "head_lr": 0.01} | optimization
+    settings = {
+        "batch": 2,
+        "precision": "float64",
+        "encoder_lr": 0.01,
+        "head_lr": 0.01,
+    } | optimization
     return StepConfig(
         task=task,
         method=method,
@@ -36,8 +45,14 @@ def step(method: MethodConfig, groups: tuple[tuple[int, ...], ...] = ((1, 2), (3
 
 def build(document: StepConfig, inherited: dict[str, Tensor] | None = None) -> base.Method:
     torch.manual_seed(3)
-    previous = freeze(Segmenter(MODEL, document.task.channels[:-1]).double()) if len(document.task.groups) > 1 else None
-    made: base.Method = METHODS[document.method.name].Method(document, previous, inherited=inherited)
+    previous = (
+        freeze(Segmenter(MODEL, document.task.channels[:-1]).double())
+        if len(document.task.groups) > 1
+        else None
+    )
+    made: base.Method = METHODS[document.method.name].Method(
+        document, previous, inherited=inherited
+    )
     return made.double().train()
 
 
@@ -48,10 +63,14 @@ def batch(number: int) -> base.Batch:
     return base.Batch(pixels, normalise(pixels, torch.float64), targets, torch.zeros(2, 3))
 
 
-Path = list[tuple[np.ndarray, np.ndarray]]  # weights before each update, and the gradients of the step's own loss there
+Path = list[
+    tuple[np.ndarray, np.ndarray]
+]  # weights before each update, and the gradients of the step's own loss there
 
 
-def train(method: base.Method, own_loss: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Path, np.ndarray]:
+def train(
+    method: base.Method, own_loss: Callable[[dict[str, Tensor]], Tensor]
+) -> tuple[Path, np.ndarray]:
     """Train as `fit` does; returns what was passed and the weights at the end."""
     optimizer = SGD(method.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
     with torch.no_grad():
@@ -120,7 +139,9 @@ def test_step_0_records_for_all_three() -> None:
     carried, size = method.carried(), len(end)
     fisher = slow_fisher(path, [1.0] * size)
     close(carried["importance.fisher"], fisher[-1])
-    close(carried["importance.path_integral"], slow_path_integral(path, end, [0.0] * size), rtol=1e-6)
+    close(
+        carried["importance.path_integral"], slow_path_integral(path, end, [0.0] * size), rtol=1e-6
+    )
     close(carried["importance.walk"], slow_walk(path, fisher, []))
     assert all((vector > 0).any() for vector in carried.values())
 
@@ -128,7 +149,10 @@ def test_step_0_records_for_all_three() -> None:
 def inherited(size: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(5)
     names = ("fisher", "path_integral", "walk")
-    return {f"importance.{name}": 5 * torch.rand(size, generator=generator, dtype=torch.float64) for name in names}
+    return {
+        f"importance.{name}": 5 * torch.rand(size, generator=generator, dtype=torch.float64)
+        for name in names
+    }
 
 
 @pytest.fixture
@@ -136,8 +160,12 @@ def previous_size() -> int:
     return sum(parameter.numel() for parameter in Segmenter(MODEL, (3,)).parameters())
 
 
-@pytest.mark.parametrize("config", [ewc.Config(weight=3), pi.Config(weight=3), rw.Config(weight=3)], ids=lambda c: c.name)
-def test_later_steps_go_on_from_what_the_parent_recorded(config: MethodConfig, previous_size: int) -> None:
+@pytest.mark.parametrize(
+    "config", [ewc.Config(weight=3), pi.Config(weight=3), rw.Config(weight=3)], ids=lambda c: c.name
+)
+def test_later_steps_go_on_from_what_the_parent_recorded(
+    config: MethodConfig, previous_size: int
+) -> None:
     known = inherited(previous_size)
     method = build(step(config), known)
     path, end = train(method, segmentation)
@@ -147,7 +175,9 @@ def test_later_steps_go_on_from_what_the_parent_recorded(config: MethodConfig, p
     fisher = slow_fisher(path, before["importance.fisher"] + [1.0] * new)
     expected = {
         "importance.fisher": fisher[-1],
-        "importance.path_integral": slow_path_integral(path, end, before["importance.path_integral"] + [0.0] * new),
+        "importance.path_integral": slow_path_integral(
+            path, end, before["importance.path_integral"] + [0.0] * new
+        ),
         "importance.walk": slow_walk(path, fisher, before["importance.walk"]),
     }
     measures = {"ewc": ["fisher"], "pi": ["path_integral"], "rw": ["fisher", "walk"]}[config.name]
@@ -156,8 +186,12 @@ def test_later_steps_go_on_from_what_the_parent_recorded(config: MethodConfig, p
         close(vector, expected[name], rtol=1e-6 if "path" in name else 1e-9)
 
 
-@pytest.mark.parametrize("config", [ewc.Config(weight=3), pi.Config(weight=3), rw.Config(weight=3)], ids=lambda c: c.name)
-def test_the_penalty_is_the_weighted_distance_and_so_is_its_pull(config: MethodConfig, previous_size: int) -> None:
+@pytest.mark.parametrize(
+    "config", [ewc.Config(weight=3), pi.Config(weight=3), rw.Config(weight=3)], ids=lambda c: c.name
+)
+def test_the_penalty_is_the_weighted_distance_and_so_is_its_pull(
+    config: MethodConfig, previous_size: int
+) -> None:
     """Each tensor's importance is scaled to 0..1, and what before_update adds is the gradient of the penalty."""
     known = inherited(previous_size)
     method = build(step(config), known)
@@ -178,20 +212,32 @@ def test_the_penalty_is_the_weighted_distance_and_so_is_its_pull(config: MethodC
     losses = method(batch(0), base.Progress(0, 10, 10))
     assert losses["penalty"].item() == pytest.approx(penalty)
     torch.stack(list(losses.values())).sum().backward()
-    own = [parameter.grad.clone() for parameter in method.model.parameters() if parameter.grad is not None]
+    own = [
+        parameter.grad.clone()
+        for parameter in method.model.parameters()
+        if parameter.grad is not None
+    ]
     with torch.no_grad():
         method.before_update(base.Progress(0, 10, 10))
-    for parameter, gradient, pull in zip(method.model.parameters(), own, [*pulls, 0, 0], strict=True):
+    for parameter, gradient, pull in zip(
+        method.model.parameters(), own, [*pulls, 0, 0], strict=True
+    ):
         torch.testing.assert_close(parameter.grad, gradient + pull)
 
 
 def test_a_pull_that_makes_sgd_diverge_is_refused() -> None:
     """The published weight goes with the published learning rate, and not with ten times that."""
     step(ewc.Config(), encoder_lr=0.001, head_lr=0.001)
-    with pytest.raises(ValidationError, match=r"step 1 would diverge: at a learning rate of 0\.01 'ewc' .* to 0\.001, or"):
+    with pytest.raises(
+        ValidationError,
+        match=r"step 1 would diverge: at a learning rate of 0\.01 'ewc' .* to 0\.001, or",
+    ):
         step(ewc.Config())
     limit = 2 * 1.9 / 2.8
-    for rate, grows in [(0.99 * limit, False), (1.01 * limit, True)]:  # on a parabola of curvature 1
+    for rate, grows in [
+        (0.99 * limit, False),
+        (1.01 * limit, True),
+    ]:  # on a parabola of curvature 1
         value, velocity = 1.0, 0.0
         for _ in range(2000):
             velocity = 0.9 * velocity + value
@@ -200,4 +246,6 @@ def test_a_pull_that_makes_sgd_diverge_is_refused() -> None:
 
 
 def test_scaling_survives_a_tensor_that_is_all_alike() -> None:
-    assert importance.scaled(torch.tensor([2.0, 2.0, 1.0, 3.0]), [2, 2]).tolist() == pytest.approx([0, 0, 0, 1])
+    assert importance.scaled(torch.tensor([2.0, 2.0, 1.0, 3.0]), [2, 2]).tolist() == pytest.approx(
+        [0, 0, 0, 1]
+    )

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.checkpoint import load_model
-from training.config import Augmentation, InputError, MethodConfig, ModelConfig, Optimization, StepConfig, Task
+from training.config import (
+    Augmentation,
+    InputError,
+    MethodConfig,
+    ModelConfig,
+    Optimization,
+    StepConfig,
+    Task,
+)
 from training.data.digits import Digits
 from training.data.shards import LocalSplit
 from training.fit import fit
@@ -33,11 +41,16 @@ IDS = [f"image-{number}" for number in range(6)]
 
 
 def task(*groups: list[int], **fields: object) -> Task:
-    return Task.model_validate({"data": "d", "groups": groups, "selection": "s", "images": 1, "supervision": "pixel"} | fields)
+    return Task.model_validate(
+        {"data": "d", "groups": groups, "selection": "s", "images": 1, "supervision": "pixel"}
+        | fields
+    )
 
 
 @given(st.permutations(range(20)), st.floats(0.01, 1), st.floats(0.01, 1))
-def test_a_smaller_share_is_part_of_a_larger_one_whatever_the_order(rows: list[int], one: float, other: float):
+def test_a_smaller_share_is_part_of_a_larger_one_whatever_the_order(
+    rows: list[int], one: float, other: float
+):
     ids = [f"image-{number}" for number in range(20)]
     small, large = (keep_share(np.array(rows), ids, share) for share in sorted((one, other)))
     assert set(small) <= set(large)
@@ -57,21 +70,30 @@ def test_a_share_is_drawn_by_id_not_by_position():
 
 
 def test_classes_take_turns_in_the_memory():
-    first = {c: next(row for row in hashed_order(np.arange(6), IDS) if LABELS[row, c - 1]) for c in (1, 2)}
+    first = {
+        c: next(row for row in hashed_order(np.arange(6), IDS) if LABELS[row, c - 1])
+        for c in (1, 2)
+    }
     both = choose_memory(LABELS, (1, 2), np.arange(6), IDS, 2)
     assert len(both) == 2
     assert first[1] in both
     assert LABELS[both, 1].any()
     alone = choose_memory(LABELS, (2, 1), np.arange(6), IDS, 1)
     assert alone.tolist() == [first[2]], "the class learned first chooses first"
-    assert 4 not in choose_memory(LABELS, (1, 2), np.arange(6), IDS, 6), "it shows no previous class"
+    assert 4 not in choose_memory(LABELS, (1, 2), np.arange(6), IDS, 6), (
+        "it shows no previous class"
+    )
 
 
 @st.composite
 def memories(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int]:
     images, classes = draw(st.integers(1, 30)), draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    return rng.random((images, classes)) < 0.3, draw(st.permutations(range(1, classes + 1))), draw(st.integers(1, 40))
+    return (
+        rng.random((images, classes)) < 0.3,
+        draw(st.permutations(range(1, classes + 1))),
+        draw(st.integers(1, 40)),
+    )
 
 
 @given(memories())
@@ -86,7 +108,9 @@ def test_the_memory_is_balanced_and_grows_by_adding(world: tuple[np.ndarray, lis
     assert set(chosen) <= set(choose_memory(labels, classes, np.arange(len(labels)), ids, size + 1))
     shown = {c: int(labels[chosen, c - 1].sum()) for c in classes}
     for c in classes:  # only a class that has no image left may have fewer than its turns
-        assert shown[c] >= min(size // len(classes), int(labels[:, c - 1].sum()), len(chosen) // len(classes))
+        assert shown[c] >= min(
+            size // len(classes), int(labels[:, c - 1].sum()), len(chosen) // len(classes)
+        )
 
 
 def test_kept_images_know_their_previous_classes_and_no_new_one():
@@ -104,7 +128,12 @@ MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=6, eval_pooli
 
 
 def trained(
-    data: LocalSplit, method: MethodConfig, folder: Path, parent: Path | None = None, memory: int = 0, drop: bool = False
+    data: LocalSplit,
+    method: MethodConfig,
+    folder: Path,
+    parent: Path | None = None,
+    memory: int = 0,
+    drop: bool = False,
 ) -> Path:
     """The published folder of the first step, or with a parent of the second; `drop` gives it the selected images alone."""
     number = 0 if parent is None else 1
@@ -128,7 +157,15 @@ def trained(
     )
     given = rows if drop else np.concatenate([rows, kept])
     places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": None}
-    return fit(step, data, given, Runtime(log_every=1), **places, save=lambda *_: None, log=lambda row: None)
+    return fit(
+        step,
+        data,
+        given,
+        Runtime(log_every=1),
+        **places,
+        save=lambda *_: None,
+        log=lambda row: None,
+    )
 
 
 @pytest.fixture
@@ -151,7 +188,10 @@ def test_training_meets_kept_images_as_what_they_are(
         monkeypatch.setattr(
             method,
             "forward",
-            lambda self, batch, progress, forward=forward: (seen.append(batch), forward(self, batch, progress))[1],
+            lambda self, batch, progress, forward=forward: (
+                seen.append(batch),
+                forward(self, batch, progress),
+            )[1],
         )
     for config in (wilson.Config(warmup_epochs=1, localizer_channels=4), mib.Config()):
         seen.clear()
@@ -167,7 +207,9 @@ def test_training_meets_kept_images_as_what_they_are(
         if config.name == "wilson":
             assert all(batch.targets is None for batch in seen)
             continue
-        for target, mine, is_new in zip(torch.cat([batch.masks for batch in seen]), known, new, strict=True):
+        for target, mine, is_new in zip(
+            torch.cat([batch.masks for batch in seen]), known, new, strict=True
+        ):
             channels = set(target.unique().tolist()) - {0}
             assert channels <= ({7} if is_new else set((mine.nonzero()[:, 0] + 1).tolist()))
             assert channels, "a digit is never cropped away at this scale"

@@ -10,9 +10,22 @@ from torch import Tensor
 from training.checkpoint import freeze
 from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, StepConfig, Task
 from training.fit import build_method
-from training.methods import base, ewc, fine_tuning, icarl, ilt, joint, lwf, lwf_mc, mib, pi, rw, wilson
+from training.methods import (
+    base,
+    ewc,
+    fine_tuning,
+    icarl,
+    ilt,
+    joint,
+    lwf,
+    lwf_mc,
+    mib,
+    pi,
+    rw,
+    wilson,
+)
 from training.models.segmenter import Segmenter, normalise, upsample
-from training.pseudo import pseudo_supervision
+from training.pseudo_labels import pseudo_supervision
 from training.runtime import Runtime
 from training.scenario import label_map
 
@@ -23,7 +36,13 @@ START, LATER = base.Progress(0, 100, 10), base.Progress(60, 100, 10)
 def step(method: MethodConfig, groups=((1, 2, 3), (4, 5))) -> StepConfig:
     task = Task(data="d", groups=groups, selection="s", images=8, supervision=method.supervision)
     optimization = Optimization(epochs=10, batch=4, precision="float64")
-    return StepConfig(task=task, method=method, model=MODEL, optimization=optimization, augmentation=Augmentation(crop=32))
+    return StepConfig(
+        task=task,
+        method=method,
+        model=MODEL,
+        optimization=optimization,
+        augmentation=Augmentation(crop=32),
+    )
 
 
 def batch(document: StepConfig) -> base.Batch:
@@ -31,18 +50,31 @@ def batch(document: StepConfig) -> base.Batch:
     pixels = torch.randint(0, 256, (4, 3, 32, 32), generator=generator, dtype=torch.uint8)
     masks = torch.randint(0, 6, (4, 32, 32), generator=generator)
     targets = torch.from_numpy(label_map(document.task))[masks].long()
-    known = torch.tensor([[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]).double()
+    known = torch.tensor(
+        [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]
+    ).double()
     weak = document.task.supervision == "image"
     return base.Batch(pixels, normalise(pixels, torch.float64), None if weak else targets, known)
 
 
 def build(document: StepConfig) -> base.Method:
     torch.manual_seed(1)
-    previous = freeze(Segmenter(MODEL, document.task.channels[:-1]).double()) if len(document.task.groups) > 1 else None
+    previous = (
+        freeze(Segmenter(MODEL, document.task.channels[:-1]).double())
+        if len(document.task.groups) > 1
+        else None
+    )
     size = sum(parameter.numel() for parameter in previous.parameters()) if previous else 0
-    recorded = {f"importance.{name}": torch.rand(size).double() for name in ("fisher", "path_integral", "walk")}
+    recorded = {
+        f"importance.{name}": torch.rand(size).double()
+        for name in ("fisher", "path_integral", "walk")
+    }
     module = import_module(f"training.methods.{document.method.name.replace('-', '_')}")
-    return module.Method(document, previous, Runtime().mean, recorded if previous else None).double().train()
+    return (
+        module.Method(document, previous, Runtime().mean, recorded if previous else None)
+        .double()
+        .train()
+    )
 
 
 INCREMENTAL = [
@@ -89,7 +121,9 @@ def test_a_step_starts_from_the_previous_model(config: MethodConfig) -> None:
 def test_parameter_groups_hold_every_parameter_once() -> None:
     for config in INCREMENTAL:
         method = build(step(config))
-        grouped = [id(parameter) for group in method.parameter_groups() for parameter in group["params"]]
+        grouped = [
+            id(parameter) for group in method.parameter_groups() for parameter in group["params"]
+        ]
         assert sorted(grouped) == sorted(id(parameter) for parameter in method.parameters())
 
 
@@ -103,7 +137,11 @@ def test_mib_splits_the_background_among_the_new_classes() -> None:
 
 
 def test_mib_parts_can_be_switched_off() -> None:
-    plain = {"unbiased_cross_entropy": False, "unbiased_distillation": False, "background_initialisation": False}
+    plain = {
+        "unbiased_cross_entropy": False,
+        "unbiased_distillation": False,
+        "background_initialisation": False,
+    }
     document = step(mib.Config(**plain, distillation_weight=100))
     losses = build(document)(batch(document), START)
     expected = build(step(lwf.Config()))(batch(document), START)
@@ -119,7 +157,9 @@ def test_ilt_is_lwf_that_keeps_the_features_too() -> None:
             next(model.encoder.parameters()).mul_(1.5)
     losses, expected = method(batch(document), START), plain(batch(document), START)
     assert {name: losses[name] for name in expected} == expected
-    now, before = (model(batch(document).images).features for model in (method.model, method.previous))
+    now, before = (
+        model(batch(document).images).features for model in (method.model, method.previous)
+    )
     torch.testing.assert_close(losses["encoder"], 7 * (now - before).square().mean())
     assert losses["encoder"] > 0
 
@@ -127,7 +167,10 @@ def test_ilt_is_lwf_that_keeps_the_features_too() -> None:
 def logits_of(method: base.Method, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Full-resolution logits of the method's model and of the previous one."""
     with torch.no_grad():
-        now, before = (upsample(model(images).logits, images.shape[-2:]) for model in (method.model, method.previous))
+        now, before = (
+            upsample(model(images).logits, images.shape[-2:])
+            for model in (method.model, method.previous)
+        )
     return now.numpy(), before.numpy()
 
 
@@ -155,16 +198,26 @@ def test_lwf_mc_learns_every_channel_and_keeps_the_previous_ones() -> None:
 
 
 @pytest.mark.parametrize("background", ["smaller", "previous", "mask"])
-def test_icarl_learns_new_classes_from_masks_and_old_ones_from_the_previous_model(background) -> None:
+def test_icarl_learns_new_classes_from_masks_and_old_ones_from_the_previous_model(
+    background,
+) -> None:
     document = step(icarl.Config(background=background))
     method, given = build(document), batch(document)
     given.masks[:, :5] = 255
     now, before = logits_of(method, given.images)
     wanted, previous = one_hot(given.masks, 6), sigmoid(before)
-    choice = {"smaller": np.minimum(wanted[:, 0], previous[:, 0]), "previous": previous[:, 0], "mask": wanted[:, 0]}[background]
+    choice = {
+        "smaller": np.minimum(wanted[:, 0], previous[:, 0]),
+        "previous": previous[:, 0],
+        "mask": wanted[:, 0],
+    }[background]
     wanted[:, 1:4] = previous[:, 1:]
-    wanted[:, 0] = np.where(given.masks.numpy() == 255, previous[:, 0], choice)  # unlabelled: the previous model decides
-    assert method(given, START)["segmentation"].item() == pytest.approx(bce(now, wanted).sum(1).mean())
+    wanted[:, 0] = np.where(
+        given.masks.numpy() == 255, previous[:, 0], choice
+    )  # unlabelled: the previous model decides
+    assert method(given, START)["segmentation"].item() == pytest.approx(
+        bce(now, wanted).sum(1).mean()
+    )
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
@@ -186,8 +239,14 @@ def test_wilson_learns_the_localizer_alone_during_warmup() -> None:
     assert encoder.grad is not None
     assert head.grad.abs().sum() == 0
     assert encoder.grad.abs().sum() > 0
-    assert method.learning_rate_factor(START, "head") == method.learning_rate_factor(base.Progress(49, 100, 10), "head") == 1
-    assert method.learning_rate_factor(base.Progress(50, 100, 10), "head") == pytest.approx(0.5**0.9)
+    assert (
+        method.learning_rate_factor(START, "head")
+        == method.learning_rate_factor(base.Progress(49, 100, 10), "head")
+        == 1
+    )
+    assert method.learning_rate_factor(base.Progress(50, 100, 10), "head") == pytest.approx(
+        0.5**0.9
+    )
 
 
 def test_wilson_alpha_changes_only_the_segmentation_loss() -> None:
@@ -221,7 +280,9 @@ def test_wilson_supervised_for_all_classes_scores_previous_ones_too() -> None:
 def test_random_start_follows_from_the_seed() -> None:
     document = step(fine_tuning.Config(), groups=((1, 2, 3),))
     one, same = (build_method(document, Runtime(), None, None).state_dict() for _ in range(2))
-    other = build_method(document.model_copy(update={"seed": 7}), Runtime(), None, None).state_dict()
+    other = build_method(
+        document.model_copy(update={"seed": 7}), Runtime(), None, None
+    ).state_dict()
     assert all(torch.equal(value, same[name]) for name, value in one.items())
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
 

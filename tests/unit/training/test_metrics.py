@@ -15,9 +15,9 @@ from training.metrics import (
     confusion_counts,
     confusion_matrix,
     continual,
-    flow,
     mib,
     plop,
+    prediction_breakdown,
     retention,
     score,
     wilson,
@@ -25,7 +25,9 @@ from training.metrics import (
 
 GROUPS: Groups = ((3, 1), (4,), (2, 6))
 CONVENTIONS = [
-    Convention(name="any", future=future, images=images, background_in_old=False, background_in_all=True)
+    Convention(
+        name="any", future=future, images=images, background_in_old=False, background_in_all=True
+    )
     for future in ("background", "ignore")
     for images in ("all", "with_learned_class")
 ]
@@ -42,12 +44,16 @@ def table(truths: list[np.ndarray], predictions: list[np.ndarray]) -> Confusion:
     return Confusion(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def slow_iou(truths: list, predictions: list, seen: list[int], convention: Convention) -> tuple[dict, int, float | None]:
+def slow_iou(
+    truths: list, predictions: list, seen: list[int], convention: Convention
+) -> tuple[dict, int, float | None]:
     """The same scores by walking over pixels, one at a time."""
     right, truth_only, predicted_only = (dict.fromkeys([0, *seen], 0) for _ in range(3))
     images = pixels = 0
     for truth, predicted in zip(truths, predictions, strict=True):
-        if convention.images == "with_learned_class" and not any(value in seen for value in truth.flat):
+        if convention.images == "with_learned_class" and not any(
+            value in seen for value in truth.flat
+        ):
             continue
         images += 1
         for t, p in zip(truth.flat, predicted.flat, strict=True):
@@ -64,7 +70,10 @@ def slow_iou(truths: list, predictions: list, seen: list[int], convention: Conve
                 truth_only[t] += 1
                 predicted_only[p] += 1
     iou = {
-        c: right[c] / (right[c] + truth_only[c] + predicted_only[c]) if right[c] + truth_only[c] else None for c in [0, *seen]
+        c: right[c] / (right[c] + truth_only[c] + predicted_only[c])
+        if right[c] + truth_only[c]
+        else None
+        for c in [0, *seen]
     }
     return iou, images, sum(right.values()) / pixels if pixels else None
 
@@ -135,7 +144,9 @@ def test_conventions_of_the_papers_on_one_case() -> None:
     predictions = [np.array([[0, 1, 1, 1]], np.uint8), np.array([[0, 2, 2, 0]], np.uint8)]
     confusion, groups = table(truths, predictions), ((1,), (2,))
 
-    everything = score(confusion, groups, wilson())  # background: 3 right of 5 in truth; class 2: nothing right
+    everything = score(
+        confusion, groups, wilson()
+    )  # background: 3 right of 5 in truth; class 2: nothing right
     assert everything.images == 2
     assert everything.iou == {0: 3 / 5, 1: 1 / 2, 2: 0.0}
     assert everything.pixel_accuracy == 4 / 7
@@ -164,14 +175,31 @@ def test_a_prediction_outside_the_groups_is_refused() -> None:
 
 def test_flow_says_what_old_pixels_became() -> None:
     truth = np.array([[1] * 10 + [2] * 2 + [3] * 4 + [0] * 4], np.uint8)
-    predicted = np.array([[1] * 4 + [0] * 3 + [3] * 2 + [2] + [2, 2] + [3, 3, 4, 0] + [0, 0, 1, 3]], np.uint8)
+    predicted = np.array(
+        [[1] * 4 + [0] * 3 + [3] * 2 + [2] + [2, 2] + [3, 3, 4, 0] + [0, 0, 1, 3]], np.uint8
+    )
     groups = ((1, 2), (3, 4))
     matrix, _ = confusion_matrix(table([truth], [predicted]), groups, wilson())
-    assert flow(matrix, groups, [1]).model_dump() == {"right": 0.4, "background": 0.3, "new": 0.2, "other_old": 0.1}
-    assert flow(matrix, groups, [1, 2]).right == pytest.approx(6 / 12)
-    assert flow(matrix, groups, [3]).model_dump() == {"right": 0.5, "background": 0.25, "new": 0.25, "other_old": 0.0}
-    assert flow(matrix, groups, [0]).model_dump() == {"right": 0.5, "background": 0.0, "new": 0.25, "other_old": 0.25}
-    assert flow(matrix, groups, [4]) is None
+    assert prediction_breakdown(matrix, groups, [1]).model_dump() == {
+        "right": 0.4,
+        "background": 0.3,
+        "new": 0.2,
+        "other_old": 0.1,
+    }
+    assert prediction_breakdown(matrix, groups, [1, 2]).right == pytest.approx(6 / 12)
+    assert prediction_breakdown(matrix, groups, [3]).model_dump() == {
+        "right": 0.5,
+        "background": 0.25,
+        "new": 0.25,
+        "other_old": 0.0,
+    }
+    assert prediction_breakdown(matrix, groups, [0]).model_dump() == {
+        "right": 0.5,
+        "background": 0.0,
+        "new": 0.25,
+        "other_old": 0.25,
+    }
+    assert prediction_breakdown(matrix, groups, [4]) is None
 
 
 def test_flow_is_what_counting_pixel_by_pixel_gives() -> None:
@@ -184,12 +212,22 @@ def test_flow_is_what_counting_pixel_by_pixel_gives() -> None:
         became = dict.fromkeys(("right", "background", "new", "other_old"), 0)
         for true, said in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True):
             if true in classes:
-                place = "right" if said == true else "background" if said == 0 else "new" if said in GROUPS[-1] else "other_old"
+                place = (
+                    "right"
+                    if said == true
+                    else "background"
+                    if said == 0
+                    else "new"
+                    if said in GROUPS[-1]
+                    else "other_old"
+                )
                 became[place] += 1
         total = sum(became.values())
-        found = flow(matrix, GROUPS, classes)
+        found = prediction_breakdown(matrix, GROUPS, classes)
         assert found is not None
-        assert found.model_dump() == pytest.approx({place: count / total for place, count in became.items()}, abs=1e-15)
+        assert found.model_dump() == pytest.approx(
+            {place: count / total for place, count in became.items()}, abs=1e-15
+        )
         assert sum(found.model_dump().values()) == pytest.approx(1, abs=1e-15)
 
 
@@ -198,19 +236,28 @@ def test_retention_by_hand() -> None:
     assert kept.forgetting_first_minus_last == pytest.approx(0.1)
     assert kept.forgetting_best_minus_last == pytest.approx(0.2)
     assert kept.backward_transfer == pytest.approx(-0.1)
-    assert retention([0.5, 0.8]).forgetting_best_minus_last == pytest.approx(-0.3), "best is the best of the earlier steps"
+    assert retention([0.5, 0.8]).forgetting_best_minus_last == pytest.approx(-0.3), (
+        "best is the best of the earlier steps"
+    )
     for short in ([], [0.5], [None, 0.5], [None, None]):
         assert set(retention(short).model_dump().values()) == {None}
 
 
 def test_continual_means() -> None:
     """Forgetting counts each old class once, backward transfer each group once, and background in neither."""
-    iou = [{0: 0.9, 1: 0.8, 2: 0.6}, {0: 0.5, 1: 0.5, 2: 0.7, 3: 0.4}, {0: 0.4, 1: 0.4, 2: 0.5, 3: 0.3, 4: 0.9}]
+    iou = [
+        {0: 0.9, 1: 0.8, 2: 0.6},
+        {0: 0.5, 1: 0.5, 2: 0.7, 3: 0.4},
+        {0: 0.4, 1: 0.4, 2: 0.5, 3: 0.3, 4: 0.9},
+    ]
     groups = [(0.7,), (0.6, 0.4), (0.45, 0.3, 0.9)]
     means = [0.75, 0.5, 0.5]
     blank = dict.fromkeys(set(Scores.model_fields) - {"images", "iou", "miou_groups", "miou_all"})
     blank["miou_all_without_background"] = 0.6
-    steps = [Scores(**blank, images=1, iou=i, miou_groups=g, miou_all=m) for i, g, m in zip(iou, groups, means, strict=True)]
+    steps = [
+        Scores(**blank, images=1, iou=i, miou_groups=g, miou_all=m)
+        for i, g, m in zip(iou, groups, means, strict=True)
+    ]
     chain = continual(steps)
     assert chain.forgetting_first_minus_last == pytest.approx((0.4 + 0.1 + 0.1) / 3)
     assert chain.forgetting_best_minus_last == pytest.approx((0.4 + 0.2 + 0.1) / 3)

@@ -1,20 +1,27 @@
 """The protocols of the papers by number of classes, and COCO-to-VOC by the sizes that its users publish."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.support.paths import GOLDEN
 from training.config import InputError
-from training.data.sources import VOC_CLASSES
+from training.data.voc import VOC_CLASSES
 from training.protocols import UNUSED, VOC_IN_COCO, coco_to_voc_groups
 from training.scenario import select_images, split_groups
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 OTHERS = tuple(f"other {n}" for n in range(60))
-COCO = ("person", *OTHERS[:20], *[name for name in VOC_IN_COCO if name != "person"], *UNUSED, *OTHERS[20:])
+COCO = (
+    "person",
+    *OTHERS[:20],
+    *[name for name in VOC_IN_COCO if name != "person"],
+    *UNUSED,
+    *OTHERS[20:],
+)
 # Images of each step after the first: the follow-up work's voc-5 and voc-2 over VOC's 10,582 photos.
-PUBLISHED = {5: [3178, 2815, 2373, 2216], 2: [1453, 1149, 953, 921, 1517, 1434, 556, 838, 710, 1051]}
+PUBLISHED = {
+    5: [3178, 2815, 2373, 2216],
+    2: [1453, 1149, 953, 921, 1517, 1434, 556, 838, 710, 1051],
+}
 
 
 @pytest.mark.parametrize("increment", PUBLISHED)
@@ -23,7 +30,9 @@ def test_steps_of_coco_to_voc_have_the_published_sizes(increment: int) -> None:
         labels = np.unpackbits(file["train_aug"], axis=1, count=20).astype(bool)
     _, *later = coco_to_voc_groups((*OTHERS, *VOC_CLASSES), increment)
     groups = [[VOC_CLASSES.index(name) + 1 for name in group] for group in later]
-    assert [len(select_images(labels, groups, step, "disjoint")) for step in range(len(groups))] == PUBLISHED[increment]
+    assert [
+        len(select_images(labels, groups, step, "disjoint")) for step in range(len(groups))
+    ] == PUBLISHED[increment]
 
 
 def test_groups_are_the_other_classes_then_vocs_in_the_order_of_cocos_ids() -> None:
@@ -43,7 +52,9 @@ def test_groups_are_the_other_classes_then_vocs_in_the_order_of_cocos_ids() -> N
         ("coco-voc", VOC_CLASSES, "the dataset has none"),
     ],
 )
-def test_what_cannot_be_coco_to_voc_is_refused(split: str, classes: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_coco_to_voc_is_refused(
+    split: str, classes: tuple[str, ...], said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         split_groups(split, classes)
 

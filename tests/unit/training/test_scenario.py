@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +8,47 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.support.paths import GOLDEN, SHARED
 from training.config import Task
 from training.data.shards import Index, build
-from training.data.sources import VOC_CLASSES, Voc
-from training.scenario import Scenario, Setting, image_labels, label_map, select_images, split_groups
+from training.data.voc import VOC_CLASSES, Voc
+from training.scenario import (
+    Scenario,
+    Setting,
+    image_labels,
+    label_map,
+    select_images,
+    split_groups,
+)
 
-TESTS = Path(__file__).parents[2]
-GOLDEN = TESTS / "golden"
-SHARED = Path(os.environ.get("STEPCHAIN_SHARED", TESTS.parents[1] / "shared"))
 PUBLISHED = json.loads((GOLDEN / "voc_selections.json").read_text())
 SIZES_5_3 = {
     "disjoint": [1753, 1517, 624, 1296, 3924, 1468],
     "overlap": [2836, 2331, 1542, 2095, 4484, 1468],
 }
 IMAGES_PER_CLASS = {
-    "train_aug": [586, 486, 698, 461, 654, 385, 1086, 1000, 1081, 264, 528, 1177, 444, 482, 3898, 487, 299, 491, 500, 548],
+    "train_aug": [
+        586,
+        486,
+        698,
+        461,
+        654,
+        385,
+        1086,
+        1000,
+        1081,
+        264,
+        528,
+        1177,
+        444,
+        482,
+        3898,
+        487,
+        299,
+        491,
+        500,
+        548,
+    ],
     "val": [90, 79, 103, 72, 96, 74, 127, 119, 123, 71, 75, 128, 79, 76, 446, 85, 57, 90, 84, 74],
 }
 
@@ -35,7 +60,10 @@ def voc_labels(split: str) -> np.ndarray:
 
 
 def voc_groups(split: str) -> list[list[int]]:
-    return [[VOC_CLASSES.index(name) + 1 for name in group] for group in split_groups(split, VOC_CLASSES)]
+    return [
+        [VOC_CLASSES.index(name) + 1 for name in group]
+        for group in split_groups(split, VOC_CLASSES)
+    ]
 
 
 def task(groups: list[list[int]], **fields: str) -> Task:
@@ -50,7 +78,9 @@ def test_the_label_matrix_is_the_benchmarks(split: str):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_selections_are_the_published_ones(name: str):
     split, setting, step = name.split(".")
-    rows = select_images(voc_labels("train_aug"), voc_groups(split), int(step.removeprefix("step")), setting)  # pyright: ignore
+    rows = select_images(
+        voc_labels("train_aug"), voc_groups(split), int(step.removeprefix("step")), setting
+    )  # pyright: ignore
     assert len(rows) == PUBLISHED[name]["images"]
     assert hashlib.sha256(rows.astype("<i4").tobytes()).hexdigest() == PUBLISHED[name]["sha256"]
 
@@ -58,7 +88,10 @@ def test_selections_are_the_published_ones(name: str):
 @pytest.mark.parametrize("setting", SIZES_5_3)
 def test_sizes_of_5_3_are_the_published_ones(setting: Setting):
     groups = voc_groups("5-3")
-    sizes = [len(select_images(voc_labels("train_aug"), groups, step, setting)) for step in range(len(groups))]
+    sizes = [
+        len(select_images(voc_labels("train_aug"), groups, step, setting))
+        for step in range(len(groups))
+    ]
     assert sizes == SIZES_5_3[setting]
 
 
@@ -70,9 +103,17 @@ def test_labels_read_from_the_sample_photos_are_the_benchmarks(tmp_path: Path):
         pytest.skip("the optional folder of real photos is absent; STEPCHAIN_SHARED names it")
     manifest, _ = build(Voc(root), tmp_path)
     with np.load(oracle) as file:
-        known = dict(zip(file["train_aug.ids"].tolist(), file["train_aug.image_labels"].astype(bool), strict=True))
+        known = dict(
+            zip(
+                file["train_aug.ids"].tolist(),
+                file["train_aug.image_labels"].astype(bool),
+                strict=True,
+            )
+        )
     for split in manifest.splits:
-        index = Index.load(tmp_path / f"{manifest.splits[split].index.sha256}.parquet", len(manifest.classes))
+        index = Index.load(
+            tmp_path / f"{manifest.splits[split].index.sha256}.parquet", len(manifest.classes)
+        )
         np.testing.assert_array_equal(index.labels, [known[id] for id in index.ids])
 
 
@@ -83,37 +124,57 @@ def worlds(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]]]:
     order = draw(st.permutations(range(1, classes + 1)))[: draw(st.integers(2, classes))]
     cuts = sorted(draw(st.sets(st.integers(1, len(order) - 1))))
     groups = [order[a:b] for a, b in zip([0, *cuts], [*cuts, len(order)], strict=True)]
-    rows = draw(st.lists(st.lists(st.booleans(), min_size=classes, max_size=classes), min_size=1, max_size=20))
+    rows = draw(
+        st.lists(
+            st.lists(st.booleans(), min_size=classes, max_size=classes), min_size=1, max_size=20
+        )
+    )
     return np.array(rows), groups
 
 
 @given(worlds())
-def test_overlap_selects_by_the_new_classes_and_disjoint_forbids_later_ones(world: tuple[np.ndarray, list[list[int]]]):
+def test_overlap_selects_by_the_new_classes_and_disjoint_forbids_later_ones(
+    world: tuple[np.ndarray, list[list[int]]],
+):
     labels, groups = world
     present = [set((np.flatnonzero(row) + 1).tolist()) for row in labels]
     for step, group in enumerate(groups):
         later = {class_id for other in groups[step + 1 :] for class_id in other}
         overlap = [row for row, classes in enumerate(present) if classes & set(group)]
         assert select_images(labels, groups, step, "overlap").tolist() == overlap
-        assert select_images(labels, groups, step, "disjoint").tolist() == [r for r in overlap if not present[r] & later]
+        assert select_images(labels, groups, step, "disjoint").tolist() == [
+            r for r in overlap if not present[r] & later
+        ]
 
 
 @given(worlds())
-def test_disjoint_steps_share_no_image_and_select_all_that_any_step_shows(world: tuple[np.ndarray, list[list[int]]]):
+def test_disjoint_steps_share_no_image_and_select_all_that_any_step_shows(
+    world: tuple[np.ndarray, list[list[int]]],
+):
     labels, groups = world
-    chosen = [row for step in range(len(groups)) for row in select_images(labels, groups, step, "disjoint").tolist()]
+    chosen = [
+        row
+        for step in range(len(groups))
+        for row in select_images(labels, groups, step, "disjoint").tolist()
+    ]
     learned = np.array([class_id - 1 for group in groups for class_id in group])
     assert sorted(chosen) == np.flatnonzero(labels[:, learned].any(1)).tolist()
 
 
 @given(worlds(), st.integers(0, 7))
-def test_steps_of_a_split_see_nothing_of_how_later_groups_are_cut(world: tuple[np.ndarray, list[list[int]]], step: int):
+def test_steps_of_a_split_see_nothing_of_how_later_groups_are_cut(
+    world: tuple[np.ndarray, list[list[int]]], step: int
+):
     labels, groups = world
     step %= len(groups)
-    merged = [*groups[: step + 1], *([[c for group in groups[step + 1 :] for c in group]] if step + 1 < len(groups) else [])]
+    merged = [
+        *groups[: step + 1],
+        *([[c for group in groups[step + 1 :] for c in group]] if step + 1 < len(groups) else []),
+    ]
     for setting in ("disjoint", "overlap"):
         np.testing.assert_array_equal(
-            select_images(labels, groups, step, setting), select_images(labels, merged, step, setting)
+            select_images(labels, groups, step, setting),
+            select_images(labels, merged, step, setting),
         )
 
 
@@ -132,11 +193,15 @@ def test_a_split_that_does_not_divide_the_classes_is_refused(split: str):
 
 
 @given(worlds())
-def test_label_maps_name_new_classes_by_their_channel_and_the_rest_background(world: tuple[np.ndarray, list[list[int]]]):
+def test_label_maps_name_new_classes_by_their_channel_and_the_rest_background(
+    world: tuple[np.ndarray, list[list[int]]],
+):
     _, groups = world
     learned = [class_id for group in groups for class_id in group]
     table = label_map(task(groups))
-    assert [table[class_id] for class_id in groups[-1]] == [1 + learned.index(class_id) for class_id in groups[-1]]
+    assert [table[class_id] for class_id in groups[-1]] == [
+        1 + learned.index(class_id) for class_id in groups[-1]
+    ]
     assert not np.delete(table, groups[-1]).any()
     seen = label_map(task(groups, labels="seen"))
     assert [seen[class_id] for class_id in learned] == list(range(1, len(learned) + 1))
@@ -158,7 +223,9 @@ def test_image_labels_of_previous_classes_are_hidden_unless_all_seen_ones_are_gi
     assert known.shape == (len(labels), len(learned))
     assert not known[:, :previous].any()
     np.testing.assert_array_equal(known[:, previous:], labels[:, learned[previous:]])
-    np.testing.assert_array_equal(image_labels(task(groups, labels="seen"), labels), labels[:, learned])
+    np.testing.assert_array_equal(
+        image_labels(task(groups, labels="seen"), labels), labels[:, learned]
+    )
 
 
 def test_a_scenario_learns_each_class_once():
@@ -174,5 +241,10 @@ def test_titles_say_the_split_as_papers_do():
         return Scenario(dataset="voc", groups=split_groups(split, VOC_CLASSES)).title
 
     assert title("15-1") == "voc 15-1 overlap"
-    uneven = Scenario(dataset="voc", groups=(("cat",), ("dog", "cow"), ("sheep",)), setting="disjoint", supervision="pixel")
+    uneven = Scenario(
+        dataset="voc",
+        groups=(("cat",), ("dog", "cow"), ("sheep",)),
+        setting="disjoint",
+        supervision="pixel",
+    )
     assert uneven.title == "voc 1-2-1 disjoint"

@@ -10,7 +10,12 @@ from training.probes.bias import classifier_weights, corrected, logit_gap
 # One image of 1 x 4 pixels: background, previous class 1, previous class 2, void; channels background, 1, 2, new 3, new 4.
 TRUTH = torch.tensor([[[0, 1, 2, 255]]])
 LOGITS = torch.tensor(
-    [[9.0, 0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 0.0, 5.0, 4.0], [0.0, 1.0, 3.0, 2.0, 8.0], [7.0, 7.0, 7.0, 7.0, 7.0]]
+    [
+        [9.0, 0.0, 0.0, 0.0, 0.0],
+        [1.0, 2.0, 0.0, 5.0, 4.0],
+        [0.0, 1.0, 3.0, 2.0, 8.0],
+        [7.0, 7.0, 7.0, 7.0, 7.0],
+    ]
 ).T.reshape(1, 5, 1, 4)
 
 
@@ -60,10 +65,15 @@ def test_a_model_without_new_classes_is_refused():
 
 
 def test_weights_of_each_channel_in_channel_order():
-    model = Segmenter(ModelConfig(encoder="tiny", output_stride=4, head_channels=2, eval_pooling=None), (2, 1))
+    model = Segmenter(
+        ModelConfig(encoder="tiny", output_stride=4, head_channels=2, eval_pooling=None), (2, 1)
+    )
     with torch.no_grad():
         for number, classifier in enumerate(model.classifiers):
-            classifier.weight.copy_(torch.tensor([3.0, 4.0])[None, :, None, None].expand_as(classifier.weight) * (number + 1))
+            classifier.weight.copy_(
+                torch.tensor([3.0, 4.0])[None, :, None, None].expand_as(classifier.weight)
+                * (number + 1)
+            )
             classifier.bias.fill_(number)
     weights = classifier_weights(model)
     assert weights.norms == (5.0, 5.0, 10.0)

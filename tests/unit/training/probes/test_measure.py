@@ -14,7 +14,7 @@ from training.checkpoint import ModelDocument
 from training.config import EvaluationConfig, ModelConfig
 from training.data.digits import Digits
 from training.data.shards import Index, LocalSplit, build
-from training.data.sources import Sample
+from training.data.source import Sample
 from training.metrics import score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
 from training.probes.measure import Bias, Pair, Similarity, Stitching, _counts, measure, open_pair
@@ -49,9 +49,15 @@ def pixels(sample: Sample) -> torch.Tensor:
 def earlier_model() -> Segmenter:
     """Random weights, and a classifier whose classes all win somewhere."""
     torch.manual_seed(0)
-    model = Segmenter(MODEL, ModelDocument(model=MODEL, groups=EARLIER).channels).eval().requires_grad_(False)
+    model = (
+        Segmenter(MODEL, ModelDocument(model=MODEL, groups=EARLIER).channels)
+        .eval()
+        .requires_grad_(False)
+    )
     source = Digits(seed=1, train=24, val=6)
-    logits = torch.cat([model(pixels(source.read("train", id))).logits for id in source.ids("train")])
+    logits = torch.cat(
+        [model(pixels(source.read("train", id))).logits for id in source.ids("train")]
+    )
     deviation, mean = torch.std_mean(logits, (0, 2, 3))
     (classifier,) = model.classifiers
     classifier.weight.div_(deviation[:, None, None, None])
@@ -73,7 +79,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalSplit, LocalS
     return split("train"), split("val")
 
 
-def published(folder: Path, groups: tuple[tuple[int, ...], ...], state: dict[str, torch.Tensor] | None = None) -> Path:
+def published(
+    folder: Path, groups: tuple[tuple[int, ...], ...], state: dict[str, torch.Tensor] | None = None
+) -> Path:
     """A model's folder; `state`: the entries of an earlier model that it starts from."""
     document = ModelDocument(model=MODEL, groups=groups)
     torch.manual_seed(len(groups))
@@ -81,7 +89,10 @@ def published(folder: Path, groups: tuple[tuple[int, ...], ...], state: dict[str
     model.load_state_dict(model.state_dict() | (state or {}))
     folder.mkdir()
     (folder / "model.json").write_text(document.model_dump_json())
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()},
+        folder / "model.safetensors",
+    )
     return folder
 
 
@@ -94,16 +105,24 @@ def pair(tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit], *, drifted: bool
 
 
 @pytest.mark.parametrize("joint", ["identity", "least_squares"])
-def test_a_model_that_did_not_change_is_stitched_without_loss(tmp_path: Path, scenes: Any, joint: Any):
+def test_a_model_that_did_not_change_is_stitched_without_loss(
+    tmp_path: Path, scenes: Any, joint: Any
+):
     unchanged = pair(tmp_path, scenes)
     for cut in parts(unchanged.earlier):
         answer = measure(Stitching(cut=cut, joint=joint, images=16), unchanged)
-        assert answer["miou"] == pytest.approx(1, abs=0 if joint == "identity" else 0.03), cut  # least squares rounds at ties
+        assert answer["miou"] == pytest.approx(1, abs=0 if joint == "identity" else 0.03), (
+            cut
+        )  # least squares rounds at ties
 
 
 def test_a_trained_joint_of_a_model_that_did_not_change_loses_nothing(tmp_path: Path, scenes: Any):
-    answer = measure(Stitching(cut="head", joint="trained", images=16, epochs=2), pair(tmp_path, scenes))
-    assert answer["miou"] == pytest.approx(1, abs=0.1)  # Adam takes steps of its own size even where nothing is to be gained
+    answer = measure(
+        Stitching(cut="head", joint="trained", images=16, epochs=2), pair(tmp_path, scenes)
+    )
+    assert answer["miou"] == pytest.approx(
+        1, abs=0.1
+    )  # Adam takes steps of its own size even where nothing is to be gained
 
 
 def test_a_permuted_layer_is_recovered_by_a_joint_and_not_without_one(tmp_path: Path, scenes: Any):
@@ -114,7 +133,8 @@ def test_a_permuted_layer_is_recovered_by_a_joint_and_not_without_one(tmp_path: 
     shuffle.weight.copy_(torch.eye(8)[order][:, :, None, None])
     permuted.later.head = torch.nn.Sequential(permuted.later.head, shuffle)  # pyright: ignore[reportAttributeAccessIssue]
     fitted, drifted = (
-        measure(Stitching(cut="head", joint=joint, images=16), permuted)["miou"] for joint in ("least_squares", "identity")
+        measure(Stitching(cut="head", joint=joint, images=16), permuted)["miou"]
+        for joint in ("least_squares", "identity")
     )
     assert fitted == pytest.approx(1, abs=0.03)
     assert drifted < 0.7
@@ -127,7 +147,8 @@ def test_what_is_lost_at_a_layer_is_lost_behind_it(tmp_path: Path, scenes: Any):
     for entry in silent.later.head.parameters():
         entry.zero_()
     before, behind = (
-        measure(Stitching(cut=cut, joint="least_squares", images=16), silent)["miou"] for cut in ("stage 2", "head")
+        measure(Stitching(cut=cut, joint="least_squares", images=16), silent)["miou"]
+        for cut in ("stage 2", "head")
     )
     assert before == pytest.approx(1, abs=0.03)
     assert behind < 0.5
@@ -144,14 +165,20 @@ def test_similarity_is_one_where_nothing_changed_and_less_where_it_did(tmp_path:
     same = measure(Similarity(cut="head", images=16), pair(tmp_path, scenes))
     assert same["cka"] == pytest.approx(1, abs=1e-9)
     (tmp_path / "other").mkdir()
-    other = measure(Similarity(cut="head", images=16), pair(tmp_path / "other", scenes, drifted=True))
+    other = measure(
+        Similarity(cut="head", images=16), pair(tmp_path / "other", scenes, drifted=True)
+    )
     assert other["cka"] < 0.99
 
 
 def test_bias_as_it_is_scores_the_later_model(tmp_path: Path, scenes: Any):
     drifted = pair(tmp_path, scenes, drifted=True)
     answer = measure(Bias(images=16), drifted)
-    scores = score(_counts(drifted, lambda images: drifted.later(images).logits, drifted.later_document), LATER, wilson())
+    scores = score(
+        _counts(drifted, lambda images: drifted.later(images).logits, drifted.later_document),
+        LATER,
+        wilson(),
+    )
     assert answer["as_it_is"]["new"] == scores.miou_new
     assert answer["as_it_is"]["earlier"] == pytest.approx(scores.miou_old)
     assert answer["classes"] == [0, 1, 2, 3, 4, 5]

@@ -8,7 +8,14 @@ from torch import nn
 
 from training.config import ModelConfig
 from training.models.segmenter import Segmenter
-from training.probes.stitching import LOGITS, identity_joint, least_squares_joint, parts, run, train_joint
+from training.probes.stitching import (
+    LOGITS,
+    identity_joint,
+    least_squares_joint,
+    parts,
+    run,
+    train_joint,
+)
 
 ENCODERS = {"tiny": 4, "mobilenet_v2": 16, "resnet50": 16}
 
@@ -16,7 +23,12 @@ ENCODERS = {"tiny": 4, "mobilenet_v2": 16, "resnet50": 16}
 def model(encoder: str = "tiny", channels: tuple[int, ...] = (4,), seed: int = 0) -> Segmenter:
     torch.manual_seed(seed)
     config = ModelConfig.model_validate(
-        {"encoder": encoder, "output_stride": ENCODERS[encoder], "head_channels": 8, "eval_pooling": None}
+        {
+            "encoder": encoder,
+            "output_stride": ENCODERS[encoder],
+            "head_channels": 8,
+            "eval_pooling": None,
+        }
     )
     segmenter = Segmenter(config, channels)
     for module in segmenter.modules():  # statistics that are not those of a fresh network
@@ -46,18 +58,29 @@ def test_a_model_stitched_to_itself_is_itself(cut: str):
     same = identity_joint(features.shape[1], features.shape[1])
     torch.testing.assert_close(run(network, same(features), after=cut), whole)
     fitted = least_squares_joint([(features, features)])
-    torch.testing.assert_close(run(network, fitted(features), after=cut), whole, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        run(network, fitted(features), after=cut), whole, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_permuted_layer_is_recovered():
     earlier = model()
     features = run(earlier, images(), upto="head")
     order = torch.randperm(features.shape[1])
-    joint = least_squares_joint([(features[:1, order], features[:1]), (features[1:, order], features[1:])])
+    joint = least_squares_joint(
+        [(features[:1, order], features[:1]), (features[1:, order], features[1:])]
+    )
     torch.testing.assert_close(joint(features[:, order]), features, rtol=1e-3, atol=1e-4)
     wanted = torch.eye(features.shape[1])[order].T
-    used = features.abs().amax((0, 2, 3)) > 1e-6  # a channel that ReLU holds at zero can be fitted by anything
-    torch.testing.assert_close(joint.weight[used, :, 0, 0][:, used[order]], wanted[used][:, used[order]], rtol=1e-3, atol=1e-3)
+    used = (
+        features.abs().amax((0, 2, 3)) > 1e-6
+    )  # a channel that ReLU holds at zero can be fitted by anything
+    torch.testing.assert_close(
+        joint.weight[used, :, 0, 0][:, used[order]],
+        wanted[used][:, used[order]],
+        rtol=1e-3,
+        atol=1e-3,
+    )
 
 
 def test_least_squares_is_numpys():
@@ -65,7 +88,9 @@ def test_least_squares_is_numpys():
     joint = least_squares_joint([(x[:2], y[:2]), (x[2:], y[2:])])
     rows = torch.cat([x.permute(0, 2, 3, 1).reshape(-1, 3), torch.ones(192, 1)], 1).double()
     expected = torch.linalg.lstsq(rows, y.permute(0, 2, 3, 1).reshape(-1, 5).double()).solution
-    torch.testing.assert_close(joint.weight[:, :, 0, 0].double().T, expected[:3], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        joint.weight[:, :, 0, 0].double().T, expected[:3], rtol=1e-5, atol=1e-6
+    )
     torch.testing.assert_close(joint.bias.double(), expected[3], rtol=1e-5, atol=1e-6)
 
 
@@ -84,10 +109,14 @@ def test_training_brings_the_stitched_outputs_nearer():
 
     def distance() -> float:
         return nn.functional.kl_div(
-            run(earlier, joint(features), after="stage 1").log_softmax(1), wanted.softmax(1), reduction="batchmean"
+            run(earlier, joint(features), after="stage 1").log_softmax(1),
+            wanted.softmax(1),
+            reduction="batchmean",
         ).item()
 
     start = distance()
-    train_joint(joint, earlier, "stage 1", lambda: [(features, wanted)], epochs=20, learning_rate=1e-2)
+    train_joint(
+        joint, earlier, "stage 1", lambda: [(features, wanted)], epochs=20, learning_rate=1e-2
+    )
     assert distance() < start
     assert all(torch.equal(before[name], value) for name, value in earlier.state_dict().items())

@@ -1,0 +1,1 @@
+"""Plan, run and watch a campaign: `python -m jobs.campaign`."""

@@ -1,0 +1,80 @@
+"""The record of an analysis: which answers, and which decoders trained anew, were brought together about which steps.
+
+Answers and steps have records of their own; this one names them, so that the page, the tables and MLflow can be made again
+from the store alone.
+
+    analyses/<key>.json    AnalysisRecord
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from orchestrator.analysis.diagnosis import Analysis, analyse
+from orchestrator.analysis.probes import ProbeRecord
+from orchestrator.records.keys import KEY_LENGTH
+from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
+from orchestrator.records.schema import ChainRecord
+from orchestrator.store.base import Store
+from orchestrator.store.canonical import canonical_json, digest
+from training.config import Document
+
+
+class AnalysisRecord(Document):
+    """An analysis of two steps of a chain, by the keys of all that it rests on."""
+
+    format: int = 1
+    key: str
+    chain: str
+    before: int
+    after: int
+    answers: tuple[str, ...]  # names of probe records in the store
+    retrained: dict[str, tuple[str, str]]  # by part: keys of the step and of its evaluation
+    created: str
+
+
+def publish_analysis(
+    store: Store,
+    chain: ChainResult,
+    steps: tuple[int, int],
+    answers: Sequence[ProbeRecord],
+    retrained: Mapping[str, StepResult],
+) -> AnalysisRecord:
+    """Write the record, unless the same analysis has one; returns the record of whoever was first."""
+    content = {
+        "chain": chain.record.key,
+        "before": steps[0],
+        "after": steps[1],
+        "answers": tuple(answer.name for answer in answers),
+        "retrained": {
+            part: (step.record.key, step.evaluation.key) for part, step in retrained.items()
+        },
+    }
+    key = digest(content)[:KEY_LENGTH]
+    record = AnalysisRecord(
+        key=key, created=datetime.now(UTC).isoformat(timespec="seconds"), **content
+    )
+    name = f"analyses/{key}.json"
+    store.write(name, canonical_json(record), only_if_absent=True)
+    return AnalysisRecord.model_validate_json(store.read(name))
+
+
+def recorded_analyses(store: Store) -> Iterator[AnalysisRecord]:
+    """All analyses in the store, the oldest first."""
+    records = [
+        AnalysisRecord.model_validate_json(store.read(name)) for name in store.list("analyses/")
+    ]
+    return iter(sorted(records, key=lambda record: (record.created, record.key)))
+
+
+def load_analysis(store: Store, record: AnalysisRecord) -> Analysis:
+    """The analysis, made again from all that its record names. Raises NotFound, StoreError and CorruptedObject."""
+    chain = ChainRecord.model_validate_json(store.read(f"chains/{record.chain}.json"))
+    (result,) = load_chains(store, [chain])
+    groups = chain.chain["scenario"]["groups"]
+    return analyse(
+        result,
+        result.steps[record.before],
+        result.steps[record.after],
+        [ProbeRecord.model_validate_json(store.read(name)) for name in record.answers],
+        {part: load_step(store, groups, *keys) for part, keys in record.retrained.items()},
+    )

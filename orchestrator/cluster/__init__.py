@@ -1,0 +1,1 @@
+"""Run functions on a Ray cluster: the only code that imports Ray. Nothing here knows what it runs."""

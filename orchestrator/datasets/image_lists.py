@@ -1,0 +1,92 @@
+"""Lists of the images that each step trains on, for protocols that no rule reproduces: MiB's partition of ADE20K, say.
+
+Whoever has the lists gives a folder; they are put into the store once, as ids, under their own digest, and a scenario names
+that digest. What enters a step's key is the digest of its own images, as under any rule.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.datasets.catalog import UnknownDataset, load_index, resolve
+from orchestrator.store.base import Store
+from orchestrator.store.cache import CorruptedObject, default_cache
+from orchestrator.store.canonical import canonical_json, digest
+from training.config import InputError
+
+Lists = tuple[tuple[str, ...], ...]  # image ids of step 0, 1, ...
+NAME = r"train-(\d+)\.(npy|txt)"
+
+
+def publish_selections(store: Store, folder: Path, dataset: str) -> str:
+    """Put the lists of a folder into the store; returns the digest that a scenario names them by. Raises
+    UnknownDataset, and what `read_lists` raises."""
+    _, manifest = resolve(store, dataset)
+    if "train" not in manifest.splits:
+        raise UnknownDataset(f"dataset {dataset!r} has no split 'train' for lists to select from")
+    index = load_index(store, manifest, "train", default_cache())
+    return publish_lists(store, read_lists(folder, index.ids))
+
+
+def read_lists(folder: Path, ids: list[str]) -> Lists:
+    """The lists of a folder: for each step t a file `train-t.npy` of positions in the training list `ids`, as MiB ships them,
+    or `train-t.txt` with an image id per line.
+
+    Raises InputError when a step has no file or two, or a file names an image that the training list does not have.
+    """
+    files = sorted(
+        (int(match[1]), path)
+        for path in folder.glob("*")
+        if (match := re.fullmatch(NAME, path.name))
+    )
+    if not files or [step for step, _ in files] != list(range(len(files))):
+        raise InputError(
+            f"{folder} must hold one list for each step, train-0 and so on without a gap, as .npy of positions or .txt of ids"
+        )
+    return tuple(_read_list(path, ids) for _, path in files)
+
+
+def _read_list(path: Path, ids: list[str]) -> tuple[str, ...]:
+    if path.suffix == ".npy":
+        positions = np.load(path)  # refuses pickled objects
+        if (
+            positions.dtype.kind not in "iu"
+            or not len(positions)
+            or positions.min() < 0
+            or positions.max() >= len(ids)
+        ):
+            raise InputError(
+                f"{path} must hold positions in the training list, which has {len(ids)} images: 0 to {len(ids) - 1}"
+            )
+        return tuple(ids[position] for position in np.unique(positions))
+    listed, known = dict.fromkeys(path.read_text().split()), set(ids)
+    unknown = [id for id in listed if id not in known]
+    if unknown or not listed:
+        problem = (
+            f"names {unknown[0]!r}, which is not in the training list" if unknown else "is empty"
+        )
+        raise InputError(f"{path} {problem}: give one image id per line")
+    return tuple(listed)
+
+
+def publish_lists(store: Store, lists: Lists) -> str:
+    """Put the lists into the store; returns the digest that a scenario names them by."""
+    data = canonical_json(lists)
+    store.write(_key(digest(data)), data, only_if_absent=True)
+    return digest(data)
+
+
+def load_lists(store: Store, sha256: str) -> Lists:
+    """The lists of that digest. Raises NotFound, or CorruptedObject when the object has another digest."""
+    data = store.read(_key(sha256))
+    if digest(data) != sha256:
+        raise CorruptedObject(
+            f"{_key(sha256)!r} in {store.uri} was damaged: delete it and publish the lists again"
+        )
+    return tuple(tuple(ids) for ids in json.loads(data))
+
+
+def _key(sha256: str) -> str:
+    return f"selections/{sha256}.json"

@@ -1,0 +1,1 @@
+"""Make one step or evaluation exist. Nothing here knows which step comes next."""

@@ -1,0 +1,87 @@
+"""Chains checked against a store: datasets found, steps resolved, encoders and weights there, before anything is spent.
+
+A planner reads each dataset's index once, so planning a campaign of thousands of chains takes seconds.
+"""
+
+from dataclasses import dataclass
+from functools import cache, partial
+
+from orchestrator.datasets.catalog import load_index
+from orchestrator.datasets.catalog import resolve as resolve_dataset
+from orchestrator.datasets.image_lists import load_lists
+from orchestrator.datasets.pretrained import weights_key
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
+from orchestrator.records.schema import DataSource, Scoring
+from orchestrator.store.base import Store
+from orchestrator.store.cache import default_cache
+from training.config import ModelConfig
+from training.data.shards import Manifest
+from training.models.backbones import build_encoder
+
+SPLIT = "val"  # what a chain's steps are scored on
+
+
+@dataclass(frozen=True)
+class PlannedChain:
+    """A chain, checked: its dataset and its steps in order."""
+
+    chain: Chain
+    manifest_digest: str
+    manifest: Manifest
+    steps: tuple[PlannedStep, ...]
+    whole: bool = True  # False: only its first steps are asked for, and its record is not published
+
+    def source(self, split: str) -> DataSource:
+        return DataSource(
+            name=self.chain.scenario.dataset, manifest=self.manifest_digest, split=split
+        )
+
+    @property
+    def scoring(self) -> Scoring:
+        return Scoring(self.chain.scenario.dataset, self.manifest, SPLIT, self.chain.evaluation)
+
+
+def plan_chain(chain: Chain, store: Store) -> PlannedChain:
+    """Plan a single chain: see `Planner`."""
+    return Planner(store).plan(chain)
+
+
+class Planner:
+    """Plans chains over the datasets of a store. It remembers what chains share."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._datasets: dict[str, tuple[str, Manifest, Resolver]] = {}
+        self._models: set[ModelConfig] = set()
+
+    def plan(self, chain: Chain) -> PlannedChain:
+        """Resolve a chain and check all that can be checked before anything is spent. Raises InputError or StoreError."""
+        name = chain.scenario.dataset
+        if name not in self._datasets:
+            self._datasets[name] = self._open(name)
+        manifest_digest, manifest, resolver = self._datasets[name]
+        steps = resolver.resolve(chain)
+        if chain.model not in self._models:
+            self._check(chain.model)
+            self._models.add(chain.model)
+        return PlannedChain(chain, manifest_digest, manifest, steps)
+
+    def _open(self, name: str) -> tuple[str, Manifest, Resolver]:
+        manifest_digest, manifest = resolve_dataset(self.store, name)
+        for needed in ("train", SPLIT):
+            if needed not in manifest.splits:
+                raise PlanError(
+                    f"dataset {name!r} has no split {needed!r}, which chains need: ingest it again with one"
+                )
+        split = manifest.splits["train"]
+        index = load_index(self.store, manifest, "train", default_cache())
+        lists = cache(partial(load_lists, self.store))
+        return manifest_digest, manifest, Resolver(manifest.classes, index, split.content, lists)
+
+    def _check(self, model: ModelConfig) -> None:
+        build_encoder(model)  # raises for what no encoder can be
+        if model.weights and not self.store.exists(weights_key(model.weights)):
+            raise PlanError(
+                f"the store {self.store.uri} has no encoder weights {model.weights}: publish them with --encoder-weights"
+            )

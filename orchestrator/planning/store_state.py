@@ -1,0 +1,53 @@
+"""What of a campaign's tree is published, what is being trained, and what is left to do: looked up, and nothing changed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from orchestrator.planning.step_tree import Node, StepTree
+from orchestrator.records.repository import find_evaluation, find_record
+from orchestrator.records.schema import StepRecord
+from orchestrator.store.base import READERS, Store
+from orchestrator.store.lease import LeaseState, read_lease
+
+# published: with all its evaluations; to score: trained, an evaluation is missing; training: somebody holds its lease;
+# to train: its parent is published, or it needs none; waiting: its parent is not published yet.
+State = Literal["published", "to score", "training", "to train", "waiting"]
+
+
+@dataclass(frozen=True)
+class StoredStep:
+    """How a node stands in the store."""
+
+    state: State
+    record: StepRecord | None = None  # of a step that is published or to be scored
+    holder: LeaseState | None = None  # who is training it
+
+
+def look_up_steps(tree: StepTree, store: Store) -> dict[str, StoredStep]:
+    """How every node stands, by key, parents first. Looks into the store only for steps whose parent is published.
+
+    Whether a lease is alive is judged by its holder's clock: good enough to tell people, never to take it over.
+    """
+    found: dict[str, StoredStep] = {}
+    generation = [node for node in tree.nodes.values() if node.parent is None]
+    with ThreadPoolExecutor(READERS) as readers:
+        while generation:
+            standings = readers.map(lambda node: _standing(node, store), generation)
+            found |= {
+                node.key: standing for node, standing in zip(generation, standings, strict=True)
+            }
+            trained = [node for node in generation if found[node.key].record]
+            generation = [tree.nodes[child] for node in trained for child in node.children]
+    return {key: found.get(key, StoredStep("waiting")) for key in tree.nodes}
+
+
+def _standing(node: Node, store: Store) -> StoredStep:
+    record = find_record(store, node.key)
+    if record:
+        scored = all(find_evaluation(store, record, scoring) for _, scoring in node.scorings)
+        return StoredStep("published" if scored else "to score", record)
+    holder = read_lease(store, node.key)
+    alive = holder is not None and datetime.fromisoformat(holder.expires) > datetime.now(UTC)
+    return StoredStep("training", holder=holder) if alive else StoredStep("to train")

@@ -1,0 +1,106 @@
+"""What is written when a step, an evaluation or a chain exists, and read back ever after.
+
+A record is the last object written and the only proof: no record, no step. Every number that is shown anywhere comes
+from a record and the files it names by digest. Layout under the store's root:
+
+    steps/<key>/record.json                       StepRecord
+    steps/<key>/lease.json                        who is training it now (orchestrator.store.lease)
+    steps/<key>/attempts/<attempt>/               one try: checkpoints/<iteration>/..., curves/..., files/...
+    steps/<key>/attempts/<attempt>/files/         model.json model.safetensors curves.json ... what the record names
+    evaluations/<step key>/<evaluation key>.json  EvaluationRecord;  .parquet beside it: the confusion matrices
+    chains/<chain key>.json                       ChainRecord
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from training.config import Document, EvaluationConfig, StepConfig
+from training.data.shards import Manifest
+
+
+class StepFailed(Exception):
+    """No record came of a step: it could not be trained or scored; the message says why, and where the details are."""
+
+
+class File(Document):
+    """A published file, by digest."""
+
+    sha256: str
+    bytes: int
+
+
+class Provenance(Document):
+    """Where a result came from. Nothing here enters a key, and nothing here may hold a secret."""
+
+    commit: str | None
+    dirty: str | None  # digest of the uncommitted difference, None when clean
+    versions: dict[str, str]
+    user: str
+    host: str
+    device: str
+    created: str  # UTC, ISO 8601
+
+
+class DataSource(Document):
+    """The dataset a step or an evaluation read: its name, manifest digest and split."""
+
+    name: str
+    manifest: str
+    split: str
+
+
+class StepRecord(Document):
+    """The proof that a step is published."""
+
+    format: int = 1
+    key: str
+    step: StepConfig
+    index: int  # 0 for the base step
+    parent: str | None  # key of the parent step
+    parent_attempt: str | None
+    attempt: str
+    files: dict[str, File]  # by name below attempts/<attempt>/files/
+    class_names: tuple[str, ...]  # of step.task.classes, without background
+    data: DataSource
+    iterations: int
+    seconds: dict[str, float]  # wait, localise, start, train, evaluate, publish ...
+    images_per_second: float | None
+    resources: dict[str, Any]
+    provenance: Provenance
+
+
+class EvaluationRecord(Document):
+    """One published step scored on one split at one resolution."""
+
+    format: int = 1
+    key: str
+    step: str
+    attempt: str
+    data: DataSource
+    content: str  # content digest of the split
+    config: EvaluationConfig
+    images: int
+    class_names: dict[int, str]  # every class of the dataset by its id, background 0 included
+    confusion: File  # Parquet: image, truth, predicted, pixels; truth 255 is void
+    provenance: Provenance
+
+
+class ChainRecord(Document):
+    """The steps of one chain in order, with the document that asked for them."""
+
+    format: int = 1
+    key: str
+    chain: dict[str, Any]  # the Chain document
+    steps: tuple[str, ...]  # step keys
+    evaluations: tuple[str, ...]  # key of each step's own evaluation
+    created: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """On what a step is scored."""
+
+    dataset: str  # its name
+    manifest: Manifest
+    split: str
+    config: EvaluationConfig

@@ -1,0 +1,141 @@
+"""A store in a folder of a disk."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.store.base import TEMPORARY, Entry, NotFound, StoreError, checked_key
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """A store in a folder, on a disk of this machine or one that all machines share. Deleting leaves empty folders behind."""
+
+    root: Path
+
+    @property
+    def uri(self) -> str:
+        return str(self.root)
+
+    def read(self, key: str) -> bytes:
+        with self._explained("read", key):
+            return self._file(key).read_bytes()
+
+    def read_range(self, key: str, first: int, count: int) -> bytes:
+        with self._explained("read", key), self._file(key).open("rb") as file:
+            file.seek(first)
+            return file.read(count)
+
+    def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
+        with self._explained("write", key), self._replacing(self._file(key)) as temporary:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if only_if_absent:
+                try:
+                    os.link(
+                        temporary, self._file(key)
+                    )  # unlike a rename, fails where there is a file already
+                except FileExistsError:
+                    return False
+            else:
+                os.replace(temporary, self._file(key))
+        return True
+
+    def exists(self, key: str) -> bool:
+        with self._explained("look for", key):
+            return self._file(key).is_file()
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        if prefix:
+            checked_key(prefix.removesuffix("/"))
+        top = self.root / prefix.rpartition("/")[0]
+        keys = []
+        with self._explained("list", prefix):
+            for folder, folders, names in os.walk(top, onerror=_raise_unless_absent):
+                if Path(folder) == self.root and TEMPORARY in folders:
+                    folders.remove(TEMPORARY)
+                keys.extend(
+                    (Path(folder) / name).relative_to(self.root).as_posix() for name in names
+                )
+        return iter(sorted(key for key in keys if key.startswith(prefix)))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        for key in self.list(prefix):
+            with (
+                self._explained("look at", key),
+                contextlib.suppress(FileNotFoundError),
+            ):  # deleted since
+                status = self._file(key).stat()
+                yield Entry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def upload(self, path: Path, key: str) -> None:
+        with self._explained("write", key), self._replacing(self._file(key)) as temporary:
+            with path.open("rb") as source, temporary.open("xb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._file(key))
+
+    def download(self, key: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with contextlib.ExitStack() as opened:
+                with self._explained("read", key):
+                    source = opened.enter_context(self._file(key).open("rb"))
+                with temporary.open("xb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def delete(self, prefix: str) -> None:
+        keys = self.list(prefix) if prefix.endswith("/") else [checked_key(prefix)]
+        for key in keys:
+            with self._explained("delete", key):
+                self._file(key).unlink(missing_ok=True)
+
+    def local_path(self, key: str) -> Path | None:
+        return self._file(key)
+
+    def _file(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+    @contextlib.contextmanager
+    def _replacing(self, target: Path) -> Iterator[Path]:
+        """A new name in the store's own file system, for what is then moved to `target`."""
+        temporary = self.root / TEMPORARY / uuid.uuid4().hex
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _explained(self, action: str, key: str) -> Iterator[None]:
+        """Turn the operating system's errors into the store's."""
+        try:
+            yield
+        except OSError as error:
+            if action == "read" and isinstance(
+                error, FileNotFoundError | IsADirectoryError | NotADirectoryError
+            ):
+                raise NotFound(key, self.uri) from error
+            reason = error.strerror or error
+            raise StoreError(
+                f"cannot {action} {key!r} in the store {self.uri} ({reason}): check the folder, its rights and its disk"
+            ) from error
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    """For `os.walk`, which would pass over a folder that may not be read: a listing is whole or an error."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error

@@ -1,0 +1,38 @@
+"""Open the store that a URI names."""
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.store.base import Store, StoreError
+from orchestrator.store.folder import FolderStore
+
+DEFAULT_STORE = os.environ.get("STEPCHAIN_STORE", "./stepchain-store")
+
+
+def open_store(uri: str) -> Store:
+    """The store at a folder's path, `file://` or `s3://bucket/prefix`; touches neither disk nor network.
+
+    S3 takes its credentials, profile, region and endpoint from the AWS_* variables and files that every AWS tool reads,
+    never from the URI. Raises StoreError for a URI of another form.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "s3":
+        from orchestrator.store.s3 import (
+            S3Store,  # boto3 takes a while to import, and folders do without it
+        )
+
+        if "@" in parts.netloc or parts.query:
+            raise StoreError(
+                "a store's URI is s3://bucket/prefix and holds no credentials: set AWS_ACCESS_KEY_ID or AWS_PROFILE"
+            )
+        if not parts.netloc:
+            raise StoreError(f"{uri!r} names no bucket: a store's URI is s3://bucket/prefix")
+        return S3Store(parts.netloc, parts.path.strip("/"))
+    if parts.scheme == "file":
+        return FolderStore(Path(unquote(parts.path)).resolve())
+    if "://" in uri or not uri:
+        raise StoreError(
+            f"{uri!r} is not a store: give a folder, file:///folder or s3://bucket/prefix"
+        )
+    return FolderStore(Path(uri).expanduser().resolve())

@@ -1,0 +1,389 @@
+"""A campaign's command line: plans that cost nothing, parts of campaigns, exit codes, and mistakes that end in a sentence."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+import jobs.campaign.cli
+import orchestrator.planning.planner
+import orchestrator.planning.resolver
+from jobs.campaign.cli import main
+from jobs.campaign.file import load_campaign, shipped
+from jobs.campaign.plan import ChainFilter, planned_tree
+from jobs.options import StoreOptions
+from jobs.presets import digits_wilson
+from orchestrator.campaigns.bookkeeper import ChainOutcome
+from orchestrator.campaigns.run import CampaignOutcome
+from orchestrator.campaigns.scheduler import Limits
+from orchestrator.datasets.catalog import publish
+from orchestrator.planning.campaign import Campaign, sweep
+from orchestrator.planning.campaign_record import find_campaign
+from orchestrator.planning.store_state import look_up_steps
+from orchestrator.store.base import Store
+from orchestrator.store.folder import FolderStore
+from orchestrator.store.open import open_store
+from training.config import InputError
+from training.data.digits import Digits
+from training.data.shards import build
+
+HEADER = '''"""Does harder pseudo-supervision help?"""
+from jobs.presets import digits_wilson
+from orchestrator.planning.campaign import sweep
+'''
+SWEEP = (
+    HEADER
+    + 'def chains():\n    return sweep(digits_wilson(), {"method.alpha": (0, 0.5, 1), "seed": (1, 2)})\n'
+)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("digits")
+    store = open_store(str(folder / "store"))
+    publish(store, "digits", folder / "built", build(Digits(train=60, val=4), folder / "built")[0])
+    return store
+
+
+@pytest.fixture
+def campaign(digits: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Function that runs a verb on a campaign with this text. No Ray is there for it."""
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+
+    def call(verb: str, *arguments: str, text: str = SWEEP) -> None:
+        file = tmp_path / "question.py"
+        file.write_text(text)
+        main([verb, str(file), *arguments, "--store", digits.uri])
+
+    return call
+
+
+def plan_of(
+    campaign: Callable[..., None], capsys: pytest.CaptureFixture[str], *arguments: str
+) -> dict[str, Any]:
+    campaign("plan", "--json", *arguments)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_plan_for_machines(campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]):
+    plan = plan_of(campaign, capsys)
+    assert (plan["unique_steps"], plan["naive_steps"], plan["published_steps"]) == (8, 12, 0)
+    assert plan["gpu_hours"] is plan["naive_gpu_hours"] is plan["critical_path_hours"] is None
+    assert [step["state"] for step in plan["steps"]].count("to train") == 2
+    base, weak = plan["steps"][:2]
+    assert (base["parent"], weak["parent"], len(base["chains"])) == (None, base["key"], 3)
+    assert weak["chains"] == ["digits_wilson alpha=0 seed=1"]
+    assert plan["images"] == 2 * base["images"] + 6 * weak["images"]
+    guessed = plan_of(campaign, capsys, "--images-per-second", "10")
+    assert guessed["gpu_hours"] == pytest.approx(plan["images"] / 36000)
+    assert guessed["naive_gpu_hours"] == pytest.approx(plan["naive_images"] / 36000)
+    assert guessed["critical_path_hours"] == pytest.approx(
+        (base["images"] + weak["images"]) / 36000
+    )
+
+
+def test_a_plan_for_people(campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]):
+    campaign("plan")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "question Does harder pseudo-supervision help?" in shown
+    assert shown.count("step 0 (fine-tuning: 0, 1, 2, 3, ...)") == 2
+    assert shown.count("step 1 (wilson: 6, 7, 8, 9)") == 6
+    assert (
+        "6 chains, 8 different steps (2 to train, 6 waiting); trained one by one, the chains would take 12"
+        in shown
+    )
+    assert "give a guess with --images-per-second" in shown
+    campaign("run", "--dry-run", "--images-per-second", "10")
+    assert "GPU-hours to go" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps", "names"),
+    [
+        ("--only alpha=0.5", 4, {"alpha=0.5 seed=1", "alpha=0.5 seed=2"}),
+        (
+            "--only alpha=0.5 --only *0?seed=1",
+            5,
+            {"alpha=0.5 seed=1", "alpha=0.5 seed=2", "alpha=0 seed=1"},
+        ),
+        (
+            "--until-step 0 --only seed=1",
+            1,
+            {"alpha=0 seed=1", "alpha=0.5 seed=1", "alpha=1 seed=1"},
+        ),
+        (
+            "--until-step 7 --only *1",
+            6,
+            {"alpha=0 seed=1", "alpha=0.5 seed=1", "alpha=1 seed=1", "alpha=1 seed=2"},
+        ),
+    ],
+)
+def test_parts_of_a_campaign(
+    campaign: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    steps: int,
+    names: set[str],
+):
+    plan = plan_of(campaign, capsys, *arguments.split())
+    assert plan["unique_steps"] == steps
+    asked = {
+        name.removeprefix("digits_wilson ") for step in plan["steps"] for name in step["chains"]
+    }
+    assert asked == names
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "import nothing_of_that_name\n",
+            ", line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'",
+        ),
+        ("x = 1\ndef chains(:\n", ", line 2: SyntaxError"),
+        ("x = 1\n", ": it has no function chains()"),
+        (
+            HEADER + "def chains():\n    return 1\n",
+            "must return a sequence of chains; it returned a int",
+        ),
+        (HEADER + "def chains():\n    return [digits_wilson(), 'wilson']\n", "with 'wilson'"),
+        (
+            HEADER + "def chains():\n    return [1 / 0]\n",
+            ", line 5: ZeroDivisionError: division by zero",
+        ),
+        (HEADER + "def chains():\n    return []\n", "has no chains"),
+        (
+            HEADER + "def chains():\n    return [digits_wilson()] * 2\n",
+            "two chains of campaign 'question' are called",
+        ),
+        (
+            HEADER + 'def chains():\n\n    return sweep(digits_wilson(), {"metho.alpha": [1]})\n',
+            ", line 6: there is no field",
+        ),
+        (
+            HEADER + "def chains():\n    return [digits_wilson().__class__(name='a')]\n",
+            ", line 5: scenario: Field required",
+        ),
+        (
+            SWEEP.replace("0, 0.5, 1", "0, 7"),
+            "method.alpha cannot be 7: Input should be less than or equal to 1",
+        ),
+        (
+            SWEEP.replace('"method.alpha": (0, 0.5, 1)', '"scenario.dataset": ["digts"]'),
+            "did you mean 'digits'?",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_sentence(
+    campaign: Callable[..., None], capsys: pytest.CaptureFixture[str], text: str, shown: str
+):
+    with pytest.raises(SystemExit) as stop:
+        campaign("plan", text=text)
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "Traceback" not in told
+    assert shown in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (
+            ["--only", "alpha=0.7"],
+            "--only 'alpha=0.7' matches no chain of 'question', whose chains are called",
+        ),
+        (["--until-step", "-1"], "--until-step counts from step 0"),
+        (["--workers", "3"], "3 workers cannot share a batch of 16"),
+        (["--retries", "-1"], "--retries must be at least 0"),
+        (["--max-concurrent", "0"], "--max-concurrent must be at least 1"),
+        (["--encoder-weights", "nowhere.pth"], "no file of encoder weights at nowhere.pth"),
+        (["--max-gpuhours", "3"], "--max-gpu-hours"),
+    ],
+)
+def test_mistakes_end_before_anything_is_spent(
+    campaign: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    shown: str,
+):
+    with pytest.raises(SystemExit) as stop:
+        campaign("run", *arguments)
+    assert stop.value.code == 2
+    assert shown in capsys.readouterr().err
+
+
+def test_campaigns_are_found_by_name_and_by_path(tmp_path: Path):
+    assert "digits_wilson_alpha" in shipped()
+    shipped_one = load_campaign("digits-wilson-alpha")
+    assert shipped_one.name == "digits_wilson_alpha"
+    assert shipped_one.question.startswith("How hard should")
+    with pytest.raises(
+        InputError, match="no campaign 'digits_wilson_alfa': did you mean 'digits_wilson_alpha'"
+    ):
+        load_campaign("digits_wilson_alfa")
+    with pytest.raises(InputError, match=r"no campaign file .*/absent\.py"):
+        load_campaign(str(tmp_path / "absent.py"))
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [("published", None), ("reused", None), ("failed", 1), ("not run", 1)]
+)
+def test_the_exit_code_tells_whether_all_is_published(
+    campaign: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    state: Any,
+    code: int | None,
+):
+    asked: list[Limits] = []
+
+    def made_up(
+        name: str, tree: Any, standings: Any, place: Any, costs: Any, limits: Limits
+    ) -> CampaignOutcome:
+        asked.append(limits)
+        return CampaignOutcome({}, (ChainOutcome("one", state, "for a reason"),), (), 1.5, 60)
+
+    monkeypatch.setattr(jobs.campaign.cli, "run_campaign", made_up)
+    arguments = ("--no-tracking", "--max-gpu-hours", "2", "--stop-behind", "5")
+    if code is None:
+        campaign("run", *arguments)
+    else:
+        with pytest.raises(SystemExit) as stop:
+            campaign("run", *arguments)
+        assert stop.value.code == code
+        assert "for a reason" in capsys.readouterr().out
+    assert asked == [Limits(max_gpu_hours=2, max_concurrent=None, retries=1, stop_behind=0.05)]
+
+
+HARDNESS = (
+    HEADER.replace("sweep\n", "sweep, with_field\n")
+    + """
+def chains():
+    start = with_field(digits_wilson(), "name", "hardness")
+    return sweep(start, {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)})
+"""
+)
+
+
+def test_mlflow_shows_a_campaign_that_was_run(
+    finished_campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+    shutil.copytree(finished_campaign[1].local_path("steps").parent, tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "campaigns")
+    (tmp_path / "hardness.py").write_text(HARDNESS)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    main(
+        [
+            "run",
+            str(tmp_path / "hardness.py"),
+            "--store",
+            str(tmp_path / "store"),
+            "--tracking-uri",
+            uri,
+        ]
+    )
+
+    client = MlflowClient(uri)
+    experiments = {each.name: each.experiment_id for each in client.search_experiments()}
+    (run,) = client.search_runs([experiments["campaigns"]])
+    assert (run.info.run_name, run.info.status) == ("hardness", "FINISHED")
+    assert "report.html" in [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
+    chains = client.search_runs(
+        [experiments["digits 6-4 overlap"]], "tags.`stepchain.campaign.hardness` = 'yes'"
+    )
+    assert len(chains) == 12
+    record = find_campaign(open_store(str(tmp_path / "store")), "hardness")
+    assert record is not None
+    assert len(record.campaign.chains) == 12
+
+
+@pytest.mark.parametrize(("ending", "status"), [(KeyboardInterrupt, "KILLED"), (None, "FAILED")])
+def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
+    digits: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: type[KeyboardInterrupt] | None,
+    status: str,
+):
+    seen: list[str] = []
+    uri, file = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "unfinished.py"
+
+    def made_up(*_: Any) -> CampaignOutcome:
+        while not (found := MlflowClient(uri).get_experiment_by_name("campaigns")):
+            time.sleep(0.05)
+        seen.extend(run.info.status for run in MlflowClient(uri).search_runs([found.experiment_id]))
+        if ending:
+            raise ending
+        return CampaignOutcome({}, (ChainOutcome("one", "failed", "for a reason"),), (), 1.5, 60)
+
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(jobs.campaign.cli, "run_campaign", made_up)
+    file.write_text(SWEEP)
+    with pytest.raises(SystemExit):
+        main(["run", str(file), "--store", digits.uri, "--tracking-uri", uri])
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("campaigns").experiment_id])  # pyright: ignore[reportOptionalMemberAccess]
+    assert run.info.status == status
+    assert set(seen) <= {"RUNNING"}
+
+
+def test_status_and_table_of_what_is_not_begun(
+    campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]
+):
+    campaign("status")
+    assert "2 to train, 6 waiting" in capsys.readouterr().out
+    campaign("table", "--format", "csv")
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "0/2" in line]) == 3
+
+
+def test_pruning_an_empty_store_finds_nothing(digits: Store, capsys: pytest.CaptureFixture[str]):
+    main(["prune", "--store", digits.uri])
+    assert "0 folders" in capsys.readouterr().out
+
+
+def test_thousands_of_chains_share_what_is_expensive(
+    digits: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """10,000 chains plan in seconds because nothing expensive grows with chains: this counts what could."""
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path))
+    calls: dict[str, int] = {}
+
+    def count(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls[name] = calls.get(name, 0) + 1
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for module, name in (
+        (orchestrator.planning.planner, "load_index"),
+        (orchestrator.planning.planner, "build_encoder"),
+        (orchestrator.planning.resolver, "select_images"),
+        (orchestrator.planning.resolver, "step_key"),
+        (FolderStore, "read"),
+    ):
+        count(module, name)
+    numbers = [number / 200 for number in range(200)]
+    chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
+    tree = planned_tree(Campaign("many", "", chains), ChainFilter(), StoreOptions(), digits)
+    assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
+    assert calls["step_key"] == 2010
+    assert (calls["load_index"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)
+    planned = calls["read"]
+    assert planned <= 4
+    look_up_steps(tree, digits)
+    assert (
+        calls["read"] - planned == 2 * 10
+    )  # record and lease of each root: nothing else can be there

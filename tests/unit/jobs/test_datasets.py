@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import ingest
+from orchestrator.datasets.catalog import resolve, stored_files
+from orchestrator.store.open import open_store
+from training.data.transforms import decode_mask
+from training.data.voc import Voc
+
+
+@pytest.fixture
+def store(
+    voc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> str:
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    uri = str(tmp_path / "store")
+    ingest.main(["voc", "--root", str(voc_folder), "--store", uri])
+    ingest.main(["digits", "--train", "3", "--val", "1", "--store", uri])
+    capsys.readouterr()
+    return uri
+
+
+def test_ls_names_what_there_is(store: str, capsys: pytest.CaptureFixture):
+    ingest.main(["ls", "--store", store])
+    out = capsys.readouterr().out
+    assert "24 train, 8 val" in out
+    assert "3 train, 1 val" in out
+    assert resolve(open_store(store), "voc")[0][:16] in out
+
+
+def test_info_counts_the_images_of_each_class(
+    store: str, voc_folder: Path, capsys: pytest.CaptureFixture
+):
+    ingest.main(["info", "voc", "--store", store, "--verify"])
+    out = capsys.readouterr().out
+    cats = sum(
+        bool((decode_mask(path.read_bytes()) == 8).any())
+        for path in (voc_folder / "SegmentationClassAug").glob("*val*")
+    )
+    (line,) = [line for line in out.splitlines() if " cat " in line]
+    assert f" {cats} " in line
+    assert "verified: 4 files" in out
+
+
+def test_info_finds_what_is_damaged_and_ingest_mends_it(
+    store: str, voc_folder: Path, capsys: pytest.CaptureFixture
+):
+    place = open_store(store)
+    key, *_ = stored_files(resolve(place, "voc")[1])
+    data = bytearray(place.read(key))
+    data[len(data) // 2] ^= 1
+    place.write(key, bytes(data))
+    with pytest.raises(SystemExit):
+        ingest.main(["info", "voc", "--store", store, "--verify"])
+    err = capsys.readouterr().err
+    assert (
+        f"1 of 4 files of dataset 'voc' in the store {store} are damaged or missing ({key}): ingest it again with --verify"
+        in err
+    )
+    ingest.main(["voc", "--root", str(voc_folder), "--store", store, "--verify"])
+    assert "4 files, 1 of them damaged and stored again" in capsys.readouterr().out
+    ingest.main(["info", "voc", "--store", store, "--verify"])
+
+
+@pytest.mark.parametrize("setting", ["disjoint", "overlap"])
+def test_export_writes_the_ids_of_each_step(
+    store: str, voc_folder: Path, tmp_path: Path, setting: str
+):
+    ingest.main(
+        [
+            "export",
+            "voc",
+            "--split",
+            "10-5",
+            "--setting",
+            setting,
+            "--out",
+            str(tmp_path / "out"),
+            "--store",
+            store,
+        ]
+    )
+    source = Voc(voc_folder)
+    steps = ((1, 10), (11, 15), (16, 20))
+    for step, (first, last) in enumerate(steps):
+        expected = []
+        for id in source.ids("train"):
+            values = np.setdiff1d(decode_mask(source.read("train", id).mask), [0, 255])
+            if ((values >= first) & (values <= last)).any() and (
+                setting == "overlap" or values.max() <= last
+            ):
+                expected.append(id)
+        assert (
+            tmp_path / "out" / f"voc_10-5_{setting}_step{step}.txt"
+        ).read_text().split() == expected
+        assert expected
+
+
+def test_export_takes_groups_by_name(store: str, tmp_path: Path):
+    ingest.main(
+        [
+            "export",
+            "voc",
+            "--groups",
+            "cat",
+            "dog,cow",
+            "--images",
+            "val",
+            "--out",
+            str(tmp_path),
+            "--store",
+            store,
+        ]
+    )
+    assert (tmp_path / "voc_groups_overlap_step1.txt").read_text().startswith("2007_val_")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "voc"], "give either --split or --groups"),
+        (["export", "voc", "--groups", "kat"], "did you mean 'cat'?"),
+        (["export", "voc", "--split", "15-4"], "does not divide 20 classes"),
+        (
+            ["export", "voc", "--split", "15-5", "--images", "test"],
+            "no split 'test'; it has train, val",
+        ),
+        (["info", "vok"], "did you mean 'voc'?"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    store: str, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+):
+    with pytest.raises(SystemExit) as caught:
+        ingest.main([*arguments, "--store", store])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

@@ -1,0 +1,390 @@
+"""Campaigns from beginning to end with trials in this process: what is trained, reused, dropped, counted and said."""
+
+from collections.abc import Callable, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.campaigns.run import CampaignOutcome, outcome_tables, run_campaign
+from orchestrator.campaigns.scheduler import Limits
+from orchestrator.cluster import ray_train
+from orchestrator.cluster.resources import Request, Resources
+from orchestrator.datasets.catalog import publish
+from orchestrator.execution import ensure
+from orchestrator.execution.context import RunContext
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.cost import Costs
+from orchestrator.planning.planner import Planner
+from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
+from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records.repository import find_record
+from orchestrator.records.schema import ChainRecord
+from orchestrator.store.base import Store
+from orchestrator.store.lease import Lease
+from orchestrator.store.open import open_store
+from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
+from training.data.digits import Digits
+from training.data.shards import Manifest, build
+from training.methods import fine_tuning, wilson
+from training.runtime import Runtime
+from training.scenario import Scenario
+
+FEW = Optimization(epochs=1, batch=4, encoder_lr=0.02, head_lr=0.02)
+START = Chain(
+    name="start",
+    scenario=Scenario(dataset="digits", groups=(("0", "1", "2"), ("3", "4"), ("5", "6"))),
+    base=Base(method=fine_tuning.Config(loss="bce"), optimization=FEW),
+    method=wilson.Config(warmup_epochs=0, localizer_channels=4),
+    optimization=FEW,
+    model=ModelConfig(encoder="tiny", output_stride=4, head_channels=4, eval_pooling=8),
+    augmentation=Augmentation(crop=32),
+    evaluation=EvaluationConfig(short_side=32, crop=32),
+)
+
+
+def chain(name: str, **method: Any) -> Chain:
+    return START.model_copy(update={"name": name, "method": START.method.model_copy(update=method)})
+
+
+CHAINS = (
+    chain("half", alpha=0.5),
+    chain("one", alpha=1.0),
+    chain("none", alpha=0.0),
+)  # 1 + 3 * 2 steps
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    folder = tmp_path_factory.mktemp("digits")
+    return folder, build(Digits(seed=3, train=24, val=6), folder)[0]
+
+
+@pytest.fixture
+def store(tmp_path: Path, built: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    store = open_store(str(tmp_path / "store"))
+    publish(store, "digits", *built)
+    return store
+
+
+class Cluster:
+    """In place of Ray: trials run here, one at a time in the order of the desk; workers are this process."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []  # of the trials
+        self.fits = 0
+        self.before: Callable[[str], None] = lambda id: None  # called before each trial
+        self.lost: dict[str, int] = {}  # how often trials lose their process from now on
+
+    def workers(self, work: Callable[[Runtime], Any], *_: object) -> Any:
+        self.fits += 1
+        try:
+            return work(Runtime(log_every=2, checkpoint_every=1e9))
+        except FloatingPointError as error:
+            raise ray_train.WorkersFailed(str(error), error, "traceback") from error
+
+    def tune(self, desk: Any, work: Any, parts: Mapping[str, Any], losses: int) -> None:
+        running: list[str] = []
+        while not desk.finished:
+            while (id := desk.next()) is not None:
+                running.append(id)
+            if not running:
+                continue
+            id = running.pop(0)
+            self.order.append(id)
+            self.before(id)
+            while self.lost.get(id, 0) and losses + 1:
+                self.lost[id] -= 1
+                losses -= 1
+            if losses + 1:
+                work(parts[id], lambda message, id=id: desk.heard(id, message))
+            desk.ended(id, lost=not losses + 1)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    cluster = Cluster()
+    monkeypatch.setattr(ray_train, "run", cluster.workers)
+    resources = Resources(
+        workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=1e9
+    )
+    monkeypatch.setattr(RunContext, "resources", lambda self: resources)
+    for name, value in {
+        "connect": lambda dashboard: None,
+        "steps_at_once": lambda resources: 1,
+    }.items():
+        monkeypatch.setattr(f"orchestrator.campaigns.run.{name}", value)
+    monkeypatch.setattr(ensure, "POLL_SECONDS", 0.01)
+    return cluster
+
+
+def tree(store: Store, *chains: Chain) -> StepTree:
+    planner = Planner(store)
+    return build_tree([planner.plan(each) for each in chains or CHAINS])
+
+
+def campaign(
+    store: Store,
+    cluster: Cluster,
+    grown: StepTree | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> tuple[CampaignOutcome, str]:
+    console = Console(file=StringIO(), width=200)
+    place = RunContext(store, options.pop("request", Request()), console, lease_seconds=0.1)
+    grown = grown or tree(store)
+    costs = options.pop("costs", Costs(speeds={}, guess=100.0))
+    outcome = run_campaign(
+        "test",
+        grown,
+        look_up_steps(grown, store),
+        place,
+        costs,
+        limits or Limits(retries=0),
+        run=cluster.tune,
+        **options,
+    )
+    for table in outcome_tables(outcome):
+        console.print(table)
+    assert isinstance(console.file, StringIO)
+    return outcome, console.file.getvalue()
+
+
+def states(outcome: CampaignOutcome) -> list[str]:
+    return sorted(fate.state for fate in outcome.steps.values())
+
+
+def records(store: Store) -> dict[str, ChainRecord]:
+    found = [ChainRecord.model_validate_json(store.read(name)) for name in store.list("chains/")]
+    return {record.chain["name"]: record for record in found}
+
+
+def test_what_chains_share_is_trained_once_and_again_not_at_all(store: Store, cluster: Cluster):
+    outcome, said = campaign(store, cluster)
+    assert cluster.fits == len(outcome.steps) == 7
+    assert outcome.complete
+    assert [each.name for each in outcome.chains] == ["half", "one", "none"]
+    assert all(each.state == "published" and each.scores for each in outcome.chains)
+    assert set(records(store)) == {"half", "one", "none"}
+    assert "7 of 7 steps" in said
+    assert "half: finished, mIoU old" in said
+    again, _ = campaign(store, cluster)
+    assert cluster.fits == 7
+    assert states(again) == ["reused"] * 7
+    assert again.complete
+    assert len(list(store.list("chains/"))) == 3
+
+
+def test_a_failing_step_fails_its_subtree_and_no_other(store: Store, cluster: Cluster):
+    wild = Optimization(epochs=2, batch=4, encoder_lr=1e30, head_lr=1e30)
+    chains = (CHAINS[0], chain("wild").model_copy(update={"optimization": wild}), CHAINS[1])
+    outcome, said = campaign(store, cluster, tree(store, *chains))
+    assert states(outcome) == ["failed", "not run", *["published"] * 5]
+    assert not outcome.complete
+    half, bad, one = outcome.chains
+    assert (half.state, bad.state, one.state) == ("published", "failed", "published")
+    assert "lower the learning rates" in bad.reason
+    assert "lower the learning rates" in said
+    (below,) = (fate for fate in outcome.steps.values() if fate.state == "not run")
+    assert "step 1" in below.reason
+    assert "failed" in below.reason
+    assert set(records(store)) == {"half", "one"}
+
+
+def test_a_step_that_fails_is_tried_again_as_often_as_asked(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    def failing(work: Any, *_: object) -> Any:
+        cluster.fits += 1
+        if cluster.fits == 1:
+            raise ray_train.WorkersFailed("no", ValueError("no"), "traceback")
+        return work(Runtime(log_every=2, checkpoint_every=1e9))
+
+    monkeypatch.setattr(ray_train, "run", failing)
+    grown = tree(store, CHAINS[0])
+    assert states(campaign(store, cluster, grown)[0]) == ["failed", "not run", "not run"]
+    cluster.fits = 0
+    outcome, said = campaign(store, cluster, grown, Limits(retries=1))
+    assert outcome.complete
+    assert cluster.fits == 4
+    assert "is tried again, 1 times at most: step 0" in said
+
+
+def test_a_lost_trial_is_a_failure_when_it_is_lost_too_often(store: Store, cluster: Cluster):
+    grown = tree(store, CHAINS[0])
+    cluster.lost = {next(iter(grown.nodes)): 2}
+    outcome, _ = campaign(store, cluster, grown, Limits(retries=1))
+    assert "lost 2 times" in outcome.chains[0].reason
+
+
+def test_what_others_publish_meanwhile_is_reused(store: Store, cluster: Cluster):
+    """Another campaign publishes a branch while this one trains the base."""
+    grown, other = tree(store), Cluster()
+    second = grown.chains[1].steps
+
+    def elsewhere(id: str) -> None:
+        if id == second[0].key:
+            cluster.before = lambda id: None
+            campaign(store, other, tree(store, CHAINS[1]))
+
+    cluster.before = elsewhere
+    outcome, _ = campaign(store, cluster, grown)
+    assert [outcome.steps[step.key].state for step in second] == ["reused"] * 3
+    assert cluster.fits == 7  # both clusters' workers are counted here
+    assert outcome.complete
+    assert set(cluster.order).isdisjoint(step.key for step in second[1:]), (
+        "a trial was started for what was published"
+    )
+
+
+def test_steps_that_others_are_at_come_last(store: Store, cluster: Cluster):
+    grown = tree(store)
+    leased = grown.chains[0].steps[1].key
+    lease = Lease(store, leased, "ada@node", period=60)
+
+    def take(id: str) -> None:
+        if id == grown.chains[0].steps[0].key:
+            assert lease.acquire()
+        if id == leased:
+            lease.release()
+
+    cluster.before = take
+    campaign(store, cluster, grown)
+    assert cluster.order.index(leased) >= 3  # after both other branches
+
+
+def test_a_budget_leaves_out_what_does_not_fit(store: Store, cluster: Cluster):
+    costs = Costs(guess=1.0)  # a step takes seconds by the guess, and next to nothing in truth
+    base = costs.seconds(tree(store).chains[0].steps[0])
+    assert base
+    outcome, said = campaign(
+        store,
+        cluster,
+        costs=costs,
+        limits=Limits(max_gpu_hours=1.01 * costs.gpu_hours(base), retries=0),
+    )
+    assert "published" in states(outcome)
+    outcome, said = campaign(
+        store,
+        cluster,
+        tree(store, chain("other", alpha=0.3)),
+        costs=Costs(guess=0.01),
+        limits=Limits(max_gpu_hours=0.001),
+    )
+    assert states(outcome) == ["not run", "not run", "reused"]
+    assert "budget of 0.001 GPU-hours" in said
+    assert not outcome.complete
+
+
+def test_a_chain_far_behind_is_stopped_when_asked_to(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    grown = tree(store)
+    scores = {
+        grown.chains[number].steps[1].key: score for number, score in enumerate((0.5, 0.3, 0.45))
+    }
+    monkeypatch.setattr(
+        "orchestrator.campaigns.run._miou", lambda board, node: scores.get(node.key)
+    )
+    outcome, said = campaign(store, cluster, grown, Limits(stop_behind=0.1, retries=0))
+    assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
+    assert outcome.steps[grown.chains[1].steps[1].key].state == "published"
+    assert "20.0 points of mIoU behind 'half' after step 1" in said
+
+
+def test_the_first_steps_alone_publish_no_chain(store: Store, cluster: Cluster):
+    planner = Planner(store)
+    grown = build_tree([first_steps(planner.plan(each), 1) for each in CHAINS])
+    outcome, _ = campaign(store, cluster, grown)
+    assert outcome.complete
+    assert cluster.fits == 4
+    assert not records(store)
+
+
+def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store, cluster: Cluster):
+    grown = tree(store)
+    owners: list[str] = []
+
+    def interrupted(desk: Any, work: Any, parts: Any, losses: int) -> None:
+        id = desk.next()
+        owners.append(parts[id].owner)
+        lease = Lease(store, id, parts[id].owner)
+        assert lease.acquire()
+        assert desk.still  # it has not begun an attempt
+        desk.heard(id, {"attempt": "a"})
+        desk.stop()
+        assert desk.next() is None
+        assert not lease.is_mine()  # its workers see that, and keep a checkpoint
+        assert not desk.still
+        assert not lease.acquire()  # as its trial tries
+        desk.heard(id, {"waiting": "the campaign"})
+        assert desk.still
+        desk.stopped()
+        raise KeyboardInterrupt
+
+    console = Console(file=StringIO())
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(
+            "test",
+            grown,
+            look_up_steps(grown, store),
+            RunContext(store, console=console),
+            Costs(),
+            run=interrupted,
+        )
+    assert "(test, " in owners[0]
+    assert not store.exists(f"steps/{grown.chains[0].steps[0].key}/lease.json")
+    outcome, _ = campaign(store, cluster, grown)
+    assert outcome.complete
+
+
+def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
+    grown = tree(store)
+    other = Lease(store, grown.chains[0].steps[0].key, "ada@node")
+
+    def interrupted(desk: Any, work: Any, parts: Any, losses: int) -> None:
+        assert other.acquire()
+        assert desk.next() == grown.chains[0].steps[0].key  # there is nothing else
+        desk.stop()
+        desk.stopped()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(
+            "t",
+            grown,
+            look_up_steps(grown, store),
+            RunContext(store, console=Console(quiet=True)),
+            Costs(),
+            run=interrupted,
+        )
+    assert other.is_mine()
+
+
+def test_a_damaged_parent_is_named(
+    store: Store, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    planner = Planner(store)
+    campaign(store, cluster, build_tree([first_steps(planner.plan(CHAINS[0]), 0)]))
+    key = tree(store).chains[0].steps[0].key
+    record = find_record(store, key)
+    assert record
+    damaged = f"steps/{key}/attempts/{record.attempt}/files/model.safetensors"
+    path = store.local_path(damaged)
+    assert path
+    path.unlink()  # the cache holds a link to it
+    store.write(damaged, b"damaged")
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "another-cache"))
+    outcome, _ = campaign(store, cluster, tree(store, CHAINS[0]))
+    reason = outcome.chains[0].reason
+    assert damaged in reason
+    assert f"step 0 ({key}) is published, but a file of it is missing or damaged" in reason
+    assert f"Delete steps/{key}/record.json" in reason
+
+
+def test_workers_must_share_batches(store: Store, cluster: Cluster):
+    with pytest.raises(InputError, match="3 workers cannot share a batch of 4"):
+        campaign(store, cluster, request=Request(workers=3))

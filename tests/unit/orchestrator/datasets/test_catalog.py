@@ -1,0 +1,208 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.datasets.catalog import (
+    UnknownDataset,
+    index_key,
+    known,
+    manifest_key,
+    publish,
+    resolve,
+    shard_key,
+)
+from orchestrator.datasets.stored_split import DataError, open_stored_split
+from orchestrator.store.base import Store, StoreError
+from orchestrator.store.cache import CorruptedObject
+from orchestrator.store.canonical import digest
+from orchestrator.store.folder import FolderStore
+from orchestrator.store.open import open_store
+from training.data.shards import Manifest, build
+from training.data.source import Sample
+
+
+class Squares:
+    """Tiny images, each of one class; several shards when asked for."""
+
+    classes = ("a", "b", "c")
+    splits = ("train", "val")
+
+    def __init__(self, shade: int = 0) -> None:
+        self.shade = shade
+
+    def ids(self, split: str) -> list[str]:
+        return [f"{split}{number}" for number in range(6 if split == "train" else 2)]
+
+    def read(self, split: str, id: str) -> Sample:
+        value = int(id.removeprefix(split)) % 3 + 1
+        image, mask = (
+            np.full((8, 8, 3), 40 * value + self.shade, np.uint8),
+            np.full((8, 8), value, np.uint8),
+        )
+        return Sample(id, *(self._png(array) for array in (image, mask)))
+
+    def _png(self, array: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, "PNG")
+        return file.getvalue()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> tuple[Path, Manifest]:
+    manifest, _ = build(Squares(), tmp_path / "built", shard_bytes=400)
+    assert len(manifest.splits["train"].shards) > 1
+    return tmp_path / "built", manifest
+
+
+def test_a_published_dataset_is_found_by_name_and_digest(
+    store: Store, built: tuple[Path, Manifest]
+):
+    folder, manifest = built
+    done = publish(store, "squares", folder, manifest)
+    assert done.manifest == digest(manifest)
+    assert resolve(store, "squares") == resolve(store, done.manifest) == (done.manifest, manifest)
+    assert known(store) == ["squares"]
+
+
+def test_publishing_again_uploads_nothing(store: Store, built: tuple[Path, Manifest]):
+    first = publish(store, "squares", *built)
+    assert (first.uploaded, first.renewed) == (first.files, True)
+    assert publish(store, "squares", *built) == first._replace(uploaded=0, bytes=0, renewed=False)
+    assert publish(store, "copy", *built) == first._replace(uploaded=0, bytes=0, renewed=True)
+
+
+def test_a_name_moves_to_what_was_published_last(
+    store: Store, built: tuple[Path, Manifest], tmp_path: Path
+):
+    first = publish(store, "squares", *built)
+    other, _ = build(Squares(shade=9), tmp_path / "other")
+    second = publish(store, "squares", tmp_path / "other", other)
+    assert second.renewed
+    assert resolve(store, "squares")[0] == second.manifest
+    assert resolve(store, first.manifest)[1] == built[1]
+
+
+class Recording(FolderStore):
+    """A store that notes what is written, and breaks when enough was."""
+
+    written: list[str]
+    breaks_after: list[int]
+
+    def upload(self, path: Path, key: str) -> None:
+        self._note(key)
+        super().upload(path, key)
+
+    def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
+        self._note(key)
+        return super().write(key, data, only_if_absent)
+
+    def _note(self, key: str) -> None:
+        if self.breaks_after and len(self.written) == self.breaks_after[0]:
+            raise StoreError("the server does not answer")
+        self.written.append(key)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    store = Recording(tmp_path / "store")
+    object.__setattr__(store, "written", [])
+    object.__setattr__(store, "breaks_after", [])
+    return store
+
+
+def test_what_is_named_is_written_before_what_names_it(
+    recording: Recording, built: tuple[Path, Manifest]
+):
+    done = publish(recording, "squares", *built)
+    kinds = [key.split("/")[1] for key in recording.written]
+    order = ["shards", "indexes", "manifests", "refs"]
+    assert kinds == sorted(kinds, key=order.index)
+    assert set(kinds) == set(order)
+    assert recording.written[-2:] == [manifest_key(done.manifest), "datasets/refs/squares"]
+
+
+def test_an_interrupted_publication_leaves_no_name_and_goes_on(
+    recording: Recording, built: tuple[Path, Manifest]
+):
+    count = publish(open_store(f"{recording.uri}-whole"), "squares", *built).files
+    for number in range(count + 2):  # files, manifest, name
+        recording.breaks_after[:] = [number]
+        with pytest.raises(StoreError):
+            publish(recording, "squares", *built)
+        assert known(recording) == []
+        recording.breaks_after.clear()
+    recording.written.clear()
+    assert publish(recording, "squares", *built).uploaded == 0
+    assert resolve(recording, "squares")[1] == built[1]
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all(
+    store: Store, built: tuple[Path, Manifest]
+):
+    with pytest.raises(
+        UnknownDataset, match=r"no dataset 'squares' .*: it has none yet; .*jobs\.ingest"
+    ):
+        resolve(store, "squares")
+    publish(store, "squares", *built)
+    publish(store, "voc", *built)
+    with pytest.raises(
+        UnknownDataset, match=r"no dataset 'square' .*did you mean 'squares'\? It has squares, voc"
+    ):
+        resolve(store, "square")
+    with pytest.raises(UnknownDataset, match="no dataset '0000"):
+        resolve(store, "0" * 64)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "f" * 64])
+def test_a_name_must_be_a_name(store: Store, built: tuple[Path, Manifest], name: str):
+    with pytest.raises(ValueError, match="cannot name a dataset"):
+        publish(store, name, *built)
+    assert list(store.list()) == []
+
+
+def test_a_changed_manifest_is_refused(store: Store, built: tuple[Path, Manifest]):
+    done = publish(store, "squares", *built)
+    store.write(manifest_key(done.manifest), b"{}")
+    with pytest.raises(CorruptedObject, match="ingest it again"):
+        resolve(store, "squares")
+    publish(store, "squares", *built)
+    assert resolve(store, "squares")[1] == built[1]
+
+
+def test_a_localised_split_lies_in_the_cache_verified(
+    store: Store, built: tuple[Path, Manifest], tmp_path: Path
+):
+    _, manifest = built
+    publish(store, "squares", *built)
+    split = open_stored_split(store, manifest, "train", tmp_path / "cache")
+    assert split.index.ids == [f"train{number}" for number in range(6)]
+    assert split.index.labels.argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
+    assert split.classes == manifest.classes
+    assert split.content == manifest.splits["train"].content
+    assert [path.stem for path in split.shards] == [
+        shard.sha256 for shard in manifest.splits["train"].shards
+    ]
+    assert all(path.is_relative_to(tmp_path / "cache") for path in split.shards)
+
+
+@pytest.mark.parametrize("kind", ["index", "shard"])
+def test_a_flipped_byte_in_the_store_is_an_error(
+    store: Store, built: tuple[Path, Manifest], tmp_path: Path, kind: str
+):
+    _, manifest = built
+    publish(store, "squares", *built)
+    files = manifest.splits["train"]
+    key = index_key(files.index.sha256) if kind == "index" else shard_key(files.shards[1].sha256)
+    data = bytearray(store.read(key))
+    data[len(data) // 2] ^= 1
+    store.write(key, bytes(data))
+    with pytest.raises(CorruptedObject if kind == "index" else DataError, match=key):
+        open_stored_split(store, manifest, "train", tmp_path / "cache").open_shard(5)

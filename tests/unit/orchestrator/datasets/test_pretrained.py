@@ -1,0 +1,53 @@
+"""Encoder weights on their way into the store: safetensors as they are, everything else as safetensors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from orchestrator.datasets.pretrained import publish_weights, weights_key
+from orchestrator.store.base import Store
+from orchestrator.store.cache import file_sha256
+from orchestrator.store.open import open_store
+from training.config import ModelConfig
+from training.models.mobilenet import mobilenet_v2
+from training.models.weights import load_encoder_weights
+
+MODEL = ModelConfig(encoder="mobilenet_v2", output_stride=8)
+CLASSIFIER = {"classifier.1.weight": torch.zeros(2, 1280)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def test_safetensors_are_stored_as_they_are(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(mobilenet_v2(16).state_dict() | CLASSIFIER, path)
+    digest = publish_weights(store, str(path), MODEL)
+    assert digest == file_sha256(path)
+    assert store.read(weights_key(digest)) == path.read_bytes()
+
+
+def test_other_formats_are_stored_as_safetensors_of_the_encoder(
+    store: Store, tmp_path: Path
+) -> None:
+    state = mobilenet_v2(16).state_dict()
+    torch.save(state | CLASSIFIER, tmp_path / "weights.pth")
+    torch.save(
+        {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}},
+        tmp_path / "other.tar",
+    )
+    digest = publish_weights(store, str(tmp_path / "weights.pth"), MODEL)
+    assert publish_weights(store, str(tmp_path / "other.tar"), MODEL) == digest, (
+        "the same weights are one object"
+    )
+    stored = tmp_path / "stored"
+    store.download(weights_key(digest), stored)
+    assert file_sha256(stored) == digest
+    torch.testing.assert_close(load_file(stored), dict(state), rtol=0, atol=0)
+    encoder = mobilenet_v2(16)
+    load_encoder_weights(encoder, stored)
+    torch.testing.assert_close(encoder.state_dict(), state, rtol=0, atol=0)

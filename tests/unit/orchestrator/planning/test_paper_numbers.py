@@ -1,0 +1,132 @@
+"""The papers' numbers come with their conventions and stand beside the paper's own scenario only."""
+
+import pytest
+
+from jobs.presets import digits_wilson, voc_mib, voc_wilson
+from orchestrator.planning.campaign import with_field
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected, find_paper_number, paper_numbers
+from tests.support.paths import SHARED
+from training.config import InputError
+from training.data.voc import VOC_CLASSES
+from training.scenario import split_groups
+
+WILSON = Expected("WILSON Table 1", "WILSON", {"method.name": "wilson"})
+
+
+def voc_10_10(**fields: object) -> Chain:
+    chain = with_field(voc_wilson(), "scenario.groups", split_groups("10-10", VOC_CLASSES))
+    for name, value in fields.items():
+        chain = with_field(chain, name.replace("__", "."), value)
+    return chain
+
+
+def test_what_the_papers_print():
+    rows = {(row.source, row.task, row.setting, row.variant): row for row in paper_numbers()}
+    assert len(rows) == len(paper_numbers()), "no row stands twice"
+    mib = rows["MiB Table 1", "15-1", "overlap", "MiB"]
+    assert (mib.old, mib.new, mib.all, mib.convention) == (
+        pytest.approx(0.351),
+        pytest.approx(0.135),
+        pytest.approx(0.297),
+        "mib",
+    )
+    figure = rows["WILSON Figure 4", "10-10", "overlap", "WILSON alpha=0.3"]
+    assert (figure.old, figure.new, figure.all) == (None, None, pytest.approx(0.648))
+    assert {row.convention for row in paper_numbers()} == {"wilson", "mib", "plop", "unknown"}
+
+
+def test_numbers_add_up_under_their_convention():
+    """`all` is the mean over classes that the convention says, to rounding: without background, or with it somewhere in 0-1."""
+    for row in paper_numbers():
+        if (
+            row.old is not None
+            and row.new is not None
+            and row.all is not None
+            and row.convention in ("mib", "plop")
+        ):
+            old, new = {"19-1": (19, 1), "15-5": (15, 5), "15-1": (15, 5), "10-10": (10, 10)}[
+                row.task
+            ]
+            old += row.convention == "plop"  # counts background among the old classes
+            assert (old * row.old + new * row.new) / (old + new) == pytest.approx(
+                row.all, abs=0.0021
+            ), row
+        if (
+            row.convention == "wilson"
+            and row.old is not None
+            and row.new is not None
+            and row.all is not None
+        ):
+            old, new = (15, 5) if row.task == "15-5" else (10, 10)
+            background = (old + new + 1) * row.all - old * row.old - new * row.new
+            assert 0.7 < background < 1, row
+
+
+@pytest.mark.shared
+def test_the_data_are_the_reference_rows():
+    file = SHARED / "reference" / "paper_results.csv"
+    if not file.exists():
+        pytest.skip(f"no {file}: set STEPCHAIN_SHARED to the folder that has it")
+    numbers = [line for line in file.read_text(encoding="utf-8").splitlines()[1:] if line]
+    assert len(numbers) == len(paper_numbers())
+
+
+def test_a_number_stands_beside_the_papers_scenario_only():
+    number = find_paper_number(voc_wilson(), [WILSON], "wilson")
+    assert number is not None
+    assert (number.task, number.setting, number.all) == ("15-5", "overlap", pytest.approx(0.672))
+    disjoint = find_paper_number(
+        with_field(voc_wilson(), "scenario.setting", "disjoint"), [WILSON], "wilson"
+    )
+    assert disjoint is not None
+    assert disjoint.all == pytest.approx(0.673)
+    groups = voc_wilson().scenario.groups
+    for other in (
+        digits_wilson(),
+        voc_mib(),
+        with_field(voc_wilson(), "scenario.labels", "seen"),
+        with_field(voc_wilson(), "scenario.image_share", 0.5),
+        with_field(voc_wilson(), "scenario.memory", 100),
+        with_field(voc_wilson(), "scenario.groups", (groups[0][::-1], groups[1])),
+        with_field(voc_wilson(), "scenario.dataset", "voc-small"),
+        voc_10_10(),
+    ):
+        assert find_paper_number(other, [WILSON], "wilson") is None
+
+
+def test_values_say_which_variant_a_row_is_about():
+    expected = [
+        Expected("WILSON Figure 4", f"WILSON alpha={alpha}", {"method.alpha": alpha})
+        for alpha in (0, 0.5, 1)
+    ]
+    found = {
+        alpha: find_paper_number(voc_10_10(method__alpha=alpha), expected, "wilson")
+        for alpha in (0, 0.5, 0.7)
+    }
+    assert [number and number.variant for number in found.values()] == [
+        "WILSON alpha=0",
+        "WILSON alpha=0.5",
+        None,
+    ]
+
+
+def test_a_field_that_a_method_lacks_fits_nothing():
+    plain = Expected("WILSON Table 1", "WILSON", {"method.background_mix": None})
+    assert plain.fits(voc_wilson())
+    assert not plain.fits(voc_mib())
+
+
+def test_of_several_numbers_that_of_the_same_convention_comes_first():
+    both = [Expected("WILSON Table 1", "PLOP"), Expected("MiB Table 1", "MiB")]
+    sources = [
+        find_paper_number(voc_mib(), both, convention) for convention in ("wilson", "mib", "plop")
+    ]
+    assert [number and number.variant for number in sources] == ["PLOP", "MiB", "PLOP"]
+
+
+def test_numbers_that_are_not_known_are_refused():
+    with pytest.raises(InputError, match=r"'WILSN' in 'WILSON Table 1' is known: it has Joint, FT"):
+        Expected("WILSON Table 1", "WILSN")
+    with pytest.raises(InputError, match="there are WILSON Table 1"):
+        Expected("WILSON Table 7", "WILSON")

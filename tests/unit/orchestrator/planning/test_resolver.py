@@ -1,0 +1,242 @@
+"""A chain becomes steps whose documents hold what they use and nothing else, and what cannot be trained is refused."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.planning.chain import Base, Chain
+from orchestrator.planning.resolver import PlanError, PlannedStep, resolve
+from training.config import ModelConfig, Optimization
+from training.data.shards import Index
+from training.methods import ewc, fine_tuning, joint, mib, pi, rw, wilson
+from training.scenario import Scenario
+
+CLASSES = ("cat", "chair", "cow", "dog", "horse")
+
+
+def index(labels: np.ndarray) -> Index:
+    """An index of images with these classes, bool [images, classes]."""
+    pixels = np.concatenate([np.ones((len(labels), 1), np.int64), labels.astype(np.int64)], axis=1)
+    nothing = np.zeros(len(labels), np.int64)
+    names = [f"image-{number}" for number in range(len(labels))]
+    ranges = np.zeros((len(labels), 2), np.int64)
+    return Index(
+        names,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        pixels,
+        ranges,
+        ranges,
+        [f"{n:064x}" for n in range(len(names))],
+    )
+
+
+LABELS = np.random.default_rng(0).random((60, 5)) < 0.4
+LABELS[LABELS.sum(1) == 0, 0] = True
+
+
+def chain(**fields: Any) -> Chain:
+    scenario = Scenario(
+        dataset="pets", groups=(("cat", "chair"), ("cow", "dog"), ("horse",)), supervision="pixel"
+    )
+    small = Optimization(batch=4, epochs=2)
+    start: dict[str, Any] = {
+        "name": "test",
+        "scenario": scenario,
+        "base": Base(optimization=small),
+        "optimization": small,
+    }
+    return Chain(**{**start, "method": mib.Config(), **fields})
+
+
+def steps(wanted: Chain, labels: np.ndarray = LABELS) -> tuple[PlannedStep, ...]:
+    return resolve(wanted, CLASSES, index(labels), "content")
+
+
+def test_steps_follow_one_another():
+    base, second, third = steps(chain())
+    assert [step.index for step in (base, second, third)] == [0, 1, 2]
+    assert (base.parent, second.parent, third.parent) == (None, base.key, second.key)
+    assert base.step.method == fine_tuning.Config()
+    assert third.step.method == mib.Config()
+    assert third.step.task.groups == ((1, 2), (3, 4), (5,))
+    assert third.class_names == ("cat", "chair", "cow", "dog", "horse")
+    assert base.step.task.supervision == "pixel"
+    assert second.iterations == 2 * (len(second.rows) // 4)
+    assert second.title == "step 1 (mib: cow, dog)"
+
+
+def test_selected_images_are_those_the_document_names():
+    _, second, _ = steps(chain())
+    assert second.rows.tolist() == np.flatnonzero(LABELS[:, 2] | LABELS[:, 3]).tolist()
+    assert second.step.task.images == len(second.rows)
+    assert second.step.task.selection == index(LABELS).selection_digest(second.rows)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": mib.Config(distillation_weight=20)},
+        {"optimization": Optimization(batch=4, epochs=3)},
+        {"name": "other"},
+        {"evaluation": {"short_side": 32, "crop": 32}},
+    ],
+)
+def test_what_step_0_does_not_use_is_not_in_its_key(changed: dict[str, Any]):
+    assert steps(chain(**changed))[0].key == steps(chain())[0].key
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 1}, {"base": Base(optimization=Optimization(batch=4, epochs=3))}]
+)
+def test_what_step_0_uses_is_in_every_key(changed: dict[str, Any]):
+    assert not {step.key for step in steps(chain(**changed))} & {
+        step.key for step in steps(chain())
+    }
+
+
+def test_later_groups_enter_through_the_selection_alone():
+    """Under overlap, splits that begin alike share their first step; under disjoint they see other images."""
+    overlap = chain().scenario
+    coarse = overlap.model_copy(update={"groups": (("cat", "chair"), ("cow", "dog", "horse"))})
+    fewer = overlap.model_copy(update={"groups": (("cat", "chair"), ("cow", "dog"))})
+    assert steps(chain(scenario=coarse))[0].key == steps(chain(scenario=overlap))[0].key
+    assert [s.key for s in steps(chain(scenario=fewer))] == [s.key for s in steps(chain())][:2]
+    keys = {
+        steps(chain(scenario=s.model_copy(update={"setting": "disjoint"})))[0].key
+        for s in (coarse, fewer)
+    }
+    assert len(keys) == 2
+
+
+def test_pretrained_weights_belong_to_step_0():
+    plain, weighted = steps(chain()), steps(chain(model=ModelConfig(weights="ab" * 32)))
+    assert weighted[0].step.model.weights == "ab" * 32
+    assert weighted[1].step == plain[1].step
+    assert weighted[1].key != plain[1].key  # through the parent
+
+
+def test_an_unknown_class_is_answered_with_the_nearest():
+    scenario = Scenario(dataset="pets", groups=(("cat", "chair"), ("cow", "hose")))
+    with pytest.raises(PlanError, match="no class 'hose': did you mean 'horse'"):
+        steps(chain(scenario=scenario))
+
+
+def test_fewer_images_than_a_batch_are_refused():
+    labels = LABELS.copy()
+    labels[3:, 4] = False
+    with pytest.raises(
+        PlanError,
+        match=r"step 2 \(horse\) finds \d training images in 'pets' under overlap, fewer than one batch of 4",
+    ):
+        steps(chain(), labels)
+
+
+def test_a_single_new_class_from_image_labels_is_refused():
+    weak = chain().scenario.model_copy(update={"supervision": "image"})
+    with pytest.raises(ValidationError, match="step 2 brings a single class"):
+        steps(chain(scenario=weak, method=wilson.Config()))
+
+
+def test_images_are_kept_of_earlier_steps_and_never_twice():
+    scenario = chain().scenario.model_copy(update={"memory": 4})
+    base, second, third = steps(chain(scenario=scenario))
+    plain = steps(chain())
+    assert base == plain[0]
+    for step, without, earlier in ((second, plain[1], [base]), (third, plain[2], [base, plain[1]])):
+        selected, kept = np.split(step.rows, [step.step.task.images])
+        assert selected.tolist() == without.rows.tolist()
+        assert len(kept) == step.step.task.memory_images == 4
+        assert step.step.task.memory == index(LABELS).selection_digest(kept)
+        assert set(kept) <= {row for other in earlier for row in other.rows} - set(selected)
+        assert LABELS[kept][:, [c - 1 for c in step.step.task.previous_classes]].any(1).all()
+        assert step.key != without.key
+    assert second.iterations == 2 * ((plain[1].step.task.images + 4) // 4)
+
+
+def test_a_single_new_class_from_image_labels_is_trained_with_a_memory():
+    weak = chain().scenario.model_copy(update={"supervision": "image", "memory": 4})
+    *_, third = steps(chain(scenario=weak, method=wilson.Config()))
+    assert third.step.task.new_classes == (5,)
+    assert not LABELS[third.rows[third.step.task.images :], 4].any(), "a kept image is a negative"
+
+
+def test_a_share_of_the_images_is_a_share_of_each_later_step():
+    base, second, third = steps(chain())
+    shared = chain().scenario.model_copy(update={"image_share": 0.5})
+    same, *halves = steps(chain(scenario=shared))
+    assert same == base
+    for half, whole in zip(halves, (second, third), strict=True):
+        assert len(half.rows) == half.step.task.images == round(len(whole.rows) / 2)
+        assert set(half.rows) < set(whole.rows)
+
+
+def test_all_at_once_is_one_step_of_all_groups_by_the_method_itself():
+    class Joint(fine_tuning.Config):
+        all_at_once: ClassVar[bool] = True
+
+    (only,) = steps(chain(method=Joint(loss="bce")))
+    assert only.step.task.groups == ((1, 2, 3, 4, 5),)
+    assert only.step.method.model_dump() == fine_tuning.Config(loss="bce").model_dump()
+    assert only.parent is None
+    assert only.rows.tolist() == list(range(len(LABELS)))
+
+
+def test_a_method_that_holds_on_to_weights_needs_step_0_to_say_which():
+    with pytest.raises(PlanError, match=r"'ewc' holds on .* set base\.method\.importance"):
+        steps(
+            chain(
+                method=ewc.Config(),
+                optimization=Optimization(batch=4, epochs=2, encoder_lr=0.001, head_lr=0.001),
+            )
+        )
+
+
+def test_what_step_0_records_is_in_its_key_and_serves_every_such_method():
+    slow = Optimization(batch=4, epochs=2, encoder_lr=0.001, head_lr=0.001)
+    recording = Base(
+        method=fine_tuning.Config(importance=True), optimization=Optimization(batch=4, epochs=2)
+    )
+    bases = {
+        steps(chain(method=method, base=recording, optimization=slow))[0].key
+        for method in (ewc.Config(), pi.Config(), rw.Config())
+    }
+    assert len(bases) == 1
+    assert steps(chain())[0].key not in bases
+
+
+def test_joint_training_is_one_step_of_all_groups_trained_as_step_0_is():
+    base = Base(optimization=Optimization(batch=4, epochs=3))
+    for supervision in ("pixel", "image"):
+        scenario = chain().scenario.model_copy(update={"supervision": supervision})
+        (only,) = steps(chain(method=joint.Config(), base=base, scenario=scenario))
+        assert only.step.task.groups == ((1, 2, 3, 4, 5),)
+        assert only.step.task.supervision == "pixel"
+        assert only.step.method == joint.Config()
+        assert only.step.optimization == base.optimization
+        assert len(only.rows) == len(LABELS)
+
+
+def test_a_memory_beside_a_share_holds_no_image_of_the_new_classes():
+    """Images outside the share show the new classes too: kept, they would be taught as showing none."""
+    scenario = chain().scenario.model_copy(update={"image_share": 0.3, "memory": 50})
+    for step in steps(chain(scenario=scenario))[1:]:
+        kept = step.rows[step.step.task.images :]
+        assert len(kept)
+        assert not LABELS[kept][:, np.asarray(step.step.task.new_classes) - 1].any()
+
+
+def test_images_without_any_class_join_step_0_where_asked():
+    labels = LABELS.copy()
+    labels[[3, 30]] = False
+    scenario = chain().scenario.model_copy(update={"empty_images": True})
+    (without, *rest), (base, *same) = (
+        steps(chain(), labels),
+        steps(chain(scenario=scenario), labels),
+    )
+    assert sorted(set(base.rows) - set(without.rows)) == [3, 30]
+    assert [step.rows.tolist() for step in same] == [step.rows.tolist() for step in rest]

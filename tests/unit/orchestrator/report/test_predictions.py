@@ -1,0 +1,125 @@
+"""Pictures: always the same images, showing every class, predicted by the written files."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from orchestrator.report.predictions import (
+    choose_images,
+    label_picture,
+    palette,
+    photo,
+    take_pictures,
+)
+from training.checkpoint import ModelDocument
+from training.config import EvaluationConfig, ModelConfig
+from training.data.digits import Digits
+from training.data.shards import Index, LocalSplit, build
+from training.metrics import Confusion
+from training.models.segmenter import Segmenter
+
+
+def counts(images: list[list[int]]) -> Confusion:
+    """Each image shows the classes listed, 100 pixels each, over 100 of background."""
+    rows = [
+        (image, truth, 0, 100) for image, classes in enumerate(images) for truth in (0, *classes)
+    ]
+    return Confusion(*np.array(rows).T)
+
+
+def test_images_are_chosen_until_every_class_is_shown() -> None:
+    chosen = choose_images(counts([[1], [1, 2], [3], [2], [3, 4], [5]]), [1, 2, 3, 4, 5], least=1)
+    assert chosen == [1, 4, 5]
+
+
+def test_another_round_fills_up_to_the_least_number() -> None:
+    chosen = choose_images(counts([[1], [1, 2], [2], [1]]), [1, 2], least=3)
+    assert chosen == [1, 0, 2]
+
+
+def test_at_most_as_many_as_allowed_and_as_there_are() -> None:
+    assert (
+        len(choose_images(counts([[c] for c in range(1, 30)]), list(range(1, 30)), most=12)) == 12
+    )
+    assert choose_images(counts([[1], []]), [1, 2], least=6) == [0, 1]
+
+
+def test_a_speck_does_not_count_as_shown_where_there_is_better() -> None:
+    specks = Confusion(
+        *np.array(
+            [
+                (0, 0, 0, 9999),
+                (0, 1, 0, 1),
+                (1, 0, 0, 900),
+                (1, 1, 0, 100),
+                (2, 0, 0, 9999),
+                (2, 2, 0, 1),
+            ]
+        ).T
+    )
+    assert choose_images(specks, [1, 2], least=1) == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> LocalSplit:
+    folder = tmp_path_factory.mktemp("digits")
+    manifest, _ = build(Digits(train=2, val=5), folder)
+    split = manifest.splits["val"]
+    index = Index.load(folder / f"{split.index.sha256}.parquet", len(manifest.classes))
+    return LocalSplit(
+        index,
+        tuple(folder / f"{shard.sha256}.arrow" for shard in split.shards),
+        manifest.classes,
+        split.content,
+    )
+
+
+def test_pictures_are_the_scored_view_and_the_files_predictions(digits, tmp_path) -> None:
+    document = ModelDocument(
+        model=ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=4),
+        groups=((7, 3),),
+    )
+    torch.manual_seed(0)
+    model = Segmenter(document.model, document.channels)
+    with torch.no_grad():
+        model.classifiers[0].bias[1] += 1e6  # the first class, whatever the image
+    (tmp_path / "model.json").write_text(document.model_dump_json())
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    first, second = take_pictures(
+        digits, [3, 1], EvaluationConfig(short_side=None, crop=48), [tmp_path, tmp_path]
+    )
+    assert (first.id, second.id) == (digits.index.ids[3], digits.index.ids[1])
+    assert first.pixels.shape == (48, 48, 3)
+    assert first.truth.shape == first.predictions[0].shape == (48, 48)
+    assert len(first.predictions) == 2
+    assert np.unique(first.predictions[0]).tolist() == [7]
+    assert set(np.unique(first.truth)) <= {0, 255, *(np.flatnonzero(digits.index.labels[3]) + 1)}
+
+
+def test_label_pictures_keep_the_ids_under_vocs_colours() -> None:
+    labels = np.array([[0, 1, 2], [15, 20, 255]], np.uint8)
+    image = Image.open(io.BytesIO(label_picture(labels)))
+    assert np.array_equal(np.asarray(image), labels)
+    colours = np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()
+    assert colours == [
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [192, 128, 128],
+        [0, 64, 128],
+        [255, 255, 255],
+    ]
+
+
+def test_vocs_palette_tells_all_its_classes_apart() -> None:
+    assert len(np.unique(palette()[:255], axis=0)) == 255
+
+
+def test_small_images_are_kept_exact() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(photo(pixels)))), pixels)
+    assert Image.open(io.BytesIO(photo(np.zeros((300, 200, 3), np.uint8)))).format == "JPEG"

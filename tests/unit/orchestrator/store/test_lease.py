@@ -1,0 +1,216 @@
+import logging
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.store.base import Store, StoreError
+from orchestrator.store.folder import FolderStore
+from orchestrator.store.lease import Lease, LeaseLost, LeaseState
+from orchestrator.store.open import open_store
+
+
+class Clock:
+    """A clock that goes when told."""
+
+    def __init__(self, now: float = 0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path))
+
+
+def stored(store: Store) -> LeaseState:
+    return LeaseState.model_validate_json(store.read("steps/k/lease.json"))
+
+
+def wait_until(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_a_free_lease_is_acquired_by_one(store: Store):
+    first, second = Lease(store, "k", "ada@one"), Lease(store, "k", "bob@two")
+    assert first.acquire()
+    assert not second.acquire()
+    assert (first.is_mine(), second.is_mine()) == (True, False)
+    assert second.holder is not None
+    assert second.holder.owner == "ada@one"
+    assert Lease(store, "other", "bob@two").acquire()
+
+
+def test_acquiring_what_one_holds_is_no_change(store: Store):
+    lease = Lease(store, "k", "ada")
+    assert lease.acquire()
+    assert lease.acquire()
+
+
+def test_who_seizes_a_lease_has_it_also_from_copies_of_its_own(store: Store):
+    lease = Lease(store, "k", "ada")
+    lease.acquire()
+    handed = pickle.loads(pickle.dumps(lease))
+    lease.seize()
+    assert lease.is_mine()
+    with pytest.raises(LeaseLost):
+        handed.check()
+    lease.beat()
+    other = Lease(store, "k", "bob")
+    other.seize()
+    assert (other.is_mine(), lease.is_mine()) == (True, False)
+
+
+def test_a_lease_without_heartbeat_is_taken_over_after_a_period_of_watching(store: Store):
+    dead, clock = Lease(store, "k", "dead"), Clock(now=1e9)
+    dead.acquire()
+    watcher = Lease(store, "k", "watcher", period=60, clock=clock)
+    assert not watcher.acquire()
+    clock.now += 59
+    assert not watcher.acquire()
+    clock.now += 2
+    assert watcher.acquire()
+    assert stored(store).owner == "watcher"
+    with pytest.raises(LeaseLost, match="k is no longer leased to dead"):
+        dead.check()
+    with pytest.raises(LeaseLost):
+        dead.beat()
+    dead.release()
+    assert watcher.is_mine()
+
+
+def test_a_lease_with_heartbeat_is_never_taken_over_whatever_its_clock_says(store: Store):
+    alive, clock = (
+        Lease(store, "k", "alive", period=-1e6),
+        Clock(),
+    )  # it says that it expired long ago
+    alive.acquire()
+    watcher = Lease(store, "k", "watcher", period=60, clock=clock)
+    for _ in range(10):
+        assert not watcher.acquire()
+        clock.now += 59
+        alive.beat()
+    assert alive.is_mine()
+
+
+def test_a_watcher_that_slept_looks_again_before_it_takes(store: Store):
+    alive, clock = Lease(store, "k", "alive"), Clock()
+    alive.acquire()
+    watcher = Lease(store, "k", "watcher", period=60, clock=clock)
+    watcher.acquire()
+    clock.now += 1000
+    alive.beat()
+    assert not watcher.acquire()
+
+
+def test_of_two_that_take_over_the_last_to_write_has_it(store: Store):
+    Lease(store, "k", "dead").acquire()
+    clock = Clock()
+    one, two = (Lease(store, "k", name, period=60, clock=clock) for name in ("one", "two"))
+    assert not one.acquire()
+    assert not two.acquire()
+    clock.now = 61
+    assert one.acquire()
+    assert not two.acquire()  # what it watched has changed
+    assert one.is_mine()
+
+
+def test_a_lease_that_vanished_is_lost_and_not_made_again(store: Store):
+    lease = Lease(store, "k", "ada")
+    lease.acquire()
+    store.delete("steps/k/lease.json")
+    for act in (lease.beat, lease.check):
+        with pytest.raises(LeaseLost):
+            act()
+    lease.release()
+    assert not store.exists("steps/k/lease.json")
+    assert Lease(store, "k", "bob").acquire()
+
+
+def test_bytes_that_are_no_lease_are_waited_for_and_taken_over(store: Store):
+    store.write("steps/k/lease.json", b"{")
+    clock = Clock()
+    lease = Lease(store, "k", "ada", period=60, clock=clock)
+    assert not lease.acquire()
+    assert lease.holder is None
+    clock.now = 61
+    assert lease.acquire()
+
+
+def test_while_it_is_held_it_beats_and_tells_progress(store: Store):
+    lease = Lease(store, "k", "ada", interval=0.01)
+    assert lease.acquire()
+    with lease.held():
+        lease.progress = {"iteration": 3}
+        wait_until(
+            lambda: stored(store).heartbeat > 2 and stored(store).progress == {"iteration": 3}
+        )
+        lease.check()
+    assert not store.exists("steps/k/lease.json")
+
+
+def test_it_is_released_when_the_body_fails(store: Store):
+    lease = Lease(store, "k", "ada")
+    lease.acquire()
+    with pytest.raises(ZeroDivisionError), lease.held():
+        raise ZeroDivisionError
+    assert not store.exists("steps/k/lease.json")
+
+
+def test_a_holder_that_lost_it_is_told_and_leaves_the_new_one_alone(
+    store: Store, caplog: pytest.LogCaptureFixture
+):
+    lease = Lease(store, "k", "ada", interval=0.01)
+    lease.acquire()
+    other = Lease(open_store(store.uri), "k", "bob")
+    with lease.held():
+        store.delete("steps/k/lease.json")
+        wait_until(lambda: "no longer leased to ada" in caplog.text)
+        assert other.acquire()
+        with pytest.raises(LeaseLost):
+            lease.check()
+    assert other.is_mine()
+
+
+class Flaky(FolderStore):
+    """A store that is down when told."""
+
+    down: list[bool]
+
+    def read(self, key: str) -> bytes:
+        if self.down:
+            raise StoreError("the server does not answer")
+        return super().read(key)
+
+
+def test_a_store_that_is_down_for_a_while_costs_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store: Any = Flaky(tmp_path)
+    object.__setattr__(store, "down", [])
+    lease = Lease(store, "k", "ada", interval=0.01)
+    lease.acquire()
+    with caplog.at_level(logging.WARNING), lease.held():
+        store.down.append(True)
+        wait_until(lambda: "will try again: the server does not answer" in caplog.text)
+        store.down.clear()
+        before = stored(store).heartbeat
+        wait_until(lambda: stored(store).heartbeat > before)
+        store.down.append(True)
+    assert "could not release the lease" in caplog.text
+
+
+def test_a_worker_that_is_handed_the_lease_can_check_it(store: Store):
+    lease = Lease(store, "k", "ada")
+    lease.acquire()
+    copy = pickle.loads(pickle.dumps(lease))
+    copy.check()
+    lease.beat()
+    copy.check()

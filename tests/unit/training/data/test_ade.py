@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.data.ade import ADE_CLASSES, Ade
+from training.data.shards import build
+from training.data.source import BadData
+from training.data.transforms import decode_mask
+
+
+@pytest.fixture
+def ade_folder(tmp_path: Path) -> Path:
+    root = tmp_path / "ADEChallengeData2016"
+    for folder in ("training", "validation"):
+        for kind in ("images", "annotations"):
+            (root / kind / folder).mkdir(parents=True)
+        for number in (2, 1):
+            id = f"ADE_{folder}_{number:08d}"
+            Image.new("RGB", (6, 4)).save(root / "images" / folder / f"{id}.jpg")
+            values = np.full((4, 6), 150, np.uint8)
+            values[0] = 0
+            Image.fromarray(values).save(root / "annotations" / folder / f"{id}.png")
+    return root
+
+
+def test_there_are_150_classes_each_once():
+    assert len(set(ADE_CLASSES)) == len(ADE_CLASSES) == 150
+    assert [ADE_CLASSES[n - 1] for n in (1, 13, 51, 101, 150)] == [
+        "wall",
+        "person",
+        "refrigerator",
+        "poster",
+        "flag",
+    ]
+
+
+def test_what_nobody_annotated_is_void(ade_folder: Path, tmp_path: Path):
+    source = Ade(ade_folder)
+    assert source.ids("train") == ["ADE_training_00000001", "ADE_training_00000002"]
+    sample = source.read("val", "ADE_validation_00000001")
+    assert (
+        sample.image == (ade_folder / "images/validation/ADE_validation_00000001.jpg").read_bytes()
+    )
+    mask = decode_mask(sample.mask)
+    assert (mask[0] == 255).all()
+    assert (mask[1:] == 150).all()
+    manifest, bad = build(source, tmp_path / "built")
+    assert (bad, [files.rows for files in manifest.splits.values()]) == ([], [2, 2])
+
+
+def test_another_folder_is_refused(tmp_path: Path):
+    with pytest.raises(BadData, match="give the folder ADEChallengeData2016"):
+        Ade(tmp_path)

@@ -1,0 +1,228 @@
+"""WILSON's ablations: each changes what it says and nothing else. What each loss makes of images kept of earlier steps."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from training import losses
+from training.checkpoint import freeze
+from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
+from training.methods import base, wilson
+from training.models.segmenter import Segmenter, normalise
+from training.pseudo_labels import keep_labelled, pamr, pseudo_masks, pseudo_supervision
+
+MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8)
+WARMUP, LATER = base.Progress(0, 100, 10), base.Progress(60, 100, 10)
+PREVIOUS = 4  # channels of the previous model: background and the classes 1, 2, 3
+LABELS = torch.tensor([[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]).double()
+
+
+def build(new: tuple[int, ...] = (4, 5), memory: int = 0, **fields: Any) -> wilson.Method:
+    kept = {"memory": "m", "memory_images": memory} if memory else {}
+    task = Task(
+        data="d", groups=((1, 2, 3), new), selection="s", images=8, supervision="image", **kept
+    )
+    config, optimization = (
+        wilson.Config(**fields),
+        Optimization(epochs=10, batch=4, precision="float64"),
+    )
+    step = StepConfig(
+        task=task,
+        method=config,
+        model=MODEL,
+        optimization=optimization,
+        augmentation=Augmentation(crop=32),
+    )
+    torch.manual_seed(1)
+    previous = freeze(Segmenter(MODEL, (PREVIOUS,)).double())
+    method = wilson.Method(step, previous).double().train()
+    method.localizer.classifier.weight.data *= 40  # scores sharp enough for masks of its own
+    return method
+
+
+def batch(labels: Tensor = LABELS) -> base.Batch:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (len(labels), 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return base.Batch(pixels, normalise(pixels, torch.float64), None, labels)
+
+
+def terms(method: wilson.Method, progress: base.Progress = LATER) -> dict[str, Tensor]:
+    """The losses of the batch; the method's running statistics stay as they are."""
+    return deepcopy(method)(batch(), progress)
+
+
+def both_scores(method: wilson.Method) -> tuple[Tensor, Tensor, Tensor]:
+    """What `terms` meets: the localizer's scores, those that targets are made from, the previous logits."""
+    method = deepcopy(method)
+    features = method.outputs(batch().images).features
+    previous = method.previous_outputs(batch().images).logits
+    return method.scores(features, previous), method.target_scores(features, previous), previous
+
+
+def changed(**fields: Any) -> set[str]:
+    """Names of the losses that are other than with the paper's settings, or gone."""
+    paper, other = terms(build()), terms(build(**fields))
+    assert set(other) <= set(paper)
+    return {
+        name for name in paper if name not in other or not torch.equal(paper[name], other[name])
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"prior": "none"}, {"prior"}),
+        ({"prior": "softmax_ce"}, {"prior"}),
+        ({"prior": "fixed"}, {"prior", "classification", "self_supervision", "segmentation"}),
+        ({"prior": "constant"}, {"prior", "classification", "self_supervision", "segmentation"}),
+        ({"pooling": "ngwp"}, {"classification"}),
+        ({"pooling": "attention"}, {"classification"}),
+        ({"pooling": "gap"}, {"classification"}),
+        ({"affinity_iterations": 1}, {"self_supervision"}),
+        ({"affinity_dilations": (1,)}, {"self_supervision"}),
+        ({"affinity": False}, {"self_supervision"}),
+        ({"alpha": 0.7}, {"segmentation"}),
+        ({"background_mix": 0.5}, {"segmentation"}),
+        ({"encoder_distillation": 2}, {"encoder"}),
+        ({"prior_weight": 2}, {"prior"}),
+        ({"self_supervision": 2}, {"self_supervision"}),
+        ({"warmup_epochs": 1}, set()),
+    ],
+    ids=str,
+)
+def test_an_ablation_changes_its_losses_and_no_other(
+    fields: dict[str, Any], names: set[str]
+) -> None:
+    assert changed(**fields) == names
+
+
+def test_a_learned_prior_is_the_loss_it_names() -> None:
+    scores, _, previous = both_scores(build())
+    for prior, loss in {
+        "bce": losses.localization_prior_loss,
+        "softmax_ce": losses.distillation,
+    }.items():
+        torch.testing.assert_close(
+            terms(build(prior=prior, prior_weight=3))["prior"], 3 * loss(scores, previous)
+        )
+
+
+@pytest.mark.parametrize("prior", ["fixed", "constant"])
+def test_a_prior_that_is_not_learned_takes_the_previous_channels_place(prior: str) -> None:
+    method = build(prior=prior)
+    learned, learned_targets, _ = both_scores(build())
+    scores, targets, previous = both_scores(method)
+    given = previous if prior == "fixed" else torch.ones_like(previous)
+    for now, then in ((scores, learned), (targets, learned_targets)):
+        assert torch.equal(now[:, :PREVIOUS], given)
+        assert torch.equal(now[:, PREVIOUS:], then[:, PREVIOUS:])
+    found = terms(method)
+    pooled = losses.ngwp_focal_pooling(scores)
+    torch.testing.assert_close(
+        found["classification"], losses.classification_loss(pooled, LABELS, PREVIOUS)
+    )
+    target, weight = pseudo_supervision(targets, previous, LABELS, 0.5)
+    logits = method.outputs(batch().images).logits
+    torch.testing.assert_close(
+        found["segmentation"], losses.segmentation_loss(logits, target, weight)
+    )
+
+
+@pytest.mark.parametrize("prior", ["fixed", "constant"])
+def test_a_prior_that_is_not_learned_teaches_the_new_channels_alone(prior: str) -> None:
+    method = build(prior=prior)
+    torch.stack(list(method(batch(), LATER).values())).sum().backward()
+    gradient = method.localizer.classifier.weight.grad
+    assert gradient is not None
+    assert gradient[:PREVIOUS].abs().sum() == 0
+    assert gradient[PREVIOUS:].abs().sum() > 0
+
+
+def test_pooling_is_the_formula_it_names() -> None:
+    scores, _, _ = both_scores(build())
+    pooled = {
+        "ngwp_focal": losses.ngwp_focal_pooling(scores),
+        "ngwp": losses.ngwp_focal_pooling(scores, focal=False),
+        "attention": losses.attention_pooling(scores),
+        "gap": scores.mean((2, 3)),
+    }
+    for pooling, expected in pooled.items():
+        torch.testing.assert_close(build(pooling=pooling).image_scores(scores), expected)
+
+
+def test_affinity_refines_by_its_iterations_and_dilations() -> None:
+    scores, targets, _ = both_scores(build())
+    confidence = keep_labelled(targets.softmax(1), LABELS)
+    for iterations, dilations in ((2, (1, 3)), (1, (2,))):
+        masks = pseudo_masks(pamr(batch().pixels, confidence, iterations, dilations))
+        found = terms(build(affinity_iterations=iterations, affinity_dilations=dilations))[
+            "self_supervision"
+        ]
+        torch.testing.assert_close(found, losses.self_supervision_loss(scores, masks, LABELS))
+
+
+def test_the_semantic_prior_is_added_with_its_weight() -> None:
+    pairs = ((4, 1, 3.0), (2, 5, 0.5))
+    method = build(semantic_prior=2, similarity=pairs)
+    scores, _, previous = both_scores(method)
+    table = torch.tensor([[1, 3, 1, 1], [1, 1, 0.5, 1]]).double()
+    for progress in (WARMUP, LATER):
+        with_it, without = terms(method, progress), terms(build(), progress)
+        expected = 2 * losses.semantic_prior_loss(scores, previous, LABELS, table)
+        torch.testing.assert_close(with_it.pop("semantic_prior"), expected)
+        assert with_it.keys() == without.keys()
+        assert all(torch.equal(with_it[name], without[name]) for name in without)
+
+
+def test_a_semantic_prior_without_a_table_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"give method\.similarity"):
+        wilson.Config(semantic_prior=1)
+
+
+# The second and fourth image are kept of an earlier step: they know their previous classes, and no new one.
+WITH_MEMORY = torch.tensor([[0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 1, 0]]).double()
+KEPT = [1, 3]
+
+
+def test_kept_images_are_the_negatives_of_a_single_new_class() -> None:
+    method = build(new=(4,), memory=4)
+    found = method(batch(WITH_MEMORY), WARMUP)["classification"]
+    features = method.outputs(batch(WITH_MEMORY).images).features
+    score = losses.ngwp_focal_pooling(
+        method.scores(features, method.previous_outputs(batch().images).logits)
+    )[:, PREVIOUS]
+    positive, negative = score[[0, 2]].sigmoid().log(), (1 - score[KEPT].sigmoid()).log()
+    torch.testing.assert_close(found, -(positive.sum() + negative.sum()) / 4)
+
+
+def test_kept_images_teach_the_previous_model_s_pixels_and_no_new_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(4, 5, 8, 8, generator=generator).double()
+    previous = torch.randn(4, PREVIOUS, 8, 8, generator=generator).double()
+    scores[:, PREVIOUS] += 5  # a localizer that sees the new class everywhere
+    target, weight = pseudo_supervision(scores, previous, WITH_MEMORY, alpha=0.5)
+    assert weight.tolist() == [1, 1, 1, 1]
+    assert (target[KEPT, PREVIOUS] == 0).all()
+    assert (target[[0, 2], PREVIOUS] > 0.5).all()
+    torch.testing.assert_close(target[:, 1:PREVIOUS], previous[:, 1:].sigmoid())
+
+
+def test_kept_images_give_the_localizer_masks_of_the_classes_they_are_known_to_show() -> None:
+    """Each kept image's quarters show background and its classes; the localizer is taught there, not where the new one wins."""
+    scores = torch.zeros(4, 5, 8, 8).double()
+    scores[:, 0, :4], scores[:, PREVIOUS, 6:] = 9, 9
+    scores[:, 1, 4:6, :4] = scores[:, 2, 4:6, :4] = 9  # of these, each kept image has one
+    scores[:, 3, 4:6, 4:] = 9
+    masks = pseudo_masks(keep_labelled(scores.softmax(1), WITH_MEMORY))
+    assert masks[1].sum((1, 2)).tolist() == [32, 8, 0, 0, 0]
+    assert masks[3].sum((1, 2)).tolist() == [32, 0, 8, 8, 0]
+    apart = [
+        losses.self_supervision_loss(scores[[i]], masks[[i]], WITH_MEMORY[[i]]) for i in range(4)
+    ]
+    assert all(loss > 0 for loss in apart)
+    torch.testing.assert_close(
+        losses.self_supervision_loss(scores, masks, WITH_MEMORY), torch.stack(apart).mean()
+    )
