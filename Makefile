@@ -42,7 +42,7 @@ types: setup
 	.venv/bin/pyright
 
 unit: setup
-	$(RUN) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n auto --dist loadfile
 
 verify: setup ## The slow truths: the demo twice, campaigns, kills, restarts, the browser (under 30 minutes)
 	$(RUN) -m jobs.demo --store $(STORE)
