@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import SGD
 
-from training.config import Document, ModelConfig, classifier_channels
+from training.config import Document, ModelConfig, classifier_channels, flatten_groups
 from training.methods.base import Method
 from training.models.segmenter import Segmenter
 
@@ -38,7 +38,7 @@ class ModelDocument(Document):
     @property
     def class_ids(self) -> tuple[int, ...]:
         """Dataset id of each output channel; background is 0."""
-        return (0, *(class_id for group in self.groups for class_id in group))
+        return (0, *flatten_groups(self.groups))
 
 
 def save_checkpoint(

@@ -5,8 +5,9 @@ worker count. Its canonical JSON, with the parent's key, is the identity of the 
 A field that a step does not use must not be in its document; that is why each method has a document of its own.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +21,7 @@ from pydantic import (
 
 BACKGROUND = 0
 VOID = 255
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -30,6 +32,11 @@ class Document(BaseModel):
     """An immutable, strictly checked value: unknown fields are refused, equal documents have equal JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def flatten_groups(groups: Iterable[Iterable[T]]) -> tuple[T, ...]:
+    """Return the classes of all groups as one tuple, in order: ids or names."""
+    return tuple(each for group in groups for each in group)
 
 
 def classifier_channels(groups: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
@@ -66,7 +73,7 @@ class Task(Document):
     @property
     def previous_classes(self) -> tuple[int, ...]:
         """Dataset ids of the classes learned before this step, in order, without background."""
-        return tuple(c for group in self.groups[:-1] for c in group)
+        return flatten_groups(self.groups[:-1])
 
     @property
     def new_classes(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from training.config import BACKGROUND, VOID, Document
+from training.config import BACKGROUND, VOID, Document, flatten_groups
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -168,7 +168,7 @@ def score(confusion: Confusion, groups: Groups, convention: Convention) -> Score
     """
     matrix, images = confusion_matrix(confusion, groups, convention)
     right, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    seen = (BACKGROUND, *_flat(groups))
+    seen = (BACKGROUND, *flatten_groups(groups))
     iou = {
         class_id: float(right[i] / union[i]) if matrix[i].any() else None  # no ground truth, no IoU
         for i, class_id in enumerate(seen)
@@ -177,7 +177,7 @@ def score(confusion: Confusion, groups: Groups, convention: Convention) -> Score
     def miou(classes: Iterable[int]) -> float | None:
         return _mean(iou[class_id] for class_id in classes)
 
-    old, total = _flat(groups[:-1]), matrix.sum()
+    old, total = flatten_groups(groups[:-1]), matrix.sum()
     return Scores(
         images=images,
         iou=iou,
@@ -189,7 +189,7 @@ def score(confusion: Confusion, groups: Groups, convention: Convention) -> Score
         miou_new=miou(groups[-1]),
         miou_base=miou(groups[0]),
         miou_base_with_background=miou((BACKGROUND, *groups[0])),
-        miou_added=miou(_flat(groups[1:])),
+        miou_added=miou(flatten_groups(groups[1:])),
         pixel_accuracy=float(right.sum() / total) if total else None,
     )
 
@@ -201,7 +201,7 @@ def confusion_matrix(
 
     Index 0 is background, 1 + i the i-th of the C classes of `groups` in learning order.
     """
-    classes = _flat(groups)
+    classes = flatten_groups(groups)
     position = np.full(256, -1)
     position[[BACKGROUND, *classes]] = np.arange(1 + len(classes))
     column = position[confusion.predicted]
@@ -234,12 +234,14 @@ class PredictionBreakdown(Document):
     other_old: float
 
 
-def prediction_breakdown(matrix: np.ndarray, groups: Groups, classes: Sequence[int]) -> PredictionBreakdown | None:
+def prediction_breakdown(
+    matrix: np.ndarray, groups: Groups, classes: Sequence[int]
+) -> PredictionBreakdown | None:
     """Where the pixels of `classes` (dataset ids) went, pixels of all of them pooled; None when they have none.
 
     `matrix`: as `confusion_matrix` returns it for `groups`. Of background's own pixels, `right` is background.
     """
-    order = (BACKGROUND, *_flat(groups))
+    order = (BACKGROUND, *flatten_groups(groups))
     newest = len(order) - len(groups[-1])
     rows = [order.index(class_id) for class_id in classes]
     total = int(matrix[rows].sum())
@@ -299,10 +301,6 @@ def continual(steps: Sequence[Scores]) -> Continual:
             step.miou_all_without_background for step in steps
         ),
     )
-
-
-def _flat(groups: Groups) -> tuple[int, ...]:
-    return tuple(class_id for group in groups for class_id in group)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from training.config import BACKGROUND, VOID, Document, InputError, Task
+from training.config import BACKGROUND, VOID, Document, InputError, Task, flatten_groups
 from training.protocols import coco_to_voc_groups
 
 Setting = Literal["disjoint", "overlap"]
@@ -47,7 +47,7 @@ class Scenario(Document):
 
     @model_validator(mode="after")
     def _each_class_once(self) -> "Scenario":
-        names = [name for group in self.groups for name in group]
+        names = flatten_groups(self.groups)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InputError(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from orchestrator.analysis.probes import ProbeRecord
 from orchestrator.records.results import ChainResult, StepResult
 from orchestrator.report.table import percent
+from training.config import flatten_groups
 from training.metrics import PredictionBreakdown, prediction_breakdown, wilson
 from training.probes.measure import Bias, Similarity, Stitching
 
@@ -63,7 +64,7 @@ class Analysis:
     @property
     def retrained(self) -> Mapping[str, Means]:
         """By what was trained anew."""
-        known = [class_id for group in self.earlier.groups for class_id in group]
+        known = flatten_groups(self.earlier.groups)
         return {part: _means(step, known) for part, step in self.anew.items()}
 
     @property
@@ -86,7 +87,7 @@ def analyse(
 ) -> Analysis:
     """Bring together what records and probes say. `retrained`: steps that trained a part of the later model anew."""
     convention = wilson()
-    known = [class_id for group in earlier.groups for class_id in group]
+    known = flatten_groups(earlier.groups)
     before, after = (_means(step, known) for step in (earlier, later))
     background = prediction_breakdown(later.matrix(convention), later.groups, [0])
     return Analysis(
@@ -111,7 +112,7 @@ def _as_one_step(later: StepResult, earlier: StepResult) -> tuple[tuple[int, ...
     count = len(earlier.groups)
     return (
         *earlier.groups,
-        tuple(class_id for group in later.groups[count:] for class_id in group),
+        flatten_groups(later.groups[count:]),
     )
 
 

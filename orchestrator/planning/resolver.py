@@ -12,7 +12,7 @@ import numpy as np
 
 from orchestrator.planning.chain import Chain
 from orchestrator.records.keys import step_key
-from training.config import InputError, StepConfig, Task
+from training.config import InputError, StepConfig, Task, flatten_groups
 from training.data.shards import Index
 from training.scenario import Scenario, choose_memory, keep_share, select_images
 
@@ -86,7 +86,7 @@ class Resolver:
         """
         names = chain.scenario.groups
         if chain.method.all_at_once:
-            names = (tuple(name for group in names for name in group),)
+            names = (flatten_groups(names),)
         if (
             len(names) > 1
             and chain.method.needs_importance
@@ -103,7 +103,7 @@ class Resolver:
             parent = planned[-1].key if planned else None
             step = _document(chain, task)
             if (step, parent) not in self._steps:
-                learned = tuple(name for group in names[: number + 1] for name in group)
+                learned = flatten_groups(names[: number + 1])
                 made = PlannedStep(number, step, step_key(step, parent), parent, learned, rows)
                 _check_size(made, chain.scenario)
                 self._steps[step, parent] = made
@@ -178,7 +178,7 @@ class Resolver:
         )
         without_share = scenario.model_copy(update={"image_share": 1.0})
         candidates = np.setdiff1d(earlier, self._selected(without_share, groups, number))
-        previous = [class_id for group in groups[:number] for class_id in group]
+        previous = flatten_groups(groups[:number])
         return choose_memory(
             self.index.labels, previous, candidates, self.index.ids, scenario.memory
         )

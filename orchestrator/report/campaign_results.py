@@ -20,6 +20,7 @@ from orchestrator.report.campaign_scores import campaign_table
 from orchestrator.report.statistics import summarize
 from orchestrator.report.table import Measured, Table, Value
 from orchestrator.store.base import Store
+from training.config import flatten_groups
 from training.metrics import (
     Continual,
     Convention,
@@ -133,10 +134,8 @@ def _load(
         records.append(record)
         evaluations.append(evaluation)
     (chain,) = load_chains(store, [chain_record(plan.chain, records, evaluations)])
-    scores, old = (
-        chain.scores(convention),
-        [class_id for group in chain.groups[:-1] for class_id in group],
-    )
+    scores = chain.scores(convention)
+    old = flatten_groups(chain.groups[:-1])
     lost = (
         prediction_breakdown(chain.steps[-1].matrix(convention), chain.groups, old) if old else None
     )

@@ -21,7 +21,7 @@ from orchestrator.report.chain_tables import scored_on
 from orchestrator.report.statistics import Summary, summarize
 from orchestrator.report.table import Column, Row, Table, Value
 from orchestrator.store.base import READERS, Store
-from training.config import BACKGROUND
+from training.config import BACKGROUND, flatten_groups
 from training.metrics import Convention, Groups, Scores, score
 
 MEANS = ("old", "new", "all")
@@ -103,7 +103,7 @@ def final_means(
 
 def means(scores: Scores, groups: Groups, convention: Convention) -> Means:
     """Old, new and all as the convention has them; classes without ground truth enter no mean."""
-    learned = [class_id for group in groups for class_id in group]
+    learned = flatten_groups(groups)
     base, added = (groups[0], learned[len(groups[0]) :]) if len(groups) > 1 else ((), learned)
     old = (BACKGROUND, *base) if base and convention.background_in_old else base
     both = (BACKGROUND, *learned) if convention.background_in_all else learned

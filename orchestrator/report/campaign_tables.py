@@ -9,7 +9,7 @@ from dataclasses import replace
 from orchestrator.report.campaign_results import CampaignResult, VariantResult
 from orchestrator.report.chain_tables import CONTINUAL, MEANS, headline_fields, shown_means
 from orchestrator.report.table import Column, Measured, Row, Table, Value, with_best
-from training.config import BACKGROUND
+from training.config import BACKGROUND, flatten_groups
 from training.metrics import DEFINITIONS
 
 FLOW = {
@@ -37,7 +37,7 @@ def class_table(result: CampaignResult) -> Table:
     shown = [(cell, step) for cell in cells for step in range(len(cell.seeds[0].scores))]
     columns = tuple(Column(cell.name, f"step {step}") for cell, step in shown)
     chains = [cell.seeds[0].chain for cell in cells]
-    names = {c: chain.class_name(c) for chain in chains for group in chain.groups for c in group}
+    names = {c: chain.class_name(c) for chain in chains for c in flatten_groups(chain.groups)}
     rows = [
         Row("classes", name, tuple(_iou(cell, step, class_id) for cell, step in shown))
         for class_id, name in ({BACKGROUND: "background"} | names).items()

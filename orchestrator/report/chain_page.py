@@ -27,7 +27,7 @@ from orchestrator.report.predictions import SMALL, Picture, label_picture, palet
 from orchestrator.report.render import to_csv, to_latex, to_markdown
 from orchestrator.report.scores_parquet import write_scores
 from orchestrator.report.table import Table
-from training.config import BACKGROUND, VOID
+from training.config import BACKGROUND, VOID, flatten_groups
 from training.metrics import Convention, Scores, prediction_breakdown
 from training.scenario import Scenario
 
@@ -212,7 +212,7 @@ def _by_class(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
 
 
 def _confusion(chain: ChainResult, convention: Convention) -> Drawing:
-    ids = (BACKGROUND, *(class_id for group in chain.groups for class_id in group))
+    ids = (BACKGROUND, *flatten_groups(chain.groups))
     bounds = [1, *(1 + sum(map(len, chain.groups[:g])) for g in range(1, len(chain.groups)))]
     names = [chain.class_name(class_id) for class_id in ids]
     figure = figures.confusion(chain.steps[-1].matrix(convention), names, bounds)
@@ -222,10 +222,8 @@ def _confusion(chain: ChainResult, convention: Convention) -> Drawing:
 def _flow(chains: Sequence[ChainResult], convention: Convention) -> Drawing:
     shares = {}
     for chain in chains:
-        matrix, old = (
-            chain.steps[-1].matrix(convention),
-            [c for group in chain.groups[:-1] for c in group],
-        )
+        matrix = chain.steps[-1].matrix(convention)
+        old = flatten_groups(chain.groups[:-1])
         parts = {"all old classes": prediction_breakdown(matrix, chain.groups, old)} if old else {}
         shares[chain.name] = parts | {
             chain.class_name(c): prediction_breakdown(matrix, chain.groups, [c]) for c in old

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from orchestrator.records.results import ChainResult
 from orchestrator.records.schema import DataSource
 from orchestrator.report.table import Column, Row, Table, Value
-from training.config import BACKGROUND, EvaluationConfig
+from training.config import BACKGROUND, EvaluationConfig, flatten_groups
 from training.metrics import DEFINITIONS, Convention, Retention, Scores, prediction_breakdown
 
 MEANS = {  # the rows below the classes, by the field of Scores that they show
@@ -42,7 +42,7 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
         for chain, step, _ in scored
     )
     ids = dict.fromkeys(
-        [BACKGROUND, *(c for chain in chains for group in chain.groups for c in group)]
+        [BACKGROUND, *(c for chain in chains for c in flatten_groups(chain.groups))]
     )
     rows = []
     for class_id in ids:
@@ -109,7 +109,7 @@ def forgetting_table(chains: Sequence[ChainResult], convention: Convention) -> T
         return tuple(getattr(kept, field) if kept else None for kept in each for field in fields)
 
     ids = dict.fromkeys(
-        [BACKGROUND, *(c for chain in chains for group in chain.groups[:-1] for c in group)]
+        [BACKGROUND, *(c for chain in chains for c in flatten_groups(chain.groups[:-1]))]
     )
     rows = [
         Row("classes", chains[0].class_name(c), values(chain.classes.get(c) for chain in over))
@@ -150,10 +150,8 @@ def flow_table(chains: Sequence[ChainResult], convention: Convention) -> Table |
     )
     rows = []
     for chain in chains:
-        matrix, old = (
-            chain.steps[-1].matrix(convention),
-            [c for group in chain.groups[:-1] for c in group],
-        )
+        matrix = chain.steps[-1].matrix(convention)
+        old = flatten_groups(chain.groups[:-1])
         for classes, name in (
             [*(([c], chain.class_name(c)) for c in old), (old, "all old classes")] if old else []
         ):

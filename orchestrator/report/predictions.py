@@ -23,7 +23,7 @@ from orchestrator.report.wilson_targets import WeakView, has_localizer, load_met
 from orchestrator.store.base import Store
 from orchestrator.store.cache import default_cache
 from training.checkpoint import load_model
-from training.config import VOID, EvaluationConfig
+from training.config import VOID, EvaluationConfig, flatten_groups
 from training.data.shards import LocalSplit
 from training.evaluate import predict, views
 from training.methods.wilson import Method
@@ -52,7 +52,7 @@ def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Pict
     """
     evaluation = chains[0].steps[-1].evaluation
     _, manifest = resolve(store, evaluation.data.manifest)
-    classes = list(dict.fromkeys(c for chain in chains for group in chain.groups for c in group))
+    classes = list(dict.fromkeys(c for chain in chains for c in flatten_groups(chain.groups)))
     rows = choose_images(chains[0].steps[-1].confusion, classes)
     data = open_stored_split(
         store,

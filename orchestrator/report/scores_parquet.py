@@ -16,6 +16,7 @@ import pyarrow.parquet
 
 from orchestrator.planning.chain import leaves
 from orchestrator.records.results import ChainResult
+from training.config import flatten_groups
 from training.metrics import Convention, prediction_breakdown
 
 KINDS = {
@@ -82,7 +83,7 @@ def _numbers(
     for class_id, kept in over.classes.items():
         for name, value in kept:
             yield last, name, chain.class_name(class_id), value
-    old = [class_id for group in chain.groups[:-1] for class_id in group]
+    old = flatten_groups(chain.groups[:-1])
     matrix = chain.steps[-1].matrix(convention)
     for classes, of_class in (
         [(old, None), *(([c], chain.class_name(c)) for c in old)] if old else []

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from training.checkpoint import ModelDocument, load_model
-from training.config import VOID, Document, EvaluationConfig
+from training.config import VOID, Document, EvaluationConfig, flatten_groups
 from training.data.shards import Index, LocalSplit
 from training.evaluate import confusion, same_sized, views
 from training.metrics import Confusion, score, wilson
@@ -183,7 +183,7 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
             _counts(pair, logits, pair.later_document), pair.later_document.groups, wilson()
         )
         earlier = [
-            values.iou[class_id] for group in pair.earlier_document.groups for class_id in group
+            values.iou[class_id] for class_id in flatten_groups(pair.earlier_document.groups)
         ]
         answer[name] = {"earlier": _mean(earlier), "new": values.miou_new, "all": values.miou_all}
     return answer
@@ -191,7 +191,7 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
 
 def fixed_rows(index: Index, groups: Sequence[Sequence[int]], count: int) -> np.ndarray:
     """Rows of the images, `count` at most, that a probe shows to models which learned `groups` of dataset class ids."""
-    known = [class_id for group in groups for class_id in group]
+    known = flatten_groups(groups)
     return hashed_order(np.flatnonzero(index.labels[:, np.asarray(known) - 1].any(1)), index.ids)[
         :count
     ]
