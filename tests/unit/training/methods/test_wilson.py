@@ -91,7 +91,7 @@ def changed(**fields: Any) -> set[str]:
         ({"self_supervision": 2}, {"self_supervision"}),
         ({"warmup_epochs": 1}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_an_ablation_changes_its_losses_and_no_other(
     fields: dict[str, Any], names: set[str]
