@@ -1,7 +1,7 @@
 """Read a campaign from the Python file that a person wrote: its docstring is the question, its `chains()` the answer's parts.
 
     \"\"\"Does harder pseudo-supervision help?\"\"\"
-    from jobs.presets import digits_wilson
+    from stepchain.presets import digits_wilson
     from orchestrator.planning.campaign import sweep
 
     def chains():

@@ -17,7 +17,6 @@ from jobs.campaign.cli import main
 from jobs.campaign.file import load_campaign, shipped
 from jobs.campaign.plan import ChainFilter, planned_tree
 from jobs.options import StoreOptions
-from jobs.presets import digits_wilson
 from orchestrator.campaigns.bookkeeper import ChainOutcome
 from orchestrator.campaigns.run import CampaignOutcome
 from orchestrator.campaigns.scheduler import Limits
@@ -28,12 +27,13 @@ from orchestrator.planning.store_state import look_up_steps
 from orchestrator.store.base import Store
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.open import open_store
+from stepchain.presets import digits_wilson
 from training.config import InputError
 from training.data.digits import Digits
 from training.data.shards import build
 
 HEADER = '''"""Does harder pseudo-supervision help?"""
-from jobs.presets import digits_wilson
+from stepchain.presets import digits_wilson
 from orchestrator.planning.campaign import sweep
 '''
 SWEEP = (
