@@ -12,7 +12,6 @@ from rich.console import Console
 
 from jobs.errors import user_errors
 from jobs.ingest import ingest
-from jobs.presets import digits_finetuning, digits_mib, digits_wilson
 from jobs.report import print_tables
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import known
@@ -24,6 +23,7 @@ from orchestrator.report.predictions import published_pictures
 from orchestrator.store.base import check_writable
 from orchestrator.store.open import DEFAULT_STORE, open_store
 from orchestrator.tracking.tracker import store_tracker
+from stepchain.presets import digits_finetuning, digits_mib, digits_wilson
 from training.data.digits import Digits
 from training.metrics import wilson
 

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from orchestrator.planning.validation import describe_validation_error
 from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import StoreError
 from training.config import InputError
@@ -25,7 +26,7 @@ def user_errors() -> Iterator[None]:
         with _sigterm_interrupts():
             yield
     except ValidationError as error:
-        _end(told(error), 2)
+        _end(describe_validation_error(error), 2)
     except (InputError, StoreError) as error:
         _end(str(error), 2)
     except StepFailed as error:
@@ -60,19 +61,3 @@ def _sigterm_interrupts() -> Iterator[None]:
 def _end(message: str, code: int) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)
-
-
-def told(error: ValidationError) -> str:
-    """What pydantic found wrong, in words."""
-    return "; ".join(_told(problem) for problem in error.errors())
-
-
-def _told(problem) -> str:
-    """One of pydantic's problems as a sentence: where in the document, what is wrong, what was given."""
-    message = problem["msg"].removeprefix("Value error, ")
-    place = ".".join(map(str, problem["loc"]))
-    given = problem["input"]
-    shown = (
-        "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
-    )  # a whole document says too much
-    return f"{place}: {message}{shown}" if place else message

@@ -8,17 +8,18 @@ is at. It reads what is published and trains nothing.
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
-from jobs.campaign.file import load_campaign
-from jobs.campaign.plan import ChainFilter, planned_tree
+from jobs.campaigns import SHIPPED
 from jobs.errors import user_errors
-from jobs.options import StoreOptions
-from orchestrator.planning.campaign_record import find_campaign
+from jobs.options import StoreOptions, with_weights
+from orchestrator.planning.campaign_file import load_campaign
+from orchestrator.planning.campaign_record import campaign_tree, find_campaign
 from orchestrator.records.repository import find_chain
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import ChainRecord
@@ -156,10 +157,10 @@ def _load(
     record = None if wanted.endswith(".py") else find_campaign(store, wanted)
     if record is not None:
         return recorded_results(record, store, convention)
-    campaign = load_campaign(wanted)
-    return load_campaign_results(
-        campaign, planned_tree(campaign, ChainFilter(), options, store), store, convention
-    )
+    campaign = load_campaign(wanted, SHIPPED)
+    chains = with_weights(campaign.chains, options.encoder_weights, store)
+    campaign = replace(campaign, chains=tuple(chains))
+    return load_campaign_results(campaign, campaign_tree(campaign, store), store, convention)
 
 
 def all_chains(store: Store) -> list[ChainRecord]:

@@ -1,6 +1,6 @@
 """Train a chain, or whatever of it is not published yet: `python -m jobs.train PRESET [--field value ...]`.
 
-A preset (jobs/presets.py) is where a chain starts from, and every field of it is an option: `--method.alpha 0.7`,
+A preset (stepchain/presets.py) is where a chain starts from, and every field of it is an option: `--method.alpha 0.7`,
 `--scenario.setting disjoint`. `python -m jobs.train PRESET --help` lists them. All that can be checked is checked before
 anything is spent. What was published before is used as it is, so the same command again takes seconds.
 """
@@ -20,7 +20,6 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from jobs.errors import user_errors
 from jobs.options import JobOptions, with_weights
-from jobs.presets import PRESETS
 from orchestrator.cluster.resources import Request, check_batches
 from orchestrator.datasets.catalog import resolve
 from orchestrator.datasets.image_lists import publish_selections
@@ -35,6 +34,7 @@ from orchestrator.report.chain_tables import class_table
 from orchestrator.report.render import to_terminal
 from orchestrator.store.base import Store, check_writable
 from orchestrator.store.open import open_store
+from stepchain.presets import PRESETS
 from training.config import Document, InputError
 from training.metrics import Convention, wilson
 from training.scenario import Scenario, split_groups

@@ -21,7 +21,6 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from jobs.presets import digits_wilson
 from orchestrator.datasets.catalog import publish
 from orchestrator.planning.campaign import Campaign, sweep, with_field
 from orchestrator.planning.campaign_record import publish_campaign
@@ -32,6 +31,7 @@ from orchestrator.records.schema import File, Provenance, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from orchestrator.store.open import open_store
+from stepchain.presets import digits_wilson
 from training.data.digits import Digits
 from training.data.shards import Index, LocalSplit, Manifest, build
 from training.data.source import Source

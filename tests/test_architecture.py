@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-PACKAGES = ("jobs", "orchestrator", "training")
+PACKAGES = ("jobs", "orchestrator", "stepchain", "training")
 LONGEST = 300  # lines; house style is 100 to 250
 ADVICE = (
     "ARCHITECTURE.md says what belongs where. Move what is needed down to the package that may be imported, or pass it in; "

@@ -16,15 +16,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from jobs.campaign.file import load_campaign
-from jobs.campaign.plan import (
-    ChainFilter,
-    make_plan,
-    plan_document,
-    planned_tree,
-    show_plan,
-    summary,
-)
+from jobs.campaign.plan import ChainFilter, show_plan, summary
+from jobs.campaigns import SHIPPED
 from jobs.errors import user_errors
 from jobs.options import JobOptions, StoreOptions, with_weights
 from jobs.report import CONVENTIONS
@@ -34,13 +27,16 @@ from orchestrator.campaigns.status import campaign_status, status_table
 from orchestrator.cluster.resources import Request
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign import Campaign
+from orchestrator.planning.campaign_file import load_campaign
+from orchestrator.planning.campaign_plan import CampaignPlan, make_plan, plan_document, plan_tree
 from orchestrator.planning.campaign_record import publish_campaign
+from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records.prune import delete, leftovers
 from orchestrator.report.campaign_results import recorded_results
 from orchestrator.report.campaign_scores import campaign_table
 from orchestrator.report.render import to_csv, to_json, to_markdown, to_terminal
-from orchestrator.store.base import check_writable
+from orchestrator.store.base import Store, check_writable
 from orchestrator.store.open import DEFAULT_STORE, open_store
 from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.runs import Status
@@ -93,7 +89,7 @@ def plan(
         as_json: Print one JSON document and nothing else.
     """
     store = open_store(options.store)
-    planned = make_plan(load_campaign(campaign), part, options, request, images_per_second, store)
+    planned = _plan(campaign, part, options, request, images_per_second, store)
     if as_json:
         print(json.dumps(plan_document(planned), ensure_ascii=False, indent=1))
     else:
@@ -116,9 +112,7 @@ def run(
         dry_run: Only print the plan.
     """
     limits, store, console = spending.limits(), open_store(options.store), _console()
-    planned = make_plan(
-        load_campaign(campaign), part, options, options.request, images_per_second, store
-    )
+    planned = _plan(campaign, part, options, options.request, images_per_second, store)
     if dry_run:
         show_plan(planned, console)
         return
@@ -130,9 +124,9 @@ def run(
         place = RunContext(
             store, options.request, console, tracker, lease_seconds=options.lease_seconds
         )
-        with _recorded(planned.campaign, options.encoder_weights, place):
+        with _recorded(planned.campaign, place):
             outcome = run_campaign(
-                planned.campaign.name, planned.tree, planned.standings, place, planned.costs, limits
+                planned.campaign.name, planned.tree, planned.stored, place, planned.costs, limits
             )
     scores = campaign_table(
         planned.tree,
@@ -154,10 +148,9 @@ def run(
 
 
 @contextmanager
-def _recorded(campaign: Campaign, encoder_weights: str | None, place: RunContext) -> Iterator[None]:
+def _recorded(campaign: Campaign, place: RunContext) -> Iterator[None]:
     """Keep what is asked for, for reports to find, and let MLflow show the campaign as it begins and as it is in the end."""
-    chains = tuple(with_weights(campaign.chains, encoder_weights, place.store))
-    record = publish_campaign(place.store, replace(campaign, chains=chains))
+    record = publish_campaign(place.store, campaign)
 
     def show(unfinished: Status) -> None:
         if place.tracker:
@@ -189,7 +182,7 @@ def status(
         as_json: Print one JSON document and nothing else.
     """
     store = open_store(options.store)
-    tree = planned_tree(load_campaign(campaign), part, options, store)
+    tree = _plan_tree(_load(campaign, options, store), part, store)
     statuses = campaign_status(tree, look_up_steps(tree, store), store)
     if as_json:
         print(json.dumps([each._asdict() for each in statuses], ensure_ascii=False, indent=1))
@@ -212,8 +205,8 @@ def table(
         format: How to print it.
     """
     store = open_store(options.store)
-    wanted = load_campaign(campaign)
-    tree = planned_tree(wanted, part, options, store)
+    wanted = _load(campaign, options, store)
+    tree = _plan_tree(wanted, part, store)
     scores = campaign_table(
         tree, look_up_steps(tree, store), store, wanted.paper, CONVENTIONS[convention]()
     )
@@ -256,6 +249,35 @@ def prune(
     print(
         f"{len(found)} folders, {total:,.1f} MB {'deleted' if delete_them else 'can go; delete them with --delete'}"
     )
+
+
+def _load(wanted: str, options: StoreOptions, store: Store) -> Campaign:
+    """Return the campaign with the encoder's weights in its chains."""
+    campaign = load_campaign(wanted, SHIPPED)
+    chains = with_weights(campaign.chains, options.encoder_weights, store)
+    return replace(campaign, chains=tuple(chains))
+
+
+def _plan(
+    wanted: str,
+    part: ChainFilter,
+    options: StoreOptions,
+    request: Request,
+    images_per_second: float | None,
+    store: Store,
+) -> CampaignPlan:
+    return make_plan(
+        _load(wanted, options, store),
+        store,
+        patterns=part.only,
+        last_step=part.until_step,
+        request=request,
+        images_per_second=images_per_second,
+    )
+
+
+def _plan_tree(campaign: Campaign, part: ChainFilter, store: Store) -> StepTree:
+    return plan_tree(campaign, store, patterns=part.only, last_step=part.until_step)
 
 
 def _console() -> Console:

@@ -1,34 +1,19 @@
-"""What a campaign will do, before it does it: its tree, what of it is published, what the rest costs, and how that is shown."""
+"""Show the plan of a campaign: its tree, what of it is published and what the rest costs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree as RichTree
 
-from jobs.options import StoreOptions, with_weights
-from orchestrator.cluster.resources import Request, check_batches
-from orchestrator.planning.campaign import Campaign
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.cost import (
-    CostEstimate,
-    Costs,
-    estimate_cost,
-    images,
-    measure,
-    past_records,
-)
-from orchestrator.planning.planner import Planner
-from orchestrator.planning.step_tree import Node, StepTree, build_tree, first_steps
-from orchestrator.planning.store_state import State, StoredStep, look_up_steps
-from orchestrator.store.base import Store
-from training.config import InputError
+from orchestrator.planning.campaign_plan import CampaignPlan
+from orchestrator.planning.cost import Costs, images
+from orchestrator.planning.step_tree import Node, StepTree
+from orchestrator.planning.store_state import State, StoredStep
 
 SHOWN_SEGMENTS = 100  # of a tree on a terminal
 SHOWN_NAMES = 3  # of the chains that end at a step
@@ -51,75 +36,6 @@ class ChainFilter:
     """Only steps 0 to N of each chain."""
 
 
-@dataclass(frozen=True)
-class CampaignPlan:
-    """A campaign, how its steps stand in the store, and what steps cost."""
-
-    campaign: Campaign
-    tree: StepTree
-    standings: Mapping[str, StoredStep]
-    costs: Costs
-
-    @cached_property
-    def bill(self) -> CostEstimate:
-        return estimate_cost(self.tree, self.standings, self.costs)
-
-
-def make_plan(
-    campaign: Campaign,
-    part: ChainFilter,
-    options: StoreOptions,
-    request: Request,
-    guess: float | None,
-    store: Store,
-) -> CampaignPlan:
-    """Look into the store, and add up. `guess`: images per second of one worker. All that can be refused is refused here."""
-    tree = planned_tree(campaign, part, options, store)
-    check_batches(
-        request.workers, [node.planned.step.optimization.batch for node in tree.nodes.values()]
-    )
-    standings = look_up_steps(tree, store)
-    return CampaignPlan(
-        campaign, tree, standings, measure(past_records(store, standings), request, guess)
-    )
-
-
-def planned_tree(
-    campaign: Campaign, part: ChainFilter, options: StoreOptions, store: Store
-) -> StepTree:
-    """The tree of the campaign's chains, or of the part of them that is meant. Raises InputError."""
-    if part.until_step is not None and part.until_step < 0:
-        raise InputError(f"--until-step counts from step 0, and {part.until_step} comes before it")
-    planner = Planner(store)
-    chains = with_weights(chosen(campaign, part.only), options.encoder_weights, store)
-    return build_tree([first_steps(planner.plan(chain), part.until_step) for chain in chains])
-
-
-def chosen(campaign: Campaign, patterns: Sequence[str]) -> tuple[Chain, ...]:
-    """The chains whose name, or a word of it, matches one of the patterns; all of them when there are no patterns.
-
-    Raises InputError for a pattern that matches nothing.
-    """
-    matching: dict[str, Chain] = {}
-    for pattern in patterns:
-        found = [chain for chain in campaign.chains if _matches(chain.name, pattern)]
-        if not found:
-            names = ", ".join(repr(chain.name) for chain in campaign.chains[:4])
-            raise InputError(
-                f"--only {pattern!r} matches no chain of {campaign.name!r}, whose chains are called {names} ..."
-            )
-        matching |= {chain.name: chain for chain in found}
-    return (
-        tuple(chain for chain in campaign.chains if chain.name in matching)
-        if patterns
-        else campaign.chains
-    )
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatchcase(text, pattern) for text in (name, *name.split()))
-
-
 def show_plan(plan: CampaignPlan, console: Console) -> None:
     """Print the tree and what it costs."""
     ends = _ends(plan.tree)
@@ -130,7 +46,7 @@ def show_plan(plan: CampaignPlan, console: Console) -> None:
     branches: dict[str | None, RichTree] = {None: root}
     for segment in plan.tree.segments[:SHOWN_SEGMENTS]:
         text = "\n".join(
-            _line(node, plan.standings[node.key], plan.costs, ends) for node in segment.nodes
+            _line(node, plan.stored[node.key], plan.costs, ends) for node in segment.nodes
         )
         branches[segment.id] = branches[segment.parent].add(text)
     console.print(root, markup=True)
@@ -142,8 +58,8 @@ def show_plan(plan: CampaignPlan, console: Console) -> None:
 
 def summary(plan: CampaignPlan) -> list[str]:
     """How many steps there are and what they cost, in two sentences."""
-    tree, costs, total = plan.tree, plan.costs, plan.bill
-    states = Counter(standing.state for standing in plan.standings.values())
+    tree, costs, total = plan.tree, plan.costs, plan.estimate
+    states = Counter(standing.state for standing in plan.stored.values())
     told = ", ".join(f"{states[state]:,} {state}" for state in COLOURS if states[state])
     first = (
         f"{len(tree.chains):,} chains, {len(tree.nodes):,} different steps ({told}); "
@@ -163,45 +79,6 @@ def summary(plan: CampaignPlan) -> list[str]:
             f"and {total.critical_path / 3600:.3g} hours at least, however many GPUs there are"
         )
     return [first, second]
-
-
-def plan_document(plan: CampaignPlan) -> dict[str, Any]:
-    """The plan for machines; what is not known is None."""
-    total = plan.bill
-    return {
-        "campaign": plan.campaign.name,
-        "chains": len(plan.tree.chains),
-        "unique_steps": len(plan.tree.nodes),
-        "naive_steps": plan.tree.naive_steps,
-        "published_steps": sum(
-            standing.state == "published" for standing in plan.standings.values()
-        ),
-        "images": total.images,
-        "naive_images": total.naive_images,
-        "gpu_hours": _gpu_hours(plan.costs, total.seconds),
-        "naive_gpu_hours": _gpu_hours(plan.costs, total.naive_seconds),
-        "critical_path_hours": None if total.critical_path is None else total.critical_path / 3600,
-        "steps": [_step_document(node, plan) for node in plan.tree.nodes.values()],
-    }
-
-
-def _step_document(node: Node, plan: CampaignPlan) -> dict[str, Any]:
-    standing = plan.standings[node.key]
-    return {
-        "key": node.key,
-        "parent": node.parent,
-        "index": node.planned.index,
-        "title": node.planned.title,
-        "state": standing.state,
-        "holder": standing.holder.owner if standing.holder else None,
-        "images": images(node.planned),
-        "gpu_hours": _gpu_hours(plan.costs, plan.costs.seconds(node.planned)),
-        "chains": [plan.tree.chains[number].chain.name for number in node.chains],
-    }
-
-
-def _gpu_hours(costs: Costs, seconds: float | None) -> float | None:
-    return None if seconds is None else costs.gpu_hours(seconds)
 
 
 def _line(node: Node, standing: StoredStep, costs: Costs, ends: Mapping[str, Sequence[str]]) -> str:

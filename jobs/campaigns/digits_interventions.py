@@ -7,17 +7,12 @@ there. The twin of `interventions`, which says what is changed and why; half a m
 """
 
 from jobs.campaigns.interventions import interventions
-from jobs.presets import digits_finetuning
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from training.methods import fine_tuning
+from stepchain import Chain, FineTuning, digits_finetuning, sweep, with_field
 
 SEEDS = (42, 43, 44)
 
 
 def chains() -> tuple[Chain, ...]:
     start = with_field(digits_finetuning(), "name", "digits_interventions")
-    intervened = interventions(
-        with_field(start, "base.method", fine_tuning.Config(importance=True))
-    )
+    intervened = interventions(with_field(start, "base.method", FineTuning(importance=True)))
     return tuple(chain for start in intervened for chain in sweep(start, {"seed": SEEDS}))

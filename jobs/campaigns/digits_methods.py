@@ -14,56 +14,59 @@ The order that the papers report: fine-tuning far below LwF, that below MiB and 
 labels WILSON above the offline routes and above its own variants with hard pseudo-supervision and a prior by softmax.
 """
 
-from jobs.presets import BCE, digits_mib, digits_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from training.methods import (
-    ewc,
-    fine_tuning,
-    icarl,
-    ilt,
-    joint,
-    lwf,
-    lwf_mc,
-    mib,
-    offline,
-    pi,
-    plop,
-    rw,
+from stepchain import (
+    EWC,
+    ILT,
+    PI,
+    PLOP,
+    RW,
+    Chain,
+    FineTuning,
+    ICaRL,
+    Joint,
+    LwF,
+    LwFMC,
+    MiB,
+    Offline,
+    digits_mib,
+    digits_wilson,
+    sweep,
+    with_field,
 )
 
 SEEDS = (42, 43, 44)
 FROM_MASKS = (
-    joint.Config(),
-    fine_tuning.Config(),
-    lwf.Config(),
-    ilt.Config(),
-    ewc.Config(weight=5),
-    pi.Config(weight=5),
-    rw.Config(weight=2.5),
-    mib.Config(),
-    plop.Config(),
+    Joint(),
+    FineTuning(),
+    LwF(),
+    ILT(),
+    EWC(weight=5),
+    PI(weight=5),
+    RW(weight=2.5),
+    MiB(),
+    PLOP(),
 )
-BINARY_FROM_MASKS = (lwf_mc.Config(), icarl.Config())
+BINARY_FROM_MASKS = (LwFMC(), ICaRL())
 
 
 def chains() -> tuple[Chain, ...]:
     weak = with_field(digits_wilson(), "name", "digits_methods")
     from_masks = with_field(digits_mib(), "name", "digits_methods")
-    from_masks = with_field(from_masks, "base.method", fine_tuning.Config(importance=True))
+    from_masks = with_field(from_masks, "base.method", FineTuning(importance=True))
     from_image_labels = {
         "wilson": weak.method,
         "wilson alpha=1": with_field(weak.method, "alpha", 1),
         "wilson prior=softmax_ce": with_field(weak.method, "prior", "softmax_ce"),
-        "offline cam": offline.Config(classifier_epochs=5, classifier_lr=0.1),
-        "offline single_stage": offline.Config(
+        "offline cam": Offline(classifier_epochs=5, classifier_lr=0.1),
+        "offline single_stage": Offline(
             pseudo_labels="single_stage", classifier_epochs=5, classifier_lr=0.1
         ),
     }
     return (
         *sweep(from_masks, {"method": FROM_MASKS, "seed": SEEDS}),
         *sweep(
-            with_field(from_masks, "base.method", BCE), {"method": BINARY_FROM_MASKS, "seed": SEEDS}
+            with_field(from_masks, "base.method", FineTuning(loss="bce")),
+            {"method": BINARY_FROM_MASKS, "seed": SEEDS},
         ),
         *sweep(weak, {"method": from_image_labels, "seed": SEEDS}),
     )

@@ -6,9 +6,7 @@
 """
 
 from jobs.campaigns.mib_components import PARTS
-from jobs.presets import digits_mib
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
+from stepchain import Chain, digits_mib, sweep, with_field
 
 
 def chains() -> tuple[Chain, ...]:

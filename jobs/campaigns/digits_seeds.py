@@ -5,10 +5,7 @@
 15 steps instead of 18: LwF and MiB share their step 0, seed by seed. The twin of `seeds`, in minutes on a CPU.
 """
 
-from jobs.presets import digits_mib, digits_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from training.methods import lwf, mib
+from stepchain import Chain, LwF, MiB, digits_mib, digits_wilson, sweep, with_field
 
 SEEDS = (42, 43, 44)
 
@@ -16,6 +13,6 @@ SEEDS = (42, 43, 44)
 def chains() -> tuple[Chain, ...]:
     from_masks = with_field(digits_mib(), "name", "digits_seeds")
     weak = with_field(digits_wilson(), "name", "digits_seeds method=wilson")
-    return *sweep(from_masks, {"method": (lwf.Config(), mib.Config()), "seed": SEEDS}), *sweep(
+    return *sweep(from_masks, {"method": (LwF(), MiB()), "seed": SEEDS}), *sweep(
         weak, {"seed": SEEDS}
     )

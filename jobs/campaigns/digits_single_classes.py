@@ -7,10 +7,7 @@ none; a step of one class has few images and takes less than half a minute on a 
 """
 
 from jobs.campaigns.single_classes import MEMORIES, MEMORIES_WITH_MASKS, with_masks
-from jobs.presets import digits_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from training.scenario import split_groups
+from stepchain import Chain, digits_wilson, split_groups, sweep, with_field
 
 SEEDS = (42, 43, 44)
 

@@ -7,9 +7,7 @@ minutes on a CPU.
 """
 
 from jobs.campaigns.weak_images import SHARES
-from jobs.presets import digits_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
+from stepchain import Chain, digits_wilson, sweep, with_field
 
 
 def chains() -> tuple[Chain, ...]:

@@ -6,9 +6,7 @@
 """
 
 from jobs.campaigns.wilson_prior import PRIORS
-from jobs.presets import digits_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
+from stepchain import Chain, digits_wilson, sweep, with_field
 
 UPDATES_OF_OVERLAP = 18.0  # epochs: in the disjoint setting step 0 sees 661 images instead of 1,198
 

@@ -5,9 +5,7 @@
 6 steps instead of 8: step 0 has masks and knows no such choice. The twin of `wilson_supervision`, in minutes on a CPU.
 """
 
-from jobs.presets import digits_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
+from stepchain import Chain, digits_wilson, sweep, with_field
 
 
 def chains() -> tuple[Chain, ...]:

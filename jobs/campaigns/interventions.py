@@ -24,11 +24,7 @@ mib does): cross-entropy 2.1 / 33.1 / 9.8, distillation 58.9 / 36.6 / 53.3, mib 
 
 from typing import Any
 
-from jobs.presets import voc_mib
-from orchestrator.planning.campaign import with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
-from training.methods import fine_tuning, lwf, mib
+from stepchain import Chain, Expected, FineTuning, LwF, MiB, voc_mib, with_field
 
 MIB_PARTS = {
     "method.unbiased_cross_entropy": True,
@@ -47,16 +43,16 @@ PAPER = (
 )
 INTERVENTIONS: dict[str, dict[str, Any]] = {
     "cross-entropy": {},
-    "background ignored": {"method": fine_tuning.Config(ignore_background=True)},
+    "background ignored": {"method": FineTuning(ignore_background=True)},
     "unbiased cross-entropy": {
-        "method": mib.Config(distillation_weight=0, background_initialisation=False)
+        "method": MiB(distillation_weight=0, background_initialisation=False)
     },
-    "distillation": {"method": lwf.Config()},
+    "distillation": {"method": LwF()},
     "unbiased distillation": {
-        "method": mib.Config(unbiased_cross_entropy=False, background_initialisation=False)
+        "method": MiB(unbiased_cross_entropy=False, background_initialisation=False)
     },
-    "both unbiased": {"method": mib.Config(background_initialisation=False)},
-    "mib": {"method": mib.Config()},
+    "both unbiased": {"method": MiB(background_initialisation=False)},
+    "mib": {"method": MiB()},
     "oracle labels": {"scenario.labels": "seen"},
     "replay": {"scenario.memory": 100},
     "frozen encoder": {"optimization.frozen": "encoder"},
@@ -70,7 +66,7 @@ def chains() -> tuple[Chain, ...]:
 
 def interventions(start: Chain) -> tuple[Chain, ...]:
     """The chain with plain cross-entropy, and with each intervention, named after it."""
-    plain = with_field(start, "method", fine_tuning.Config())
+    plain = with_field(start, "method", FineTuning())
     made = []
     for name, changes in INTERVENTIONS.items():
         chain = with_field(plain, "name", f"{start.name} {name}")

@@ -27,44 +27,46 @@ Nobody reports icarl, WILSON's loss with masks: what image labels cost WILSON is
 classifiers have 10 of the 40 epochs; the paper does not say.
 """
 
-from jobs.presets import BCE, voc_mib, voc_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
-from training.data.voc import VOC_CLASSES
-from training.methods import (
-    ewc,
-    fine_tuning,
-    icarl,
-    ilt,
-    joint,
-    lwf,
-    lwf_mc,
-    mib,
-    offline,
-    pi,
-    plop,
-    rw,
-    wilson,
+from stepchain import (
+    EWC,
+    ILT,
+    PI,
+    PLOP,
+    RW,
+    VOC_CLASSES,
+    WILSON,
+    Chain,
+    Expected,
+    FineTuning,
+    ICaRL,
+    Joint,
+    LwF,
+    LwFMC,
+    MiB,
+    Offline,
+    split_groups,
+    sweep,
+    voc_mib,
+    voc_wilson,
+    with_field,
 )
-from training.scenario import split_groups
 
 FROM_MASKS = (
-    joint.Config(),
-    fine_tuning.Config(),
-    pi.Config(),
-    ewc.Config(),
-    rw.Config(),
-    lwf.Config(),
-    ilt.Config(),
-    mib.Config(),
-    plop.Config(),
+    Joint(),
+    FineTuning(),
+    PI(),
+    EWC(),
+    RW(),
+    LwF(),
+    ILT(),
+    MiB(),
+    PLOP(),
 )
-BINARY_FROM_MASKS = (lwf_mc.Config(), icarl.Config())
+BINARY_FROM_MASKS = (LwFMC(), ICaRL())
 FROM_IMAGE_LABELS = {
-    "offline cam": offline.Config(pseudo_labels="cam"),
-    "offline single_stage": offline.Config(pseudo_labels="single_stage"),
-    "wilson": wilson.Config(),
+    "offline cam": Offline(pseudo_labels="cam"),
+    "offline single_stage": Offline(pseudo_labels="single_stage"),
+    "wilson": WILSON(),
 }
 OF_MIB = {
     "joint": "Joint",
@@ -106,11 +108,12 @@ def chains() -> tuple[Chain, ...]:
     }
     weak = with_field(voc_wilson(), "name", "methods")
     from_masks = with_field(voc_mib(), "name", "methods")
-    from_masks = with_field(from_masks, "base.method", fine_tuning.Config(importance=True))
+    from_masks = with_field(from_masks, "base.method", FineTuning(importance=True))
     return (
         *sweep(from_masks, {"method": FROM_MASKS, **scenarios}),
         *sweep(
-            with_field(from_masks, "base.method", BCE), {"method": BINARY_FROM_MASKS, **scenarios}
+            with_field(from_masks, "base.method", FineTuning(loss="bce")),
+            {"method": BINARY_FROM_MASKS, **scenarios},
         ),
         *sweep(weak, {"method": FROM_IMAGE_LABELS, **scenarios}),
     )

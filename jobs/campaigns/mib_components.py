@@ -6,10 +6,7 @@
 The paper's Table 1 has the last combination, all on: 75.5 / 49.4 / 69.0 (old / new / all, counted as --convention mib does).
 """
 
-from jobs.presets import voc_mib
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
+from stepchain import Chain, Expected, sweep, voc_mib, with_field
 
 PARTS = (
     "method.unbiased_cross_entropy",

@@ -7,11 +7,7 @@ The papers give one number each, old / new / all: LwF 58.9 / 36.6 / 53.3 and MiB
 does), WILSON 74.2 / 41.7 / 67.2.
 """
 
-from jobs.presets import voc_mib, voc_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
-from training.methods import lwf, mib
+from stepchain import Chain, Expected, LwF, MiB, sweep, voc_mib, voc_wilson, with_field
 
 SEEDS = (42, 43, 44, 45, 46)
 PAPER = (
@@ -24,6 +20,6 @@ PAPER = (
 def chains() -> tuple[Chain, ...]:
     from_masks = with_field(voc_mib(), "name", "seeds")
     weak = with_field(voc_wilson(), "name", "seeds method=wilson")
-    return *sweep(from_masks, {"method": (lwf.Config(), mib.Config()), "seed": SEEDS}), *sweep(
+    return *sweep(from_masks, {"method": (LwF(), MiB()), "seed": SEEDS}), *sweep(
         weak, {"seed": SEEDS}
     )

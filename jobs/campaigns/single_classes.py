@@ -12,12 +12,7 @@ The authors of RaSP (Roy et al., 2023) ran WILSON so, disjoint / overlap, all: w
 52.5. Their memory is balanced over steps, ours over classes, and only the direction compares.
 """
 
-from jobs.presets import voc_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from training.data.voc import VOC_CLASSES
-from training.methods import icarl
-from training.scenario import split_groups
+from stepchain import VOC_CLASSES, Chain, ICaRL, split_groups, sweep, voc_wilson, with_field
 
 MEMORIES = (1, 10, 100)
 MEMORIES_WITH_MASKS = (0, 100)
@@ -33,7 +28,5 @@ def chains() -> tuple[Chain, ...]:
 
 def with_masks(weak: Chain) -> Chain:
     """The chain of WILSON's fully supervised twin."""
-    from_masks = with_field(
-        with_field(weak, "scenario.supervision", "pixel"), "method", icarl.Config()
-    )
+    from_masks = with_field(with_field(weak, "scenario.supervision", "pixel"), "method", ICaRL())
     return with_field(from_masks, "name", f"{weak.name.split()[0]} method=icarl")

@@ -7,12 +7,7 @@ one, and epochs stay the same, so fewer images are fewer iterations, too.
 The paper has the last column, all images: 15-5 74.2 / 41.7 / 67.2, 10-10 70.4 / 57.1 / 65.0 (old / new / all).
 """
 
-from jobs.presets import voc_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
-from training.data.voc import VOC_CLASSES
-from training.scenario import split_groups
+from stepchain import VOC_CLASSES, Chain, Expected, split_groups, sweep, voc_wilson, with_field
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1)
 PAPER = (Expected("WILSON Table 1", "WILSON"), Expected("WILSON Table 2", "WILSON"))

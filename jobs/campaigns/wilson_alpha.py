@@ -10,12 +10,7 @@ The paper, all, disjoint then overlap (read off the figure, to about 0.1):
     overlap    64.3  64.8  64.4  64.3  58.1
 """
 
-from jobs.presets import voc_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
-from training.data.voc import VOC_CLASSES
-from training.scenario import split_groups
+from stepchain import VOC_CLASSES, Chain, Expected, split_groups, sweep, voc_wilson, with_field
 
 ALPHAS = (0, 0.3, 0.5, 0.7, 1)
 PAPER = tuple(

@@ -12,12 +12,7 @@ The paper, old / new / all:
     learned, binary cross-entropy        64.5 / 54.3 / 60.8    70.4 / 57.1 / 65.0
 """
 
-from jobs.presets import voc_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
-from training.data.voc import VOC_CLASSES
-from training.scenario import split_groups
+from stepchain import VOC_CLASSES, Chain, Expected, split_groups, sweep, voc_wilson, with_field
 
 PRIORS = {
     "constant": "constant",

@@ -12,12 +12,7 @@ The paper, old / new / all:
            all      69.5 / 56.4 / 64.2    73.6 / 57.6 / 66.7
 """
 
-from jobs.presets import voc_wilson
-from orchestrator.planning.campaign import sweep, with_field
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected
-from training.data.voc import VOC_CLASSES
-from training.scenario import split_groups
+from stepchain import VOC_CLASSES, Chain, Expected, split_groups, sweep, voc_wilson, with_field
 
 PAPER = (
     Expected("WILSON Table 1", "WILSON"),

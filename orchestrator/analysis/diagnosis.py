@@ -14,7 +14,8 @@ from orchestrator.analysis.probes import ProbeRecord
 from orchestrator.records.results import ChainResult, StepResult
 from orchestrator.report.table import percent
 from training.config import flatten_groups
-from training.metrics import PredictionBreakdown, prediction_breakdown, wilson
+from training.metrics import mean_of_known, wilson
+from training.prediction_breakdown import PredictionBreakdown, prediction_breakdown
 from training.probes.measure import Bias, Similarity, Stitching
 
 KEPT = 0.95  # of the earlier mIoU: more counts as nothing lost
@@ -120,10 +121,10 @@ def _means(step: StepResult, known: Sequence[int]) -> Means:
     iou = step.scores(wilson()).iou
     since = [class_id for class_id in iou if class_id and class_id not in known]
     both = (
-        [value for class_id in classes if (value := iou[class_id]) is not None]
-        for classes in (known, since)
+        mean_of_known(iou[class_id] for class_id in known),
+        mean_of_known(iou[class_id] for class_id in since),
     )
-    return Means(*(sum(values) / len(values) if values else None for values in both))
+    return Means(*both)
 
 
 def _layers(answers: Sequence[ProbeRecord], before: float | None) -> tuple[Layer, ...]:

@@ -10,7 +10,7 @@ from orchestrator.planning.chain import Chain
 from orchestrator.planning.variants import group_variants
 from orchestrator.report.statistics import summarize
 from orchestrator.report.table import Column, Measured, Row, Table, Value
-from training.metrics import PredictionBreakdown
+from training.prediction_breakdown import PredictionBreakdown
 
 JOINTS = {
     "identity": "no translation: what is left of 100 % is drift of the features themselves",

@@ -19,7 +19,7 @@ from pathlib import Path
 from orchestrator.records.schema import Provenance
 
 PACKAGES = ("stepchain", "torch", "ray", "mlflow", "numpy", "pyarrow")
-SOURCES = ("orchestrator", "training", "jobs")
+SOURCES = ("orchestrator", "training", "stepchain", "jobs")
 COMMIT, DIRTY = "STEPCHAIN_COMMIT", "STEPCHAIN_DIRTY"  # variables of the environment
 
 

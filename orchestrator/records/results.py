@@ -24,14 +24,13 @@ from orchestrator.store.base import Store
 from orchestrator.store.cache import CorruptedObject
 from orchestrator.store.canonical import canonical_json
 from training.config import Document, InputError
+from training.continual_metrics import Continual, continual
 from training.metrics import (
     Confusion,
-    Continual,
     Convention,
     Groups,
     Scores,
     confusion_matrix,
-    continual,
     score,
 )
 

@@ -26,7 +26,7 @@ from orchestrator.report.html import Drawing, draw, render
 from orchestrator.report.render import to_csv, to_latex, to_markdown
 from orchestrator.report.scores_parquet import write_scores
 from orchestrator.report.table import Table, Value, fraction
-from training.metrics import PredictionBreakdown
+from training.prediction_breakdown import PredictionBreakdown
 
 SERIES = 8  # that a figure tells apart
 BAND = "Bands and whiskers are one standard deviation over seeds to each side."

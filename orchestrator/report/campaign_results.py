@@ -21,14 +21,9 @@ from orchestrator.report.statistics import summarize
 from orchestrator.report.table import Measured, Table, Value
 from orchestrator.store.base import Store
 from training.config import flatten_groups
-from training.metrics import (
-    Continual,
-    Convention,
-    PredictionBreakdown,
-    Scores,
-    continual,
-    prediction_breakdown,
-)
+from training.continual_metrics import Continual, continual
+from training.metrics import Convention, Scores
+from training.prediction_breakdown import PredictionBreakdown, prediction_breakdown
 from training.scenario import Scenario
 
 

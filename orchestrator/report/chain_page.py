@@ -28,7 +28,8 @@ from orchestrator.report.render import to_csv, to_latex, to_markdown
 from orchestrator.report.scores_parquet import write_scores
 from orchestrator.report.table import Table
 from training.config import BACKGROUND, VOID, flatten_groups
-from training.metrics import Convention, Scores, prediction_breakdown
+from training.metrics import Convention, Scores
+from training.prediction_breakdown import prediction_breakdown
 from training.scenario import Scenario
 
 

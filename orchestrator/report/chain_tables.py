@@ -6,7 +6,9 @@ from orchestrator.records.results import ChainResult
 from orchestrator.records.schema import DataSource
 from orchestrator.report.table import Column, Row, Table, Value
 from training.config import BACKGROUND, EvaluationConfig, flatten_groups
-from training.metrics import DEFINITIONS, Convention, Retention, Scores, prediction_breakdown
+from training.continual_metrics import Retention
+from training.metrics import DEFINITIONS, Convention, Scores
+from training.prediction_breakdown import prediction_breakdown
 
 MEANS = {  # the rows below the classes, by the field of Scores that they show
     "miou_old": "old",

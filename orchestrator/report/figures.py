@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from training.metrics import PredictionBreakdown
+from training.prediction_breakdown import PredictionBreakdown
 
 INK = "#3b4350"
 COLOURS = ("#0a7bc2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")

@@ -17,7 +17,8 @@ import pyarrow.parquet
 from orchestrator.planning.chain import leaves
 from orchestrator.records.results import ChainResult
 from training.config import flatten_groups
-from training.metrics import Convention, prediction_breakdown
+from training.metrics import Convention
+from training.prediction_breakdown import prediction_breakdown
 
 KINDS = {
     "chain": pyarrow.string(),

@@ -23,7 +23,8 @@ from orchestrator.report.render import to_json, to_markdown
 from orchestrator.store.canonical import digest
 from training.checkpoint import Row
 from training.config import Document
-from training.metrics import Continual, Convention
+from training.continual_metrics import Continual
+from training.metrics import Convention
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 NO_CURVE = ("iteration", "total", "time")  # of a row: where it stands, not what it measures

@@ -33,7 +33,7 @@ LOST_SECONDS = (
 )  # of training, by one kill: a checkpoint interval, and one that was being written
 CAMPAIGN = '''"""Does a campaign survive?"""
 
-from jobs.presets import digits_wilson
+from stepchain.presets import digits_wilson
 from orchestrator.planning.campaign import sweep, with_field
 
 

@@ -18,7 +18,7 @@ from training.data.shards import build
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 CAMPAIGN = '''"""Do two submissions share their work?"""
 
-from jobs.presets import digits_mib
+from stepchain.presets import digits_mib
 from orchestrator.planning.campaign import sweep, with_field
 
 

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.tim
 SENT = ("jobs", "orchestrator", "training", ".gitignore", ".rayignore")
 CAMPAIGN = '''"""Does a campaign outlive a machine?"""
 
-from jobs.presets import digits_mib
+from stepchain.presets import digits_mib
 from orchestrator.planning.campaign import sweep, with_field
 from training.methods import mib
 

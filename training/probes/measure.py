@@ -19,7 +19,7 @@ from training.checkpoint import ModelDocument, load_model
 from training.config import VOID, Document, EvaluationConfig, flatten_groups
 from training.data.shards import Index, LocalSplit
 from training.evaluate import confusion, same_sized, views
-from training.metrics import Confusion, score, wilson
+from training.metrics import Confusion, mean_of_known, score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
 from training.probes.bias import LogitGap, classifier_weights, corrected, logit_gap
 from training.probes.cka import LinearCka
@@ -185,7 +185,7 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
         earlier = [
             values.iou[class_id] for class_id in flatten_groups(pair.earlier_document.groups)
         ]
-        answer[name] = {"earlier": _mean(earlier), "new": values.miou_new, "all": values.miou_all}
+        answer[name] = {"earlier": mean_of_known(earlier), "new": values.miou_new, "all": values.miou_all}
     return answer
 
 
@@ -253,8 +253,3 @@ def _counts(pair: Pair, logits: Callable[[Tensor], Tensor], document: ModelDocum
         predictor, pair.val, np.arange(len(pair.val.index.ids)), pair.config, pair.device
     )
     return Confusion(*(table[name].to_numpy() for name in Confusion._fields))
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from jobs import train
-from jobs.presets import PRESETS
 from jobs.train import Options, complete, main, parse
 from orchestrator.datasets.catalog import publish
 from orchestrator.datasets.pretrained import weights_key
 from orchestrator.planning.planner import plan_chain
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from stepchain.presets import PRESETS
 from training.config import InputError
 from training.data.digits import Digits
 from training.data.shards import build

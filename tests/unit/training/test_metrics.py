@@ -1,4 +1,4 @@
-"""Scores against a slow direct computation on label maps, and against cases worked out by hand."""
+"""Test scores against a slow computation on label maps and against cases worked out by hand."""
 
 import json
 
@@ -7,18 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.confusions import count_split
 from training.metrics import (
-    Confusion,
     Convention,
     Groups,
     Scores,
     confusion_counts,
-    confusion_matrix,
-    continual,
     mib,
     plop,
-    prediction_breakdown,
-    retention,
     score,
     wilson,
 )
@@ -32,16 +28,6 @@ CONVENTIONS = [
     for images in ("all", "with_learned_class")
 ]
 CONVENTIONS_IDS = [f"{c.future}-{c.images}" for c in CONVENTIONS]
-
-
-def table(truths: list[np.ndarray], predictions: list[np.ndarray]) -> Confusion:
-    """Counts of a whole split from its label maps."""
-    parts = [
-        (np.full(len(t), i), t, p, n)
-        for i, pair in enumerate(zip(truths, predictions, strict=True))
-        for t, p, n in [confusion_counts(*pair)]
-    ]
-    return Confusion(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def slow_iou(
@@ -96,7 +82,7 @@ def test_scores_equal_a_walk_over_pixels(split, convention) -> None:
     truths, predictions, groups = split
     seen = [c for group in groups for c in group]
     iou, images, accuracy = slow_iou(truths, predictions, seen, convention)
-    scores = score(table(truths, predictions), groups, convention)
+    scores = score(count_split(truths, predictions), groups, convention)
     assert scores.iou == pytest.approx(iou)
     assert list(scores.iou) == [0, *seen]
     assert scores.pixel_accuracy == pytest.approx(accuracy)
@@ -120,7 +106,7 @@ def test_scores_equal_a_walk_over_pixels(split, convention) -> None:
 
 @given(splits(), st.sampled_from(CONVENTIONS))
 def test_scores_are_json_without_nan(split, convention) -> None:
-    scores = score(table(*split[:2]), split[2], convention)
+    scores = score(count_split(*split[:2]), split[2], convention)
     text = json.dumps(scores.model_dump(), allow_nan=False)
     assert Scores.model_validate_json(text) == scores
 
@@ -142,7 +128,7 @@ def test_conventions_of_the_papers_on_one_case() -> None:
     """Two learned classes, 1 then 2; class 3 is still to come, and fills the second image together with background."""
     truths = [np.array([[0, 1, 2, 255]], np.uint8), np.array([[0, 0, 3, 3]], np.uint8)]
     predictions = [np.array([[0, 1, 1, 1]], np.uint8), np.array([[0, 2, 2, 0]], np.uint8)]
-    confusion, groups = table(truths, predictions), ((1,), (2,))
+    confusion, groups = count_split(truths, predictions), ((1,), (2,))
 
     everything = score(
         confusion, groups, wilson()
@@ -168,104 +154,6 @@ def test_presets_print_the_means_of_their_papers() -> None:
 
 
 def test_a_prediction_outside_the_groups_is_refused() -> None:
-    confusion = table([np.zeros((2, 2), np.uint8)], [np.full((2, 2), 6, np.uint8)])
+    confusion = count_split([np.zeros((2, 2), np.uint8)], [np.full((2, 2), 6, np.uint8)])
     with pytest.raises(ValueError, match="class 6, which is not among the classes learned so far"):
         score(confusion, ((1, 2),), wilson())
-
-
-def test_flow_says_what_old_pixels_became() -> None:
-    truth = np.array([[1] * 10 + [2] * 2 + [3] * 4 + [0] * 4], np.uint8)
-    predicted = np.array(
-        [[1] * 4 + [0] * 3 + [3] * 2 + [2] + [2, 2] + [3, 3, 4, 0] + [0, 0, 1, 3]], np.uint8
-    )
-    groups = ((1, 2), (3, 4))
-    matrix, _ = confusion_matrix(table([truth], [predicted]), groups, wilson())
-    assert prediction_breakdown(matrix, groups, [1]).model_dump() == {
-        "right": 0.4,
-        "background": 0.3,
-        "new": 0.2,
-        "other_old": 0.1,
-    }
-    assert prediction_breakdown(matrix, groups, [1, 2]).right == pytest.approx(6 / 12)
-    assert prediction_breakdown(matrix, groups, [3]).model_dump() == {
-        "right": 0.5,
-        "background": 0.25,
-        "new": 0.25,
-        "other_old": 0.0,
-    }
-    assert prediction_breakdown(matrix, groups, [0]).model_dump() == {
-        "right": 0.5,
-        "background": 0.0,
-        "new": 0.25,
-        "other_old": 0.25,
-    }
-    assert prediction_breakdown(matrix, groups, [4]) is None
-
-
-def test_flow_is_what_counting_pixel_by_pixel_gives() -> None:
-    """Groups that stand in another order than their ids, void, and a class (5) that is in none of them."""
-    rng = np.random.default_rng(0)
-    truth = rng.choice(np.array([0, 1, 2, 3, 4, 5, 6, 255], np.uint8), (40, 40))
-    predicted = rng.choice(np.array([0, 1, 2, 3, 4, 6], np.uint8), (40, 40))
-    matrix, _ = confusion_matrix(table([truth], [predicted]), GROUPS, wilson())
-    for classes in ([3, 1], [4], [2, 6], [1, 4, 6]):
-        became = dict.fromkeys(("right", "background", "new", "other_old"), 0)
-        for true, said in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True):
-            if true in classes:
-                place = (
-                    "right"
-                    if said == true
-                    else "background"
-                    if said == 0
-                    else "new"
-                    if said in GROUPS[-1]
-                    else "other_old"
-                )
-                became[place] += 1
-        total = sum(became.values())
-        found = prediction_breakdown(matrix, GROUPS, classes)
-        assert found is not None
-        assert found.model_dump() == pytest.approx(
-            {place: count / total for place, count in became.items()}, abs=1e-15
-        )
-        assert sum(found.model_dump().values()) == pytest.approx(1, abs=1e-15)
-
-
-def test_retention_by_hand() -> None:
-    kept = retention([None, 0.6, 0.7, 0.5])
-    assert kept.forgetting_first_minus_last == pytest.approx(0.1)
-    assert kept.forgetting_best_minus_last == pytest.approx(0.2)
-    assert kept.backward_transfer == pytest.approx(-0.1)
-    assert retention([0.5, 0.8]).forgetting_best_minus_last == pytest.approx(-0.3), (
-        "best is the best of the earlier steps"
-    )
-    for short in ([], [0.5], [None, 0.5], [None, None]):
-        assert set(retention(short).model_dump().values()) == {None}
-
-
-def test_continual_means() -> None:
-    """Forgetting counts each old class once, backward transfer each group once, and background in neither."""
-    iou = [
-        {0: 0.9, 1: 0.8, 2: 0.6},
-        {0: 0.5, 1: 0.5, 2: 0.7, 3: 0.4},
-        {0: 0.4, 1: 0.4, 2: 0.5, 3: 0.3, 4: 0.9},
-    ]
-    groups = [(0.7,), (0.6, 0.4), (0.45, 0.3, 0.9)]
-    means = [0.75, 0.5, 0.5]
-    blank = dict.fromkeys(set(Scores.model_fields) - {"images", "iou", "miou_groups", "miou_all"})
-    blank["miou_all_without_background"] = 0.6
-    steps = [
-        Scores(**blank, images=1, iou=i, miou_groups=g, miou_all=m)
-        for i, g, m in zip(iou, groups, means, strict=True)
-    ]
-    chain = continual(steps)
-    assert chain.forgetting_first_minus_last == pytest.approx((0.4 + 0.1 + 0.1) / 3)
-    assert chain.forgetting_best_minus_last == pytest.approx((0.4 + 0.2 + 0.1) / 3)
-    assert chain.backward_transfer == pytest.approx((-0.25 - 0.1) / 2)
-    assert chain.average_over_steps == pytest.approx(1.75 / 3)
-    assert chain.average_over_steps_without_background == pytest.approx(0.6)
-    assert chain.classes[0].forgetting_first_minus_last == pytest.approx(0.5)
-    assert chain.classes[4].forgetting_first_minus_last is None
-    alone = continual(steps[:1])
-    assert alone.forgetting_first_minus_last is None
-    assert alone.average_over_steps == 0.75

@@ -14,26 +14,26 @@ import jobs.campaign.cli
 import orchestrator.planning.planner
 import orchestrator.planning.resolver
 from jobs.campaign.cli import main
-from jobs.campaign.file import load_campaign, shipped
-from jobs.campaign.plan import ChainFilter, planned_tree
-from jobs.options import StoreOptions
-from jobs.presets import digits_wilson
+from jobs.campaigns import SHIPPED
 from orchestrator.campaigns.bookkeeper import ChainOutcome
 from orchestrator.campaigns.run import CampaignOutcome
 from orchestrator.campaigns.scheduler import Limits
 from orchestrator.datasets.catalog import publish
 from orchestrator.planning.campaign import Campaign, sweep
+from orchestrator.planning.campaign_file import load_campaign, shipped_campaigns
+from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.store.base import Store
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.open import open_store
+from stepchain.presets import digits_wilson
 from training.config import InputError
 from training.data.digits import Digits
 from training.data.shards import build
 
 HEADER = '''"""Does harder pseudo-supervision help?"""
-from jobs.presets import digits_wilson
+from stepchain.presets import digits_wilson
 from orchestrator.planning.campaign import sweep
 '''
 SWEEP = (
@@ -220,16 +220,16 @@ def test_mistakes_end_before_anything_is_spent(
 
 
 def test_campaigns_are_found_by_name_and_by_path(tmp_path: Path):
-    assert "digits_wilson_alpha" in shipped()
-    shipped_one = load_campaign("digits-wilson-alpha")
+    assert "digits_wilson_alpha" in shipped_campaigns(SHIPPED)
+    shipped_one = load_campaign("digits-wilson-alpha", SHIPPED)
     assert shipped_one.name == "digits_wilson_alpha"
     assert shipped_one.question.startswith("How hard should")
     with pytest.raises(
         InputError, match="no campaign 'digits_wilson_alfa': did you mean 'digits_wilson_alpha'"
     ):
-        load_campaign("digits_wilson_alfa")
+        load_campaign("digits_wilson_alfa", SHIPPED)
     with pytest.raises(InputError, match=r"no campaign file .*/absent\.py"):
-        load_campaign(str(tmp_path / "absent.py"))
+        load_campaign(str(tmp_path / "absent.py"), SHIPPED)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_thousands_of_chains_share_what_is_expensive(
         count(module, name)
     numbers = [number / 200 for number in range(200)]
     chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
-    tree = planned_tree(Campaign("many", "", chains), ChainFilter(), StoreOptions(), digits)
+    tree = plan_tree(Campaign("many", "", chains), digits)
     assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
     assert calls["step_key"] == 2010
     assert (calls["load_index"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)

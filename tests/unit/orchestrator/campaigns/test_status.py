@@ -6,7 +6,6 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from jobs.presets import digits_wilson
 from orchestrator.campaigns.status import StepStatus, campaign_status, counts, status_table
 from orchestrator.planning.campaign import sweep
 from orchestrator.planning.step_tree import StepTree, build_tree
@@ -14,6 +13,7 @@ from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records.attempts import attempt_folder
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
+from stepchain.presets import digits_wilson
 
 HALFWAY = {"stage": "train", "iteration": 30, "total": 60, "images_per_second": 16.0, "loss": 0.5}
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.presets import digits_wilson
 from orchestrator.cluster.resources import Request
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.cost import estimate_cost, images, measure, past_records
@@ -15,6 +14,7 @@ from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.planning.store_state import StoredStep
 from orchestrator.records.schema import DataSource, Provenance, StepRecord
 from orchestrator.store.base import Store
+from stepchain.presets import digits_wilson
 from training.config import MethodConfig, StepConfig, Task
 from training.data.shards import Manifest
 from training.methods import lwf, mib

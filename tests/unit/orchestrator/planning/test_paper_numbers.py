@@ -2,10 +2,10 @@
 
 import pytest
 
-from jobs.presets import digits_wilson, voc_mib, voc_wilson
 from orchestrator.planning.campaign import with_field
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.paper_numbers import Expected, find_paper_number, paper_numbers
+from stepchain.presets import digits_wilson, voc_mib, voc_wilson
 from tests.support.paths import SHARED
 from training.config import InputError
 from training.data.voc import VOC_CLASSES

@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.presets import digits_mib
 from orchestrator.planning.campaign import with_field
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
+from stepchain.presets import digits_mib
 from training.config import StepConfig, Task
 from training.data.shards import Manifest
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from jobs.presets import digits_mib
 from orchestrator.planning.campaign import sweep
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
@@ -17,6 +16,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.lease import LeaseState, lease_key
+from stepchain.presets import digits_mib
 from training.config import StepConfig, Task
 from training.data.shards import Manifest, SplitManifest, StoredFile
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jobs.presets import digits_lwf, digits_mib, digits_wilson
 from orchestrator.planning.campaign import sweep, with_field
 from orchestrator.planning.variants import group_variants
 from orchestrator.report.statistics import student_t, summarize
+from stepchain.presets import digits_lwf, digits_mib, digits_wilson
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 10, 29, 100, 999])

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from jobs.presets import digits_wilson
 from orchestrator.records.attempts import attempt_folder, newest_checkpoint
 from orchestrator.records.prune import delete, leftovers
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
+from stepchain.presets import digits_wilson
 
 DAY = 24 * 3600
 

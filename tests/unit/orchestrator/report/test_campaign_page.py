@@ -11,7 +11,9 @@ import pandas
 import pytest
 from rich.console import Console
 
+from jobs.campaigns import SHIPPED
 from orchestrator.planning.campaign import Campaign
+from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.campaign_record import (
     campaign_record,
     campaign_tree,
@@ -176,9 +178,7 @@ def test_a_single_variant_has_no_best_and_no_axes(finished_campaign) -> None:
 
 
 def test_a_record_gives_the_campaign_back(store) -> None:
-    from jobs.campaign.file import load_campaign
-
-    campaign = load_campaign("wilson_alpha")
+    campaign = load_campaign("wilson_alpha", SHIPPED)
     record = publish_campaign(store, campaign)
     assert find_campaign(store, "wilson_alpha") == publish_campaign(store, campaign) == record
     assert record.campaign == campaign

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobs.presets import digits_mib, digits_wilson, voc_mib, voc_wilson
 from orchestrator.planning.campaign import sweep, with_field
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.paper_numbers import Expected
@@ -16,6 +15,7 @@ from orchestrator.report.render import to_csv, to_markdown
 from orchestrator.report.table import Table
 from orchestrator.store.base import Store
 from orchestrator.store.cache import CorruptedObject
+from stepchain.presets import digits_mib, digits_wilson, voc_mib, voc_wilson
 from training.data.voc import VOC_CLASSES
 from training.metrics import Convention, mib, plop, wilson
 from training.scenario import split_groups

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.report import comparison_figures, figures
-from training.metrics import PredictionBreakdown
+from training.prediction_breakdown import PredictionBreakdown
 
 FLOW = PredictionBreakdown(right=0.5, background=0.3, new=0.15, other_old=0.05)
 

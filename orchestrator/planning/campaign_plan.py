@@ -1,0 +1,157 @@
+"""Plan a campaign: which steps its chains need, which of them exist, and what the others cost.
+
+A plan reads the store and writes nothing. A run takes the same plan, so nothing is planned twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from orchestrator.cluster.resources import Request, check_batches
+from orchestrator.planning.campaign import Campaign
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.cost import (
+    CostEstimate,
+    Costs,
+    estimate_cost,
+    images,
+    measure,
+    past_records,
+)
+from orchestrator.planning.planner import Planner
+from orchestrator.planning.step_tree import Node, StepTree, build_tree, first_steps
+from orchestrator.planning.store_state import StoredStep, look_up_steps
+from orchestrator.store.base import Store
+from training.config import InputError
+
+
+@dataclass(frozen=True)
+class CampaignPlan:
+    """A campaign, the steps of it that are asked for, their states in the store, and costs."""
+
+    campaign: Campaign
+    tree: StepTree
+    stored: Mapping[str, StoredStep]
+    costs: Costs
+
+    @cached_property
+    def estimate(self) -> CostEstimate:
+        """What the campaign costs from here on."""
+        return estimate_cost(self.tree, self.stored, self.costs)
+
+
+def make_plan(
+    campaign: Campaign,
+    store: Store,
+    *,
+    patterns: Sequence[str] = (),
+    last_step: int | None = None,
+    request: Request | None = None,
+    images_per_second: float | None = None,
+) -> CampaignPlan:
+    """Plan a campaign, look up its steps and estimate what is left.
+
+    Args:
+        campaign: Its chains are complete, with the digest of the encoder's weights.
+        store: Where datasets and records are.
+        patterns: See `choose_chains`.
+        last_step: Index of the last step of each chain that is asked for; None asks for all.
+        request: The workers of each step.
+        images_per_second: A guess of one worker's speed, for steps that no past record tells of.
+
+    Raises:
+        InputError: The campaign cannot be trained as it is asked for. Everything that can be
+            refused is refused here.
+        StoreError: The store does not answer.
+    """
+    request = request or Request()
+    tree = plan_tree(campaign, store, patterns=patterns, last_step=last_step)
+    check_batches(
+        request.workers, [node.planned.step.optimization.batch for node in tree.nodes.values()]
+    )
+    stored = look_up_steps(tree, store)
+    costs = measure(past_records(store, stored), request, images_per_second)
+    return CampaignPlan(campaign, tree, stored, costs)
+
+
+def plan_tree(
+    campaign: Campaign,
+    store: Store,
+    *,
+    patterns: Sequence[str] = (),
+    last_step: int | None = None,
+) -> StepTree:
+    """Return the steps of the campaign, or of the part of it that is asked for.
+
+    Args and Raises are those of `make_plan`.
+    """
+    if last_step is not None and last_step < 0:
+        raise InputError(f"--until-step counts from step 0, and {last_step} comes before it")
+    planner = Planner(store)
+    chains = choose_chains(campaign, patterns)
+    return build_tree([first_steps(planner.plan(chain), last_step) for chain in chains])
+
+
+def choose_chains(campaign: Campaign, patterns: Sequence[str]) -> tuple[Chain, ...]:
+    """Return the chains whose name, or a word of it, matches one of the patterns.
+
+    Without patterns, return all chains. Raise InputError for a pattern that matches nothing.
+    """
+    if not patterns:
+        return campaign.chains
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matching = {chain.name for chain in campaign.chains if _matches(chain.name, pattern)}
+        if not matching:
+            names = ", ".join(repr(chain.name) for chain in campaign.chains[:4])
+            raise InputError(
+                f"--only {pattern!r} matches no chain of {campaign.name!r}, "
+                f"whose chains are called {names} ..."
+            )
+        chosen |= matching
+    return tuple(chain for chain in campaign.chains if chain.name in chosen)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return any(fnmatchcase(text, pattern) for text in (name, *name.split()))
+
+
+def plan_document(plan: CampaignPlan) -> dict[str, Any]:
+    """Return the plan as a JSON document. What is not known is None."""
+    estimate = plan.estimate
+    critical_path = estimate.critical_path
+    published = [step for step in plan.stored.values() if step.state == "published"]
+    return {
+        "campaign": plan.campaign.name,
+        "chains": len(plan.tree.chains),
+        "unique_steps": len(plan.tree.nodes),
+        "naive_steps": plan.tree.naive_steps,
+        "published_steps": len(published),
+        "images": estimate.images,
+        "naive_images": estimate.naive_images,
+        "gpu_hours": _gpu_hours(plan.costs, estimate.seconds),
+        "naive_gpu_hours": _gpu_hours(plan.costs, estimate.naive_seconds),
+        "critical_path_hours": None if critical_path is None else critical_path / 3600,
+        "steps": [_step_document(node, plan) for node in plan.tree.nodes.values()],
+    }
+
+
+def _step_document(node: Node, plan: CampaignPlan) -> dict[str, Any]:
+    stored = plan.stored[node.key]
+    return {
+        "key": node.key,
+        "parent": node.parent,
+        "index": node.planned.index,
+        "title": node.planned.title,
+        "state": stored.state,
+        "holder": stored.holder.owner if stored.holder else None,
+        "images": images(node.planned),
+        "gpu_hours": _gpu_hours(plan.costs, plan.costs.seconds(node.planned)),
+        "chains": [plan.tree.chains[number].chain.name for number in node.chains],
+    }
+
+
+def _gpu_hours(costs: Costs, seconds: float | None) -> float | None:
+    return None if seconds is None else costs.gpu_hours(seconds)

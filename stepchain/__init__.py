@@ -1,0 +1,161 @@
+"""Define campaigns, and read what they published, in a campaign file or a notebook.
+
+    from stepchain import digits_wilson, sweep
+
+    def chains():
+        return sweep(digits_wilson(), {"method.alpha": (0, 0.5, 1), "seed": (42, 43, 44)})
+
+Every name below is public, typed and documented in docs/api.md. A name is imported when it is first used. So
+`import stepchain` takes no time, and imports PyTorch only for what needs it. It never imports Ray or MLflow.
+"""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.planning.campaign import Campaign, sweep, with_field
+    from orchestrator.planning.chain import Base, Chain
+    from orchestrator.planning.paper_numbers import Expected
+    from orchestrator.store.open import open_store
+    from stepchain.prediction import load_model, predict
+    from stepchain.presets import (
+        coco_voc_wilson,
+        digits_finetuning,
+        digits_lwf,
+        digits_mib,
+        digits_wilson,
+        small_voc_wilson,
+        voc_mib,
+        voc_wilson,
+    )
+    from stepchain.results import PublishedChain, PublishedStep, find_chain, find_step
+    from training.config import (
+        Augmentation,
+        EvaluationConfig,
+        InputError,
+        ModelConfig,
+        Optimization,
+    )
+    from training.data.voc import VOC_CLASSES
+    from training.methods.ewc import Config as EWC
+    from training.methods.fine_tuning import Config as FineTuning
+    from training.methods.icarl import Config as ICaRL
+    from training.methods.ilt import Config as ILT
+    from training.methods.joint import Config as Joint
+    from training.methods.lwf import Config as LwF
+    from training.methods.lwf_mc import Config as LwFMC
+    from training.methods.mib import Config as MiB
+    from training.methods.offline import Config as Offline
+    from training.methods.pi import Config as PI
+    from training.methods.plop import Config as PLOP
+    from training.methods.rw import Config as RW
+    from training.methods.wilson import Config as WILSON
+    from training.scenario import Scenario, split_groups
+
+__all__ = [
+    "EWC",
+    "ILT",
+    "PI",
+    "PLOP",
+    "RW",
+    "VOC_CLASSES",
+    "WILSON",
+    "Augmentation",
+    "Base",
+    "Campaign",
+    "Chain",
+    "EvaluationConfig",
+    "Expected",
+    "FineTuning",
+    "ICaRL",
+    "InputError",
+    "Joint",
+    "LwF",
+    "LwFMC",
+    "MiB",
+    "ModelConfig",
+    "Offline",
+    "Optimization",
+    "PublishedChain",
+    "PublishedStep",
+    "Scenario",
+    "coco_voc_wilson",
+    "digits_finetuning",
+    "digits_lwf",
+    "digits_mib",
+    "digits_wilson",
+    "find_chain",
+    "find_step",
+    "load_model",
+    "open_store",
+    "predict",
+    "small_voc_wilson",
+    "split_groups",
+    "sweep",
+    "voc_mib",
+    "voc_wilson",
+    "with_field",
+]
+
+__version__ = metadata.version("stepchain")
+
+# Where each module's names are; a method's document is called `Config` beside its code.
+_NAMES = {
+    "orchestrator.planning.campaign": ("Campaign", "sweep", "with_field"),
+    "orchestrator.planning.chain": ("Base", "Chain"),
+    "orchestrator.planning.paper_numbers": ("Expected",),
+    "orchestrator.store.open": ("open_store",),
+    "stepchain.prediction": ("load_model", "predict"),
+    "stepchain.presets": (
+        "coco_voc_wilson",
+        "digits_finetuning",
+        "digits_lwf",
+        "digits_mib",
+        "digits_wilson",
+        "small_voc_wilson",
+        "voc_mib",
+        "voc_wilson",
+    ),
+    "stepchain.results": ("PublishedChain", "PublishedStep", "find_chain", "find_step"),
+    "training.config": (
+        "Augmentation",
+        "EvaluationConfig",
+        "InputError",
+        "ModelConfig",
+        "Optimization",
+    ),
+    "training.data.voc": ("VOC_CLASSES",),
+    "training.scenario": ("Scenario", "split_groups"),
+}
+_METHODS = {
+    "EWC": "ewc",
+    "FineTuning": "fine_tuning",
+    "ICaRL": "icarl",
+    "ILT": "ilt",
+    "Joint": "joint",
+    "LwF": "lwf",
+    "LwFMC": "lwf_mc",
+    "MiB": "mib",
+    "Offline": "offline",
+    "PI": "pi",
+    "PLOP": "plop",
+    "RW": "rw",
+    "WILSON": "wilson",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name in _METHODS:
+        value = import_module(f"training.methods.{_METHODS[name]}").Config
+    else:
+        home = next((module for module, names in _NAMES.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
