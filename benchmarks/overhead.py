@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 
@@ -24,7 +25,8 @@ from orchestrator.campaigns.trial import TrialSpec, run_trial
 from orchestrator.cluster import ray_tune
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import publish
-from orchestrator.execution.context import RunContext, Tell
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.messages import Message, Notice, OnMessage
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
@@ -62,33 +64,32 @@ class Watched:
             self.times[id] |= {"asked": asked, "handed": time.time()}
         return id
 
-    def heard(self, id: str, message: dict[str, str]) -> None:
-        said = message.get("said", "")
-        if said.startswith(MARK):
-            self.times[id] |= json.loads(said.removeprefix(MARK))
+    def on_message(self, id: str, message: Message) -> None:
+        if isinstance(message, Notice) and message.text.startswith(MARK):
+            self.times[id] |= json.loads(message.text.removeprefix(MARK))
         else:
-            self.desk.heard(id, message)
+            self.desk.on_message(id, message)
 
-    def ended(self, id: str, lost: bool) -> None:
+    def on_end(self, id: str, lost: bool) -> None:
         self.times[id]["ended"] = time.time()
-        self.desk.ended(id, lost)
+        self.desk.on_end(id, lost)
 
     def stop(self) -> None:
         self.desk.stop()
 
     @property
-    def still(self) -> bool:
-        return self.desk.still
+    def idle(self) -> bool:
+        return self.desk.idle
 
-    def stopped(self) -> None:
-        self.desk.stopped()
+    def on_stopped(self) -> None:
+        self.desk.on_stopped()
 
 
-def timed(part: TrialSpec, tell: Tell) -> None:
+def timed(part: TrialSpec, on_message: OnMessage) -> None:
     """A trial that tells when it began and ended."""
     began = time.time()
-    run_trial(part, tell)
-    tell({"said": MARK + json.dumps({"began": began, "done": time.time()})})
+    run_trial(part, on_message)
+    on_message(Notice(MARK + json.dumps({"began": began, "done": time.time()})))
 
 
 def measure(store: Store, steps: int) -> list[dict[str, float]]:
@@ -96,8 +97,8 @@ def measure(store: Store, steps: int) -> list[dict[str, float]]:
     grown = build_tree([Planner(store).plan(_chain(steps))])
     times: dict[str, dict[str, float]] = defaultdict(dict)
 
-    def run(desk: Scheduler, work: object, parts: Mapping[str, TrialSpec], losses: int) -> None:
-        ray_tune.run(Watched(desk, times), timed, parts, losses)
+    def run(desk: Scheduler, work: object, parts: Mapping[str, TrialSpec], **options: Any) -> None:
+        ray_tune.run(Watched(desk, times), timed, parts, **options)
 
     place = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
     outcome = run_campaign("overhead", grown, look_up_steps(grown, store), place, Costs(), run=run)

@@ -40,6 +40,7 @@ from orchestrator.store.base import Store, check_writable
 from orchestrator.store.open import DEFAULT_STORE, open_store
 from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.runs import Status
+from orchestrator.tracking.tracker import Tracker
 from training.config import InputError
 
 Json = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
@@ -124,7 +125,7 @@ def run(
         place = RunContext(
             store, options.request, console, tracker, lease_seconds=options.lease_seconds
         )
-        with _recorded(planned.campaign, place):
+        with _recorded(planned.campaign, place, tracker):
             outcome = run_campaign(
                 planned.campaign.name, planned.tree, planned.stored, place, planned.costs, limits
             )
@@ -148,13 +149,13 @@ def run(
 
 
 @contextmanager
-def _recorded(campaign: Campaign, place: RunContext) -> Iterator[None]:
+def _recorded(campaign: Campaign, place: RunContext, tracker: Tracker | None) -> Iterator[None]:
     """Keep what is asked for, for reports to find, and let MLflow show the campaign as it begins and as it is in the end."""
     record = publish_campaign(place.store, campaign)
 
     def show(unfinished: Status) -> None:
-        if place.tracker:
-            place.tracker.tell(
+        if tracker:
+            tracker.tell(
                 campaign_runs(
                     record, recorded_results(record, place.store, place.convention), unfinished
                 )

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from orchestrator.campaigns.live_view import LiveView
 from orchestrator.campaigns.scheduler import State, StepOutcome
@@ -19,10 +19,9 @@ from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.records.attempts import attempt_folder, read_curves
 from orchestrator.records.repository import find_evaluation, require_record
-from orchestrator.records.results import finish_chain, load_step, named_scores
+from orchestrator.records.results import finish_chain, load_step
 from orchestrator.records.schema import EvaluationRecord, StepRecord
 from orchestrator.store.base import NotFound, Store, StoreError
-from orchestrator.tracking.runs import Run
 from training.config import EvaluationConfig
 from training.metrics import Convention, Scores
 
@@ -36,7 +35,6 @@ class Scored(NamedTuple):
     record: StepRecord
     evaluation: EvaluationRecord
     scores: Scores
-    named: dict[str, float]  # the same, by the names that MLflow shows
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,7 @@ class Scoreboard:
             scores = load_step(self._store, plan.chain.scenario.groups, key, evaluation.key).scores(
                 self._convention
             )
-            self._found[asked] = Scored(
-                record, evaluation, scores, named_scores(scores, evaluation.class_names)
-            )
+            self._found[asked] = Scored(record, evaluation, scores)
         return self._found[asked]
 
 
@@ -98,7 +94,7 @@ class Bookkeeper:
             board,
         )
         self._events = events
-        self._runs: dict[int, Run] = {}  # of chains, in MLflow
+        self._runs: dict[int, Any] = {}  # of chains: the tracker's handles
         self._told: set[str] = set()  # steps that MLflow knows of
         self._seen: dict[str, dict[str, int]] = {}  # how much of an attempt's curves was read
         self._stop = threading.Event()
@@ -180,7 +176,8 @@ class Bookkeeper:
                 self._place.tracker.chain_progressed(
                     self._runs[number],
                     [step.record for step in steps],
-                    [step.named for step in steps],
+                    [step.scores for step in steps],
+                    steps[-1].evaluation.class_names,
                 )
 
     def _given_up(self, node: Node) -> None:
@@ -225,13 +222,12 @@ class Bookkeeper:
         curves = load_step(
             self._place.store, plan.chain.scenario.groups, key, scored.evaluation.key
         ).curves
-        self._place.tracker.step_finished(
-            scored.record, scored.named, curves, self._chain_run(number)
-        )
+        names, run = scored.evaluation.class_names, self._chain_run(number)
+        self._place.tracker.step_finished(scored.record, scored.scores, names, curves, run)
         self._told.add(key)
 
-    def _chain_run(self, number: int) -> Run:
-        """A chain's run in MLflow, begun when first asked for."""
+    def _chain_run(self, number: int) -> Any:
+        """Return the tracker's handle of a chain, begun when first asked for."""
         if number not in self._runs:
             assert self._place.tracker
             plan = self._tree.chains[number]

@@ -24,6 +24,7 @@ from orchestrator.cluster import ray_tune
 from orchestrator.cluster.connection import connect, steps_at_once
 from orchestrator.cluster.resources import check_batches
 from orchestrator.execution.context import RunContext
+from orchestrator.execution.messages import TrialFailed
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import Node, StepTree
@@ -87,7 +88,7 @@ def run_campaign(
                 key: trial_spec(tree.nodes[key], place, owner, limits.retries)
                 for key in desk.schedule.jobs
             }
-            run(desk, run_trial, parts, losses=limits.retries)
+            run(desk, run_trial, parts, losses=limits.retries, as_message=TrialFailed)
     chains = tuple(
         chronicle.chains.get(number) or _unfinished(plan, desk.fates)
         for number, plan in enumerate(tree.chains)

@@ -15,6 +15,14 @@ from itertools import islice
 from typing import Literal
 
 from orchestrator.campaigns.priority import Job, Schedule, expected_seconds
+from orchestrator.execution.messages import (
+    AttemptStarted,
+    Message,
+    Notice,
+    StepPublished,
+    TrialFailed,
+    WaitingForLease,
+)
 from orchestrator.planning.cost import Costs, images
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.planning.store_state import StoredStep
@@ -91,7 +99,7 @@ class Scheduler:
         )
         self._notify, self._score, self._clock = notify, score, clock
         self._stopping = False
-        self._told: dict[str, dict[str, str]] = {}  # how running steps say they ended
+        self._results: dict[str, StepPublished | TrialFailed] = {}  # of running trials
         self._waiting: set[str] = set()  # running steps that wait for somebody else's lease
         self._looked: dict[str, tuple[float, str]] = {}  # when, and what was seen
         self._best: dict[
@@ -144,36 +152,36 @@ class Scheduler:
         self.fates[key].state = "running"
         return key
 
-    def heard(self, id: str, message: dict[str, str]) -> None:
-        """A trial tells: see `orchestrator.execution.context` and `orchestrator.campaigns.trial`."""
-        if "said" in message:
-            self._notify(f"said: {message['said']}", id)
-        elif "waiting" in message:
-            self._waiting.add(id)
-        elif "attempt" in message:
-            self._waiting.discard(id)
-            self._charge(id)
-            self.fates[id].attempts.append(message["attempt"])
-            self.fates[id].begun = self._clock()
-            self._notify("attempt", id)
-        else:
-            self._told[id] = message
+    def on_message(self, id: str, message: Message) -> None:
+        """Take a message of a running trial."""
+        match message:
+            case Notice(text):
+                self._notify(f"said: {text}", id)
+            case WaitingForLease():
+                self._waiting.add(id)
+            case AttemptStarted(attempt):
+                self._waiting.discard(id)
+                self._charge(id)
+                self.fates[id].attempts.append(attempt)
+                self.fates[id].begun = self._clock()
+                self._notify("attempt", id)
+            case StepPublished() | TrialFailed():
+                self._results[id] = message
 
-    def ended(self, id: str, lost: bool) -> None:
-        """A trial is over."""
+    def on_end(self, id: str, lost: bool) -> None:
+        """Take note that a trial is over."""
         self._charge(id)
         self._waiting.discard(id)
-        told = self._told.pop(id, {})
-        if "published" in told and not lost:
-            self._publish(
-                id, "published" if told["published"] in self.fates[id].attempts else "reused"
-            )
-            return
-        reason = told.get(
-            "failed",
-            f"its process was lost {self._limits.retries + 1} times; Ray's logs may say why",
-        )
-        self._drop(id, "failed", reason)
+        result = self._results.pop(id, None)
+        if isinstance(result, StepPublished) and not lost:
+            mine = result.attempt in self.fates[id].attempts
+            self._publish(id, "published" if mine else "reused")
+        elif isinstance(result, TrialFailed):
+            self._drop(id, "failed", result.reason)
+        else:
+            times = self._limits.retries + 1
+            reason = f"its process was lost {times} times; Ray's logs may say why"
+            self._drop(id, "failed", reason)
 
     def stop(self) -> None:
         """Take the leases of what runs: workers keep a checkpoint when they find theirs lost, and their trials wait for us."""
@@ -185,13 +193,13 @@ class Scheduler:
                 log.warning("step %s is stopped without a checkpoint: %s", key, error)
 
     @property
-    def still(self) -> bool:
+    def idle(self) -> bool:
         """Whether no step that is running trains."""
         return all(
             key in self._waiting or not self.fates[key].attempts for key in self.schedule.running
         )
 
-    def stopped(self) -> None:
+    def on_stopped(self) -> None:
         """Give back the leases of what ran, or whoever comes next would wait for them to go stale."""
         for key in self._leased():
             try:

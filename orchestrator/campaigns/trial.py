@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from orchestrator.cluster.resources import Request
-from orchestrator.execution.context import RunContext, Tell
+from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
+from orchestrator.execution.messages import OnMessage, StepPublished, TrialFailed
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import Node
@@ -50,30 +51,28 @@ def trial_spec(node: Node, place: RunContext, owner: str, retries: int) -> Trial
     )
 
 
-def run_trial(spec: TrialSpec, tell: Tell) -> None:
-    """Publish the step and its evaluations, unless they are. Tells {"published": the attempt that did}, or {"failed": why}."""
+def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
+    """Publish the step and its evaluations unless they are. The last message is StepPublished or TrialFailed."""
     place = RunContext(
         spec.store,
         spec.request,
         Console(quiet=True),
         lease_seconds=spec.lease_seconds,
         owner=spec.owner,
-        tell=tell,
+        on_message=on_message,
     )
     for left in reversed(range(spec.retries + 1)):
         try:
-            tell({"published": _ensure(spec, place)})
+            on_message(StepPublished(_ensure(spec, place)))
             return
         except InputError as error:  # would fail again
-            tell({"failed": str(error)})
+            on_message(TrialFailed(str(error)))
             return
         except (StepFailed, StoreError) as error:
             if left:
-                place.say(
-                    f"{spec.planned.title} is tried again, {left} times at most: {error}"
-                )
+                place.say(f"{spec.planned.title} is tried again, {left} times at most: {error}")
             else:
-                tell({"failed": str(error)})
+                on_message(TrialFailed(str(error)))
 
 
 def _ensure(spec: TrialSpec, place: RunContext) -> str:

@@ -1,15 +1,16 @@
 """Run a tree of jobs as Ray Tune trials, each as soon as what it waits for is done; the only file that knows Ray Tune.
 
-Tune asks a search algorithm for the next trial whenever it can start one. Ours (`_Hand`) passes the question to a `Desk`, which
+Tune asks a search algorithm for the next trial whenever it can start one. Ours (`_SearchAlgorithm`) passes the question to a `Desk`, which
 knows the tree: it names a job, or none for now, which Tune takes as "ask again later". Trials run on processes that are used
 again and again. They hold no CPU and no GPU, or the workers that they start would wait for ever for what their trial keeps.
 
 Nothing of Tune's is kept: what jobs leave is in the store, its folder is thrown away, and resuming is running again.
 """
 
-import json
+import base64
 import logging
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -25,13 +26,13 @@ from ray.tune.search import Searcher
 
 from orchestrator.store.lease import GRACE_SECONDS
 
-Part = TypeVar("Part")
-Tell = Callable[[dict[str, str]], None]
+Message = TypeVar("Message", contravariant=True)
+Spec = TypeVar("Spec")
 HEAD = {"node:__internal_head__": 0.001}  # every cluster has it: trials run beside its head
 
 
-class TrialSource(Protocol):
-    """Who knows which job comes next, and hears what becomes of it. All calls come from one thread."""
+class TrialSource(Protocol[Message]):
+    """Decides which job comes next, and takes what becomes of it. All calls come from one thread."""
 
     @property
     def finished(self) -> bool:
@@ -39,54 +40,67 @@ class TrialSource(Protocol):
         ...
 
     def next(self) -> str | None:
-        """A job to start now; None while there is none."""
+        """Return the job to start now, or None while there is none."""
         ...
 
-    def heard(self, id: str, message: dict[str, str]) -> None:
-        """A running job says something."""
+    def on_message(self, id: str, message: Message) -> None:
+        """Take a message of a running job."""
         ...
 
-    def ended(self, id: str, lost: bool) -> None:
-        """A job runs no more. `lost`: its process died, again and again."""
+    def on_end(self, id: str, lost: bool) -> None:
+        """Take note that a job is over. `lost`: its process died, as often as is tolerated."""
         ...
 
     def stop(self) -> None:
-        """Name no more jobs, and ask those that run to end well."""
+        """Name no more jobs, and ask the running ones to end gracefully."""
         ...
 
     @property
-    def still(self) -> bool:
-        """Whether what runs does nothing any more that is worth waiting for."""
+    def idle(self) -> bool:
+        """Whether no running job would lose work if it was stopped now."""
         ...
 
-    def stopped(self) -> None:
-        """Nothing runs any more."""
+    def on_stopped(self) -> None:
+        """Take note that no job runs any more though not all were finished."""
         ...
 
 
 def run(
-    desk: TrialSource, work: Callable[[Part, Tell], None], parts: Mapping[str, Part], losses: int
+    source: TrialSource[Message],
+    work: Callable[[Spec, Callable[[Message], None]], None],
+    specs: Mapping[str, Spec],
+    losses: int,
+    as_message: Callable[[str], Message],
 ) -> None:
-    """Call `work(part, tell)` in a process of the cluster for each job that the desk names, until it is finished.
+    """Call `work(spec, on_message)` in a process of the cluster for each job the source names, until it is finished.
 
-    `parts`: what is handed to each job, by id; pickled, and so is `work`. What `work` tells, the desk hears, and what it raises
-    too, as {"failed": traceback}. `losses`: how often a job whose process dies is started again.
-    Raises KeyboardInterrupt(number) on SIGINT and SIGTERM, with all trials stopped.
+    Messages travel pickled, and their meaning is unknown here.
+
+    Args:
+        source: Names the jobs and takes their messages.
+        work: Runs one job; pickled.
+        specs: What each job is given, by id; pickled.
+        losses: How often a job whose process dies is started again.
+        as_message: Makes a message of the traceback of what `work` raised; pickled.
+
+    Raises:
+        KeyboardInterrupt: With the signal's number, on SIGINT and SIGTERM; all trials are stopped then.
     """
-    handles = {id: ray.put(part) for id, part in parts.items()}
+    handles = {id: ray.put(spec) for id, spec in specs.items()}
     trial = tune.with_resources(
-        tune.with_parameters(_trial, work=work, handles=handles), _resources()
+        tune.with_parameters(_trial, work=work, handles=handles, as_message=as_message),
+        _resources(),
     )
     with (
         TemporaryDirectory(prefix="stepchain-tune-") as disposable,
         _quiet(),
         _keyless(),
-        _signals(desk) as stopping,
+        _signals(source) as stopping,
     ):
         tuner = tune.Tuner(
             trial,
             tune_config=tune.TuneConfig(
-                search_alg=_Hand(desk, stopping), num_samples=-1, reuse_actors=True
+                search_alg=_SearchAlgorithm(source, stopping), num_samples=-1, reuse_actors=True
             ),
             run_config=tune.RunConfig(
                 name="campaign",
@@ -98,9 +112,9 @@ def run(
         try:
             tuner.fit()
         finally:
-            if not desk.finished:
-                desk.stopped()
-    if not desk.finished:  # Tune takes a signal as the wish to end well, and returns
+            if not source.finished:
+                source.on_stopped()
+    if not source.finished:  # Tune takes a signal as the wish to end well, and returns
         raise KeyboardInterrupt(*stopping.caught[:1])
 
 
@@ -120,12 +134,12 @@ class _Stopping:
             os.kill(os.getpid(), signal.SIGUSR1)
 
 
-class _Hand(Searcher):
+class _SearchAlgorithm(Searcher):
     """Tune's search algorithm: it searches nothing."""
 
-    def __init__(self, desk: TrialSource, stopping: _Stopping) -> None:
+    def __init__(self, source: TrialSource[Any], stopping: _Stopping) -> None:
         super().__init__()
-        self._desk, self._stopping = desk, stopping
+        self._source, self._stopping = source, stopping
         self._jobs: dict[str, str] = {}  # by trial
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,24 +147,24 @@ class _Hand(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        job = self._desk.next()
+        job = self._source.next()
         if job is None:
-            return Searcher.FINISHED if self._desk.finished else None
+            return Searcher.FINISHED if self._source.finished else None
         self._jobs[trial_id] = job
         return {"job": job}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._desk.heard(self._jobs[trial_id], json.loads(result["message"]))
-        self._end_when_still()
+        self._source.on_message(self._jobs[trial_id], _decode(result["message"]))
+        self._end_when_idle()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._desk.ended(self._jobs[trial_id], lost=error)
-        self._end_when_still()
+        self._source.on_end(self._jobs[trial_id], lost=error)
+        self._end_when_idle()
 
-    def _end_when_still(self) -> None:
-        if self._stopping.caught and self._desk.still:
+    def _end_when_idle(self) -> None:
+        if self._stopping.caught and self._source.idle:
             self._stopping.end()
 
     def save(self, checkpoint_path: str) -> None:
@@ -161,17 +175,30 @@ class _Hand(Searcher):
 
 
 def _trial(
-    config: dict[str, str], work: Callable[[Any, Tell], None], handles: dict[str, ray.ObjectRef]
+    config: dict[str, str],
+    work: Callable[[Any, Callable[[Any], None]], None],
+    handles: dict[str, ray.ObjectRef],
+    as_message: Callable[[str], Any],
 ) -> None:
-    """What runs in a trial's process."""
+    """Run one job; this is what a trial's process executes."""
 
-    def tell(message: dict[str, str]) -> None:
-        tune.report({"message": json.dumps(message)})
+    def on_message(message: Any) -> None:
+        tune.report({"message": _encode(message)})
 
     try:
-        work(ray.get(handles[config["job"]]), tell)
-    except Exception:  # noqa: BLE001 - passed on, and reported there
-        tell({"failed": traceback.format_exc()})
+        work(ray.get(handles[config["job"]]), on_message)
+    except Exception:  # noqa: BLE001 - sent to the driver, which reports it
+        on_message(as_message(traceback.format_exc()))
+
+
+def _encode(message: object) -> str:
+    """Return a message as text, because Tune treats the values of a report as metrics."""
+    return base64.b64encode(pickle.dumps(message)).decode()
+
+
+def _decode(text: str) -> Any:
+    """Return the message that `_encode` made text of."""
+    return pickle.loads(base64.b64decode(text))
 
 
 def _resources() -> dict[str, float]:
@@ -215,8 +242,8 @@ def _keyless() -> Iterator[None]:
 
 
 @contextmanager
-def _signals(desk: TrialSource) -> Iterator[_Stopping]:
-    """SIGTERM, with which schedulers stop jobs, ends a campaign as Ctrl-C does: when the desk is still, or patience at its end.
+def _signals(source: TrialSource[Any]) -> Iterator[_Stopping]:
+    """SIGTERM, with which schedulers stop jobs, ends a campaign as Ctrl-C does: when the source is still, or patience at its end.
 
     A second signal waits for nothing.
     """
@@ -238,10 +265,10 @@ def _signals(desk: TrialSource) -> Iterator[_Stopping]:
         runs = stopping.tune_runs  # or not yet, or not any more
         if runs:
             patience.start()
-        desk.stop()
+        source.stop()
         if not runs:
             raise KeyboardInterrupt(number)
-        if desk.still:
+        if source.idle:
             stopping.end()
 
     signal.signal(signal.SIGINT, stop)

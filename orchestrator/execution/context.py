@@ -1,49 +1,98 @@
-"""Where results go, and who trains and watches: what a job has decided once, handed to all that works for it."""
+"""Define the run context: the store, the resources, the console and the tracker that a job hands to all that works for it."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
 from orchestrator.cluster.connection import cluster_nodes, connect
 from orchestrator.cluster.resources import Request, Resources, settle
+from orchestrator.execution.messages import Notice, OnMessage
+from orchestrator.planning.chain import Chain
+from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records.provenance import person
+from orchestrator.records.results import ChainResult
+from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.store.base import Store
-from training.metrics import Convention, wilson
+from training.checkpoint import Row
+from training.metrics import Convention, Scores, wilson
 
-if TYPE_CHECKING:
-    from orchestrator.tracking.runs import Run
-    from orchestrator.tracking.tracker import Tracker
+ChainRun = TypeVar("ChainRun")  # the tracker's own handle of a chain
 
 
-Tell = Callable[[dict[str, str]], None]
+class Tracker(Protocol[ChainRun]):
+    """Shows steps and chains to people while they are trained. Every method returns at once and never raises."""
+
+    def chain_started(self, chain: Chain, steps: Sequence[PlannedStep]) -> ChainRun:
+        """Return the handle of the chain that the other methods ask for."""
+        ...
+
+    def chain_progressed(
+        self,
+        chain: ChainRun,
+        records: Sequence[StepRecord],
+        scores: Sequence[Scores],
+        class_names: Mapping[int, str],
+    ) -> None:
+        """Show the scores after each of the chain's steps so far, in order."""
+        ...
+
+    def chain_finished(self, result: ChainResult, convention: Convention) -> None:
+        """Show the whole chain as it was read back from the store."""
+        ...
+
+    def chain_failed(self, chain: ChainRun) -> None:
+        """Mark a chain that was started and will not be finished."""
+        ...
+
+    def step_started(self, step: PlannedStep, data: DataSource, chain: ChainRun) -> None:
+        """Show a step of this chain that is about to be trained on `data`."""
+        ...
+
+    def curves(self, key: str, rows: Iterable[Row]) -> None:
+        """Add rows to the training curves of a step that was started. A row may come again."""
+        ...
+
+    def step_finished(
+        self,
+        record: StepRecord,
+        scores: Scores,
+        class_names: Mapping[int, str],
+        rows: Iterable[Row],
+        chain: ChainRun,
+    ) -> None:
+        """Show a published step with its scores and the whole of its curves."""
+        ...
+
+    def step_failed(self, key: str) -> None:
+        """Mark a step whose attempt is over. It may be started again."""
+        ...
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where results go, and who trains and watches."""
+    """The store, the resources, the console and the tracker of a job."""
 
     store: Store
     request: Request = field(default_factory=Request)
     console: Console = field(default_factory=Console)
-    tracker: "Tracker | None" = None
-    chain_run: "Run | None" = None  # what the tracker calls the chain that is being worked on
+    tracker: Tracker[Any] | None = None
+    chain_run: Any = None  # the tracker's handle of the chain that is being worked on
     convention: Convention = field(default_factory=wilson)  # of the scores that the tracker shows
-    lease_seconds: float = 60  # after which the lease of somebody who fell silent is free
+    lease_seconds: float = 60  # after which the lease of a process that stopped renewing it is free
     owner: str = field(default_factory=person)  # of the leases, for people
-    # Where a campaign's driver hears from its trials: {"said": words}, {"attempt": the attempt at a step that begins},
-    # {"waiting": who holds the step's lease}. None: words go to the console.
-    tell: Tell | None = None
+    # Takes the messages of a campaign's trial. None: notices go to the console.
+    on_message: OnMessage | None = None
 
     def resources(self) -> Resources:
-        """What each step is given; starts Ray to see what there is."""
+        """Return what each step is given. Starts Ray to see what there is."""
         connect()
         return settle(self.request, cluster_nodes())
 
     def say(self, text: str) -> None:
-        """Tell whoever is watching."""
-        if self.tell:
-            self.tell({"said": text})
+        """Show a sentence to people: send it to the driver if there is one, else print it."""
+        if self.on_message:
+            self.on_message(Notice(text))
         else:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)

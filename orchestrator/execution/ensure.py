@@ -15,6 +15,7 @@ from orchestrator.cluster.resources import Resources, check_batches
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.execution.follow import following
+from orchestrator.execution.messages import AttemptStarted, WaitingForLease
 from orchestrator.execution.worker import Assignment, TrainingOutcome, train
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain
@@ -29,7 +30,7 @@ from orchestrator.records.attempts import (
 )
 from orchestrator.records.provenance import provenance
 from orchestrator.records.repository import chain_record, find_record, publish_evaluation
-from orchestrator.records.results import ChainResult, finish_chain, load_chains, named_scores
+from orchestrator.records.results import ChainResult, finish_chain, load_chains
 from orchestrator.records.schema import EvaluationRecord, StepFailed, StepRecord
 from orchestrator.store.base import StoreError
 from orchestrator.store.canonical import canonical_json
@@ -71,12 +72,10 @@ def _tell(
     if place.tracker is None or place.chain_run is None:
         return
     (so_far,) = load_chains(place.store, [chain_record(chain, records, evaluations)])
-    scores = [
-        named_scores(scores, step.evaluation.class_names)
-        for scores, step in zip(so_far.scores(place.convention), so_far.steps, strict=True)
-    ]
-    place.tracker.step_finished(records[-1], scores[-1], so_far.steps[-1].curves, place.chain_run)
-    place.tracker.chain_progressed(place.chain_run, records, scores)
+    scores = list(so_far.scores(place.convention))
+    names, rows = evaluations[-1].class_names, so_far.steps[-1].curves
+    place.tracker.step_finished(records[-1], scores[-1], names, rows, place.chain_run)
+    place.tracker.chain_progressed(place.chain_run, records, scores, names)
 
 
 def ensure_step(
@@ -95,8 +94,8 @@ def ensure_step(
         if not lease.acquire():
             if not waiting and lease.holder:
                 place.say(f"{planned.title}: waiting for {lease.holder.owner}, who holds its lease")
-                if place.tell:
-                    place.tell({"waiting": lease.holder.owner})
+                if place.on_message:
+                    place.on_message(WaitingForLease(lease.holder.owner))
                 waiting = True
             time.sleep(POLL_SECONDS)
             continue
@@ -124,8 +123,8 @@ def _produce(
     """Train, score and publish a step in a new attempt. Raises LeaseLost or StepFailed."""
     waited, begun = time.monotonic() - asked, time.time()
     store, attempt, resources = place.store, new_attempt(), place.resources()
-    if place.tell:
-        place.tell({"attempt": attempt})
+    if place.on_message:
+        place.on_message(AttemptStarted(attempt))
     assignment = Assignment(
         store,
         planned,

@@ -24,7 +24,7 @@ from typing import Self
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records.provenance import submission
-from orchestrator.records.results import ChainResult
+from orchestrator.records.results import ChainResult, named_scores
 from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.cache import default_cache
@@ -41,7 +41,7 @@ from orchestrator.tracking.runs import (
 )
 from orchestrator.tracking.spool import Spool, adopt
 from training.checkpoint import Row
-from training.metrics import Convention
+from training.metrics import Convention, Scores
 
 log = logging.getLogger(__name__)
 GATHER = 0.5  # seconds to wait for more before talking to MLflow
@@ -101,10 +101,14 @@ class Tracker:
         return self._begin(chain_run(chain, [step.key for step in steps], _now()))
 
     def chain_progressed(
-        self, chain: Run, records: Sequence[StepRecord], scores: Sequence[Mapping[str, float]]
+        self,
+        chain: Run,
+        records: Sequence[StepRecord],
+        scores: Sequence[Scores],
+        class_names: Mapping[int, str],
     ) -> None:
-        """`records`, `scores` (by the names of `runs.named_scores`): of the chain's steps so far, in order."""
-        self._say(scored(chain, records, scores))
+        """Show the scores after each of the chain's steps so far, in order."""
+        self._say(scored(chain, records, [named_scores(each, class_names) for each in scores]))
 
     def chain_finished(self, result: ChainResult, convention: Convention) -> None:
         """The whole chain, read back from the store."""
@@ -122,11 +126,17 @@ class Tracker:
             self._say(run.model_copy(update={"points": curve_points(rows)}))
 
     def step_finished(
-        self, record: StepRecord, scores: Mapping[str, float], rows: Iterable[Row], chain: Run
+        self,
+        record: StepRecord,
+        scores: Scores,
+        class_names: Mapping[int, str],
+        rows: Iterable[Row],
+        chain: Run,
     ) -> None:
-        """`scores`: by the names of `runs.named_scores`; `rows`: the whole of the step's curves."""
+        """Show a published step with its scores and the whole of its curves."""
         self._open.pop(record.key, None)
-        self._say(published(record, chain.experiment, chain.key, scores, rows))
+        named = named_scores(scores, class_names)
+        self._say(published(record, chain.experiment, chain.key, named, rows))
 
     def step_failed(self, key: str) -> None:
         """The attempt at the step with that key is over; it may be started again."""

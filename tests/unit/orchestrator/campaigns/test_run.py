@@ -15,6 +15,7 @@ from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution import ensure
 from orchestrator.execution.context import RunContext
+from orchestrator.execution.messages import AttemptStarted, WaitingForLease
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
@@ -86,7 +87,9 @@ class Cluster:
         except FloatingPointError as error:
             raise ray_train.WorkersFailed(str(error), error, "traceback") from error
 
-    def tune(self, desk: Any, work: Any, parts: Mapping[str, Any], losses: int) -> None:
+    def tune(
+        self, desk: Any, work: Any, parts: Mapping[str, Any], losses: int, **_: object
+    ) -> None:
         running: list[str] = []
         while not desk.finished:
             while (id := desk.next()) is not None:
@@ -100,8 +103,8 @@ class Cluster:
                 self.lost[id] -= 1
                 losses -= 1
             if losses + 1:
-                work(parts[id], lambda message, id=id: desk.heard(id, message))
-            desk.ended(id, lost=not losses + 1)
+                work(parts[id], lambda message, id=id: desk.on_message(id, message))
+            desk.on_end(id, lost=not losses + 1)
 
 
 @pytest.fixture
@@ -308,21 +311,21 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
     grown = tree(store)
     owners: list[str] = []
 
-    def interrupted(desk: Any, work: Any, parts: Any, losses: int) -> None:
+    def interrupted(desk: Any, work: Any, parts: Any, **_: object) -> None:
         id = desk.next()
         owners.append(parts[id].owner)
         lease = Lease(store, id, parts[id].owner)
         assert lease.acquire()
-        assert desk.still  # it has not begun an attempt
-        desk.heard(id, {"attempt": "a"})
+        assert desk.idle  # it has not begun an attempt
+        desk.on_message(id, AttemptStarted("a"))
         desk.stop()
         assert desk.next() is None
         assert not lease.is_mine()  # its workers see that, and keep a checkpoint
-        assert not desk.still
+        assert not desk.idle
         assert not lease.acquire()  # as its trial tries
-        desk.heard(id, {"waiting": "the campaign"})
-        assert desk.still
-        desk.stopped()
+        desk.on_message(id, WaitingForLease("the campaign"))
+        assert desk.idle
+        desk.on_stopped()
         raise KeyboardInterrupt
 
     console = Console(file=StringIO())
@@ -345,11 +348,11 @@ def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
     grown = tree(store)
     other = Lease(store, grown.chains[0].steps[0].key, "ada@node")
 
-    def interrupted(desk: Any, work: Any, parts: Any, losses: int) -> None:
+    def interrupted(desk: Any, work: Any, parts: Any, **_: object) -> None:
         assert other.acquire()
         assert desk.next() == grown.chains[0].steps[0].key  # there is nothing else
         desk.stop()
-        desk.stopped()
+        desk.on_stopped()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,5 @@
 """What Ray Tune asks of a search algorithm, and what it is told; Tune itself runs in an integration test."""
 
-import json
 import os
 import pickle
 import signal
@@ -32,40 +31,40 @@ class Clerk:
             return self.running
         return None
 
-    def heard(self, id: str, message: dict[str, str]) -> None:
+    def on_message(self, id: str, message: str) -> None:
         self.told.append((id, message))
 
-    def ended(self, id: str, lost: bool) -> None:
+    def on_end(self, id: str, lost: bool) -> None:
         self.told.append((id, "lost" if lost else "done"))
         self.running = None
 
-    still = False
+    idle = False
 
     def stop(self) -> None:
         self.told.append(("all", "stop"))
 
-    def stopped(self) -> None:
+    def on_stopped(self) -> None:
         self.told.append(("all", "stopped"))
 
 
 def test_tune_is_given_what_the_desk_names_and_the_desk_hears_what_tune_is_told():
     desk = Clerk()
-    hand = ray_tune._Hand(desk, ray_tune._Stopping())
+    hand = ray_tune._SearchAlgorithm(desk, ray_tune._Stopping())
     assert hand.suggest("t1") == {"job": "first"}
     assert hand.suggest("t2") is None
-    hand.on_trial_result("t1", {"message": json.dumps({"said": "hello"}), "training_iteration": 1})
+    hand.on_trial_result("t1", {"message": ray_tune._encode("hello"), "training_iteration": 1})
     hand.on_trial_complete("t1", {"done": True})
     assert hand.suggest("t3") == {"job": "second"}
     assert hand.suggest("t4") is None  # not finished: the second still runs
     hand.on_trial_complete("t3", error=True)
     assert hand.suggest("t5") == Searcher.FINISHED
-    assert desk.told == [("first", {"said": "hello"}), ("first", "done"), ("second", "lost")]
+    assert desk.told == [("first", "hello"), ("first", "done"), ("second", "lost")]
 
 
 def test_tune_may_pickle_its_search_algorithm_and_gets_nothing():
     desk = Clerk()
     desk.unpicklable = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
-    assert b"first" not in pickle.dumps(ray_tune._Hand(desk, ray_tune._Stopping()))
+    assert b"first" not in pickle.dumps(ray_tune._SearchAlgorithm(desk, ray_tune._Stopping()))
 
 
 def test_what_a_trial_raises_is_told(monkeypatch: pytest.MonkeyPatch):
@@ -73,14 +72,15 @@ def test_what_a_trial_raises_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ray_tune.tune, "report", reports.append)
     monkeypatch.setattr(ray_tune.ray, "get", lambda handle: handle)
 
-    def work(part: str, tell: Any) -> None:
-        tell({"said": part})
+    def work(spec: str, on_message: Callable[[str], None]) -> None:
+        on_message(spec)
         raise RuntimeError("unforeseen")
 
-    ray_tune._trial({"job": "a"}, work=work, handles={"a": "part of a"})  # pyright: ignore[reportArgumentType]
-    said, failed = (json.loads(report["message"]) for report in reports)
-    assert said == {"said": "part of a"}
-    assert "RuntimeError: unforeseen" in failed["failed"]
+    ray_tune._trial({"job": "a"}, work, {"a": "the spec of a"}, "failed: {}".format)  # pyright: ignore[reportArgumentType]
+    sent, failed = (ray_tune._decode(report["message"]) for report in reports)
+    assert sent == "the spec of a"
+    assert failed.startswith("failed: Traceback")
+    assert "RuntimeError: unforeseen" in failed
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -107,13 +107,13 @@ def test_a_signal_stops_the_desk_and_when_it_is_still_tune(
     with ray_tune._signals(desk), pytest.raises(KeyboardInterrupt):  # Tune does not run yet
         os.kill(os.getpid(), number)
     with ray_tune._signals(desk) as stopping:
-        ended, hand = tune_ended(), ray_tune._Hand(desk, stopping)
+        ended, hand = tune_ended(), ray_tune._SearchAlgorithm(desk, stopping)
         hand.suggest("t1")
         os.kill(os.getpid(), number)
-        hand.on_trial_result("t1", {"message": "{}"})
+        hand.on_trial_result("t1", {"message": ray_tune._encode("message")})
         assert ended == []
-        desk.still = True
-        hand.on_trial_result("t1", {"message": "{}"})
+        desk.idle = True
+        hand.on_trial_result("t1", {"message": ray_tune._encode("message")})
         assert ended == ["tune"]
         with pytest.raises(KeyboardInterrupt):  # the second one waits for nothing
             os.kill(os.getpid(), signal.SIGINT)

@@ -14,7 +14,7 @@ from mlflow.entities import Run as MlflowRun
 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
-from orchestrator.records.results import ChainResult, load_chains, named_scores
+from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
@@ -93,16 +93,15 @@ def planned(result: ChainResult) -> list[PlannedStep]:
 def tell(tracker: Tracker, result: ChainResult, until: int = 99) -> None:
     """What a driver says while it trains the chain; `until`: how many iterations of a step are told live."""
     chain = tracker.chain_started(Chain.model_validate(result.record.chain), planned(result))
-    scores = [
-        named_scores(s, result.steps[0].evaluation.class_names) for s in result.scores(wilson())
-    ]
+    scores, names = list(result.scores(wilson())), result.steps[0].evaluation.class_names
     for step, done in zip(result.steps, planned(result), strict=True):
         tracker.step_started(done, step.record.data, chain)
         for row in step.curves[:until]:
             tracker.curves(done.key, [row])
-        tracker.step_finished(step.record, scores[done.index], step.curves, chain)
+        tracker.step_finished(step.record, scores[done.index], names, step.curves, chain)
         so_far = done.index + 1
-        tracker.chain_progressed(chain, [s.record for s in result.steps[:so_far]], scores[:so_far])
+        records = [step.record for step in result.steps[:so_far]]
+        tracker.chain_progressed(chain, records, scores[:so_far], names)
     tracker.chain_finished(result, wilson())
 
 
