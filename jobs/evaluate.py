@@ -18,6 +18,7 @@ from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import UnknownDataset, resolve
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import check_classes, ensure_evaluation
+from orchestrator.records import layout
 from orchestrator.records.repository import find_chain, find_record
 from orchestrator.records.results import load_chains
 from orchestrator.records.schema import (
@@ -103,12 +104,9 @@ def find_step(store: Store, wanted: str) -> StepRecord:
             )
         keys = [steps[int(index)]]
     else:
-        names = (
-            [name.split("/") for name in store.list(f"steps/{wanted}")]
-            if re.fullmatch(KEY_START, wanted)
-            else []
-        )
-        keys = sorted({parts[1] for parts in names if parts[2:] == ["record.json"]})
+        begun = re.fullmatch(KEY_START, wanted)
+        names = store.list(layout.step_folder(wanted)) if begun else ()
+        keys = sorted(layout.step_of(name) for name in names if layout.is_step_record(name))
     if len(keys) > 1:
         raise InputError(
             f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it"
@@ -125,8 +123,8 @@ def usual_view(store: Store, record: StepRecord) -> EvaluationConfig:
     """How the step was first scored, which is how its chain asked for it."""
     found = [
         EvaluationRecord.model_validate_json(store.read(name))
-        for name in store.list(f"evaluations/{record.key}/")
-        if name.endswith(".json")
+        for name in store.list(layout.evaluations_folder(record.key))
+        if layout.is_evaluation_record(name)
     ]
     mine = [evaluation for evaluation in found if evaluation.attempt == record.attempt]
     return (

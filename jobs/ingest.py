@@ -17,9 +17,10 @@ from rich.table import Table
 from jobs.datasets import export, info, ls
 from jobs.errors import user_errors
 from jobs.progress import progress_bar
-from orchestrator.datasets.catalog import check_name, damaged, manifest_key, stored_files
+from orchestrator.datasets.catalog import check_name, damaged, stored_files
 from orchestrator.datasets.ingest import Ingestion, OnBad, Where
 from orchestrator.datasets.ingest import ingest as ingest_source
+from orchestrator.records import layout
 from orchestrator.store.base import Store, check_writable, write_if_changed
 from orchestrator.store.canonical import canonical_json
 from orchestrator.store.open import DEFAULT_STORE, open_store
@@ -162,7 +163,7 @@ def ingest(
     published = done.publication
     if published.uploaded or published.renewed:
         amount = f"{published.uploaded} of {published.files} files ({published.bytes / 1e6:.1f} MB)"
-        console.print(f"uploaded {amount} to {store.uri}/{manifest_key(published.manifest)}")
+        console.print(f"uploaded {amount} to {store.uri}/{layout.manifest(published.manifest)}")
     else:
         console.print(f"nothing to upload: {store.uri} already has exactly this as {name!r}")
     return published.manifest
@@ -214,7 +215,7 @@ def _report(
     store: Store, name: str, manifest: Manifest | None, bad: list[BadRow], console: Console
 ) -> None:
     """List unusable images on the screen, and write the list to the store even when it is empty."""
-    key = f"reports/{name}.json"
+    key = layout.ingestion_report(name)
     images = {split: files.rows for split, files in manifest.splits.items()} if manifest else {}
     data = canonical_json(
         {"dataset": name, "published": manifest is not None, "images": images, "unusable": bad}

@@ -20,6 +20,7 @@ from jobs.errors import user_errors
 from jobs.options import StoreOptions, with_weights
 from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.campaign_record import campaign_tree, find_campaign
+from orchestrator.records import layout
 from orchestrator.records.repository import find_chain
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import ChainRecord
@@ -165,7 +166,8 @@ def _load(
 
 def all_chains(store: Store) -> list[ChainRecord]:
     """Every published chain, the oldest first. Raises InputError when there is none."""
-    records = [ChainRecord.model_validate_json(store.read(key)) for key in store.list("chains/")]
+    names = store.list(layout.CHAINS)
+    records = [ChainRecord.model_validate_json(store.read(name)) for name in names]
     if not records:
         raise InputError(f"no chain is published in {store.uri}")
     return sorted(records, key=lambda record: record.created)

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from orchestrator.records.attempts import (
-    step_folder,
-)
+from orchestrator.records import layout
 from orchestrator.records.keys import chain_key, evaluation_key
 from orchestrator.records.provenance import provenance
 from orchestrator.records.schema import (
@@ -25,7 +23,9 @@ def find_evaluation(store: Store, record: StepRecord, scoring: Scoring) -> Evalu
     """The record of that evaluation of a step, None while there is none."""
     try:
         return EvaluationRecord.model_validate_json(
-            store.read(f"{_stem(record.key, record.attempt, scoring)}.json")
+            store.read(
+                layout.evaluation_record(record.key, _key(record.key, record.attempt, scoring))
+            )
         )
     except NotFound:
         return None
@@ -42,11 +42,12 @@ def publish_evaluation(
 ) -> EvaluationRecord:
     """Write the confusion counts (Parquet), then the record that proves them; returns the record of whoever was first."""
     split = scoring.manifest.splits[scoring.split]
-    stem = _stem(step, attempt, scoring)
-    store.write(f"{stem}.parquet", confusion, only_if_absent=True)
-    confusion = store.read(f"{stem}.parquet")
+    key = _key(step, attempt, scoring)
+    counts_name = layout.evaluation_counts(step, key)
+    store.write(counts_name, confusion, only_if_absent=True)
+    confusion = store.read(counts_name)
     record = EvaluationRecord(
-        key=stem.rpartition("/")[2],
+        key=key,
         step=step,
         attempt=attempt,
         data=source,
@@ -57,15 +58,14 @@ def publish_evaluation(
         confusion=File(sha256=digest(confusion), bytes=len(confusion)),
         provenance=provenance(device),
     )
-    store.write(f"{stem}.json", canonical_json(record), only_if_absent=True)
-    return EvaluationRecord.model_validate_json(store.read(f"{stem}.json"))
+    name = layout.evaluation_record(step, key)
+    store.write(name, canonical_json(record), only_if_absent=True)
+    return EvaluationRecord.model_validate_json(store.read(name))
 
 
-def _stem(step: str, attempt: str, scoring: Scoring) -> str:
-    key = evaluation_key(
-        step, attempt, scoring.manifest.splits[scoring.split].content, scoring.config
-    )
-    return f"evaluations/{step}/{key}"
+def _key(step: str, attempt: str, scoring: Scoring) -> str:
+    content = scoring.manifest.splits[scoring.split].content
+    return evaluation_key(step, attempt, content, scoring.config)
 
 
 def find_chain(store: Store, wanted: str) -> ChainRecord:
@@ -73,7 +73,7 @@ def find_chain(store: Store, wanted: str) -> ChainRecord:
 
     Raises InputError naming the chains there are.
     """
-    chains = [ChainRecord.model_validate_json(store.read(key)) for key in store.list("chains/")]
+    chains = [ChainRecord.model_validate_json(store.read(key)) for key in store.list(layout.CHAINS)]
     named = [chain for chain in chains if chain.chain["name"] == wanted]
     if named:
         return max(named, key=lambda chain: chain.created)
@@ -117,4 +117,4 @@ def find_record(store: Store, key: str) -> StepRecord | None:
 
 def require_record(store: Store, key: str) -> StepRecord:
     """The record of a published step. Raises NotFound."""
-    return StepRecord.model_validate_json(store.read(f"{step_folder(key)}/record.json"))
+    return StepRecord.model_validate_json(store.read(layout.step_record(key)))
