@@ -185,9 +185,10 @@ def meeting(*faults: Fault) -> Choose:
 
 def rows_of(split: LocalSplit, processes: int = 0) -> dict[int, np.ndarray]:
     """Every image of a split, by row, as a loader of so many processes reads it."""
-    transform = lambda image, mask, rng: evaluation_view(
-        image, mask, EvaluationConfig(short_side=None, crop=None)
-    )
+
+    def transform(image, mask, rng):
+        return evaluation_view(image, mask, EvaluationConfig(short_side=None, crop=None))
+
     table = np.arange(256, dtype=np.uint8)
     dataset = SegmentationDataset(
         split, np.arange(len(split.index.ids)), transform=transform, label_map=table, seed=0

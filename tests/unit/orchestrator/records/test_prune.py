@@ -5,7 +5,6 @@ import time
 from datetime import timedelta
 
 import pytest
-from jobs.presets import digits_wilson
 
 from orchestrator.records import layout
 from orchestrator.records.attempts import newest_checkpoint
