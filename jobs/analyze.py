@@ -28,7 +28,6 @@ Kind = Literal["stitching", "similarity", "bias", "retraining"]
 KINDS: tuple[Kind, ...] = ("stitching", "similarity", "bias", "retraining")
 
 
-@user_errors()
 def analyze(
     chains: tyro.conf.Positional[tuple[str, ...]],
     at: AtStore,
@@ -145,6 +144,7 @@ def _print_analysis(analysis: "Analysis", console: "Console") -> None:
         print_table(table, console)
 
 
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     tyro.cli(analyze, prog="python -m jobs.analyze", description=__doc__, args=arguments)

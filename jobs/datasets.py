@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.console import open_console
-from jobs.errors import user_errors
 from jobs.options import AtStore
 from orchestrator.datasets.catalog import damaged, known, load_index, resolve, stored_files
 from orchestrator.store.base import Store, StoreError
@@ -21,7 +20,6 @@ from training.scenario import Setting, select_images, split_groups
 Name = Annotated[str, tyro.conf.Positional]
 
 
-@user_errors()
 def ls(at: AtStore) -> None:
     """List the datasets of a store."""
     store = at.open()
@@ -33,7 +31,6 @@ def ls(at: AtStore) -> None:
     open_console().print(table)
 
 
-@user_errors()
 def info(name: Name, at: AtStore, verify: bool = False) -> None:
     """Show a dataset: its splits, and how many images of each split show each class.
 
@@ -80,7 +77,6 @@ def _verify(store: Store, name: str, manifest: Manifest, console: Console) -> No
     console.print(f"verified: {len(files)} files")
 
 
-@user_errors()
 def export(
     name: Name,
     at: AtStore,

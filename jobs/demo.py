@@ -18,7 +18,6 @@ from jobs.options import AtStore
 from orchestrator.store.base import Store
 
 
-@user_errors()
 def demo(at: AtStore, out: Path = Path("reports/demo")) -> None:
     """Train three methods on digits, print their table, write a report.
 
@@ -67,6 +66,7 @@ def _train(store: Store, console: Console) -> list:
         return [ensure_chain(plan, context) for plan in plans]
 
 
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     tyro.cli(demo, prog="python -m jobs.demo", description=__doc__, args=arguments)

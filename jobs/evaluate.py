@@ -26,7 +26,6 @@ Side = int | Literal["original"] | None
 Crop = int | Literal["none"] | None
 
 
-@user_errors()
 def evaluate(
     step: tyro.conf.Positional[str],
     at: AtStore,
@@ -115,6 +114,7 @@ def _as_chain(
     return result
 
 
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     tyro.cli(evaluate, prog="python -m jobs.evaluate", description=__doc__, args=arguments)

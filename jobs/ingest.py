@@ -43,7 +43,6 @@ class Options(StoreOptions):
 Flat = Annotated[Options, tyro.conf.arg(name="")]
 
 
-@user_errors()
 def voc(root: Path, options: Flat, name: str = "voc", sbd: Path | None = None) -> None:
     """Ingest a folder in the layout of PASCAL VOC 2012, with or without the masks of SBD.
 
@@ -58,7 +57,6 @@ def voc(root: Path, options: Flat, name: str = "voc", sbd: Path | None = None) -
     _store(_voc(root, sbd), store, name, options)
 
 
-@user_errors()
 def coco(root: Path, options: Flat, name: str = "coco", masks: Masks = "instances") -> None:
     """Ingest COCO 2017's 80 classes, from its instances or from COCO-Stuff's maps.
 
@@ -74,7 +72,6 @@ def coco(root: Path, options: Flat, name: str = "coco", masks: Masks = "instance
     _store(Coco(root, masks), store, name, options)
 
 
-@user_errors()
 def ade(root: Path, options: Flat, name: str = "ade") -> None:
     """Ingest ADE20K, the scene-parsing benchmark of 150 classes.
 
@@ -88,7 +85,6 @@ def ade(root: Path, options: Flat, name: str = "ade") -> None:
     _store(Ade(root), store, name, options)
 
 
-@user_errors()
 def coco_voc(
     coco: Path,
     voc: Path,
@@ -112,7 +108,6 @@ def coco_voc(
     _store(CocoVoc(coco, _voc(voc, sbd), masks), store, name, options)
 
 
-@user_errors()
 def digits(
     options: Flat, name: str = "digits", train: int = 1500, val: int = 300, seed: int = 0
 ) -> None:
@@ -172,6 +167,7 @@ COMMANDS = {
 }
 
 
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     tyro.extras.subcommand_cli_from_dict(

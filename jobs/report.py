@@ -28,7 +28,6 @@ Flag = tyro.conf.FlagCreatePairsOff
 Shown = dict[str, Any]  # what a report printed or wrote, as --json prints it
 
 
-@user_errors()
 def report(
     chains: tyro.conf.Positional[tuple[str, ...]],
     options: Annotated[ChainOptions, tyro.conf.arg(name="")],
@@ -200,6 +199,7 @@ def _print_summary(shown: Shown) -> None:
         print(f"{name}: {value}")
 
 
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     tyro.cli(report, prog="python -m jobs.report", description=__doc__, args=arguments)

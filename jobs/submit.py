@@ -55,7 +55,6 @@ def command_line(entrypoint: Sequence[str], id: str, wait: bool) -> list[str]:
     ]
 
 
-@user_errors()
 def submit(
     entrypoint: tyro.conf.Positional[tuple[str, ...]],
     submission_id: str | None = None,
@@ -111,6 +110,7 @@ def _job_name(entrypoint: Sequence[str]) -> str:
     return "job"
 
 
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: our own options stand before `--`, the job's command after it."""
     given = list(sys.argv[1:] if arguments is None else arguments)

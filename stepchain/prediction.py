@@ -2,12 +2,19 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import cv2
 import numpy as np
 import torch
 
+from orchestrator.execution.worker import fetch_published
 from stepchain.results import PublishedStep
-from training.data.transforms import evaluation_view, resize_mask
+from training.checkpoint import ModelDocument
+from training.checkpoint import load_model as load_folder
+from training.config import InputError
+from training.data.source import BadData
+from training.data.transforms import decode_image, evaluation_view
 from training.evaluate import predict as predict_pixels
 from training.models.segmenter import Segmenter
 
@@ -61,6 +68,33 @@ def predict(
         batch = torch.from_numpy(view).permute(2, 0, 1)[None].to(device)
         labels = predict_pixels(model, batch, class_ids)[0].cpu().numpy()
         height, width = pixels.shape[:2]
-        same = labels.shape == (height, width)
-        found.append(labels if same else resize_mask(labels, (width, height)))
+        if labels.shape != (height, width):
+            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        found.append(labels)
     return found
+
+
+def _load(step: PublishedStep, device: str) -> tuple[Segmenter, ModelDocument]:
+    """Fetch the step's files, verified, and rebuild the network from them."""
+    with TemporaryDirectory(prefix="stepchain-model-") as scratch:
+        folder = fetch_published(step.store, step.result.record, Path(scratch, "files"))
+        model, document = load_folder(folder)
+    return model.to(device), document
+
+
+def _read_image(image: str | Path | np.ndarray) -> np.ndarray:
+    """Return RGB pixels, uint8 [H, W, 3], of a file or an array. Raise InputError for others."""
+    if isinstance(image, (str, Path)):
+        try:
+            data = Path(image).read_bytes()
+        except OSError as error:
+            raise InputError(f"the image {image} cannot be read: {error.strerror}") from error
+        try:
+            return decode_image(data)
+        except BadData as error:
+            raise InputError(f"{image}: {error}") from error
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(
+            f"an image must be RGB pixels, uint8 [H, W, 3]; this is {image.dtype} {image.shape}"
+        )
+    return image

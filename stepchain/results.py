@@ -9,6 +9,7 @@ import numpy as np
 from orchestrator.records import repository
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
 from orchestrator.store.base import Store
+from training.config import InputError
 from training.metrics import CONVENTIONS, Continual, ConventionName, Scores
 
 
@@ -113,7 +114,7 @@ def find_step(store: Store, wanted: str) -> PublishedStep:
         wanted: `CHAIN:INDEX` with a chain's name, the step's key, or the beginning of its key.
 
     Raises:
-        InputError: There is no such step.
+        InputError: There is no such step, or it has no scores yet.
     """
     chain, colon, index = wanted.rpartition(":")
     if colon and index.isdigit():
@@ -122,6 +123,8 @@ def find_step(store: Store, wanted: str) -> PublishedStep:
             return steps[int(index)]
     record = repository.find_step(store, wanted)
     evaluation = repository.first_evaluation(store, record)
+    if evaluation is None:
+        raise InputError(f"step {record.key} is published and not scored yet")
     names = dict(zip(record.step.task.classes, record.class_names, strict=True))
     groups: list[Sequence[str]] = []
     for group in record.step.task.groups:

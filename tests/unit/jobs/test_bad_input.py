@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from jobs import evaluate, ingest, train
 from jobs.store_dataset import IngestRequest, store_dataset
 from orchestrator.store.open import open_store
+from stepchain.presets import PRESETS
 from training.data.digits import Digits
 
 SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the dataset has 24 scenes
@@ -171,7 +172,7 @@ def assert_one_line(err: str, *parts: str) -> None:
             ["has no encoder weights aaaa", "--encoder-weights"],
         ),
     ],
-    ids=lambda value: " ".join(value[1:]) if value and value[0] in train.PRESETS else None,
+    ids=lambda value: " ".join(value[1:]) if value and value[0] in PRESETS else None,
 )
 def test_train_refuses(
     folder: Path, capsys: pytest.CaptureFixture, arguments: list[str], parts: list[str]
