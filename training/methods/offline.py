@@ -19,12 +19,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from training.config import MethodConfig, ModelConfig
-from training.losses import (
+from training.image_label_losses import (
     classification_loss,
-    joint_binary_cross_entropy,
     ngwp_focal_pooling,
     self_supervision_loss,
 )
+from training.losses import joint_binary_cross_entropy
 from training.methods import base
 from training.models.backbones import build_encoder
 from training.models.segmenter import Segmenter

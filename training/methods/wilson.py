@@ -20,17 +20,15 @@ from torch import Tensor
 
 from training.class_similarity import Pairs, similarity_matrix
 from training.config import InputError, MethodConfig
-from training.losses import (
+from training.image_label_losses import (
     attention_pooling,
     classification_loss,
-    distillation,
-    encoder_distillation,
-    localization_prior_loss,
     ngwp_focal_pooling,
     segmentation_loss,
     self_supervision_loss,
     semantic_prior_loss,
 )
+from training.losses import distillation, encoder_distillation, localization_prior_loss
 from training.methods import base
 from training.models.localizer import Localizer
 from training.pseudo_labels import DILATIONS, keep_labelled, pamr, pseudo_masks, pseudo_supervision
