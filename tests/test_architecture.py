@@ -94,3 +94,24 @@ def test_file_is_short_and_says_what_it_is_for(path: Path):
     assert not text.strip() or ast.get_docstring(ast.parse(text)), (
         f"{path.name} needs a docstring that says what it is for"
     )
+
+
+def literals(path: Path) -> Iterator[str]:
+    """The string literals of a file, and the literal beginnings of its f-strings."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_one_file_spells_the_keys_of_a_store():
+    # "reports/" is left out, because jobs write their pages to a local folder of that name.
+    folders = ("steps", "evaluations", "chains", "campaigns", "probes", "analyses", "datasets")
+    prefixes = tuple(f"{folder}/" for folder in (*folders, "selections", "weights"))
+    breach = {
+        path.relative_to(ROOT).as_posix()
+        for path in sources(*PACKAGES, "infra", "benchmarks")
+        if any(text.startswith(prefixes) for text in literals(path))
+    }
+    assert breach == {"orchestrator/records/layout.py"}, (
+        "orchestrator/records/layout.py alone says where things lie in a store; add a function there"
+    )

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from orchestrator.records import layout
 from orchestrator.records.schema import ChainRecord, StepRecord
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.open import DEFAULT_STORE, open_store
@@ -63,10 +64,10 @@ class Records(Collector):
         yield named
 
     def _read_new(self) -> None:
-        for key in self._store.list("steps/"):
-            if key.endswith("/record.json") and key not in self._steps:
+        for key in self._store.list(layout.STEPS):
+            if layout.is_step_record(key) and key not in self._steps:
                 self._steps[key] = StepRecord.model_validate_json(self._store.read(key))
-        for key in self._store.list("chains/"):
+        for key in self._store.list(layout.CHAINS):
             if key not in self._chains:
                 self._chains[key] = ChainRecord.model_validate_json(self._store.read(key)).steps
 

@@ -2,8 +2,6 @@
 
 An answer belongs to two attempts (the very files), a split's content, the way its images are viewed, and the probe's document;
 these make its key. Probes are independent of each other, so they run side by side as Ray tasks.
-
-    probes/<later step's key>/<probe key>.json    ProbeRecord
 """
 
 import time
@@ -21,6 +19,7 @@ from orchestrator.datasets.catalog import load_index, resolve
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.worker import device_name, fetch_published
+from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
 from orchestrator.records.provenance import provenance
 from orchestrator.records.results import StepResult
@@ -59,7 +58,7 @@ class ProbeRecord(Document):
     @property
     def name(self) -> str:
         """Key of the record in the store."""
-        return _name(self.later, self.key)
+        return layout.probe_record(self.later, self.key)
 
 
 class Question(Document):
@@ -80,7 +79,7 @@ class Question(Document):
     @property
     def name(self) -> str:
         """Key of the answer's record in the store."""
-        return _name(self.later, self.key)
+        return layout.probe_record(self.later, self.key)
 
 
 def standard_probes(cuts: Sequence[str], images: int) -> tuple[Stitching | Similarity | Bias, ...]:
@@ -134,10 +133,6 @@ def describe(record: ProbeRecord) -> str:
     return " ".join(
         [*map(str, what.values()), *(f"{name} {value:.3f}" for name, value in told.items())]
     )
-
-
-def _name(later: str, key: str) -> str:
-    return f"probes/{later}/{key}.json"
 
 
 def _find(store: Store, question: Question) -> ProbeRecord | None:

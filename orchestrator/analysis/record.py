@@ -2,8 +2,6 @@
 
 Answers and steps have records of their own; this one names them, so that the page, the tables and MLflow can be made again
 from the store alone.
-
-    analyses/<key>.json    AnalysisRecord
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +9,7 @@ from datetime import UTC, datetime
 
 from orchestrator.analysis.diagnosis import Analysis, analyse
 from orchestrator.analysis.probes import ProbeRecord
+from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
 from orchestrator.records.schema import ChainRecord
@@ -53,7 +52,7 @@ def publish_analysis(
     record = AnalysisRecord(
         key=key, created=datetime.now(UTC).isoformat(timespec="seconds"), **content
     )
-    name = f"analyses/{key}.json"
+    name = layout.analysis_record(key)
     store.write(name, canonical_json(record), only_if_absent=True)
     return AnalysisRecord.model_validate_json(store.read(name))
 
@@ -61,14 +60,14 @@ def publish_analysis(
 def recorded_analyses(store: Store) -> Iterator[AnalysisRecord]:
     """All analyses in the store, the oldest first."""
     records = [
-        AnalysisRecord.model_validate_json(store.read(name)) for name in store.list("analyses/")
+        AnalysisRecord.model_validate_json(store.read(name)) for name in store.list(layout.ANALYSES)
     ]
     return iter(sorted(records, key=lambda record: (record.created, record.key)))
 
 
 def load_analysis(store: Store, record: AnalysisRecord) -> Analysis:
     """The analysis, made again from all that its record names. Raises NotFound, StoreError and CorruptedObject."""
-    chain = ChainRecord.model_validate_json(store.read(f"chains/{record.chain}.json"))
+    chain = ChainRecord.model_validate_json(store.read(layout.chain_record(record.chain)))
     (result,) = load_chains(store, [chain])
     groups = chain.chain["scenario"]["groups"]
     return analyse(

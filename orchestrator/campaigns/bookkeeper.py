@@ -17,11 +17,12 @@ from orchestrator.campaigns.scheduler import State, StepOutcome
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import Node, StepTree
-from orchestrator.records.attempts import attempt_folder, read_curves
+from orchestrator.records import layout
+from orchestrator.records.attempts import read_curves
 from orchestrator.records.repository import find_evaluation, require_record
 from orchestrator.records.results import finish_chain, load_step
 from orchestrator.records.schema import EvaluationRecord, StepRecord
-from orchestrator.store.base import NotFound, Store, StoreError
+from orchestrator.store.base import NotFound, Store, StoreError, is_local
 from training.config import EvaluationConfig
 from training.metrics import Convention, Scores
 
@@ -63,7 +64,7 @@ class Scoreboard:
             record = require_record(self._store, key)
             evaluation = find_evaluation(self._store, record, plan.scoring)
             if evaluation is None:
-                raise NotFound(f"evaluations/{key}", self._store.uri)
+                raise NotFound(layout.evaluations_folder(key), self._store.uri)
             scores = load_step(self._store, plan.chain.scenario.groups, key, evaluation.key).scores(
                 self._convention
             )
@@ -118,9 +119,7 @@ class Bookkeeper:
     def _follow(self) -> None:
         """The thread."""
         try:
-            while not self._stop.wait(
-                LOOK_SECONDS[self._place.store.local_path("steps") is not None]
-            ):
+            while not self._stop.wait(LOOK_SECONDS[is_local(self._place.store)]):
                 for what, key, _ in self._write_down():
                     self._events.put((what, key))
                 for key, fate in tuple(self._fates.items()):
@@ -242,12 +241,13 @@ class Bookkeeper:
         if not fate.attempts:
             self._view.progress[key] = {"stage": "wait"}
             return
-        store, folder = self._place.store, attempt_folder(key, fate.attempts[-1])
+        store, attempt = self._place.store, fate.attempts[-1]
+        seen = self._seen.setdefault(layout.attempt_folder(key, attempt), {})
         try:
             if self._place.tracker:
-                for rows in read_curves(store, folder, self._seen.setdefault(folder, {})):
+                for rows in read_curves(store, key, attempt, seen):
                     self._place.tracker.curves(key, rows)
-            self._view.progress[key] = json.loads(store.read(f"{folder}/progress.json"))
+            self._view.progress[key] = json.loads(store.read(layout.progress(key, attempt)))
         except NotFound:
             self._view.progress[key] = {"stage": "start"}
         except StoreError:

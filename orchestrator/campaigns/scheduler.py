@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Literal
 
@@ -26,9 +25,10 @@ from orchestrator.execution.messages import (
 from orchestrator.planning.cost import Costs, images
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.planning.store_state import StoredStep
+from orchestrator.records import layout
 from orchestrator.records.repository import find_evaluation, find_record
 from orchestrator.store.base import Store, StoreError
-from orchestrator.store.lease import Lease, lease_key, read_lease
+from orchestrator.store.lease import Lease, read_lease
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class Scheduler:
         self._stopping = True
         for key in self._leased():
             try:
-                Lease(self._store, key, self._owner).seize()
+                Lease(self._store, layout.step_lease(key), self._owner).seize()
             except StoreError as error:
                 log.warning("step %s is stopped without a checkpoint: %s", key, error)
 
@@ -203,7 +203,7 @@ class Scheduler:
         """Give back the leases of what ran, or whoever comes next would wait for them to go stale."""
         for key in self._leased():
             try:
-                self._store.delete(lease_key(key))
+                self._store.delete(layout.step_lease(key))
             except StoreError as error:  # it will run out
                 log.warning("could not release the lease of step %s: %s", key, error)
 
@@ -211,7 +211,7 @@ class Scheduler:
         """The running steps whose leases this run holds."""
         for key in self.schedule.running:
             try:
-                lease = read_lease(self._store, key)
+                lease = read_lease(self._store, layout.step_lease(key))
             except StoreError as error:
                 log.warning("could not read the lease of step %s: %s", key, error)
                 continue
@@ -264,12 +264,8 @@ class Scheduler:
                 if all(find_evaluation(self._store, record, each) for _, each in node.scorings)
                 else "free"
             )
-        lease = read_lease(self._store, node.key)
-        return (
-            "taken"
-            if lease and datetime.fromisoformat(lease.expires) > datetime.now(UTC)
-            else "free"
-        )
+        lease = read_lease(self._store, layout.step_lease(node.key))
+        return "taken" if lease and not lease.expired else "free"
 
     def _publish(self, key: str, state: Literal["published", "reused"]) -> None:
         self.fates[key].state = state

@@ -17,7 +17,8 @@ from orchestrator.execution.follow import describe
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.planning.store_state import StoredStep
-from orchestrator.records.attempts import attempt_folder, attempt_names
+from orchestrator.records import layout
+from orchestrator.records.attempts import attempt_names
 from orchestrator.store.base import READERS, NotFound, Store
 
 # interrupted: begun, and nobody is at it any more, without an error; to train: its parent is there; waiting: that is not.
@@ -88,7 +89,7 @@ def _looked_up(planned: PlannedStep, standing: StoredStep, store: Store) -> tupl
         return "running", ": ".join(filter(None, (standing.holder.owner, progress)))
     if newest is None:
         return "to train", ""
-    name = f"{attempt_folder(planned.key, newest)}/error.txt"
+    name = layout.error(planned.key, newest)
     try:
         error = store.read(name).decode(errors="replace")
     except NotFound:
@@ -99,9 +100,7 @@ def _looked_up(planned: PlannedStep, standing: StoredStep, store: Store) -> tupl
 def _progress(store: Store, planned: PlannedStep, attempt: str) -> str:
     """How far an attempt has come, in words."""
     try:
-        progress: dict[str, Any] = json.loads(
-            store.read(f"{attempt_folder(planned.key, attempt)}/progress.json")
-        )
+        progress: dict[str, Any] = json.loads(store.read(layout.progress(planned.key, attempt)))
     except NotFound:
         progress = {"stage": "start"}
     return describe(progress, planned.step.optimization.batch)

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from orchestrator.records import layout
 from orchestrator.store.base import NotFound, Store, StoreError, write_if_changed
 from orchestrator.store.cache import CorruptedObject, file_sha256, open_object
 from orchestrator.store.canonical import canonical_json, digest
@@ -23,8 +24,6 @@ from training.config import InputError
 from training.data.shard_writer import StoredFile
 from training.data.shards import Index, Manifest
 
-REFS = "datasets/refs/"
-SHARDS = "datasets/shards/"
 REQUESTS = 16  # to the store at a time
 
 
@@ -74,8 +73,8 @@ def publish(
         progress(done, total)
     data = canonical_json(manifest)
     identity = digest(data)
-    write_if_changed(store, manifest_key(identity), data)
-    renewed = write_if_changed(store, REFS + name, identity.encode())
+    write_if_changed(store, layout.manifest(identity), data)
+    renewed = write_if_changed(store, layout.dataset_name(name), identity.encode())
     return Publication(identity, len(files), len(uploaded), sum(uploaded), renewed)
 
 
@@ -83,7 +82,7 @@ def resolve(store: Store, name: str) -> tuple[str, Manifest]:
     """Digest and manifest of the dataset that is called, or has the digest, `name`. Raises UnknownDataset."""
     identity = name if _is_digest(name) else _ref(store, name)
     try:
-        data = store.read(manifest_key(identity)) if identity else None
+        data = store.read(layout.manifest(identity)) if identity else None
     except NotFound:
         data = None
     if identity is None or data is None:
@@ -99,14 +98,14 @@ def resolve(store: Store, name: str) -> tuple[str, Manifest]:
 
 def known(store: Store) -> list[str]:
     """Names of the datasets in the store."""
-    return [key.removeprefix(REFS) for key in store.list(REFS)]
+    return [key.removeprefix(layout.DATASET_NAMES) for key in store.list(layout.DATASET_NAMES)]
 
 
 def stored_files(manifest: Manifest) -> dict[str, StoredFile]:
     """The dataset's shards and then its indexes, by their keys in a store."""
     splits = manifest.splits.values()
-    shards = {shard_key(shard.sha256): shard for split in splits for shard in split.shards}
-    return shards | {index_key(split.index.sha256): split.index for split in splits}
+    shards = {layout.shard(shard.sha256): shard for split in splits for shard in split.shards}
+    return shards | {layout.index(split.index.sha256): split.index for split in splits}
 
 
 def damaged(
@@ -142,27 +141,15 @@ def load_index(store: Store, manifest: Manifest, split: str, cache_root: Path) -
             f"the dataset has no split {split!r}; it has {', '.join(manifest.splits)}"
         )
     file = manifest.splits[split].index
-    with open_object(store, index_key(file.sha256), file.sha256, cache_root) as opened:
+    with open_object(store, layout.index(file.sha256), file.sha256, cache_root) as opened:
         return Index.load(Path(opened.name), len(manifest.classes))
-
-
-def shard_key(sha256: str) -> str:
-    return f"{SHARDS}{sha256}.arrow"
-
-
-def index_key(sha256: str) -> str:
-    return f"datasets/indexes/{sha256}.parquet"
-
-
-def manifest_key(sha256: str) -> str:
-    return f"datasets/manifests/{sha256}.json"
 
 
 def _ref(store: Store, name: str) -> str | None:
     """The digest that a name stands for, if any."""
     check_name(name)
     try:
-        return store.read(REFS + name).decode()
+        return store.read(layout.dataset_name(name)).decode()
     except NotFound:
         return None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.datasets.catalog import UnknownDataset, load_index, resolve
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.cache import CorruptedObject, default_cache
 from orchestrator.store.canonical import canonical_json, digest
@@ -74,19 +75,15 @@ def _read_list(path: Path, ids: list[str]) -> tuple[str, ...]:
 def publish_lists(store: Store, lists: Lists) -> str:
     """Put the lists into the store; returns the digest that a scenario names them by."""
     data = canonical_json(lists)
-    store.write(_key(digest(data)), data, only_if_absent=True)
+    store.write(layout.image_lists(digest(data)), data, only_if_absent=True)
     return digest(data)
 
 
 def load_lists(store: Store, sha256: str) -> Lists:
     """The lists of that digest. Raises NotFound, or CorruptedObject when the object has another digest."""
-    data = store.read(_key(sha256))
+    data = store.read(layout.image_lists(sha256))
     if digest(data) != sha256:
         raise CorruptedObject(
-            f"{_key(sha256)!r} in {store.uri} was damaged: delete it and publish the lists again"
+            f"{layout.image_lists(sha256)!r} in {store.uri} was damaged: delete it and publish the lists again"
         )
     return tuple(tuple(ids) for ids in json.loads(data))
-
-
-def _key(sha256: str) -> str:
-    return f"selections/{sha256}.json"

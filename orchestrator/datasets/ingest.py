@@ -14,8 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
-from orchestrator.datasets.catalog import Publication, check_name, publish, shard_key
+from orchestrator.datasets.catalog import Publication, check_name, publish
 from orchestrator.datasets.store_shard import store_shard, stored_shards
+from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from training.data.shards import SHARD_BYTES, Manifest, assemble, plan
 from training.data.source import Source
@@ -74,9 +75,9 @@ def ingest(
 
         for part, stored in store_shards(store, source, pending):
             shard = stored.part.shard
-            if shard and not store.exists(shard_key(shard.sha256)):
+            if shard and not store.exists(layout.shard(shard.sha256)):
                 raise StoreError(
-                    f"a machine of the cluster stored {shard_key(shard.sha256)!r}, and it is not in the store {store.uri} as "
+                    f"a machine of the cluster stored {layout.shard(shard.sha256)!r}, and it is not in the store {store.uri} as "
                     "this machine sees it: use a store that all machines share, or --where here"
                 )
             done[part.key] = stored.part

@@ -12,17 +12,13 @@ from urllib.parse import urlsplit
 
 from safetensors.torch import save_file
 
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.cache import file_sha256
 from orchestrator.store.open import open_store
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
 from training.models.weights import is_safetensors, load_encoder_weights
-
-
-def weights_key(sha256: str) -> str:
-    """Where the store keeps weights."""
-    return f"weights/{sha256}"
 
 
 def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
@@ -41,8 +37,8 @@ def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
                 {name: value.contiguous() for name, value in encoder.state_dict().items()}, path
             )
         sha256 = file_sha256(path)
-        if not store.exists(weights_key(sha256)):
-            store.upload(path, weights_key(sha256))
+        if not store.exists(layout.encoder_weights(sha256)):
+            store.upload(path, layout.encoder_weights(sha256))
     return sha256
 
 

@@ -22,7 +22,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from orchestrator.datasets.catalog import load_index, shard_key
+from orchestrator.datasets.catalog import load_index
+from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.cache import TRIES, CorruptedObject, fetch, hold, obtain
 from training.data.shards import Index, LocalSplit, Manifest, Shard, Unavailable
@@ -94,7 +95,7 @@ class StoredSplit(LocalSplit):
     def _obtain(self, number: int) -> Path:
         """The shard's file, or one with the rows in it that are needed."""
         shard = self.files[number]
-        key = shard_key(shard.sha256)
+        key = layout.shard(shard.sha256)
         rows = self._few_rows(number)
         if rows is None or (self.cache_root / "objects" / f"{shard.sha256}.arrow").exists():
             return fetch(self.store, key, shard.sha256, self.cache_root)
@@ -108,7 +109,7 @@ class StoredSplit(LocalSplit):
         """The rows that are needed of a shard, if it is cheaper to read only them."""
         if (
             self.selected is None
-            or self.store.local_path(shard_key(self.files[number].sha256)) is not None
+            or self.store.local_path(layout.shard(self.files[number].sha256)) is not None
         ):
             return None
         rows = self.selected[self.index.shard[self.selected] == number]

@@ -20,13 +20,12 @@ from orchestrator.execution.worker import Assignment, TrainingOutcome, train
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records import layout
 from orchestrator.records.attempts import (
-    attempt_folder,
     count_attempts,
     delete_checkpoints,
     new_attempt,
     newest_checkpoint,
-    step_folder,
 )
 from orchestrator.records.provenance import provenance
 from orchestrator.records.repository import chain_record, find_record, publish_evaluation
@@ -88,7 +87,11 @@ def ensure_step(
     asked, waiting = time.monotonic(), False
     period = place.lease_seconds
     lease = Lease(
-        place.store, planned.key, place.owner, period=period, interval=min(10, period / 5)
+        place.store,
+        layout.step_lease(planned.key),
+        place.owner,
+        period=period,
+        interval=min(10, period / 5),
     )
     while (record := find_record(place.store, planned.key)) is None:
         if not lease.acquire():
@@ -173,7 +176,7 @@ def _produce(
         },
         provenance=provenance(outcome.device),
     )
-    name = f"{step_folder(planned.key)}/record.json"
+    name = layout.step_record(planned.key)
     store.write(name, canonical_json(record), only_if_absent=True)
     delete_checkpoints(store, planned.key)
     return StepRecord.model_validate_json(store.read(name))  # whoever was first
@@ -193,7 +196,7 @@ def _watched(
     except ray_train.WorkersFailed as error:
         if isinstance(error.reason, LeaseLost):
             raise error.reason from error
-        name = f"{attempt_folder(planned.key, assignment.attempt)}/error.txt"
+        name = layout.error(planned.key, assignment.attempt)
         place.store.write(name, error.details.encode())
         if tracker:
             tracker.step_failed(planned.key)

@@ -23,8 +23,9 @@ from rich.progress import (
 )
 
 from orchestrator.planning.resolver import PlannedStep
-from orchestrator.records.attempts import attempt_folder, read_curves
-from orchestrator.store.base import NotFound, Store, StoreError
+from orchestrator.records import layout
+from orchestrator.records.attempts import read_curves
+from orchestrator.store.base import NotFound, Store, StoreError, is_local
 from training.checkpoint import Row
 
 log = logging.getLogger(__name__)
@@ -47,20 +48,21 @@ def following(
     if console.quiet:  # a campaign's trial: whoever started it looks by himself
         yield
         return
-    folder, seen, stop = attempt_folder(planned.key, attempt), dict[str, int](), threading.Event()
+    seen: dict[str, int] = {}
+    stop = threading.Event()
 
     def look(update: Update) -> None:
         try:
-            for rows in read_curves(store, folder, seen):
+            for rows in read_curves(store, planned.key, attempt, seen):
                 curves(rows)
-            update(json.loads(store.read(f"{folder}/progress.json")))
+            update(json.loads(store.read(layout.progress(planned.key, attempt))))
         except NotFound:
             update({"stage": "start"})
         except StoreError as error:  # the step itself goes on; the next look may succeed
             log.warning("cannot see how far %s is: %s", planned.title, error)
 
     def keep_looking(update: Update) -> None:
-        while not stop.wait(LOOK_SECONDS[store.local_path("steps") is not None]):
+        while not stop.wait(LOOK_SECONDS[is_local(store)]):
             look(update)
 
     with (_bar if console.is_terminal else _lines)(console, planned) as update:

@@ -21,12 +21,11 @@ import pyarrow.parquet
 import torch
 import torch.distributed as distributed
 
-from orchestrator.datasets.pretrained import weights_key
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records import layout
 from orchestrator.records.attempts import (
     CURVE_ROWS,
-    attempt_folder,
     fetch_folder,
     save_checkpoint,
     sound_checkpoint,
@@ -34,7 +33,7 @@ from orchestrator.records.attempts import (
     write_curves,
 )
 from orchestrator.records.schema import File, Scoring, StepRecord
-from orchestrator.store.base import NotFound, Store, StoreError
+from orchestrator.store.base import NotFound, Store, StoreError, is_local
 from orchestrator.store.cache import CorruptedObject, default_cache, open_object
 from orchestrator.store.lease import Lease, LeaseLost
 from training.checkpoint import Row
@@ -79,7 +78,7 @@ class TrainingOutcome:
 def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
     """Train and score one step. Raises LeaseLost, StoreError, and what `training.fit.fit` raises."""
     store, planned = assignment.store, assignment.planned
-    folder = attempt_folder(planned.key, assignment.attempt)
+    files_folder = layout.files_folder(planned.key, assignment.attempt)
     journal = Journal(store, planned.key, assignment.attempt, assignment.lease, runtime)
     started, seconds = time.time(), {}
     with TemporaryDirectory(prefix="stepchain-") as scratch, ExitStack() as in_use:
@@ -104,7 +103,7 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
             encoder_weights = None
             if weights:
                 file = in_use.enter_context(
-                    open_object(store, weights_key(weights), weights, default_cache())
+                    open_object(store, layout.encoder_weights(weights), weights, default_cache())
                 )
                 encoder_weights = Path(file.name)
             checkpoint = broadcast_object(
@@ -132,9 +131,9 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
         with _timed(seconds, "publish"):
             journal.stage("publish")
             files = broadcast_object(
-                upload_folder(store, result, f"{folder}/files") if runtime.leads else None, runtime
+                upload_folder(store, result, files_folder) if runtime.leads else None, runtime
             )
-            published = fetch_folder(store, f"{folder}/files", files, Path(scratch, "published"))
+            published = fetch_folder(store, files_folder, files, Path(scratch, "published"))
         with _timed(seconds, "evaluate"):
             journal.stage("evaluate")
             confusion = score(store, published, assignment.scoring, runtime)
@@ -178,12 +177,12 @@ def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
     """The files of a published step as a local folder. Raises InputError when the store has lost one of them."""
     try:
         return fetch_folder(
-            store, f"{attempt_folder(record.key, record.attempt)}/files", record.files, target
+            store, layout.files_folder(record.key, record.attempt), record.files, target
         )
     except (NotFound, CorruptedObject) as error:
         raise InputError(
             f"step {record.index} ({record.key}) is published, but a file of it is missing or damaged: {error}. "
-            f"Delete steps/{record.key}/record.json, and the step is trained again"
+            f"Delete {layout.step_record(record.key)}, and the step is trained again"
         ) from error
 
 
@@ -221,7 +220,7 @@ class Journal:
             if now - self.checked > LEASE_SECONDS:
                 self.look()
                 self.checked = now
-            if now - self.flushed > FLUSH_SECONDS[self.store.local_path("steps") is not None]:
+            if now - self.flushed > FLUSH_SECONDS[is_local(self.store)]:
                 self.flush()
         return self.lost is not None
 
@@ -243,13 +242,13 @@ class Journal:
 
     def flush(self) -> None:
         """Write what is noted."""
-        folder = attempt_folder(self.key, self.attempt)
         if self.rows:
-            write_curves(self.store, folder, self.rows)
+            write_curves(self.store, self.key, self.attempt, self.rows)
             self.progress |= self.rows[-1]
         if len(self.rows) >= CURVE_ROWS:
             self.rows = []
-        self.store.write(f"{folder}/progress.json", json.dumps(self.progress).encode())
+        name = layout.progress(self.key, self.attempt)
+        self.store.write(name, json.dumps(self.progress).encode())
         self.flushed = time.monotonic()
 
 

@@ -14,6 +14,7 @@ from orchestrator.planning.chain import Chain
 from orchestrator.planning.paper_numbers import Expected
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree
+from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json, digest
@@ -43,7 +44,7 @@ class CampaignRecord(Document):
 def publish_campaign(store: Store, campaign: Campaign) -> CampaignRecord:
     """Record what is asked for, its chains as they are planned, with their encoder's weights. Again, nothing changes."""
     record = campaign_record(campaign)
-    name = f"campaigns/{record.key}.json"
+    name = layout.campaign_record(record.key)
     store.write(name, canonical_json(record), only_if_absent=True)
     return CampaignRecord.model_validate_json(store.read(name))
 
@@ -66,9 +67,8 @@ def campaign_record(campaign: Campaign) -> CampaignRecord:
 
 def recorded_campaigns(store: Store) -> list[CampaignRecord]:
     """All that were recorded, the oldest first."""
-    found = (
-        CampaignRecord.model_validate_json(store.read(name)) for name in store.list("campaigns/")
-    )
+    names = store.list(layout.CAMPAIGNS)
+    found = (CampaignRecord.model_validate_json(store.read(name)) for name in names)
     return sorted(found, key=lambda record: record.created)
 
 

@@ -16,6 +16,7 @@ from orchestrator.cluster.resources import Request
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import StoredStep
+from orchestrator.records import layout
 from orchestrator.records.repository import find_record
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import READERS, Store
@@ -107,7 +108,8 @@ def past_records(store: Store, standings: Mapping[str, StoredStep]) -> list[Step
     """Records to learn from: the campaign's own, and others of the store up to a number that is read in seconds."""
     own = {key: standing.record for key, standing in standings.items() if standing.record}
     # Every published step has an evaluation; below steps/ there are many times as many objects.
-    others = sorted({name.split("/")[1] for name in store.list("evaluations/")} - set(own))[:SAMPLE]
+    scored = {layout.step_of(name) for name in store.list(layout.EVALUATIONS)}
+    others = sorted(scored - set(own))[:SAMPLE]
     with ThreadPoolExecutor(READERS) as readers:
         found = readers.map(lambda key: find_record(store, key), others)
         return [*own.values(), *filter(None, found)]

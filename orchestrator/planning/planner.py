@@ -9,9 +9,9 @@ from functools import cache, partial
 from orchestrator.datasets.catalog import load_index
 from orchestrator.datasets.catalog import resolve as resolve_dataset
 from orchestrator.datasets.image_lists import load_lists
-from orchestrator.datasets.pretrained import weights_key
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
+from orchestrator.records import layout
 from orchestrator.records.schema import DataSource, Scoring
 from orchestrator.store.base import Store
 from orchestrator.store.cache import default_cache
@@ -81,7 +81,7 @@ class Planner:
 
     def _check(self, model: ModelConfig) -> None:
         build_encoder(model)  # raises for what no encoder can be
-        if model.weights and not self.store.exists(weights_key(model.weights)):
+        if model.weights and not self.store.exists(layout.encoder_weights(model.weights)):
             raise PlanError(
                 f"the store {self.store.uri} has no encoder weights {model.weights}: publish them with --encoder-weights"
             )

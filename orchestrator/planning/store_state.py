@@ -2,10 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from orchestrator.planning.step_tree import Node, StepTree
+from orchestrator.records import layout
 from orchestrator.records.repository import find_evaluation, find_record
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import READERS, Store
@@ -48,6 +48,6 @@ def _standing(node: Node, store: Store) -> StoredStep:
     if record:
         scored = all(find_evaluation(store, record, scoring) for _, scoring in node.scorings)
         return StoredStep("published" if scored else "to score", record)
-    holder = read_lease(store, node.key)
-    alive = holder is not None and datetime.fromisoformat(holder.expires) > datetime.now(UTC)
+    holder = read_lease(store, layout.step_lease(node.key))
+    alive = holder is not None and not holder.expired
     return StoredStep("training", holder=holder) if alive else StoredStep("to train")

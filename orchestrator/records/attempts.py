@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.records import layout
 from orchestrator.records.schema import File
 from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import CorruptedObject, copy_object, default_cache, file_sha256
@@ -47,14 +48,6 @@ def new_attempt() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
-def step_folder(key: str) -> str:
-    return f"steps/{key}"
-
-
-def attempt_folder(key: str, attempt: str) -> str:
-    return f"steps/{key}/attempts/{attempt}"
-
-
 def upload_folder(store: Store, source: Path, folder: str) -> dict[str, File]:
     """Write the files of a local folder below `folder`; returns them by name."""
     files = {}
@@ -74,20 +67,16 @@ def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path
 
 def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
     """Upload a checkpoint, then remove the attempt's older ones."""
-    place = f"{attempt_folder(key, attempt)}/checkpoints"
-    target = f"{place}/{iteration:08d}"
+    target = layout.checkpoint_folder(key, attempt, iteration)
     files = upload_folder(store, folder, target)
-    store.write(f"{target}/done.json", FILES.dump_json(files))
-    complete = [
-        done.removesuffix("done.json")
-        for done in store.list(f"{place}/")
-        if done.endswith("/done.json")
-    ]
-    for old in complete[:-KEPT_CHECKPOINTS]:
-        store.delete(
-            f"{old}done.json"
-        )  # first, so that what is half deleted is not taken for complete
-        store.delete(old)
+    store.write(layout.checkpoint_done(target), FILES.dump_json(files))
+    names = store.list(layout.checkpoints_folder(key, attempt))
+    complete = [name for name in names if layout.is_checkpoint_done(name)]
+    for done in complete[:-KEPT_CHECKPOINTS]:
+        # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
+        store.delete(done)
+        folder, _, _ = layout.checkpoint_of(done)
+        store.delete(f"{folder}/")
 
 
 def newest_checkpoint(store: Store, key: str) -> Checkpoint | None:
@@ -113,10 +102,9 @@ def sound_checkpoint(store: Store, key: str) -> Checkpoint | None:
 
 def checkpoints(store: Store, key: str) -> Iterator[Checkpoint]:
     """The complete checkpoints of a step, most iterations first, whichever attempts wrote them."""
-    done = [
-        name for name in store.list(f"{step_folder(key)}/attempts/") if name.endswith("/done.json")
-    ]
-    for name in sorted(done, key=lambda name: int(name.split("/")[-2]), reverse=True):
+    names = store.list(layout.attempts_folder(key))
+    done = [name for name in names if layout.is_checkpoint_done(name)]
+    for name in sorted(done, key=_iteration, reverse=True):
         try:
             files = FILES.validate_json(store.read(name))
         except NotFound:  # its attempt is alive and has just removed it, after writing newer ones
@@ -124,20 +112,25 @@ def checkpoints(store: Store, key: str) -> Iterator[Checkpoint]:
         except ValidationError:
             log.warning("%s is not what was written there: the checkpoint cannot be used", name)
             continue
-        _, _, _, attempt, _, iteration, _ = name.split("/")
-        yield Checkpoint(int(iteration), attempt, name.removesuffix("/done.json"), files)
+        folder, attempt, iteration = layout.checkpoint_of(name)
+        yield Checkpoint(iteration, attempt, folder, files)
+
+
+def _iteration(done: str) -> int:
+    _, _, iteration = layout.checkpoint_of(done)
+    return iteration
 
 
 def delete_checkpoints(store: Store, key: str) -> None:
     """Remove what nobody will resume from: the checkpoints of all attempts at a step that is published."""
-    for name in store.list(f"{step_folder(key)}/attempts/"):
-        if "/checkpoints/" in name:
+    for name in store.list(layout.attempts_folder(key)):
+        if layout.is_in_checkpoint(name):
             store.delete(name)
 
 
 def attempt_names(store: Store, key: str) -> list[str]:
     """The tries at a step that have left anything, oldest first."""
-    return sorted({name.split("/")[3] for name in store.list(f"{step_folder(key)}/attempts/")})
+    return sorted({layout.attempt_of(name) for name in store.list(layout.attempts_folder(key))})
 
 
 def count_attempts(store: Store, key: str) -> int:
@@ -145,14 +138,15 @@ def count_attempts(store: Store, key: str) -> int:
     return len(attempt_names(store, key))
 
 
-def write_curves(store: Store, folder: str, rows: list[Row]) -> None:
+def write_curves(store: Store, key: str, attempt: str, rows: list[Row]) -> None:
     """Write a piece of an attempt's curves; with rows added to it, it is written again."""
-    store.write(f"{folder}/curves/{rows[0]['iteration']:08d}.json", json.dumps(rows).encode())
+    name = layout.curves_piece(key, attempt, rows[0]["iteration"])
+    store.write(name, json.dumps(rows).encode())
 
 
-def read_curves(store: Store, folder: str, seen: dict[str, int]) -> Iterator[list[Row]]:
+def read_curves(store: Store, key: str, attempt: str, seen: dict[str, int]) -> Iterator[list[Row]]:
     """Rows of an attempt's curves that were not read before. `seen` counts what was read of each piece."""
-    for name in store.list(f"{folder}/curves/"):
+    for name in store.list(layout.curves_folder(key, attempt)):
         known = seen.get(name, 0)
         if known < CURVE_ROWS:
             rows = json.loads(store.read(name))

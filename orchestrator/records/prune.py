@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from orchestrator.records.attempts import attempt_folder, newest_checkpoint, step_folder
+from orchestrator.records import layout
+from orchestrator.records.attempts import newest_checkpoint
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import READERS, Entry, Store
-from orchestrator.store.lease import lease_key
 
 GRACE = timedelta(hours=24)  # covers clocks that differ and whoever does not answer for a while
 
@@ -41,12 +41,12 @@ def leftovers(
     `unfinished`: also the newest checkpoints of steps that are not published; what they cost must be trained again.
     """
     entries: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in store.entries("steps/"):
-        entries[entry.key.split("/")[1]].append(entry)
+    for entry in store.entries(layout.STEPS):
+        entries[layout.step_of(entry.key)].append(entry)
     published = {
         step
         for step, found in entries.items()
-        if any(entry.key == _record(step) for entry in found)
+        if any(entry.key == layout.step_record(step) for entry in found)
     }
     named = _named_attempts(store, published)
     before = datetime.now(UTC) - grace
@@ -66,12 +66,12 @@ def delete(
     """Delete leftovers that still are leftovers, and return them: somebody may have begun to work on a step since."""
     wanted = {leftover.folder for leftover in found}
     still = leftovers(
-        store, {folder.split("/")[1] for folder in wanted}, unfinished=unfinished, grace=grace
+        store, {layout.step_of(folder) for folder in wanted}, unfinished=unfinished, grace=grace
     )
     gone = [leftover for leftover in still if leftover.folder in wanted]
     for leftover in gone:
         for name in store.list(leftover.folder):
-            if name.endswith("/done.json"):
+            if layout.is_checkpoint_done(name):
                 store.delete(
                     name
                 )  # first, so that what is half deleted is not taken for a complete checkpoint
@@ -83,7 +83,7 @@ def _named_attempts(store: Store, published: Iterable[str]) -> defaultdict[str, 
     """The attempts that records name, by step."""
     named: defaultdict[str, set[str]] = defaultdict(set)
     with ThreadPoolExecutor(READERS) as readers:
-        for data in readers.map(lambda step: store.read(_record(step)), published):
+        for data in readers.map(lambda step: store.read(layout.step_record(step)), published):
             record = StepRecord.model_validate_json(data)
             named[record.key].add(record.attempt)
             if record.parent and record.parent_attempt:
@@ -101,19 +101,19 @@ def _of_step(
     unfinished: bool,
 ) -> Iterator[Leftover]:
     """What of one step may go."""
-    if any(entry.key == lease_key(step) and entry.modified > before for entry in entries):
+    if any(entry.key == layout.step_lease(step) and entry.modified > before for entry in entries):
         return  # every heartbeat writes the lease anew: somebody is, or was not long ago, at work on it
     attempts: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.key.startswith(f"{step_folder(step)}/attempts/"):
-            attempts[entry.key.split("/")[3]].append(entry)
+        if entry.key.startswith(layout.attempts_folder(step)):
+            attempts[layout.attempt_of(entry.key)].append(entry)
     newest = None if published or unfinished else newest_checkpoint(store, step)
     for attempt, files in attempts.items():
         if any(entry.modified > before for entry in files) or (
             newest and newest.attempt == attempt
         ):
             continue
-        folder = f"{attempt_folder(step, attempt)}/"
+        folder = f"{layout.attempt_folder(step, attempt)}/"
         if attempt not in named:
             reason = (
                 "came second to the published attempt"
@@ -121,16 +121,16 @@ def _of_step(
                 else "its step is not published, nobody works on it"
             )
             yield Leftover(folder, step, reason, len(files), sum(entry.bytes for entry in files))
-        elif states := [entry for entry in files if entry.key.startswith(f"{folder}checkpoints/")]:
+        elif states := [
+            entry
+            for entry in files
+            if entry.key.startswith(layout.checkpoints_folder(step, attempt))
+        ]:
             reason = "checkpoints of a published step"
             yield Leftover(
-                f"{folder}checkpoints/",
+                layout.checkpoints_folder(step, attempt),
                 step,
                 reason,
                 len(states),
                 sum(entry.bytes for entry in states),
             )
-
-
-def _record(step: str) -> str:
-    return f"{step_folder(step)}/record.json"

@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 
-from orchestrator.records.attempts import (
-    attempt_folder,
-)
+from orchestrator.records import layout
 from orchestrator.records.repository import chain_record
 from orchestrator.records.schema import ChainRecord, EvaluationRecord, StepRecord
 from orchestrator.store.base import Store
@@ -114,14 +112,14 @@ def load_step(
 
     Raises CorruptedObject when a file is not the one its record names.
     """
-    record = StepRecord.model_validate_json(store.read(f"steps/{step_key}/record.json"))
+    record = StepRecord.model_validate_json(store.read(layout.step_record(step_key)))
     evaluation = EvaluationRecord.model_validate_json(
-        store.read(f"evaluations/{step_key}/{evaluation_key}.json")
+        store.read(layout.evaluation_record(step_key, evaluation_key))
     )
     curves = _read_verified(
         store,
-        f"{attempt_folder(step_key, record.attempt)}/files/curves.json",
-        record.files["curves.json"].sha256,
+        layout.published_file(step_key, record.attempt, layout.CURVES_FILE),
+        record.files[layout.CURVES_FILE].sha256,
     )
     return StepResult(
         record=record,
@@ -136,7 +134,7 @@ def load_confusion(store: Store, evaluation: EvaluationRecord) -> Confusion:
     """The counts of a published evaluation. Raises CorruptedObject when they are not those that the record names."""
     counts = _read_verified(
         store,
-        f"evaluations/{evaluation.step}/{evaluation.key}.parquet",
+        layout.evaluation_counts(evaluation.step, evaluation.key),
         evaluation.confusion.sha256,
     )
     table = pyarrow.parquet.read_table(BytesIO(counts))
@@ -194,7 +192,7 @@ def finish_chain(
 ) -> ChainResult:
     """Publish the record of a chain whose steps are all published; returns all of the chain, read back."""
     record = chain_record(chain, records, evaluations)
-    name = f"chains/{record.key}.json"
+    name = layout.chain_record(record.key)
     store.write(name, canonical_json(record), only_if_absent=True)
     (result,) = load_chains(store, [ChainRecord.model_validate_json(store.read(name))])
     return result

@@ -109,6 +109,11 @@ def write_if_changed(store: Store, key: str, data: bytes) -> bool:
     return store.write(key, data)
 
 
+def is_local(store: Store) -> bool:
+    """Return True if the store is a folder that this machine sees."""
+    return store.local_path("object") is not None
+
+
 def checked_key(key: str) -> str:
     """`key` itself, or ValueError if it could leave the store or name one object in two ways."""
     if (

@@ -12,9 +12,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from orchestrator.store.base import NotFound, Store, StoreError
 from orchestrator.store.canonical import canonical_json
@@ -32,13 +31,22 @@ class LeaseLost(Exception):
 
 
 class LeaseState(Document):
-    """What the lease object holds; times and progress are for people."""
+    """The lease as it is stored. Fields that this version does not know are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
 
     owner: str  # for people: user and host
     token: str  # one holder's own
     heartbeat: int  # counts up while the holder lives
     expires: str  # UTC by the holder's clock, ISO 8601
-    progress: dict[str, Any]
+
+    @property
+    def expired(self) -> bool:
+        """Return True if the lease has run out by its holder's clock.
+
+        Good enough to tell people; a lease is only ever taken over by what a watcher saw itself.
+        """
+        return datetime.fromisoformat(self.expires) <= datetime.now(UTC)
 
 
 class Lease:
@@ -47,7 +55,7 @@ class Lease:
     def __init__(
         self,
         store: Store,
-        step: str,
+        key: str,
         owner: str,
         *,
         period: float = 60,
@@ -55,19 +63,14 @@ class Lease:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`period`: seconds without a heartbeat after which a lease is free; `interval`: seconds between heartbeats."""
-        self.progress: dict[str, Any] = {}  # JSON values, sent with the next heartbeat
         self.holder: LeaseState | None = (
             None  # who had it when `acquire` last said False; None if that cannot be read
         )
-        self._store, self._step, self._owner = store, step, owner
+        self.key = key  # of the object in the store
+        self._store, self._owner = store, owner
         self._period, self._interval, self._clock = period, interval, clock
         self._token, self._heartbeat = uuid.uuid4().hex, 0
         self._seen: tuple[bytes, float] | None = None  # another's lease, and since when it reads so
-
-    @property
-    def key(self) -> str:
-        """Where the lease lies in the store."""
-        return lease_key(self._step)
 
     def acquire(self) -> bool:
         """One attempt, without waiting: True if the lease was free, or stale in the eyes of this very object."""
@@ -98,7 +101,7 @@ class Lease:
         """Raises LeaseLost unless the stored lease is this holder's."""
         if not self.is_mine():
             raise LeaseLost(
-                f"step {self._step} is no longer leased to {self._owner}: it was slow, and another worker took over"
+                f"{self._owner} no longer holds {self.key}: it was slow, and another worker took over"
             )
 
     def beat(self) -> None:
@@ -125,7 +128,7 @@ class Lease:
         """
         stop = threading.Event()
         heart = threading.Thread(
-            target=self._beat_until, args=(stop,), name=f"lease-{self._step}", daemon=True
+            target=self._beat_until, args=(stop,), name=f"lease {self.key}", daemon=True
         )
         heart.start()
         try:
@@ -156,7 +159,6 @@ class Lease:
                 token=self._token,
                 heartbeat=self._heartbeat,
                 expires=expires.isoformat(timespec="seconds"),
-                progress=dict(self.progress),
             )
         )
 
@@ -164,17 +166,12 @@ class Lease:
         return state is not None and state.token == self._token
 
 
-def read_lease(store: Store, step: str) -> LeaseState | None:
+def read_lease(store: Store, key: str) -> LeaseState | None:
     """Who has the lease of a step, alive or not; None while there is no lease that can be read."""
     try:
-        return _parsed(store.read(lease_key(step)))
+        return _parsed(store.read(key))
     except NotFound:
         return None
-
-
-def lease_key(step: str) -> str:
-    """Where the lease of a step lies in the store."""
-    return f"steps/{step}/lease.json"
 
 
 def _parsed(data: bytes) -> LeaseState | None:

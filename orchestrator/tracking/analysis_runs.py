@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from orchestrator.analysis.diagnosis import Analysis
 from orchestrator.analysis.page import page_files
 from orchestrator.analysis.record import AnalysisRecord
+from orchestrator.records import layout
 from orchestrator.records.results import StepResult, named_scores
 from orchestrator.tracking.runs import Point, Run, milliseconds, published, whole_chain
 from training.metrics import wilson
@@ -32,7 +33,7 @@ def analysis_runs(record: AnalysisRecord, analysis: Analysis) -> list[Run]:
             "layers": ", ".join(layer.cut for layer in analysis.layers),
         },
         tags={
-            "stepchain.record": f"analyses/{record.key}.json",
+            "stepchain.record": layout.analysis_record(record.key),
             "mlflow.note.content": files["analysis.md"],
         },
         points=tuple(

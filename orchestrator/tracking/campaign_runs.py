@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from orchestrator.planning.campaign_record import CampaignRecord
 from orchestrator.planning.variants import axis_text
+from orchestrator.records import layout
 from orchestrator.report.campaign_page import CampaignReport, build_campaign_report, to_files
 from orchestrator.report.campaign_results import CampaignResult
 from orchestrator.report.campaign_scores import MEANS
@@ -43,7 +44,7 @@ def campaign_runs(
         params={"campaign": record.name, "chains": str(len(result.chains)), **_axes(result)},
         tags={
             "mlflow.note.content": f"{result.question}\n\n{to_markdown(paired(report.scores))}",
-            "stepchain.record": f"campaigns/{record.key}.json",
+            "stepchain.record": layout.campaign_record(record.key),
             "stepchain.convention": result.convention.name,
             "stepchain.published": f"{len(result.published)} of {len(result.chains)}",
         },

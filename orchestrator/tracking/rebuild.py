@@ -7,13 +7,12 @@ or that never was there, can be made at any time and as often as one likes.
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from orchestrator.analysis.record import load_analysis, recorded_analyses
 from orchestrator.datasets.catalog import UnknownDataset
 from orchestrator.planning.campaign_record import campaign_tree, recorded_campaigns
-from orchestrator.records.attempts import attempt_folder
+from orchestrator.records import layout
 from orchestrator.records.repository import find_record
 from orchestrator.records.results import load_chains, named_scores
 from orchestrator.records.schema import ChainRecord
@@ -71,7 +70,9 @@ def rebuild(store: Store, uri: str, convention: Convention, grace: float = GRACE
 
 def _chains(store: Store, convention: Convention) -> Iterator[Run]:
     """The runs of all published chains and their steps, the oldest chain first; of a shared step the first counts."""
-    records = [ChainRecord.model_validate_json(store.read(key)) for key in store.list("chains/")]
+    records = [
+        ChainRecord.model_validate_json(store.read(key)) for key in store.list(layout.CHAINS)
+    ]
     for record in sorted(records, key=lambda record: record.created):
         (result,) = load_chains(store, [record])
         chain = whole_chain(result, convention)
@@ -108,8 +109,8 @@ def _steps(run: Run, store: Store) -> list[str]:
 
 
 def _alive(store: Store, key: str) -> bool:
-    lease = read_lease(store, key)
-    return lease is not None and datetime.fromisoformat(lease.expires) > datetime.now(UTC)
+    lease = read_lease(store, layout.step_lease(key))
+    return lease is not None and not lease.expired
 
 
 def _ended(run: Run, store: Store, now: int) -> Run:
@@ -117,7 +118,6 @@ def _ended(run: Run, store: Store, now: int) -> Run:
     record = find_record(store, run.key) if run.kind == "step" else None
     if record is None:
         return run.model_copy(update={"status": "KILLED", "ended": now, "tags": {}})
-    curves = json.loads(
-        store.read(f"{attempt_folder(record.key, record.attempt)}/files/curves.json")
-    )
+    name = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)
+    curves = json.loads(store.read(name))
     return published(record, run.experiment, None, {}, curves)

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from orchestrator.planning.chain import Chain, leaves
 from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
 from orchestrator.records.results import ChainResult, named_scores
 from orchestrator.records.schema import DataSource, StepRecord
@@ -101,7 +102,7 @@ def whole_chain(result: ChainResult, convention: Convention) -> Run:
     table = class_table([result], convention)
     text = to_markdown(table)
     tags = {
-        "stepchain.record": f"chains/{result.record.key}.json",
+        "stepchain.record": layout.chain_record(result.record.key),
         "stepchain.convention": convention.name,
     }
     return run.model_copy(

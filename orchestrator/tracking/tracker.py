@@ -23,6 +23,7 @@ from typing import Self
 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records import layout
 from orchestrator.records.provenance import submission
 from orchestrator.records.results import ChainResult, named_scores
 from orchestrator.records.schema import DataSource, StepRecord
@@ -51,14 +52,14 @@ LONGEST_PAUSE = 30.0  # seconds between two tries while MLflow is down
 
 def tracking_uri(store: Store, uri: str | None = None) -> str:
     """Where MLflow is: `uri`, else MLFLOW_TRACKING_URI, else an sqlite file in the store's folder (S3: where one works)."""
-    beside = store.local_path("mlflow.db") or Path("mlflow.db").absolute()
+    beside = store.local_path(layout.MLFLOW_DATABASE) or Path(layout.MLFLOW_DATABASE).absolute()
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{beside}"
 
 
 def spool_folder(store: Store) -> Path:
     """Where trackers of this store leave what they could not say; a submitted job's own folder does not outlive it."""
     name = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
-    return store.local_path("tracking-spool") or default_cache() / "tracking-spool" / name
+    return store.local_path(layout.TRACKING_SPOOL) or default_cache() / layout.TRACKING_SPOOL / name
 
 
 def store_tracker(store: Store, uri: str | None = None) -> "Tracker":

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from orchestrator.datasets.catalog import publish
-from orchestrator.records.attempts import attempt_folder, fetch_folder
+from orchestrator.records import layout
+from orchestrator.records.attempts import fetch_folder
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
@@ -208,5 +209,5 @@ def test_a_step_ends_though_the_host_that_trains_it_is_cut_off(
     time.sleep(5)  # to be heard again
     assert records(store) == [base, last]
     for record in (base, last):  # raises for a file that is not what the record says
-        folder = f"{attempt_folder(record.key, record.attempt)}/files"
+        folder = f"{layout.attempt_folder(record.key, record.attempt)}/files"
         fetch_folder(store, folder, record.files, tmp_path / f"files-{record.index}")

@@ -23,12 +23,13 @@ from rich.console import Console
 
 from orchestrator.cluster import ray_train
 from orchestrator.cluster.resources import Resources
-from orchestrator.datasets.catalog import publish, shard_key
+from orchestrator.datasets.catalog import publish
 from orchestrator.datasets.stored_split import DataError, open_stored_split
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
+from orchestrator.records import layout
 from orchestrator.store import s3
 from orchestrator.store.base import NotFound, Store, StoreError
 from orchestrator.store.cache import CorruptedObject, fetch
@@ -184,9 +185,10 @@ def meeting(*faults: Fault) -> Choose:
 
 def rows_of(split: LocalSplit, processes: int = 0) -> dict[int, np.ndarray]:
     """Every image of a split, by row, as a loader of so many processes reads it."""
-    transform = lambda image, mask, rng: evaluation_view(
-        image, mask, EvaluationConfig(short_side=None, crop=None)
-    )
+
+    def transform(image, mask, rng):
+        return evaluation_view(image, mask, EvaluationConfig(short_side=None, crop=None))
+
     table = np.arange(256, dtype=np.uint8)
     dataset = SegmentationDataset(
         split, np.arange(len(split.index.ids)), transform=transform, label_map=table, seed=0
@@ -257,7 +259,7 @@ def test_an_image_that_cannot_be_had_is_named(
 ):
     publish(store, "digits", *built)
     split = open_stored_split(store, built[1], "train", tmp_path / "cache", dataset="digits")
-    shard = shard_key(built[1].splits["train"].shards[2].sha256)
+    shard = layout.shard(built[1].splits["train"].shards[2].sha256)
     if kind == "vanished":
         store.delete(shard)
     else:

@@ -11,7 +11,6 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
-from jobs.evaluate import find_step
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
@@ -19,7 +18,8 @@ from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
-from orchestrator.records.attempts import attempt_folder
+from orchestrator.records import layout
+from orchestrator.records.repository import find_step
 from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
@@ -73,7 +73,7 @@ def place(store: Store, workers: int = 1) -> RunContext:
 
 
 def weights(store: Store, record: StepRecord) -> dict[str, np.ndarray]:
-    folder = store.local_path(f"{attempt_folder(record.key, record.attempt)}/files")
+    folder = store.local_path(f"{layout.attempt_folder(record.key, record.attempt)}/files")
     assert folder is not None
     return load_file(folder / "model.safetensors")
 

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs import train
 from jobs.train import Options, complete, main, parse
 from orchestrator.datasets.catalog import publish
-from orchestrator.datasets.pretrained import weights_key
 from orchestrator.planning.planner import plan_chain
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from stepchain.presets import PRESETS
@@ -111,7 +110,7 @@ def test_groups_and_weights_complete_a_chain(digits: Store, tmp_path: Path):
     done = complete(chain, Options(groups=("0,1,2", "3,4"), encoder_weights=str(file)), digits)
     assert done.scenario.groups == (("0", "1", "2"), ("3", "4"))
     assert done.model.weights is not None
-    assert digits.read(weights_key(done.model.weights)) == file.read_bytes()
+    assert digits.read(layout.encoder_weights(done.model.weights)) == file.read_bytes()
     assert complete(chain, Options(split="8-2"), digits).scenario.groups == (
         tuple("01234567"),
         tuple("89"),
@@ -141,11 +140,11 @@ def test_interrupted_work_says_how_to_go_on(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "ensure_chain", interrupt)
+    monkeypatch.setattr("orchestrator.execution.ensure.ensure_chain", interrupt)
     with pytest.raises(SystemExit) as stop:
         run(digits, "digits_wilson")
     assert stop.value.code == 130
-    assert "goes on where this one stopped" in capsys.readouterr().err
+    assert "the same command resumes the work" in capsys.readouterr().err
 
 
 def test_without_a_preset_the_presets_are_listed(capsys: pytest.CaptureFixture[str]):

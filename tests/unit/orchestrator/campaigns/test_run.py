@@ -21,6 +21,7 @@ from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
 from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records import layout
 from orchestrator.records.repository import find_record
 from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
@@ -246,7 +247,7 @@ def test_what_others_publish_meanwhile_is_reused(store: Store, cluster: Cluster)
 def test_steps_that_others_are_at_come_last(store: Store, cluster: Cluster):
     grown = tree(store)
     leased = grown.chains[0].steps[1].key
-    lease = Lease(store, leased, "ada@node", period=60)
+    lease = Lease(store, layout.step_lease(leased), "ada@node", period=60)
 
     def take(id: str) -> None:
         if id == grown.chains[0].steps[0].key:
@@ -314,7 +315,7 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
     def interrupted(desk: Any, work: Any, parts: Any, **_: object) -> None:
         id = desk.next()
         owners.append(parts[id].owner)
-        lease = Lease(store, id, parts[id].owner)
+        lease = Lease(store, layout.step_lease(id), parts[id].owner)
         assert lease.acquire()
         assert desk.idle  # it has not begun an attempt
         desk.on_message(id, AttemptStarted("a"))
@@ -346,7 +347,7 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
 
 def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
     grown = tree(store)
-    other = Lease(store, grown.chains[0].steps[0].key, "ada@node")
+    other = Lease(store, layout.step_lease(grown.chains[0].steps[0].key), "ada@node")
 
     def interrupted(desk: Any, work: Any, parts: Any, **_: object) -> None:
         assert other.acquire()

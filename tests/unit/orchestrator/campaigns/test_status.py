@@ -10,7 +10,7 @@ from orchestrator.campaigns.status import StepStatus, campaign_status, counts, s
 from orchestrator.planning.campaign import sweep
 from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.planning.store_state import look_up_steps
-from orchestrator.records.attempts import attempt_folder
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
 from stepchain.presets import digits_wilson
@@ -33,7 +33,7 @@ def tree(store, planned, publish_step) -> StepTree:
 
 def attempt(store: Store, key: str, name: str, **files: str) -> None:
     for file, text in files.items():
-        store.write(f"{attempt_folder(key, name)}/{file.replace('__', '.')}", text.encode())
+        store.write(f"{layout.attempt_folder(key, name)}/{file.replace('__', '.')}", text.encode())
 
 
 def look(tree: StepTree, store: Store) -> list[StepStatus]:
@@ -47,7 +47,7 @@ def look(tree: StepTree, store: Store) -> list[StepStatus]:
 def test_each_state_is_told(store, tree, publish_step):
     running, failed, interrupted = (plan.steps[1].key for plan in tree.chains[1:4])
     publish_step(store, tree.chains[0], tree.chains[0].steps[1])
-    assert Lease(store, running, "ada@node7").acquire()
+    assert Lease(store, layout.step_lease(running), "ada@node7").acquire()
     attempt(store, running, "20260101T000000-aa", error__txt="an older one")
     attempt(store, running, "20260102T000000-bb", progress__json=json.dumps(HALFWAY))
     attempt(
@@ -67,7 +67,9 @@ def test_each_state_is_told(store, tree, publish_step):
     ]
     assert statuses[1].detail == "ada@node7: train, 30/60, 30 s to go, loss 0.5000, 16 images/s"
     assert statuses[2].detail.startswith("ValueError: the loss is not finite (")
-    assert statuses[2].detail.endswith(f"{attempt_folder(failed, '20260101T000000-aa')}/error.txt)")
+    assert statuses[2].detail.endswith(
+        f"{layout.attempt_folder(failed, '20260101T000000-aa')}/error.txt)"
+    )
     assert "30/60" in statuses[3].detail
     assert statuses[4].detail == ""
 
@@ -80,12 +82,14 @@ def test_an_attempt_after_the_failed_one_counts(store, tree):
 
 
 def test_whoever_has_just_begun_has_no_progress(store, tree):
-    assert Lease(store, tree.chains[0].steps[1].key, "ada@node7").acquire()
+    assert Lease(store, layout.step_lease(tree.chains[0].steps[1].key), "ada@node7").acquire()
     assert look(tree, store)[0][3:] == ("running", "ada@node7")
 
 
 def test_the_lease_of_the_dead_runs_nothing(store, tree):
-    assert Lease(store, tree.chains[0].steps[1].key, "ada@node7", period=-1).acquire()
+    assert Lease(
+        store, layout.step_lease(tree.chains[0].steps[1].key), "ada@node7", period=-1
+    ).acquire()
     assert look(tree, store)[0].state == "to train"
 
 
@@ -97,7 +101,7 @@ def test_steps_wait_for_their_parents(store, planned):
 
 def test_what_happens_is_shown_and_the_rest_counted(store, tree):
     running = tree.chains[2].steps[1].key
-    assert Lease(store, running, "ada@node7").acquire()
+    assert Lease(store, layout.step_lease(running), "ada@node7").acquire()
     statuses = campaign_status(tree, look_up_steps(tree, store), store)
     assert counts(statuses) == {"published": 1, "running": 1, "to train": 4}
     assert [status.chains for status in statuses] == [5, 1, 1, 1, 1, 1]

@@ -7,14 +7,12 @@ from PIL import Image
 
 from orchestrator.datasets.catalog import (
     UnknownDataset,
-    index_key,
     known,
-    manifest_key,
     publish,
     resolve,
-    shard_key,
 )
 from orchestrator.datasets.stored_split import DataError, open_stored_split
+from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.cache import CorruptedObject
 from orchestrator.store.canonical import digest
@@ -126,7 +124,7 @@ def test_what_is_named_is_written_before_what_names_it(
     order = ["shards", "indexes", "manifests", "refs"]
     assert kinds == sorted(kinds, key=order.index)
     assert set(kinds) == set(order)
-    assert recording.written[-2:] == [manifest_key(done.manifest), "datasets/refs/squares"]
+    assert recording.written[-2:] == [layout.manifest(done.manifest), "datasets/refs/squares"]
 
 
 def test_an_interrupted_publication_leaves_no_name_and_goes_on(
@@ -170,7 +168,7 @@ def test_a_name_must_be_a_name(store: Store, built: tuple[Path, Manifest], name:
 
 def test_a_changed_manifest_is_refused(store: Store, built: tuple[Path, Manifest]):
     done = publish(store, "squares", *built)
-    store.write(manifest_key(done.manifest), b"{}")
+    store.write(layout.manifest(done.manifest), b"{}")
     with pytest.raises(CorruptedObject, match="ingest it again"):
         resolve(store, "squares")
     publish(store, "squares", *built)
@@ -200,7 +198,11 @@ def test_a_flipped_byte_in_the_store_is_an_error(
     _, manifest = built
     publish(store, "squares", *built)
     files = manifest.splits["train"]
-    key = index_key(files.index.sha256) if kind == "index" else shard_key(files.shards[1].sha256)
+    key = (
+        layout.index(files.index.sha256)
+        if kind == "index"
+        else layout.shard(files.shards[1].sha256)
+    )
     data = bytearray(store.read(key))
     data[len(data) // 2] ^= 1
     store.write(key, bytes(data))

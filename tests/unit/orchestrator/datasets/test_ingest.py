@@ -8,7 +8,8 @@ from orchestrator.datasets import ingest as ingest_module
 from orchestrator.datasets.catalog import damaged, known, resolve, stored_files
 from orchestrator.datasets.ingest import ingest
 from orchestrator.datasets.ingest_ray import _store
-from orchestrator.datasets.store_shard import PARTS, StoredShard, store_shard
+from orchestrator.datasets.store_shard import StoredShard, store_shard
+from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.open import open_store
 from training.data.shard_writer import ShardJob
@@ -82,7 +83,7 @@ def test_a_damaged_note_is_no_note(
     store: Store, voc_folder: Path, damage: Callable[[bytes], bytes]
 ):
     first = ingest(Counting(voc_folder), store, "voc", shard_bytes=SMALL)
-    note = next(iter(store.list(PARTS)))
+    note = next(iter(store.list(layout.SHARD_NOTES)))
     data = store.read(note)
     store.write(note, damage(data))
     assert store.read(note) != data
@@ -96,7 +97,7 @@ def test_an_interrupted_ingest_goes_on_where_it_was(store: Store, voc_folder: Pa
     with pytest.raises(OSError, match="does not answer"):
         ingest(Counting(voc_folder, breaks_after=20), store, "voc", shard_bytes=SMALL)
     assert known(store) == []
-    noted = len(list(store.list(PARTS)))
+    noted = len(list(store.list(layout.SHARD_NOTES)))
     assert noted >= 2
     source = Counting(voc_folder)
     done = ingest(source, store, "voc", shard_bytes=SMALL)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from orchestrator.datasets.pretrained import publish_weights, weights_key
+from orchestrator.datasets.pretrained import publish_weights
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.cache import file_sha256
 from orchestrator.store.open import open_store
@@ -28,7 +29,7 @@ def test_safetensors_are_stored_as_they_are(store: Store, tmp_path: Path) -> Non
     save_file(mobilenet_v2(16).state_dict() | CLASSIFIER, path)
     digest = publish_weights(store, str(path), MODEL)
     assert digest == file_sha256(path)
-    assert store.read(weights_key(digest)) == path.read_bytes()
+    assert store.read(layout.encoder_weights(digest)) == path.read_bytes()
 
 
 def test_other_formats_are_stored_as_safetensors_of_the_encoder(
@@ -45,7 +46,7 @@ def test_other_formats_are_stored_as_safetensors_of_the_encoder(
         "the same weights are one object"
     )
     stored = tmp_path / "stored"
-    store.download(weights_key(digest), stored)
+    store.download(layout.encoder_weights(digest), stored)
     assert file_sha256(stored) == digest
     torch.testing.assert_close(load_file(stored), dict(state), rtol=0, atol=0)
     encoder = mobilenet_v2(16)

@@ -25,10 +25,9 @@ from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
 from orchestrator.planning.resolver import PlanError
+from orchestrator.records import layout
 from orchestrator.records.attempts import (
-    attempt_folder,
     newest_checkpoint,
-    step_folder,
     upload_folder,
 )
 from orchestrator.records.repository import find_record
@@ -109,7 +108,7 @@ def said(place: RunContext) -> str:
 
 
 def weights(store: Store, record: StepRecord) -> dict[str, np.ndarray]:
-    folder = store.local_path(f"{attempt_folder(record.key, record.attempt)}/files")
+    folder = store.local_path(f"{layout.attempt_folder(record.key, record.attempt)}/files")
     assert folder is not None
     return load_file(folder / "model.safetensors")
 
@@ -148,7 +147,7 @@ def test_chains_share_what_they_agree_on(store: Store, here: Here):
 
 def test_a_lease_is_renewed_before_others_may_take_it_however_short_it_is(store: Store, here: Here):
     plan = plan_chain(CHAIN, store)
-    other, got = Lease(store, plan.steps[0].key, "other", period=1.0), []
+    other, got = Lease(store, layout.step_lease(plan.steps[0].key), "other", period=1.0), []
 
     def watch(run: int) -> None:
         for _ in range(15):
@@ -177,7 +176,7 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_changes_nothing(
     plan = plan_chain(CHAIN, store)
     whole = ensure_step(plan.steps[0], plan, place(store), None)
     uninterrupted = weights(store, whole)
-    store.delete(f"{step_folder(whole.key)}/")
+    store.delete(f"{layout.step_folder(whole.key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
     saved = worker.save_checkpoint
@@ -203,7 +202,7 @@ def test_another_job_takes_over_from_the_checkpoint_of_a_dead_one(
     plan = plan_chain(CHAIN, store)
     whole = weights(store, ensure_step(plan.steps[0], plan, place(store), None))
     key = plan.steps[0].key
-    store.delete(f"{step_folder(key)}/")
+    store.delete(f"{layout.step_folder(key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
     saved = worker.save_checkpoint
@@ -233,7 +232,9 @@ def test_workers_that_are_lost_each_time_are_given_up(store: Store, here: Here):
         ensure_step(plan.steps[0], plan, place(store), None)
     assert len(here.runs) == 4
     (error,) = [
-        name for name in store.list(step_folder(plan.steps[0].key)) if name.endswith("error.txt")
+        name
+        for name in store.list(layout.step_folder(plan.steps[0].key))
+        if name.endswith("error.txt")
     ]
     assert store.read(error) == b"traceback"
 
@@ -247,16 +248,16 @@ def test_code_that_fails_is_not_run_again(store: Store, here: Here):
     with pytest.raises(StepFailed, match="ValueError: no"):
         ensure_step(plan.steps[0], plan, place(store), None)
     assert len(here.runs) == 1
-    assert not store.exists(f"{step_folder(plan.steps[0].key)}/lease.json")
+    assert not store.exists(layout.step_lease(plan.steps[0].key))
 
 
 def test_who_waits_returns_what_the_other_published(store: Store, here: Here):
     plan = plan_chain(CHAIN, store)
     record = ensure_step(plan.steps[0], plan, place(store), None)
-    name = f"{step_folder(record.key)}/record.json"
+    name = layout.step_record(record.key)
     published = store.read(name)
     store.delete(name)
-    other = Lease(store, record.key, "ada@lab", period=60)
+    other = Lease(store, layout.step_lease(record.key), "ada@lab", period=60)
     assert other.acquire()
 
     waiting = place(store)
@@ -270,7 +271,7 @@ def test_who_waits_returns_what_the_other_published(store: Store, here: Here):
 def test_who_loses_the_race_returns_the_winners_record(store: Store, here: Here):
     plan = plan_chain(CHAIN, store)
     first = ensure_step(plan.steps[0], plan, place(store), None)
-    name = f"{step_folder(first.key)}/record.json"
+    name = layout.step_record(first.key)
     published = store.read(name)
     store.delete(name)
     here.before = lambda number: store.write(name, published) and None
@@ -282,8 +283,8 @@ def test_who_loses_the_race_returns_the_winners_record(store: Store, here: Here)
 def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: Here, monkeypatch):
     plan = plan_chain(CHAIN, store)
     monkeypatch.setattr(worker, "LEASE_SECONDS", -1)
-    lease = f"{step_folder(plan.steps[0].key)}/lease.json"
-    taken = Lease(store, plan.steps[0].key, "ada@lab", period=60)
+    lease = layout.step_lease(plan.steps[0].key)
+    taken = Lease(store, layout.step_lease(plan.steps[0].key), "ada@lab", period=60)
 
     def take(number: int) -> None:
         if number == 1:
@@ -304,17 +305,19 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: Here, monkeyp
     record = ensure_step(
         plan.steps[0], plan, watched, None
     )  # `taken` never beats, so its lease goes stale
-    assert "is no longer leased" in said(watched)
+    assert "no longer holds" in said(watched)
     assert "waiting for ada@lab" in said(watched)
     assert record.resources["attempts"] == 2
-    assert not [name for name in store.list(step_folder(record.key)) if name.endswith("error.txt")]
+    assert not [
+        name for name in store.list(layout.step_folder(record.key)) if name.endswith("error.txt")
+    ]
 
 
 def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(store: Store, here: Here, monkeypatch):
     plan = plan_chain(CHAIN, store)
     key = plan.steps[0].key
     whole = weights(store, ensure_step(plan.steps[0], plan, place(store), None))
-    store.delete(f"{step_folder(key)}/")
+    store.delete(f"{layout.step_folder(key)}/")
 
     def run(
         work: Callable[[Runtime], Any],
@@ -338,7 +341,7 @@ def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(store: Store, here: He
     kept = newest_checkpoint(store, key)
     assert kept is not None
     assert kept.iteration == here.runtime.log_every
-    assert not store.exists(f"{step_folder(key)}/lease.json")
+    assert not store.exists(layout.step_lease(key))
     monkeypatch.setattr(ray_train, "run", here.run)
     record = ensure_step(plan.steps[0], plan, place(store), None)
     assert record.resources["resumed_from"] == kept.iteration
@@ -377,7 +380,7 @@ def test_the_store_may_be_away_while_progress_is_written(store: Store, here: Her
     record = ensure_step(plan.steps[0], plan, place(store), None)
     assert len(calls) > 3
     curves = json.loads(
-        store.read(f"{attempt_folder(record.key, record.attempt)}/files/curves.json")
+        store.read(f"{layout.attempt_folder(record.key, record.attempt)}/files/curves.json")
     )
     assert curves[-1]["iteration"] == record.iterations
 
@@ -385,7 +388,7 @@ def test_the_store_may_be_away_while_progress_is_written(store: Store, here: Her
 def test_damaged_files_are_not_scored(store: Store, here: Here):
     plan = plan_chain(CHAIN, store)
     record = ensure_step(plan.steps[0], plan, place(store), None)
-    name = f"{attempt_folder(record.key, record.attempt)}/files/model.safetensors"
+    name = f"{layout.attempt_folder(record.key, record.attempt)}/files/model.safetensors"
     data = store.read(name)
     store.write(name, data[:-1] + bytes([data[-1] ^ 1]))
     cache = Path(str(store.uri)).parent / "cache"
@@ -418,7 +421,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
     monkeypatch.setattr("orchestrator.records.attempts.KEPT_CHECKPOINTS", 3)
     plan = plan_chain(CHAIN, store)
     uninterrupted = weights(store, ensure_step(plan.steps[0], plan, place(store), None))
-    store.delete(f"{step_folder(plan.steps[0].key)}/")
+    store.delete(f"{layout.step_folder(plan.steps[0].key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
     saved = worker.save_checkpoint
@@ -426,7 +429,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
     def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
         if len(here.runs) == 2 and iteration == 6:
-            folder_of = f"{attempt_folder(key, attempt)}/checkpoints"
+            folder_of = f"{layout.attempt_folder(key, attempt)}/checkpoints"
             store.write(f"{folder_of}/00000006/method.safetensors", b"something else")
             store.write(f"{folder_of}/00000004/done.json", b"{")
             raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")

@@ -10,12 +10,13 @@ from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import Node, StepTree, build_tree
 from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records import layout
 from orchestrator.records.repository import publish_evaluation
 from orchestrator.records.schema import Provenance, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from orchestrator.store.folder import FolderStore
-from orchestrator.store.lease import LeaseState, lease_key
+from orchestrator.store.lease import LeaseState
 from stepchain.presets import digits_mib
 from training.config import StepConfig, Task
 from training.data.shards import Manifest, SplitManifest, StoredFile
@@ -84,8 +85,8 @@ def publish(store: Store, node: Node, *, scored: bool = True) -> None:
 def lease(store: Store, key: str, seconds: float) -> None:
     """A lease that runs out so many seconds from now."""
     expires = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-    state = LeaseState(owner="ada@node", token="t", heartbeat=1, expires=expires, progress={})
-    store.write(lease_key(key), canonical_json(state))
+    state = LeaseState(owner="ada@node", token="t", heartbeat=1, expires=expires)
+    store.write(layout.step_lease(key), canonical_json(state))
 
 
 def states(tree: StepTree, store: Store) -> str:

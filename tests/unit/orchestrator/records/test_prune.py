@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.records.attempts import attempt_folder, newest_checkpoint
+from orchestrator.records import layout
+from orchestrator.records.attempts import newest_checkpoint
 from orchestrator.records.prune import delete, leftovers
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
@@ -27,7 +28,7 @@ def write(store: Store, key: str, days: float = 2, data: bytes = b"1234") -> Non
 def attempt(
     store: Store, step: str, name: str, days: float = 2, checkpoint: int | None = None
 ) -> str:
-    folder = f"{attempt_folder(step, name)}/"
+    folder = f"{layout.attempt_folder(step, name)}/"
     write(store, f"{folder}progress.json", days)
     if checkpoint is not None:
         write(store, f"{folder}checkpoints/{checkpoint:08d}/state.safetensors", days, b"0" * 1000)
@@ -59,7 +60,7 @@ def test_an_attempt_that_came_second_goes_with_all_it_holds(store, published):
     assert (leftover.objects, leftover.bytes) == (3, 4 + 1000 + 2)
     assert delete(store, [leftover]) == [leftover]
     assert list(store.list(second)) == []
-    assert store.exists(f"{attempt_folder(published, 'a1')}/progress.json")
+    assert store.exists(f"{layout.attempt_folder(published, 'a1')}/progress.json")
     assert leftovers(store) == ()
 
 
@@ -75,7 +76,7 @@ def test_an_attempt_that_a_later_step_was_trained_from_stays(store, plan, publis
     attempt(store, published, "a2")
     child = publish_step(store, plan, plan.steps[1], parent_attempt="a0")
     attempt(store, child.key, "a1")
-    assert found(store) == [f"{attempt_folder(published, 'a2')}/"]
+    assert found(store) == [f"{layout.attempt_folder(published, 'a2')}/"]
     assert found(store, steps={child.key}) == []
 
 
@@ -83,11 +84,11 @@ def test_an_attempt_that_a_later_step_was_trained_from_stays(store, plan, publis
 def test_nothing_goes_while_somebody_holds_the_lease(store, published, state):
     step = published if state == "published" else "unpublished"
     attempt(store, step, "a0", days=30)
-    lease = Lease(store, step, "ada@node")
+    lease = Lease(store, layout.step_lease(step), "ada@node")
     assert lease.acquire()
     assert found(store) == []
     write(store, lease.key, days=2)  # no heartbeat since
-    assert found(store) == [f"{attempt_folder(step, 'a0')}/"]
+    assert found(store) == [f"{layout.attempt_folder(step, 'a0')}/"]
 
 
 def test_what_was_written_within_the_grace_period_stays(store, published):
@@ -95,7 +96,7 @@ def test_what_was_written_within_the_grace_period_stays(store, published):
     assert found(store) == []
     assert found(store, grace=timedelta(hours=6)) == [folder]
     attempt(store, published, "a2", days=2)
-    write(store, f"{attempt_folder(published, 'a2')}/curves/00000010.json", days=0.5)
+    write(store, f"{layout.attempt_folder(published, 'a2')}/curves/00000010.json", days=0.5)
     assert found(store) == [], "one young object keeps its attempt"
 
 
@@ -116,7 +117,7 @@ def test_whoever_began_since_the_listing_is_left_alone(store, published):
     attempt(store, published, "a0")
     listed = leftovers(store)
     assert len(listed) == 1
-    assert Lease(store, published, "ada@node").acquire()
+    assert Lease(store, layout.step_lease(published), "ada@node").acquire()
     assert delete(store, listed) == []
     assert store.exists(f"{listed[0].folder}progress.json")
 

@@ -17,6 +17,7 @@ from orchestrator.analysis.record import publish_analysis
 from orchestrator.planning.campaign_record import campaign_tree, find_campaign, publish_campaign
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records import layout
 from orchestrator.records.results import load_chains
 from orchestrator.report.campaign_results import load_campaign_results
 from orchestrator.report.campaign_tables import scores_table
@@ -203,7 +204,7 @@ def test_runs_that_nobody_is_at_are_ended(store, publish_chain, uri) -> None:
         mirror.put(run)
     mirror.put(step_run(steps[1], chain.scenario.title, records[1].data, None, LONG_AGO))
     mirror.put(step_run(records[0], chain.scenario.title, records[0].data, None, LONG_AGO))
-    lease = Lease(store, "e" * 16, "ada@node", period=60)
+    lease = Lease(store, layout.step_lease("e" * 16), "ada@node", period=60)
     assert lease.acquire()
     assert rebuild(store, uri, wilson()).closed == 3
     assert {run.info.run_name: run.info.status for run in runs(uri, "chain")} == {
