@@ -15,13 +15,14 @@ import ray
 import tyro
 from rich.console import Console
 
-from jobs.campaign.file import load_campaign
+from jobs.campaigns import SHIPPED
 from orchestrator.campaigns.run import run_campaign
 from orchestrator.campaigns.scheduler import Limits
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign import with_field
+from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
@@ -51,7 +52,8 @@ def main(
         out: Folder for the stores; what is published there already is not trained again, so give a new one.
         max_concurrent: Steps at a time, one CPU each.
     """
-    chains = [chain for name in campaigns for chain in load_campaign(name).chains]
+    loaded = [load_campaign(name, SHIPPED) for name in campaigns]
+    chains = [chain for campaign in loaded for chain in campaign.chains]
     results = {}
     for how, wanted in (
         ("shared", chains),

@@ -1,7 +1,4 @@
-"""Train by LwF, learning without forgetting (Li and Hoiem, 2016), as in MiB's Table 1.
-
-The loss is cross-entropy and a distillation of the previous model's softmax.
-"""
+"""LwF: cross-entropy, and the previous model's outputs kept by distillation. The baseline of MiB's Table 1."""
 
 from typing import Literal
 
@@ -14,7 +11,7 @@ from training.models.segmenter import upsample
 
 
 class Config(MethodConfig):
-    """The weight of the distillation; `alpha` multiplies the previous model's logits."""
+    """Weight of the distillation, and the factor (inverse temperature) on the previous model's logits."""
 
     name: Literal["lwf"] = "lwf"
     distillation_weight: float = 100.0
@@ -22,18 +19,14 @@ class Config(MethodConfig):
 
 
 class Method(base.Method):
-    """Cross-entropy and distillation."""
-
     config: Config
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
-        """Return both losses, at image resolution."""
         size = batch.masks.shape[-2:]
         logits = upsample(self.outputs(batch.images).logits, size)
         previous = upsample(self.previous_outputs(batch.images).logits, size)
-        segmentation = cross_entropy(logits, batch.masks, self.mean)
-        kept = distillation(logits, previous, self.config.alpha)
         return {
-            "segmentation": segmentation,
-            "distillation": self.config.distillation_weight * kept,
+            "segmentation": cross_entropy(logits, batch.masks, self.mean),
+            "distillation": self.config.distillation_weight
+            * distillation(logits, previous, self.config.alpha),
         }
