@@ -15,14 +15,13 @@ import ray
 import tyro
 from rich.console import Console
 
-from jobs.campaigns import SHIPPED
+from jobs.campaign.file import load_campaign
 from orchestrator.campaigns.run import run_campaign
 from orchestrator.campaigns.scheduler import Limits
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign import with_field
-from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
@@ -52,8 +51,7 @@ def main(
         out: Folder for the stores; what is published there already is not trained again, so give a new one.
         max_concurrent: Steps at a time, one CPU each.
     """
-    loaded = [load_campaign(name, SHIPPED) for name in campaigns]
-    chains = [chain for campaign in loaded for chain in campaign.chains]
+    chains = [chain for name in campaigns for chain in load_campaign(name).chains]
     results = {}
     for how, wanted in (
         ("shared", chains),

@@ -1,11 +1,11 @@
-"""Merge the chains of a campaign into one tree of steps.
+"""The chains of a campaign as one tree: steps of equal key are one node, trained once, however many chains want it.
 
-Steps with equal keys are one node, which is trained once, however many chains want it. Nothing here
-reads a store: `orchestrator.planning.store_state` looks up which nodes exist.
+A segment is a run of nodes without branching: what one worker can do from its first step to its last without keeping anybody
+waiting. Nothing here looks into a store; `orchestrator.planning.store_state` does, and says what of a tree is there already.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
@@ -18,29 +18,31 @@ class Node:
 
     key: str
     planned: PlannedStep
-    plan: PlannedChain  # of the first chain that wants the step
-    scorings: tuple[tuple[DataSource, Scoring], ...]
-    """All the ways in which the chains want the step scored."""
-    chains: tuple[int, ...]  # indexes of the chains that want the step
+    plan: PlannedChain  # of the first chain that wants it
+    scorings: tuple[
+        tuple[DataSource, Scoring], ...
+    ]  # all the ways in which these chains want it scored
+    chains: tuple[int, ...]  # which chains of the tree want it
     parent: str | None
     children: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Nodes that follow one another without a branch in between, from first to last."""
+    """Nodes that follow one another with no branch in between; done from first to last."""
 
     id: str  # key of its last node
     nodes: tuple[Node, ...]
-    parent: str | None  # id of the segment before it
+    parent: str | None  # id of the segment that it grows from
 
 
 @dataclass(frozen=True)
 class StepTree:
-    """All chains of a campaign, merged where their steps are equal. It may have several roots."""
+    """All chains of a campaign, merged where their steps are equal. There may be several roots."""
 
     chains: tuple[PlannedChain, ...]
     nodes: dict[str, Node]  # by key, parents first
+    segments: tuple[Segment, ...]  # parents first
 
     @property
     def naive_steps(self) -> int:
@@ -48,62 +50,54 @@ class StepTree:
         return sum(len(plan.steps) for plan in self.chains)
 
 
-@dataclass
-class _Draft:
-    """What is known of a node while the chains are merged."""
-
-    planned: PlannedStep
-    plan: PlannedChain
-    scorings: dict[tuple[object, ...], tuple[DataSource, Scoring]] = field(default_factory=dict)
-    chains: list[int] = field(default_factory=list)
-    children: list[str] = field(default_factory=list)
-
-
 def build_tree(plans: Sequence[PlannedChain]) -> StepTree:
     """Merge chains into a tree."""
-    drafts: dict[str, _Draft] = {}
+    first: dict[str, PlannedChain] = {}
+    planned: dict[str, PlannedStep] = {}
+    chains: dict[str, list[int]] = {}
+    children: dict[str, list[str]] = {}
+    scorings: dict[str, dict[tuple[object, ...], tuple[DataSource, Scoring]]] = {}
     for number, plan in enumerate(plans):
         asked = (plan.manifest_digest, SPLIT, plan.chain.evaluation)
         for step in plan.steps:
-            if step.key not in drafts:
-                drafts[step.key] = _Draft(step, plan)
+            if step.key not in planned:
+                first[step.key], planned[step.key] = plan, step
+                chains[step.key], children[step.key], scorings[step.key] = [], [], {}
                 if step.parent is not None:
-                    drafts[step.parent].children.append(step.key)
-            draft = drafts[step.key]
-            draft.chains.append(number)
-            if asked not in draft.scorings:
-                draft.scorings[asked] = plan.source(SPLIT), plan.scoring
+                    children[step.parent].append(step.key)
+            chains[step.key].append(number)
+            if asked not in scorings[step.key]:
+                scorings[step.key][asked] = plan.source(SPLIT), plan.scoring
     nodes = {
         key: Node(
             key,
-            draft.planned,
-            draft.plan,
-            tuple(draft.scorings.values()),
-            tuple(draft.chains),
-            draft.planned.parent,
-            tuple(draft.children),
+            step,
+            first[key],
+            tuple(scorings[key].values()),
+            tuple(chains[key]),
+            step.parent,
+            tuple(children[key]),
         )
-        for key, draft in drafts.items()
+        for key, step in planned.items()
     }
-    return StepTree(tuple(plans), nodes)
+    return StepTree(tuple(plans), nodes, _segments(nodes))
 
 
-def split_segments(tree: StepTree) -> tuple[Segment, ...]:
-    """Cut the tree after every node that has not exactly one child; parents come first."""
+def _segments(nodes: Mapping[str, Node]) -> tuple[Segment, ...]:
+    """Cut the tree after every node that has not exactly one child."""
     found: list[Segment] = []
-    for node in tree.nodes.values():
-        # A node whose parent has no other child continues the parent's segment.
-        if node.parent is not None and len(tree.nodes[node.parent].children) == 1:
-            continue
+    for node in nodes.values():
+        if node.parent is not None and len(nodes[node.parent].children) == 1:
+            continue  # it goes on a segment that was begun before
         run = [node]
         while len(run[-1].children) == 1:
-            run.append(tree.nodes[run[-1].children[0]])
+            run.append(nodes[run[-1].children[0]])
         found.append(Segment(run[-1].key, tuple(run), node.parent))
     return tuple(found)
 
 
 def first_steps(plan: PlannedChain, last: int | None) -> PlannedChain:
-    """Return the chain up to step `last`, or all of it if it has no more steps or `last` is None."""
+    """The chain up to step `last`; the whole of it for None or when it has no more steps."""
     if last is None or last + 1 >= len(plan.steps):
         return plan
     return replace(plan, steps=plan.steps[: last + 1], whole=False)

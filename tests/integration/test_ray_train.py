@@ -11,7 +11,6 @@ import pytest
 import ray
 from safetensors.numpy import load_file
 
-from jobs.evaluate import find_step
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
@@ -20,6 +19,7 @@ from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
 from orchestrator.records import layout
+from orchestrator.records.repository import find_step
 from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store

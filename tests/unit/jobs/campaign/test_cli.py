@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-import jobs.campaign.cli
+import jobs.campaign.run
 import orchestrator.planning.planner
 import orchestrator.planning.resolver
-import training.models.backbones
 from jobs.campaign.cli import main
 from jobs.campaigns import SHIPPED
 from orchestrator.campaigns.bookkeeper import ChainOutcome
@@ -24,7 +23,6 @@ from orchestrator.planning.campaign import Campaign, sweep
 from orchestrator.planning.campaign_file import load_campaign, shipped_campaigns
 from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
-from orchestrator.planning.planner import Planner
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.store.base import Store
 from orchestrator.store.folder import FolderStore
@@ -252,7 +250,7 @@ def test_the_exit_code_tells_whether_all_is_published(
         asked.append(limits)
         return CampaignOutcome({}, (ChainOutcome("one", state, "for a reason"),), (), 1.5, 60)
 
-    monkeypatch.setattr(jobs.campaign.cli, "run_campaign", made_up)
+    monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)
     arguments = ("--no-tracking", "--max-gpu-hours", "2", "--stop-behind", "5")
     if code is None:
         campaign("run", *arguments)
@@ -328,7 +326,7 @@ def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
         return CampaignOutcome({}, (ChainOutcome("one", "failed", "for a reason"),), (), 1.5, 60)
 
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(jobs.campaign.cli, "run_campaign", made_up)
+    monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)
     file.write_text(SWEEP)
     with pytest.raises(SystemExit):
         main(["run", str(file), "--store", digits.uri, "--tracking-uri", uri])
@@ -371,7 +369,7 @@ def test_thousands_of_chains_share_what_is_expensive(
 
     for module, name in (
         (orchestrator.planning.planner, "load_index"),
-        (training.models.backbones, "build_encoder"),
+        (orchestrator.planning.planner, "build_encoder"),
         (orchestrator.planning.resolver, "select_images"),
         (orchestrator.planning.resolver, "step_key"),
         (FolderStore, "read"),
@@ -379,7 +377,7 @@ def test_thousands_of_chains_share_what_is_expensive(
         count(module, name)
     numbers = [number / 200 for number in range(200)]
     chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
-    tree = plan_tree(Campaign("many", "", chains), Planner(digits))
+    tree = plan_tree(Campaign("many", "", chains), digits)
     assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
     assert calls["step_key"] == 2010
     assert (calls["load_index"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)
