@@ -47,7 +47,6 @@ PRECISIONS: tuple[tuple[str, Precision, str], ...] = (
     ("float32_tf32", "float32", "tf32"),
     ("float32_ieee", "float32", "ieee"),
 )
-GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(device)
     return found | {
         "device": properties.name,
-        "memory_gb": properties.total_memory / GIGABYTE,
+        "memory_gb": properties.total_memory / 1e9,
         "capability": f"{properties.major}.{properties.minor}",
         "gpus": torch.cuda.device_count(),
         "cuda": torch.version.cuda,
@@ -210,9 +209,9 @@ class _WeakStep:
         )
         torch.manual_seed(step.seed)
         previous = freeze(Segmenter(step.model, task.channels[:-1]))
-        previous.to(device=device, memory_format=torch.channels_last)
-        method = wilson.Method(step, previous)
-        self.method = method.to(device=device, memory_format=torch.channels_last).train()
+        placed: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
+        previous.to(**placed)
+        self.method = wilson.Method(step, previous).to(**placed).train()
         self.optimizer = SGD(
             [group | {"lr": group["initial_lr"]} for group in self.method.parameter_groups()],
             momentum=step.optimization.momentum,
@@ -272,12 +271,13 @@ def find_synchronizations(run: Callable[[], None], device: torch.device) -> list
 @contextmanager
 def convolution_precision(value: str) -> Iterator[None]:
     """Set how cuDNN computes float32 convolutions: `tf32` or `ieee`."""
-    before = torch.backends.cudnn.conv.fp32_precision
-    torch.backends.cudnn.conv.fp32_precision = value
+    convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = value
     try:
         yield
     finally:
-        torch.backends.cudnn.conv.fp32_precision = before
+        convolutions.fp32_precision = before
 
 
 def synchronize(device: torch.device) -> None:
@@ -296,7 +296,7 @@ def peak_memory(device: torch.device) -> float | None:
     """Return the most memory allocated on the GPU since the reset, in gigabytes."""
     if device.type != "cuda":
         return None
-    return torch.cuda.max_memory_allocated(device) / GIGABYTE
+    return torch.cuda.max_memory_allocated(device) / 1e9
 
 
 if __name__ == "__main__":
