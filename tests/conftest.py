@@ -32,8 +32,9 @@ from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from orchestrator.store.open import open_store
 from stepchain.presets import digits_wilson
+from tests.support.datasets import build_dataset, open_split
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, Manifest, build
+from training.data.shards import LocalSplit
 from training.data.source import Source
 
 settings.register_profile(
@@ -83,18 +84,10 @@ def local_split(tmp_path: Path) -> LocalBuild:
 
     def make(source: Source, split: str = "train", **options: object) -> LocalSplit:
         folder = tmp_path / "built"
-        manifest, _ = build(source, folder, **options)  # pyright: ignore[reportArgumentType]
+        manifest, _ = build_dataset(source, folder, **options)  # pyright: ignore[reportArgumentType]
         return open_split(manifest, split, folder)
 
     return make
-
-
-def open_split(manifest: Manifest, split: str, folder: Path) -> LocalSplit:
-    """A split of what `build` wrote to `folder`."""
-    files = manifest.splits[split]
-    index = Index.load(folder / f"{files.index.sha256}.parquet", len(manifest.classes))
-    shards = tuple(folder / f"{shard.sha256}.arrow" for shard in files.shards)
-    return LocalSplit(index, shards, manifest.classes, files.content)
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +176,12 @@ def finished_campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaig
     """Six variants with two seeds each, their made-up scores published as if they had been trained, and the store."""
     folder = tmp_path_factory.mktemp("campaign")
     store = open_store(str(folder / "store"))
-    publish(store, "digits", folder / "built", build(Digits(train=60, val=8), folder / "built")[0])
+    publish(
+        store,
+        "digits",
+        folder / "built",
+        build_dataset(Digits(train=60, val=8), folder / "built")[0],
+    )
     start = with_field(digits_wilson(), "name", "hardness")
     axes = {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)}
     campaign = Campaign(

@@ -15,9 +15,8 @@ from orchestrator.records import layout
 from orchestrator.records.schema import DataSource, Scoring
 from orchestrator.store.base import Store
 from orchestrator.store.cache import default_cache
-from training.config import ModelConfig
-from training.data.shards import Manifest
-from training.models.backbones import build_encoder
+from training.config import ModelConfig, check_output_stride
+from training.data.manifest import Manifest
 
 SPLIT = "val"  # what a chain's steps are scored on
 
@@ -80,7 +79,7 @@ class Planner:
         return manifest_digest, manifest, Resolver(manifest.classes, index, split.content, lists)
 
     def _check(self, model: ModelConfig) -> None:
-        build_encoder(model)  # raises for what no encoder can be
+        check_output_stride(model)
         if model.weights and not self.store.exists(layout.encoder_weights(model.weights)):
             raise PlanError(
                 f"the store {self.store.uri} has no encoder weights {model.weights}: publish them with --encoder-weights"

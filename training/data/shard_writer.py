@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from training.config import VOID, Document
+from training.data.manifest import Shard, StoredFile
 from training.data.source import BadData, FromFiles, LeftOut, Source
 from training.data.validation import BadRow, Row, examine
 
@@ -28,19 +29,6 @@ SHARD_SCHEMA = pa.schema(
     [("id", pa.string()), ("image", pa.binary()), ("mask", pa.binary())],
     metadata={"stepchain": "1"},
 )
-
-
-class StoredFile(Document):
-    """A file, by its digest."""
-
-    sha256: str
-    bytes: int
-
-
-class Shard(StoredFile):
-    """An Arrow IPC file of original bytes: id, image, mask."""
-
-    rows: int
 
 
 class IndexRow(Document):

@@ -15,7 +15,8 @@ from orchestrator.records.repository import publish_evaluation
 from orchestrator.records.schema import Provenance, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
-from training.data.shards import Index, Manifest, SplitManifest, StoredFile
+from tests.support.datasets import make_index
+from training.data.manifest import Manifest, SplitManifest, StoredFile
 from training.data.voc import VOC_CLASSES
 
 VOC_IMAGES = 1449  # in PASCAL VOC 2012's val
@@ -108,14 +109,4 @@ def _confusion(classes: tuple[int, ...], right: Mapping[int, float]) -> bytes:
 def _resolver(classes: tuple[str, ...]) -> Resolver:
     labels = np.random.default_rng(0).random((2000, len(classes))) < 0.15
     labels[~labels.any(1), 0] = True
-    pixels = np.concatenate([np.ones((len(labels), 1), np.int64), labels.astype(np.int64)], axis=1)
-    nothing, ranges = np.zeros(len(labels), np.int64), np.zeros((len(labels), 2), np.int64)
-    names, digests = (
-        [f"image-{n}" for n in range(len(labels))],
-        [f"{n:064x}" for n in range(len(labels))],
-    )
-    return Resolver(
-        classes,
-        Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, digests),
-        "7" * 64,
-    )
+    return Resolver(classes, make_index(labels), "7" * 64)

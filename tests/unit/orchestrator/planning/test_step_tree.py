@@ -14,7 +14,7 @@ from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
 from stepchain.presets import digits_mib
 from training.config import StepConfig, Task
-from training.data.shards import Manifest
+from training.data.manifest import Manifest
 
 MANIFEST = Manifest(classes=("a", "b"), splits={})
 

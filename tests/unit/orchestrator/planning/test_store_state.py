@@ -19,7 +19,7 @@ from orchestrator.store.folder import FolderStore
 from orchestrator.store.lease import LeaseState
 from stepchain.presets import digits_mib
 from training.config import StepConfig, Task
-from training.data.shards import Manifest, SplitManifest, StoredFile
+from training.data.manifest import Manifest, SplitManifest, StoredFile
 
 NOWHERE = Provenance(
     commit=None,

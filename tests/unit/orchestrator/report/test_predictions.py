@@ -15,10 +15,11 @@ from orchestrator.report.predictions import (
     photo,
     take_pictures,
 )
+from tests.support.datasets import build_dataset, open_split
 from training.checkpoint import ModelDocument
 from training.config import EvaluationConfig, ModelConfig
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, build
+from training.data.shards import LocalSplit
 from training.metrics import Confusion
 from training.models.segmenter import Segmenter
 
@@ -67,15 +68,8 @@ def test_a_speck_does_not_count_as_shown_where_there_is_better() -> None:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> LocalSplit:
     folder = tmp_path_factory.mktemp("digits")
-    manifest, _ = build(Digits(train=2, val=5), folder)
-    split = manifest.splits["val"]
-    index = Index.load(folder / f"{split.index.sha256}.parquet", len(manifest.classes))
-    return LocalSplit(
-        index,
-        tuple(folder / f"{shard.sha256}.arrow" for shard in split.shards),
-        manifest.classes,
-        split.content,
-    )
+    manifest, _ = build_dataset(Digits(train=2, val=5), folder)
+    return open_split(manifest, "val", folder)
 
 
 def test_pictures_are_the_scored_view_and_the_files_predictions(digits, tmp_path) -> None:
