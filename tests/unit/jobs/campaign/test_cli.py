@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 import jobs.campaign.run
 import orchestrator.planning.planner
 import orchestrator.planning.resolver
+import training.models.backbones
 from jobs.campaign.cli import main
 from jobs.campaigns import SHIPPED
 from orchestrator.campaigns.bookkeeper import ChainOutcome
@@ -23,6 +24,7 @@ from orchestrator.planning.campaign import Campaign, sweep
 from orchestrator.planning.campaign_file import load_campaign, shipped_campaigns
 from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
+from orchestrator.planning.planner import Planner
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.store.base import Store
 from orchestrator.store.folder import FolderStore
@@ -369,7 +371,7 @@ def test_thousands_of_chains_share_what_is_expensive(
 
     for module, name in (
         (orchestrator.planning.planner, "load_index"),
-        (orchestrator.planning.planner, "build_encoder"),
+        (training.models.backbones, "build_encoder"),
         (orchestrator.planning.resolver, "select_images"),
         (orchestrator.planning.resolver, "step_key"),
         (FolderStore, "read"),
@@ -377,7 +379,7 @@ def test_thousands_of_chains_share_what_is_expensive(
         count(module, name)
     numbers = [number / 200 for number in range(200)]
     chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
-    tree = plan_tree(Campaign("many", "", chains), digits)
+    tree = plan_tree(Campaign("many", "", chains), Planner(digits))
     assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
     assert calls["step_key"] == 2010
     assert (calls["load_index"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)

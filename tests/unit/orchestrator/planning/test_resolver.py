@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.planning.chain import Base, Chain
-from orchestrator.planning.resolver import PlanError, PlannedStep, resolve
+from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
 from training.config import ModelConfig, Optimization
 from training.data.shards import Index
 from training.methods import ewc, fine_tuning, joint, mib, pi, rw, wilson
@@ -54,7 +54,7 @@ def chain(**fields: Any) -> Chain:
 
 
 def steps(wanted: Chain, labels: np.ndarray = LABELS) -> tuple[PlannedStep, ...]:
-    return resolve(wanted, CLASSES, index(labels), "content")
+    return Resolver(CLASSES, index(labels), "content").resolve(wanted)
 
 
 def test_steps_follow_one_another():
