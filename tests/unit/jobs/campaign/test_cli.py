@@ -23,6 +23,7 @@ from orchestrator.planning.campaign import Campaign, sweep
 from orchestrator.planning.campaign_file import load_campaign, shipped_campaigns
 from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
+from orchestrator.planning.planner import Planner
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.store.base import Store
 from orchestrator.store.folder import FolderStore
@@ -46,12 +47,7 @@ SWEEP = (
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("digits")
     store = open_store(str(folder / "store"))
-    publish(
-        store,
-        "digits",
-        folder / "built",
-        build_dataset(Digits(train=60, val=4), folder / "built")[0],
-    )
+    publish(store, "digits", folder / "built", build_dataset(Digits(train=60, val=4), folder / "built")[0])
     return store
 
 
@@ -382,7 +378,7 @@ def test_thousands_of_chains_share_what_is_expensive(
         count(module, name)
     numbers = [number / 200 for number in range(200)]
     chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
-    tree = plan_tree(Campaign("many", "", chains), digits)
+    tree = plan_tree(Campaign("many", "", chains), Planner(digits))
     assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
     assert calls["step_key"] == 2010
     assert (calls["load_index"], calls["check_output_stride"], calls["select_images"]) == (1, 1, 2)

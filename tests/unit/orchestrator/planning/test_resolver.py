@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.planning.chain import Base, Chain
-from orchestrator.planning.resolver import PlanError, PlannedStep, resolve
+from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
 from tests.support.datasets import make_index
 from training.config import ModelConfig, Optimization
 from training.methods import ewc, fine_tuning, joint, mib, pi, rw, wilson
@@ -35,7 +35,7 @@ def chain(**fields: Any) -> Chain:
 
 
 def steps(wanted: Chain, labels: np.ndarray = LABELS) -> tuple[PlannedStep, ...]:
-    return resolve(wanted, CLASSES, make_index(labels), "content")
+    return Resolver(CLASSES, make_index(labels), "content").resolve(wanted)
 
 
 def test_steps_follow_one_another():
