@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from orchestrator.datasets.catalog import publish
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from tests.support.paths import ROOT
 from tests.support.photos import save_mask, write_voc_lists
 from training.data.digits import Digits
-from training.data.shards import build
 from training.models.mobilenet import mobilenet_v2
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
@@ -70,7 +70,7 @@ def run(command: str, folder: Path) -> str:
 
 def publish_digits(folder: Path) -> None:
     """Fewer of the scenes that `make demo` puts into the store."""
-    manifest, _ = build(Digits(seed=0, train=160, val=16), folder / "digits")
+    manifest, _ = build_dataset(Digits(seed=0, train=160, val=16), folder / "digits")
     publish(open_store(str(folder / "stepchain-store")), "digits", folder / "digits", manifest)
 
 
