@@ -13,9 +13,9 @@ from pathlib import Path
 
 import ray
 import tyro
+from jobs.campaign.file import load_campaign
 from rich.console import Console
 
-from jobs.campaign.file import load_campaign
 from orchestrator.campaigns.run import run_campaign
 from orchestrator.campaigns.scheduler import Limits
 from orchestrator.cluster.resources import Request

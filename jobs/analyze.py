@@ -22,7 +22,7 @@ from orchestrator.analysis.retraining import ensure_retrained
 from orchestrator.analysis.tables import flow_table, layer_table, overview, remedy_table
 from orchestrator.cluster.resources import Request
 from orchestrator.execution.context import RunContext
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.report.render import to_terminal
 from orchestrator.report.table import Table
@@ -69,9 +69,9 @@ def analyze(
         raise InputError("name at least one chain: `python -m jobs.analyze CHAIN --store URI`")
     console = Console(highlight=False, markup=False)
     place = RunContext(open_store(store), request, console)
-    results = load_chains(
-        place.store, [find_chain(place.store, chain) for chain in dict.fromkeys(chains)]
-    )
+    repository = Repository(place.store)
+    names = dict.fromkeys(chains)
+    results = load_chains(repository, [repository.chain_by_name(name) for name in names])
     pairs = [_pair(result, before, after) for result in results]
     asked: tuple[Kind, ...] = tuple(
         kind for kind in probe or KINDS if retrain or kind != "retraining"

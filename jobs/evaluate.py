@@ -4,7 +4,6 @@ STEP is a step's key, the beginning of one, or CHAIN:INDEX with a chain's name, 
 in the store, and asked for again it is read from there. It is a count of pixels, so another convention costs nothing.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -18,21 +17,16 @@ from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import UnknownDataset, resolve
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import check_classes, ensure_evaluation
-from orchestrator.records import layout
-from orchestrator.records.repository import find_chain, find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.records.schema import (
     ChainRecord,
     DataSource,
-    EvaluationRecord,
     Scoring,
-    StepRecord,
 )
-from orchestrator.store.base import Store, check_writable
+from orchestrator.store.base import check_writable
 from orchestrator.store.open import DEFAULT_STORE, open_store
-from training.config import EvaluationConfig, InputError
-
-KEY_START = "[0-9a-f]{4,16}"
+from training.config import EvaluationConfig
 
 
 def evaluate(
@@ -58,7 +52,8 @@ def evaluate(
     """
     place = RunContext(open_store(store), request, Console(highlight=False, markup=False))
     check_writable(place.store)
-    record = find_step(place.store, step)
+    repository = Repository(place.store)
+    record = repository.step_by_name(step)
     name = data or record.data.name
     digest, manifest = resolve(place.store, name)
     if split not in manifest.splits:
@@ -66,7 +61,7 @@ def evaluate(
             f"dataset {name!r} has no split {split!r}; it has {', '.join(manifest.splits)}"
         )
     check_classes(record, name, manifest.classes)
-    usual = usual_view(place.store, record)
+    usual = repository.first_view(record)
     config = EvaluationConfig(
         short_side=usual.short_side
         if short_side is None
@@ -89,49 +84,8 @@ def evaluate(
         evaluations=(evaluation.key,),
         created=record.provenance.created,
     )
-    (result,) = load_chains(place.store, [alone])
+    (result,) = load_chains(repository, [alone])
     show_result(result, CONVENTIONS[convention](), place.console)
-
-
-def find_step(store: Store, wanted: str) -> StepRecord:
-    """The published step with that key, that beginning of a key, or that CHAIN:INDEX. Raises InputError."""
-    chain, colon, index = wanted.rpartition(":")
-    if colon:
-        steps = find_chain(store, chain).steps
-        if not index.isdigit() or int(index) >= len(steps):
-            raise InputError(
-                f"chain {chain!r} has steps 0 to {len(steps) - 1}, and no step {index!r}"
-            )
-        keys = [steps[int(index)]]
-    else:
-        begun = re.fullmatch(KEY_START, wanted)
-        names = store.list(layout.step_folder(wanted)) if begun else ()
-        keys = sorted(layout.step_of(name) for name in names if layout.is_step_record(name))
-    if len(keys) > 1:
-        raise InputError(
-            f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it"
-        )
-    record = find_record(store, keys[0]) if keys else None
-    if record is None:
-        raise InputError(
-            f"no published step has the key {wanted!r}, or one that begins so, in {store.uri}"
-        )
-    return record
-
-
-def usual_view(store: Store, record: StepRecord) -> EvaluationConfig:
-    """How the step was first scored, which is how its chain asked for it."""
-    found = [
-        EvaluationRecord.model_validate_json(store.read(name))
-        for name in store.list(layout.evaluations_folder(record.key))
-        if layout.is_evaluation_record(name)
-    ]
-    mine = [evaluation for evaluation in found if evaluation.attempt == record.attempt]
-    return (
-        min(mine, key=lambda evaluation: evaluation.provenance.created).config
-        if mine
-        else EvaluationConfig()
-    )
 
 
 @user_errors()

@@ -20,10 +20,8 @@ from jobs.errors import user_errors
 from jobs.options import StoreOptions, with_weights
 from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.campaign_record import campaign_tree, find_campaign
-from orchestrator.records import layout
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
-from orchestrator.records.schema import ChainRecord
 from orchestrator.report.campaign_page import build_campaign_report, write_campaign_report
 from orchestrator.report.campaign_results import (
     CampaignResult,
@@ -77,10 +75,12 @@ def report(
         as_json: Print one JSON document and nothing else.
     """
     place, counting = open_store(store), CONVENTIONS[convention]()
+    repository = Repository(place)
     if sum((bool(chains), campaign is not None, sync_mlflow)) > 1:
         raise InputError(
             "name chains, or one --campaign, or --sync-mlflow: each is shown by itself"
         )
+    named = [repository.chain_by_name(name) for name in dict.fromkeys(chains)]
     if sync_mlflow:
         shown = _sync(place, counting, tracking_uri)
     elif campaign is not None:
@@ -91,10 +91,13 @@ def report(
             as_json,
         )
     elif parquet:
-        records = [find_chain(place, chain) for chain in dict.fromkeys(chains)] or all_chains(place)
-        shown = _parquet([load_chains(place, [record])[0] for record in records], counting, out)
+        records = named or repository.chains()
+        if not records:
+            raise InputError(f"no chain is published in {place.uri}")
+        results = [load_chains(repository, [record])[0] for record in records]
+        shown = _parquet(results, counting, out)
     elif chains:
-        results = load_chains(place, [find_chain(place, chain) for chain in dict.fromkeys(chains)])
+        results = load_chains(repository, named)
         shown = _chains(
             results, counting, published_pictures(place, results) if pictures else (), out, as_json
         )
@@ -162,15 +165,6 @@ def _load(
     chains = with_weights(campaign.chains, options.encoder_weights, store)
     campaign = replace(campaign, chains=tuple(chains))
     return load_campaign_results(campaign, campaign_tree(campaign, store), store, convention)
-
-
-def all_chains(store: Store) -> list[ChainRecord]:
-    """Every published chain, the oldest first. Raises InputError when there is none."""
-    names = store.list(layout.CHAINS)
-    records = [ChainRecord.model_validate_json(store.read(name)) for name in names]
-    if not records:
-        raise InputError(f"no chain is published in {store.uri}")
-    return sorted(records, key=lambda record: record.created)
 
 
 def print_tables(chains: Sequence[ChainResult], convention: Convention, console: Console) -> None:

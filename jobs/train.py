@@ -28,7 +28,7 @@ from orchestrator.execution.ensure import ensure_chain
 from orchestrator.planning.campaign import with_field
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import PlannedChain, plan_chain
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult
 from orchestrator.report.chain_tables import class_table
 from orchestrator.report.render import to_terminal
@@ -160,8 +160,9 @@ def show_plan(plan: PlannedChain, store: Store, console: Console) -> None:
     """Say which steps there are, and which of them are published already."""
     title = f"{plan.chain.name}: {plan.chain.scenario.title}"
     table = Table("step", "key", "images", "iterations", "", title=title, title_justify="left")
+    repository = Repository(store)
     for step in plan.steps:
-        published = find_record(store, step.key) is not None
+        published = repository.find_step(step.key) is not None
         table.add_row(
             step.title,
             step.key,

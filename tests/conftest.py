@@ -26,7 +26,7 @@ from orchestrator.planning.campaign import Campaign, sweep, with_field
 from orchestrator.planning.campaign_record import publish_campaign
 from orchestrator.planning.planner import SPLIT, PlannedChain, Planner
 from orchestrator.planning.resolver import PlannedStep
-from orchestrator.records.repository import chain_record, publish_evaluation
+from orchestrator.records.publish import chain_record, publish_evaluation
 from orchestrator.records.schema import File, Provenance, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json

@@ -11,10 +11,11 @@ from orchestrator.analysis.diagnosis import Analysis, analyse
 from orchestrator.analysis.probes import ProbeRecord
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
+from orchestrator.records.publish import publish_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
-from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
-from orchestrator.store.canonical import canonical_json, digest
+from orchestrator.store.canonical import digest
 from training.config import Document
 
 
@@ -52,28 +53,25 @@ def publish_analysis(
     record = AnalysisRecord(
         key=key, created=datetime.now(UTC).isoformat(timespec="seconds"), **content
     )
-    name = layout.analysis_record(key)
-    store.write(name, canonical_json(record), only_if_absent=True)
-    return AnalysisRecord.model_validate_json(store.read(name))
+    return publish_record(store, layout.analysis_record(key), record)
 
 
 def recorded_analyses(store: Store) -> Iterator[AnalysisRecord]:
     """All analyses in the store, the oldest first."""
-    records = [
-        AnalysisRecord.model_validate_json(store.read(name)) for name in store.list(layout.ANALYSES)
-    ]
+    records = Repository(store).documents(store.list(layout.ANALYSES), AnalysisRecord)
     return iter(sorted(records, key=lambda record: (record.created, record.key)))
 
 
 def load_analysis(store: Store, record: AnalysisRecord) -> Analysis:
     """The analysis, made again from all that its record names. Raises NotFound, StoreError and CorruptedObject."""
-    chain = ChainRecord.model_validate_json(store.read(layout.chain_record(record.chain)))
-    (result,) = load_chains(store, [chain])
+    repository = Repository(store)
+    chain = repository.chain(record.chain)
+    (result,) = load_chains(repository, [chain])
     groups = chain.chain["scenario"]["groups"]
     return analyse(
         result,
         result.steps[record.before],
         result.steps[record.after],
         [ProbeRecord.model_validate_json(store.read(name)) for name in record.answers],
-        {part: load_step(store, groups, *keys) for part, keys in record.retrained.items()},
+        {part: load_step(repository, groups, *keys) for part, keys in record.retrained.items()},
     )

@@ -14,6 +14,7 @@ from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records.keys import step_key
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_step
 from orchestrator.store.cache import default_cache
 from training.config import StepConfig
@@ -31,12 +32,13 @@ def ensure_retrained(
     manifest_digest, manifest = resolve(place.store, later.record.data.manifest)
     index = load_index(place.store, manifest, "train", default_cache())
     plan = PlannedChain(document, manifest_digest, manifest, ())
+    repository = Repository(place.store)
     results = {}
     for part in PARTS:
         planned = _planned(later, document, index, retraining.Config(part=part))
         record = ensure_step(planned, plan, place, later.record)
         evaluation = ensure_evaluation(record, plan.source(SPLIT), plan.scoring, place)
-        results[part] = load_step(place.store, document.scenario.groups, record.key, evaluation.key)
+        results[part] = load_step(repository, document.scenario.groups, record.key, evaluation.key)
     return results
 
 

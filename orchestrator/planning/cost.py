@@ -8,7 +8,6 @@ took. A GPU-hour is an hour of one worker's GPU; where steps ran and run without
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -17,9 +16,9 @@ from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import StoredStep
 from orchestrator.records import layout
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
-from orchestrator.store.base import READERS, Store
+from orchestrator.store.base import Store
 from training.config import StepConfig
 
 SAMPLE = 1000  # records that are read to learn speeds from
@@ -110,9 +109,8 @@ def past_records(store: Store, standings: Mapping[str, StoredStep]) -> list[Step
     # Every published step has an evaluation; below steps/ there are many times as many objects.
     scored = {layout.step_of(name) for name in store.list(layout.EVALUATIONS)}
     others = sorted(scored - set(own))[:SAMPLE]
-    with ThreadPoolExecutor(READERS) as readers:
-        found = readers.map(lambda key: find_record(store, key), others)
-        return [*own.values(), *filter(None, found)]
+    found = Repository(store).find_steps(others)
+    return [*own.values(), *filter(None, found)]
 
 
 def estimate_cost(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.records import layout
-from orchestrator.records.repository import find_evaluation, find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import READERS, Store
 from orchestrator.store.lease import LeaseState, read_lease
@@ -30,11 +30,12 @@ def look_up_steps(tree: StepTree, store: Store) -> dict[str, StoredStep]:
 
     Whether a lease is alive is judged by its holder's clock: good enough to tell people, never to take it over.
     """
+    repository = Repository(store)
     found: dict[str, StoredStep] = {}
     generation = [node for node in tree.nodes.values() if node.parent is None]
     with ThreadPoolExecutor(READERS) as readers:
         while generation:
-            standings = readers.map(lambda node: _standing(node, store), generation)
+            standings = readers.map(lambda node: _standing(node, repository), generation)
             found |= {
                 node.key: standing for node, standing in zip(generation, standings, strict=True)
             }
@@ -43,11 +44,11 @@ def look_up_steps(tree: StepTree, store: Store) -> dict[str, StoredStep]:
     return {key: found.get(key, StoredStep("waiting")) for key in tree.nodes}
 
 
-def _standing(node: Node, store: Store) -> StoredStep:
-    record = find_record(store, node.key)
+def _standing(node: Node, repository: Repository) -> StoredStep:
+    record = repository.find_step(node.key)
     if record:
-        scored = all(find_evaluation(store, record, scoring) for _, scoring in node.scorings)
+        scored = all(repository.find_evaluation(record, each) for _, each in node.scorings)
         return StoredStep("published" if scored else "to score", record)
-    holder = read_lease(store, layout.step_lease(node.key))
+    holder = read_lease(repository.store, layout.step_lease(node.key))
     alive = holder is not None and not holder.expired
     return StoredStep("training", holder=holder) if alive else StoredStep("to train")

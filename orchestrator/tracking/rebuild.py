@@ -13,9 +13,8 @@ from orchestrator.analysis.record import load_analysis, recorded_analyses
 from orchestrator.datasets.catalog import UnknownDataset
 from orchestrator.planning.campaign_record import campaign_tree, recorded_campaigns
 from orchestrator.records import layout
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains, named_scores
-from orchestrator.records.schema import ChainRecord
 from orchestrator.report.campaign_results import recorded_results
 from orchestrator.store.base import Store
 from orchestrator.store.lease import read_lease
@@ -70,11 +69,9 @@ def rebuild(store: Store, uri: str, convention: Convention, grace: float = GRACE
 
 def _chains(store: Store, convention: Convention) -> Iterator[Run]:
     """The runs of all published chains and their steps, the oldest chain first; of a shared step the first counts."""
-    records = [
-        ChainRecord.model_validate_json(store.read(key)) for key in store.list(layout.CHAINS)
-    ]
-    for record in sorted(records, key=lambda record: record.created):
-        (result,) = load_chains(store, [record])
+    repository = Repository(store)
+    for record in repository.chains():
+        (result,) = load_chains(repository, [record])
         chain = whole_chain(result, convention)
         yield chain
         for step, scores in zip(result.steps, result.scores(convention), strict=True):
@@ -115,7 +112,7 @@ def _alive(store: Store, key: str) -> bool:
 
 def _ended(run: Run, store: Store, now: int) -> Run:
     """How a run that nobody is at ended: a step may have been published without a chain that names it."""
-    record = find_record(store, run.key) if run.kind == "step" else None
+    record = Repository(store).find_step(run.key) if run.kind == "step" else None
     if record is None:
         return run.model_copy(update={"status": "KILLED", "ended": now, "tags": {}})
     name = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)

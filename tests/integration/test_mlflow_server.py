@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from orchestrator.datasets.catalog import publish
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
@@ -156,7 +156,7 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
     ).close()  # what a job ends without having said, the next says
     assert not list(spool_folder(store).glob("*"))
 
-    (chain,) = load_chains(store, [find_chain(store, "digits_wilson")])
+    (chain,) = load_chains(Repository(store), [Repository(store).chain_by_name("digits_wilson")])
     client = MlflowClient(server.database)
     shown = {run.data.tags["stepchain.key"]: run for run in told(client)}
     assert len(shown) == len(told(client)) == 1 + len(chain.steps), "each once"
@@ -176,7 +176,9 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         quiet = new_store(tmp_path / "quiet")
         with job(quiet, tmp_path, server.address) as running:
             assert running.wait(timeout=900) == 0
-        (undisturbed,) = load_chains(quiet, [find_chain(quiet, "digits_wilson")])
+        (undisturbed,) = load_chains(
+            Repository(quiet), [Repository(quiet).chain_by_name("digits_wilson")]
+        )
         took = [each.steps[-1].record.seconds["train"] for each in (chain, undisturbed)]
         print(
             f"step 1 took {took[0]:.1f} s with MLflow away for {DOWN} s, {took[1]:.1f} s with it there"

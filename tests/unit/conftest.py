@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from orchestrator.planning.chain import Base, Chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import (
     ChainRecord,
@@ -244,4 +245,4 @@ def demo_chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainResult, 
         publish(store, "MiB", method=mib.Config(), kept=0.85),
         publish(store, "fine-tuning", method=fine_tuning.Config(), kept=0.02),
     ]
-    return load_chains(store, records)
+    return load_chains(Repository(store), records)

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep, Resolver
-from orchestrator.records.repository import publish_evaluation
+from orchestrator.records.publish import publish_evaluation
 from orchestrator.records.schema import Provenance, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json

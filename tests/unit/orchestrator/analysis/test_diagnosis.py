@@ -12,6 +12,7 @@ from orchestrator.analysis.probes import ProbeRecord
 from orchestrator.analysis.record import load_analysis, publish_analysis, recorded_analyses
 from orchestrator.analysis.tables import flow_table, layer_table, overview, remedy_table
 from orchestrator.planning.chain import Chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import Provenance
 from orchestrator.report.table import Measured
@@ -56,7 +57,7 @@ def chain(store: Store, publish_chain: Any) -> ChainResult:
         names=("cat", "dog", "cow"),
         confusions=[before, after],
     )
-    return load_chains(store, [record])[0]
+    return load_chains(Repository(store), [record])[0]
 
 
 def answer(probe: Any, **values: Any) -> ProbeRecord:
@@ -242,7 +243,7 @@ def seeds(store: Store, publish_chain: Any) -> tuple[ChainResult, ...]:
             confusions=[before, after],
         )
         records.append(made)
-    return load_chains(store, records)
+    return load_chains(Repository(store), records)
 
 
 def test_at_a_glance_seeds_are_averaged(seeds: tuple[ChainResult, ...]):

@@ -18,6 +18,7 @@ from orchestrator.planning.campaign_record import campaign_tree, find_campaign, 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.campaign_results import load_campaign_results
 from orchestrator.report.campaign_tables import scores_table
@@ -163,7 +164,7 @@ def test_a_campaign_whose_dataset_is_gone_is_left_out_and_named(
 
 
 def test_analyses_stand_below_their_chains(store, publish_chain, uri) -> None:
-    (result,) = load_chains(store, [publish_chain(store, "asked why")])
+    (result,) = load_chains(Repository(store), [publish_chain(store, "asked why")])
     analysis = publish_analysis(store, result, (0, 1), (), {})
     for _ in range(2):
         rebuild(store, uri, wilson())
@@ -183,7 +184,7 @@ def test_analyses_stand_below_their_chains(store, publish_chain, uri) -> None:
 
 def test_runs_that_nobody_is_at_are_ended(store, publish_chain, uri) -> None:
     published = publish_chain(store, "half done")
-    (result,) = load_chains(store, [published])
+    (result,) = load_chains(Repository(store), [published])
     store.delete(f"chains/{published.key}.json")
     chain, records = (
         Chain.model_validate(result.record.chain),

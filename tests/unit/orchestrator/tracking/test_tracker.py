@@ -14,6 +14,7 @@ from mlflow.entities import Run as MlflowRun
 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
@@ -50,7 +51,7 @@ def uri(empty_database: Path, tmp_path: Path) -> str:
 
 @pytest.fixture
 def result(store: Store, publish_chain: Callable[..., ChainRecord]) -> ChainResult:
-    return load_chains(store, [publish_chain(store, "alpha 0.5")])[0]
+    return load_chains(Repository(store), [publish_chain(store, "alpha 0.5")])[0]
 
 
 def runs(uri: str) -> list[MlflowRun]:
