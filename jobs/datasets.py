@@ -1,5 +1,6 @@
-"""What a store holds: `python -m jobs.ingest ls`, `info voc` and `export voc --split 15-5 --setting overlap`."""
+"""Show what a store holds: `python -m jobs.ingest ls`, `info NAME` and `export NAME --split 15-5`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,11 +8,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from jobs.errors import user_errors
+from jobs.console import open_console
+from jobs.options import AtStore
 from orchestrator.datasets.catalog import damaged, known, load_index, resolve, stored_files
-from orchestrator.store.base import StoreError
+from orchestrator.store.base import Store, StoreError
 from orchestrator.store.cache import default_cache
-from orchestrator.store.open import DEFAULT_STORE, open_store
 from training.config import InputError
 from training.data.shards import Manifest
 from training.scenario import Setting, select_images, split_groups
@@ -19,114 +20,113 @@ from training.scenario import Setting, select_images, split_groups
 Name = Annotated[str, tyro.conf.Positional]
 
 
-@user_errors()
-def ls(store: str = DEFAULT_STORE) -> None:
-    """The store's datasets.
-
-    Args:
-        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
-    """
-    place = open_store(store)
+def ls(at: AtStore) -> None:
+    """List the datasets of a store."""
+    store = at.open()
     table = Table("name", "images", "classes", "MB", "manifest")
-    for name in known(place):
-        digest, manifest = resolve(place, name)
-        table.add_row(
-            name,
-            _counts(manifest),
-            str(len(manifest.classes)),
-            f"{_megabytes(manifest):.1f}",
-            digest[:16],
-        )
-    _console().print(table)
+    for name in known(store):
+        digest, manifest = resolve(store, name)
+        classes = str(len(manifest.classes))
+        table.add_row(name, _images(manifest), classes, f"{_megabytes(manifest):.1f}", digest[:16])
+    open_console().print(table)
 
 
-@user_errors()
-def info(name: Name, store: str = DEFAULT_STORE, verify: bool = False) -> None:
-    """One dataset: its splits, and how many images each class is in.
+def info(name: Name, at: AtStore, verify: bool = False) -> None:
+    """Show a dataset: its splits, and how many images of each split show each class.
 
     Args:
-        name: Of the dataset, or its manifest's digest.
-        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
+        name: Name of the dataset, or its manifest's digest.
         verify: Read all of it and compare it with its digests.
     """
-    place, console = open_store(store), _console()
-    digest, manifest = resolve(place, name)
-    console.print(
-        f"{name}: {_counts(manifest)}, {len(manifest.classes)} classes, {_megabytes(manifest):.1f} MB"
-    )
+    store = at.open()
+    console = open_console()
+    digest, manifest = resolve(store, name)
+    classes = len(manifest.classes)
+    size = f"{_megabytes(manifest):.1f} MB"
+    console.print(f"{name}: {_images(manifest)}, {classes} classes, {size}")
     console.print(f"manifest {digest}")
     for split, files in manifest.splits.items():
         console.print(f"{split}: {len(files.shards)} shards, content {files.content}")
-    labels = {
-        split: load_index(place, manifest, split, default_cache()).labels.sum(0).tolist()
-        for split in manifest.splits
-    }
-    table = Table("id", "class", *(f"images in {split}" for split in manifest.splits))
-    for number, class_name in enumerate(manifest.classes):
-        table.add_row(
-            str(number + 1), class_name, *(str(counts[number]) for counts in labels.values())
-        )
-    console.print(table)
+    console.print(_class_table(store, manifest))
     if verify:
-        files = stored_files(manifest)
-        found = damaged(place, files)
-        if found:
-            raise StoreError(
-                f"{len(found)} of {len(files)} files of dataset {name!r} in the store {place.uri} are damaged or missing "
-                f"({', '.join(found[:3])}): ingest it again with --verify"
-            )
-        console.print(f"verified: {len(files)} files")
+        _verify(store, name, manifest, console)
 
 
-@user_errors()
+def _class_table(store: Store, manifest: Manifest) -> Table:
+    """Return how many images of each split show each class."""
+    table = Table("id", "class", *(f"images in {split}" for split in manifest.splits))
+    columns = []
+    for split in manifest.splits:
+        index = load_index(store, manifest, split, default_cache())
+        columns.append(index.labels.sum(0).tolist())
+    for number, class_name in enumerate(manifest.classes):
+        counts = [str(column[number]) for column in columns]
+        table.add_row(str(number + 1), class_name, *counts)
+    return table
+
+
+def _verify(store: Store, name: str, manifest: Manifest, console: Console) -> None:
+    """Compare all files of a dataset with their digests. Raise StoreError for one that differs."""
+    files = stored_files(manifest)
+    found = damaged(store, files)
+    if found:
+        raise StoreError(
+            f"{len(found)} of {len(files)} files of dataset {name!r} in the store {store.uri} are "
+            f"damaged or missing ({', '.join(found[:3])}): ingest it again with --verify"
+        )
+    console.print(f"verified: {len(files)} files")
+
+
 def export(
     name: Name,
+    at: AtStore,
     split: str | None = None,
     groups: tuple[str, ...] | None = None,
     setting: Setting = "overlap",
     images: str = "train",
     out: Path = Path("."),
-    store: str = DEFAULT_STORE,
 ) -> None:
-    """The ids of the images that each step of a scenario trains on, one file a step, as other code bases list them.
+    """Write the ids of the images that each step of a scenario trains on, one file for each step.
 
     Args:
-        name: Of the dataset, or its manifest's digest.
-        split: Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time.
-        groups: Or class names of each step, separated by commas, steps by spaces: cat,horse,sofa cow,dog.
+        name: Name of the dataset, or its manifest's digest.
+        split: Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at
+            a time.
+        groups: Class names of each step instead, separated by commas, steps by spaces:
+            cat,horse,sofa cow,dog.
         setting: disjoint leaves out of each step the images that show a class of a later one.
         images: The split of the dataset to select from.
         out: Folder for the lists; it is made.
-        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
     """
-    from orchestrator.planning.resolver import (
-        class_ids,  # with it comes torch, and whoever ingests does without it
-    )
+    # The resolver imports PyTorch, which the other commands do without.
+    from orchestrator.planning.resolver import class_ids
 
-    if (split is None) == (groups is None):
-        raise InputError("give either --split or --groups")
-    place, console = open_store(store), _console()
-    _, manifest = resolve(place, name)
-    names = (
-        split_groups(split, manifest.classes)
-        if split
-        else tuple(tuple(group.split(",")) for group in groups or ())
-    )
+    store = at.open()
+    console = open_console()
+    _, manifest = resolve(store, name)
+    names = _class_groups(split, groups, manifest.classes)
     ids = [class_ids(group, manifest.classes, name) for group in names]
-    index = load_index(place, manifest, images, default_cache())
+    index = load_index(store, manifest, images, default_cache())
     out.mkdir(parents=True, exist_ok=True)
-    for step in range(len(ids)):
+    for step, learned in enumerate(names):
         rows = select_images(index.labels, ids, step, setting)
         path = out / f"{name}_{split or 'groups'}_{setting}_step{step}.txt"
         path.write_text("".join(f"{index.ids[row]}\n" for row in rows))
-        console.print(f"{path}: {len(rows)} images with {', '.join(names[step])}")
+        console.print(f"{path}: {len(rows)} images with {', '.join(learned)}")
 
 
-def _console() -> Console:
-    return Console(markup=False, highlight=False, soft_wrap=True)
+def _class_groups(
+    split: str | None, groups: Sequence[str] | None, classes: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the class names of each step, given by number or by name."""
+    if split and not groups:
+        return split_groups(split, classes)
+    if groups and not split:
+        return tuple(tuple(group.split(",")) for group in groups)
+    raise InputError("give either --split or --groups")
 
 
-def _counts(manifest: Manifest) -> str:
+def _images(manifest: Manifest) -> str:
     return ", ".join(f"{files.rows} {split}" for split, files in manifest.splits.items())
 
 

@@ -1,4 +1,4 @@
-"""What a person did wrong ends a job with one sentence and exit code 2; what we did wrong ends it with a traceback."""
+"""End a job with one sentence for a mistake of its user, and with a traceback for a fault of ours."""
 
 import signal
 import sys
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from orchestrator.planning.validation import describe_validation_error
 from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import StoreError
 from training.config import InputError
@@ -16,34 +15,38 @@ from training.config import InputError
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Around a job's body, or as a decorator of its function: `error: ...` on stderr and exit code 2 for what people can mend.
+    """Print `error: ...` and exit with a code for what a user can fix.
 
-    That is an InputError, a document that pydantic refuses, and a StoreError. A StepFailed reads alike and exits with 1: the
-    input passed, and the workers' traceback lies where the message says. Ctrl-C exits with 130, and SIGTERM, with which
-    schedulers stop jobs, with 143: leases are given back, runs that were begun are closed. Anything else is unexpected.
+    Use it around a job's body, or as a decorator of its function. Exit codes:
+
+        2    InputError, StoreError, or a document that pydantic refuses
+        1    StepFailed: the input was accepted, and the message says where the traceback is
+        130  Ctrl-C
+        143  SIGTERM, with which schedulers stop jobs
+
+    Ctrl-C and SIGTERM unwind the job, so that leases are released and open runs are closed.
+    Any other exception is a fault of ours and keeps its traceback.
     """
     try:
         with _sigterm_interrupts():
             yield
     except ValidationError as error:
+        from orchestrator.planning.validation import describe_validation_error
+
         _end(describe_validation_error(error), 2)
     except (InputError, StoreError) as error:
         _end(str(error), 2)
     except StepFailed as error:
         _end(str(error), 1)
     except KeyboardInterrupt as interrupt:
-        print(
-            "interrupted; the same command goes on where this one stopped",
-            file=sys.stderr,
-            flush=True,
-        )
+        print("interrupted; the same command resumes the work", file=sys.stderr, flush=True)
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
         raise SystemExit(128 + number) from None
 
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt(SIGTERM), as Ctrl-C raises KeyboardInterrupt."""
+    """Let SIGTERM raise KeyboardInterrupt(SIGTERM), as Ctrl-C raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -59,5 +62,6 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def _end(message: str, code: int) -> None:
+    """Print the message and exit."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)

@@ -1,96 +1,125 @@
-"""Score a published step on a dataset: `python -m jobs.evaluate STEP --data NAME --split val --store URI`.
+"""Score a published step: `python -m jobs.evaluate STEP --data NAME --split val --store URI`.
 
-STEP is a step's key, the beginning of one, or CHAIN:INDEX with a chain's name, such as `digits_wilson:1`. The score is kept
-in the store, and asked for again it is read from there. It is a count of pixels, so another convention costs nothing.
+STEP is a step's key, the beginning of one, or CHAIN:INDEX with a chain's name, such as
+`digits_wilson:1`. The score is stored as counts of pixels. So the same question is answered from
+the store, and so is another convention.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from jobs.errors import user_errors
-from jobs.report import CONVENTIONS
-from jobs.train import show_result
+from jobs.options import AtStore
 from orchestrator.cluster.resources import Request
-from orchestrator.datasets.catalog import UnknownDataset, resolve
-from orchestrator.execution.context import RunContext
-from orchestrator.execution.evaluate import check_classes, ensure_evaluation
-from orchestrator.records.repository import Repository
-from orchestrator.records.results import load_chains
-from orchestrator.records.schema import (
-    ChainRecord,
-    DataSource,
-    Scoring,
-)
-from orchestrator.store.base import check_writable
-from orchestrator.store.open import DEFAULT_STORE, open_store
 from training.config import EvaluationConfig
+from training.metrics import CONVENTIONS, ConventionName
+
+if TYPE_CHECKING:
+    from orchestrator.records.repository import Repository
+    from orchestrator.records.results import ChainResult
+    from orchestrator.records.schema import DataSource, EvaluationRecord, Scoring, StepRecord
+    from orchestrator.store.base import Store
+
+
+Side = int | Literal["original"] | None
+Crop = int | Literal["none"] | None
 
 
 def evaluate(
     step: tyro.conf.Positional[str],
+    at: AtStore,
+    request: Annotated[Request, tyro.conf.arg(name="")],
     data: str | None = None,
     split: str = "val",
-    store: str = DEFAULT_STORE,
-    short_side: int | Literal["original"] | None = None,
-    crop: int | Literal["none"] | None = None,
-    convention: Literal["wilson", "mib", "plop"] = "wilson",
-    request: Annotated[Request, tyro.conf.arg(name="")] = Request(),  # noqa: B008 - tyro reads the default
+    short_side: Side = None,
+    crop: Crop = None,
+    convention: ConventionName = "wilson",
 ) -> None:
     """Score a published step on a dataset.
 
     Args:
         step: Key of a step, the beginning of one, or CHAIN:INDEX.
-        data: Name of the dataset; by default the one it was trained on.
+        data: Name of the dataset; by default the one that the step was trained on.
         split: Split of the dataset.
-        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
-        short_side: Resize the shorter side of images to this; by default as the step was scored when it was trained.
-        crop: Then crop the centre to this square; by default as the step was scored when it was trained.
-        convention: Whose way of counting future classes, images and background.
+        short_side: Resize the shorter side of images to this; by default as the step was scored
+            when it was trained.
+        crop: Then crop the centre to this square; by default as the step was scored when it was
+            trained.
+        convention: The paper whose way of counting future classes, images and background is used.
     """
-    place = RunContext(open_store(store), request, Console(highlight=False, markup=False))
-    check_writable(place.store)
-    repository = Repository(place.store)
+    from jobs.console import open_console
+    from jobs.tables import print_classes
+    from orchestrator.execution.context import RunContext
+    from orchestrator.execution.evaluate import ensure_evaluation
+    from orchestrator.records.repository import Repository
+    from orchestrator.store.base import check_writable
+
+    context = RunContext(at.open(), request, open_console())
+    check_writable(context.store)
+    repository = Repository(context.store)
     record = repository.step_by_name(step)
-    name = data or record.data.name
-    digest, manifest = resolve(place.store, name)
+    first = repository.first_evaluation(record)
+    view = _view(first.config if first else EvaluationConfig(), short_side, crop)
+    source, scoring = _question(record, context.store, data or record.data.name, split, view)
+    evaluation = ensure_evaluation(record, source, scoring, context)
+    result = _as_chain(step, record, evaluation, repository)
+    print_classes([result], CONVENTIONS[convention], context.console)
+
+
+def _view(usual: EvaluationConfig, short_side: Side, crop: Crop) -> EvaluationConfig:
+    """Return the view of images that is asked for, the usual one where nothing is."""
+    sizes = {"short_side": usual.short_side, "crop": usual.crop}
+    if short_side is not None:
+        sizes["short_side"] = None if short_side == "original" else short_side
+    if crop is not None:
+        sizes["crop"] = None if crop == "none" else crop
+    return EvaluationConfig.model_validate(sizes)
+
+
+def _question(
+    record: "StepRecord", store: "Store", data: str, split: str, view: EvaluationConfig
+) -> "tuple[DataSource, Scoring]":
+    """Return what the step is to be scored on. Raise InputError where it cannot be."""
+    from orchestrator.datasets.catalog import UnknownDataset, resolve
+    from orchestrator.execution.evaluate import check_classes
+    from orchestrator.records.schema import DataSource, Scoring
+
+    digest, manifest = resolve(store, data)
     if split not in manifest.splits:
-        raise UnknownDataset(
-            f"dataset {name!r} has no split {split!r}; it has {', '.join(manifest.splits)}"
-        )
-    check_classes(record, name, manifest.classes)
-    usual = repository.first_view(record)
-    config = EvaluationConfig(
-        short_side=usual.short_side
-        if short_side is None
-        else None
-        if short_side == "original"
-        else short_side,
-        crop=usual.crop if crop is None else None if crop == "none" else crop,
-    )
-    source = DataSource(name=name, manifest=digest, split=split)
-    evaluation = ensure_evaluation(
-        record, source, Scoring(source.name, manifest, split, config), place
-    )
-    # A chain of nothing but this step, to be shown as every chain is.
+        splits = ", ".join(manifest.splits)
+        raise UnknownDataset(f"dataset {data!r} has no split {split!r}; it has {splits}")
+    check_classes(record, data, manifest.classes)
+    source = DataSource(name=data, manifest=digest, split=split)
+    return source, Scoring(data, manifest, split, view)
+
+
+def _as_chain(
+    name: str, record: "StepRecord", evaluation: "EvaluationRecord", repository: "Repository"
+) -> "ChainResult":
+    """Return the step as a chain of nothing else, so that it is shown as chains are."""
+    from orchestrator.records.results import load_chains
+    from orchestrator.records.schema import ChainRecord
+
     names = dict(zip(record.step.task.classes, record.class_names, strict=True))
-    groups = [[names[class_id] for class_id in group] for group in record.step.task.groups]
+    groups = []
+    for group in record.step.task.groups:
+        groups.append([names[class_id] for class_id in group])
     alone = ChainRecord(
         key=record.key,
-        chain={"name": step, "scenario": {"groups": groups}},
+        chain={"name": name, "scenario": {"groups": groups}},
         steps=(record.key,),
         evaluations=(evaluation.key,),
         created=record.provenance.created,
     )
     (result,) = load_chains(repository, [alone])
-    show_result(result, CONVENTIONS[convention](), place.console)
+    return result
 
 
 @user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; an option that does not exist is answered with the nearest that does."""
+    """Run the command line."""
     tyro.cli(evaluate, prog="python -m jobs.evaluate", description=__doc__, args=arguments)
 
 

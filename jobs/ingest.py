@@ -1,50 +1,41 @@
-"""Put a dataset into the store, once and for all: `python -m jobs.ingest voc --root PATH --store URI`.
+"""Put a dataset into the store: `python -m jobs.ingest voc --root PATH --store URI`.
 
-Every image is decoded and checked, and stored as the original bytes; masks are, too, unless they have to be made. Interrupted,
-the same command goes on where it was; done again, it uploads nothing. What is wrong with which image is listed, on the screen
-and in `reports/<name>.json` of the store. `ls`, `info` and `export` show what a store holds.
+Every image is decoded and checked, and stored as its original bytes. So are masks, unless they have
+to be made. After an interruption the same command resumes; repeated, it uploads nothing. Unusable
+images are listed on the screen and in `reports/<name>.json` of the store.
+`ls`, `info` and `export` show what a store holds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from jobs.datasets import export, info, ls
 from jobs.errors import user_errors
-from jobs.progress import progress_bar
-from orchestrator.datasets.catalog import check_name, damaged, stored_files
-from orchestrator.datasets.ingest import Ingestion, OnBad, Where
-from orchestrator.datasets.ingest import ingest as ingest_source
-from orchestrator.records import layout
-from orchestrator.store.base import Store, check_writable, write_if_changed
-from orchestrator.store.canonical import canonical_json
-from orchestrator.store.open import DEFAULT_STORE, open_store
-from training.data.ade import Ade
-from training.data.coco import MASKS, Coco
-from training.data.coco_voc import CocoVoc
-from training.data.digits import Digits
-from training.data.sbd import VocWithSbd
-from training.data.shards import Manifest
-from training.data.source import Source
-from training.data.validation import BadRow, BadRows
-from training.data.voc import Voc
+from jobs.options import StoreOptions
+
+if TYPE_CHECKING:
+    from orchestrator.store.base import Store
+    from training.data.source import Source
+    from training.data.voc import Voc
+
+# The sources' modules are imported by their commands, because scikit-learn and pycocotools are slow
+# to import.
+Masks = Literal["instances", "stuffthingmaps"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """How, whatever the dataset."""
+class Options(StoreOptions):
+    """How a dataset is stored, whichever it is."""
 
-    store: str = DEFAULT_STORE
-    """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
-    on_bad: OnBad = "error"
+    on_bad: Literal["error", "skip"] = "error"
     """Whether one unusable image refuses the dataset, or is left out of it."""
-    where: Where = "auto"
-    """Threads here, or tasks of a Ray cluster ($RAY_ADDRESS, or this machine); auto: a cluster from 20,000 new images on."""
+    where: Literal["auto", "here", "cluster"] = "auto"
+    """Threads here, or tasks of a Ray cluster ($RAY_ADDRESS, or this machine). auto: a cluster from
+    20,000 new images on."""
     verify: bool = False
     """Afterwards read all that the store holds of the dataset, and store again what is damaged."""
 
@@ -52,192 +43,135 @@ class Options:
 Flat = Annotated[Options, tyro.conf.arg(name="")]
 
 
-@user_errors()
-def voc(root: Path, name: str = "voc", sbd: Path | None = None, options: Flat = Options()) -> None:
-    """A folder in the layout of PASCAL VOC 2012, with or without the masks of SBD.
+def voc(root: Path, options: Flat, name: str = "voc", sbd: Path | None = None) -> None:
+    """Ingest a folder in the layout of PASCAL VOC 2012, with or without the masks of SBD.
 
     Args:
-        root: Folder that holds JPEGImages, ImageSets/Segmentation and SegmentationClassAug or SegmentationClass.
-        name: What to call the dataset.
-        sbd: Folder of SBD's own release (benchmark_RELEASE/dataset), where there is no SegmentationClassAug.
+        root: Folder that holds JPEGImages, ImageSets/Segmentation and SegmentationClassAug or
+            SegmentationClass.
+        name: Name of the dataset in the store.
+        sbd: Folder of SBD's own release (benchmark_RELEASE/dataset), where there is no
+            SegmentationClassAug.
     """
-    _run(lambda: _voc(root, sbd), name, options)
+    store = _open(name, options)
+    _store(_voc(root, sbd), store, name, options)
 
 
-@user_errors()
-def coco(
-    root: Path, name: str = "coco", masks: MASKS = "instances", options: Flat = Options()
-) -> None:
-    """COCO 2017's 80 classes, from its instances or from COCO-Stuff's maps.
+def coco(root: Path, options: Flat, name: str = "coco", masks: Masks = "instances") -> None:
+    """Ingest COCO 2017's 80 classes, from its instances or from COCO-Stuff's maps.
 
     Args:
         root: Folder that holds train2017, val2017 and annotations or stuffthingmaps.
-        name: What to call the dataset.
-        masks: What masks are made of: annotations/instances_*2017.json, or the PNGs in stuffthingmaps/*2017.
+        name: Name of the dataset in the store.
+        masks: What masks are made of: annotations/instances_*2017.json, or the PNGs in
+            stuffthingmaps/*2017.
     """
-    _run(lambda: Coco(root, masks), name, options)
+    from training.data.coco import Coco
+
+    store = _open(name, options)
+    _store(Coco(root, masks), store, name, options)
 
 
-@user_errors()
-def ade(root: Path, name: str = "ade", options: Flat = Options()) -> None:
-    """ADE20K, the scene-parsing benchmark of 150 classes.
+def ade(root: Path, options: Flat, name: str = "ade") -> None:
+    """Ingest ADE20K, the scene-parsing benchmark of 150 classes.
 
     Args:
         root: Folder ADEChallengeData2016, which holds images and annotations.
-        name: What to call the dataset.
+        name: Name of the dataset in the store.
     """
-    _run(lambda: Ade(root), name, options)
+    from training.data.ade import Ade
+
+    store = _open(name, options)
+    _store(Ade(root), store, name, options)
 
 
-@user_errors()
 def coco_voc(
     coco: Path,
     voc: Path,
+    options: Flat,
     name: str = "coco_voc",
     sbd: Path | None = None,
-    masks: MASKS = "stuffthingmaps",
-    options: Flat = Options(),
+    masks: Masks = "stuffthingmaps",
 ) -> None:
-    """COCO-to-VOC: 60 classes of COCO, then VOC's 20 from VOC's images.
+    """Ingest COCO-to-VOC: 60 classes of COCO, then VOC's 20 from VOC's images.
 
     Args:
         coco: Folder as for `coco`.
         voc: Folder as for `voc`.
-        name: What to call the dataset.
+        name: Name of the dataset in the store.
         sbd: As for `voc`.
         masks: As for `coco`; the papers use stuffthingmaps.
     """
-    _run(lambda: CocoVoc(coco, _voc(voc, sbd), masks), name, options)
+    from training.data.coco_voc import CocoVoc
+
+    store = _open(name, options)
+    _store(CocoVoc(coco, _voc(voc, sbd), masks), store, name, options)
 
 
-@user_errors()
 def digits(
-    name: str = "digits",
-    train: int = 1500,
-    val: int = 300,
-    seed: int = 0,
-    options: Flat = Options(),
+    options: Flat, name: str = "digits", train: int = 1500, val: int = 300, seed: int = 0
 ) -> None:
-    """Scenes composed of scikit-learn's handwritten digits: needs no download.
+    """Ingest scenes composed of scikit-learn's handwritten digits, without a download.
 
     Args:
-        name: What to call the dataset.
-        train: Scenes to train on.
-        val: Scenes to validate on, of other handwriting.
-        seed: Of the scenes.
+        name: Name of the dataset in the store.
+        train: Number of scenes to train on.
+        val: Number of scenes to validate on, of other handwriting.
+        seed: Seed of the scenes.
     """
-    _run(lambda: Digits(seed, train, val), name, options)
+    from training.data.digits import Digits
+
+    store = _open(name, options)
+    _store(Digits(seed, train, val), store, name, options)
 
 
-def ingest(
-    source: Source,
-    store: Store,
-    name: str,
-    on_bad: OnBad,
-    console: Console,
-    where: Where = "auto",
-    verify: bool = False,
-) -> str:
-    """Check the source, publish it as `name` and say what was done; returns the manifest's digest.
+def _open(name: str, options: Options) -> "Store":
+    """Open the store and check that the dataset can be written there.
 
-    Raises BadData (BadRows for unusable images, after listing them) and StoreError.
+    A source is opened only afterwards, because reading COCO's annotations takes a while.
     """
+    from orchestrator.datasets.catalog import check_name
+    from orchestrator.store.base import check_writable
+
+    store = options.open()
     check_name(name)
     check_writable(store)
-    done = _store(source, store, name, on_bad, console, where)
-    if verify:
-        found = _damaged(store, name, done.manifest, console)
-        for key in found:
-            store.delete(key)
-            console.print(f"damaged: {store.uri}/{key}")
-        if found:
-            done = _store(source, store, name, on_bad, console, where)
-        console.print(
-            f"verified: {len(stored_files(done.manifest))} files, {len(found)} of them damaged and stored again"
-        )
-    _report(store, name, done.manifest, done.bad, console)
-    counts = ", ".join(
-        f"{split.rows} images in {kind}" for kind, split in done.manifest.splits.items()
-    )
-    console.print(f"{name}: {counts}, {len(done.manifest.classes)} classes")
-    published = done.publication
-    if published.uploaded or published.renewed:
-        amount = f"{published.uploaded} of {published.files} files ({published.bytes / 1e6:.1f} MB)"
-        console.print(f"uploaded {amount} to {store.uri}/{layout.manifest(published.manifest)}")
-    else:
-        console.print(f"nothing to upload: {store.uri} already has exactly this as {name!r}")
-    return published.manifest
+    return store
 
 
-def _run(open_source: Callable[[], Source], name: str, options: Options) -> None:
-    """The source is opened after the store: reading COCO's annotations takes a while."""
-    store, console = (
-        open_store(options.store),
-        Console(markup=False, highlight=False, soft_wrap=True),
-    )
-    check_name(name)
-    check_writable(store)
-    ingest(open_source(), store, name, options.on_bad, console, options.where, options.verify)
+def _store(source: "Source", store: "Store", name: str, options: Options) -> None:
+    """Check the source and publish it."""
+    from jobs.console import open_console
+    from jobs.store_dataset import IngestRequest, store_dataset
+
+    request = IngestRequest(source, store, name, open_console(), options.on_bad, options.where)
+    store_dataset(request, options.verify)
 
 
-def _voc(root: Path, sbd: Path | None) -> Voc:
+def _voc(root: Path, sbd: Path | None) -> "Voc":
+    from training.data.sbd import VocWithSbd
+    from training.data.voc import Voc
+
     return VocWithSbd(root, sbd) if sbd else Voc(root)
 
 
-def _store(
-    source: Source, store: Store, name: str, on_bad: OnBad, console: Console, where: Where
-) -> Ingestion:
-    images = sum(len(source.ids(split)) for split in source.splits)
-    try:
-        with progress_bar(console, f"checking and storing {name}", images) as advance:
-            return ingest_source(
-                source,
-                store,
-                name,
-                on_bad=on_bad,
-                where=where,
-                progress=lambda seen, total: advance(seen),
-            )
-    except BadRows as error:
-        _report(store, name, None, error.rows, console)
-        raise
+COMMANDS = {
+    "voc": voc,
+    "coco": coco,
+    "ade": ade,
+    "coco-voc": coco_voc,
+    "digits": digits,
+    "ls": ls,
+    "info": info,
+    "export": export,
+}
 
 
-def _damaged(store: Store, name: str, manifest: Manifest, console: Console) -> list[str]:
-    files = stored_files(manifest)
-    with progress_bar(
-        console, f"verifying {name} (bytes)", sum(file.bytes for file in files.values())
-    ) as advance:
-        return damaged(store, files, advance)
-
-
-def _report(
-    store: Store, name: str, manifest: Manifest | None, bad: list[BadRow], console: Console
-) -> None:
-    """List unusable images on the screen, and write the list to the store even when it is empty."""
-    key = layout.ingestion_report(name)
-    images = {split: files.rows for split, files in manifest.splits.items()} if manifest else {}
-    data = canonical_json(
-        {"dataset": name, "published": manifest is not None, "images": images, "unusable": bad}
-    )
-    write_if_changed(store, key, data)
-    if bad:
-        table = Table(
-            "split", "image", "reason", title=f"Unusable images of {name}", title_justify="left"
-        )
-        for row in bad:
-            table.add_row(row.split, row.id, row.reason)
-        console.print(table)
-        console.print(f"the list is kept as {store.uri}/{key}")
-
-
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; an option that does not exist is answered with the nearest that does."""
-    commands = {
-        "voc": voc, "coco": coco, "ade": ade, "coco-voc": coco_voc, "digits": digits, "ls": ls, "info": info, "export": export,
-    }  # fmt: skip
+    """Run the command line."""
     tyro.extras.subcommand_cli_from_dict(
-        commands, prog="python -m jobs.ingest", description=__doc__, args=arguments
+        COMMANDS, prog="python -m jobs.ingest", description=__doc__, args=arguments
     )
 
 

@@ -1,79 +1,91 @@
-"""What jobs that train ask for besides chains: where results go, who trains and who watches. No part of any key."""
+"""Define the options that several jobs share: the store, the weights, the workers and MLflow.
+
+None of them is part of a key.
+"""
 
 import re
 import shlex
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 
-from orchestrator.cluster.connection import dashboard_address
 from orchestrator.cluster.resources import Request
-from orchestrator.datasets.pretrained import publish_weights
-from orchestrator.planning.chain import Chain
-from orchestrator.records.provenance import submission
 from orchestrator.store.base import Store
-from orchestrator.store.open import DEFAULT_STORE
-from orchestrator.tracking.tracker import Tracker, store_tracker, tracking_uri
-from training.config import ModelConfig
+from orchestrator.store.open import DEFAULT_STORE, open_store
+
+if TYPE_CHECKING:
+    from orchestrator.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """Where everything is, and what every chain starts from."""
+    """Where everything is."""
 
     store: str = DEFAULT_STORE
     """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
+
+    def open(self) -> Store:
+        """Open the store. Raise StoreError for a URI that names none."""
+        return open_store(self.store)
+
+
+@dataclass(frozen=True)
+class ChainOptions(StoreOptions):
+    """Where everything is, and what every chain starts from."""
+
     encoder_weights: str | None = None
     """Pretrained weights of the encoder: a path or URI of safetensors or torchvision's .pth."""
 
 
 @dataclass(frozen=True)
-class JobOptions(StoreOptions):
-    """All of it."""
+class JobOptions(ChainOptions):
+    """Everything that a job which trains needs besides its chains."""
 
     tracking: bool = True
     """Show the chains in MLflow."""
     tracking_uri: str | None = None
-    """Where MLflow is; by default $MLFLOW_TRACKING_URI or a database file in the store."""
+    """MLflow's address; by default $MLFLOW_TRACKING_URI or a database file in the store."""
     lease_seconds: float = 60
-    """How long a job that fell silent keeps the steps it was training; then another takes them over."""
+    """How long the lease of a job that stopped responding holds. Then another job may train its
+    steps."""
     request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
 
-    def tracker(self, store: Store) -> Tracker | None:
-        """Who shows the chains in MLflow, to be entered as a context; None when nobody shall."""
+    def tracker(self, store: Store) -> "Tracker | None":
+        """Return the tracker that shows the chains in MLflow, or None when tracking is off."""
+        from orchestrator.tracking.tracker import store_tracker
+
         return store_tracker(store, self.tracking_uri) if self.tracking else None
 
     def announce(self, store: Store, console: Console) -> None:
-        """Say where all can be seen, and how to go on after an interruption; no password of a URI is shown."""
-        job, again = submission(), ["python", *sys.orig_argv[1:]]
-        lines = {
-            "store": store.uri,
-            "MLflow": tracking_uri(store, self.tracking_uri) if self.tracking else None,
-        }
+        """Print where results appear, and the command that resumes this job.
+
+        Passwords within URIs are left out.
+        """
+        for name, value in self._addresses(store).items():
+            shown = re.sub(r"//[^/@\s]+@", "//", value)
+            console.print(f"{name:10}{shown}", highlight=False, markup=False, soft_wrap=True)
+
+    def _addresses(self, store: Store) -> dict[str, str]:
+        """Return what `announce` prints, by name."""
+        from orchestrator.cluster.connection import dashboard_address
+        from orchestrator.records.provenance import submission
+        from orchestrator.tracking.tracker import tracking_uri
+
+        found = {"store": store.uri}
+        if self.tracking:
+            found["MLflow"] = tracking_uri(store, self.tracking_uri)
+        command = ["python", *sys.orig_argv[1:]]
+        job = submission()
         if job:
+            command = ["python", "-m", "jobs.submit", "--", *command]
             address = dashboard_address()
-            lines["Ray"] = f"{address}/#/jobs/{job}" if address else None
-            again = ["python", "-m", "jobs.submit", "--", *again]
-        lines["go on by"] = shlex.join(again)
-        for name, value in lines.items():
-            if value:
-                shown = re.sub(r"//[^/@\s]+@", "//", value)
-                console.print(f"{name:9}{shown}", highlight=False, markup=False, soft_wrap=True)
+            if address:
+                found["Ray"] = f"{address}/#/jobs/{job}"
+        found["resume by"] = shlex.join(command)
+        return found
 
 
-def with_weights(chains: Iterable[Chain], source: str | None, store: Store) -> list[Chain]:
-    """The chains with the encoder's weights at `source`, which are checked and put into the store; as they are without."""
-    if source is None:
-        return list(chains)
-    published: dict[ModelConfig, str] = {}
-    found = []
-    for chain in chains:
-        if chain.model not in published:
-            published[chain.model] = publish_weights(store, source, chain.model)
-        model = chain.model.model_copy(update={"weights": published[chain.model]})
-        found.append(chain.model_copy(update={"model": model}))
-    return found
+AtStore = Annotated[StoreOptions, tyro.conf.arg(name="")]

@@ -1,8 +1,10 @@
-"""Submit a job to the cluster that RAY_API_SERVER_ADDRESS names: `python -m jobs.submit -- python -m jobs.campaign run NAME`.
+"""Submit a job to a cluster: `python -m jobs.submit -- python -m jobs.campaign run NAME`.
 
-It prints the `ray job submit` line that does it, and runs it. The code of this folder goes along, but for what .gitignore and
-.rayignore name; secrets do not: a cluster's machines have their own. Submitting the same command again is harmless: what is
-published is used, and what another job is training is waited for.
+RAY_API_SERVER_ADDRESS names the cluster. The job prints the `ray job submit` line that it runs. The
+code of the current folder goes along, except what .gitignore and .rayignore name; an installed
+package sends no code, so submit from a checkout of the repository. Secrets stay here, because a
+cluster's machines have their own. Submitting the same command again is harmless: published steps
+are used, and steps that another job trains are waited for.
 """
 
 import json
@@ -20,54 +22,55 @@ from jobs.errors import user_errors
 from orchestrator.records.provenance import COMMIT, DIRTY, code_version
 from training.config import InputError
 
-STOP_SECONDS = "60"  # that a job has to end well when it is stopped; Ray's own 3 are too few to close MLflow's runs
+# Seconds that a stopped job gets to end well. Ray's own 3 are too few to close MLflow's runs.
+STOP_SECONDS = "60"
 
 
 def command_line(entrypoint: Sequence[str], id: str, wait: bool) -> list[str]:
-    """The `ray job submit` line."""
-    version = zip((COMMIT, DIRTY), code_version(Path.cwd()), strict=True)  # .git stays at home
-    variables = {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS} | {
-        name: value for name, value in version if value
-    }
-    environment = {"env_vars": variables}
-    options = [
+    """Return the `ray job submit` line.
+
+    Args:
+        entrypoint: The command to run on the cluster.
+        id: Name of the job.
+        wait: Show the job's output until it ends.
+    """
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}
+    # .git does not travel with the code, so the job is told the code's version.
+    for name, value in zip((COMMIT, DIRTY), code_version(Path.cwd()), strict=True):
+        if value:
+            variables[name] = value
+    return [
+        "ray",
+        "job",
+        "submit",
         "--working-dir",
         ".",
         "--submission-id",
         id,
         "--runtime-env-json",
-        json.dumps(environment),
+        json.dumps({"env_vars": variables}),
+        *([] if wait else ["--no-wait"]),
+        "--",
+        *entrypoint,
     ]
-    return ["ray", "job", "submit", *options, *([] if wait else ["--no-wait"]), "--", *entrypoint]
 
 
-@user_errors()
 def submit(
     entrypoint: tyro.conf.Positional[tuple[str, ...]],
     submission_id: str | None = None,
     wait: bool = True,
     dry_run: bool = False,
 ) -> None:
-    """Submit a job and show what it prints.
+    """Submit a job and show its output.
 
     Args:
-        entrypoint: What to run there, after `--`.
-        submission_id: What the job is called; by default what it runs, and some letters.
-        wait: Show what it prints, until it ends; Ctrl-C ends the showing, not the job.
+        entrypoint: The command to run on the cluster, after `--`.
+        submission_id: Name of the job; by default what it runs, and some letters.
+        wait: Show the job's output until it ends; Ctrl-C ends the output, not the job.
         dry_run: Only print the line.
     """
-    if not entrypoint:
-        raise InputError(
-            "say what to run: python -m jobs.submit -- python -m jobs.campaign run digits_wilson_alpha"
-        )
-    if not Path("jobs", "submit.py").exists():
-        raise InputError(
-            f"the code that goes along is that of {Path.cwd()}, which has no jobs/: submit from the repository's root"
-        )
-    name = next(
-        (word.removeprefix("jobs.") for word in entrypoint if word.startswith("jobs.")), "job"
-    )
-    id = submission_id or f"{name}-{uuid.uuid4().hex[:8]}"
+    _check(entrypoint)
+    id = submission_id or f"{_job_name(entrypoint)}-{uuid.uuid4().hex[:8]}"
     line = command_line(entrypoint, id, wait)
     print(shlex.join(line), flush=True)
     if dry_run:
@@ -75,29 +78,50 @@ def submit(
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
         raise InputError(
-            "RAY_API_SERVER_ADDRESS names no cluster: source stepchain-cluster/environment for the one that `make cluster` "
-            "starts, or set it to a dashboard's address"
+            "RAY_API_SERVER_ADDRESS names no cluster: source stepchain-cluster/environment for the "
+            "one that `make cluster` starts, or set it to a dashboard's address"
         )
-    print(f"to see it: {address}/#/jobs/{id}", f"its log: ray job logs --follow {id}", sep="\n")
+    print(f"to see it: {address}/#/jobs/{id}")
+    print(f"its log: ray job logs --follow {id}")
     print(f"to stop it: ray job stop {id}", flush=True)
-    raise SystemExit(
-        subprocess.run([Path(sys.executable).with_name(line[0]), *line[1:]], check=False).returncode
-    )
+    ray = Path(sys.executable).with_name(line[0])
+    raise SystemExit(subprocess.run([ray, *line[1:]], check=False).returncode)
 
 
+def _check(entrypoint: Sequence[str]) -> None:
+    """Raise InputError unless there is a command, and code to send with it."""
+    if not entrypoint:
+        raise InputError(
+            "say what to run: "
+            "python -m jobs.submit -- python -m jobs.campaign run digits_wilson_alpha"
+        )
+    if not Path("jobs", "submit.py").exists():
+        raise InputError(
+            f"the code that goes along is that of {Path.cwd()}, which has no jobs/: "
+            "submit from the root of a checkout of the repository"
+        )
+
+
+def _job_name(entrypoint: Sequence[str]) -> str:
+    """Return the name of the job that the command runs."""
+    for word in entrypoint:
+        if word.startswith("jobs."):
+            return word.removeprefix("jobs.")
+    return "job"
+
+
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: our own options stand before `--`, the job's after it."""
+    """Run the command line: our own options stand before `--`, the job's command after it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    ours, _, theirs = (
-        (given, "", [])
-        if "--" not in given
-        else (given[: given.index("--")], "--", given[given.index("--") + 1 :])
-    )
+    end = given.index("--") if "--" in given else len(given)
+    # Without a command, a lone `--` would hide that it is missing.
+    command = given[end:] if given[end + 1 :] else []
     tyro.cli(
         submit,
         prog="python -m jobs.submit",
         description=__doc__,
-        args=[*ours, *(["--", *theirs] if theirs else [])],
+        args=[*given[:end], *command],
     )
 
 

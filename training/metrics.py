@@ -124,6 +124,10 @@ def plop() -> Convention:
     )
 
 
+ConventionName = Literal["wilson", "mib", "plop"]
+CONVENTIONS: dict[ConventionName, Convention] = {"wilson": wilson(), "mib": mib(), "plop": plop()}
+
+
 class Confusion(NamedTuple):
     """Pixel counts of a split as parallel arrays, one entry per image and pair of classes."""
 

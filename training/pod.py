@@ -1,7 +1,9 @@
-"""PLOP's distillation (Douillard et al., CVPR 2021): what a map looks like, summed along rows and columns of its windows.
+"""Compute local POD (pooled outputs distillation), the distillation of PLOP.
 
-A local POD embedding keeps long-range statistics of the whole map (scale 1) and where things are (scales 2, 4), and leaves
-single pixels free to change. Maps of several levels, from the encoder's stages to the logits, are kept alike in this way.
+Douillard et al., CVPR 2021. A local POD embedding holds the means of rows and columns of a map's
+windows. Scale 1 keeps long-range statistics of the whole map; scales 2 and 4 keep where things are.
+Single pixels stay free to change. The maps of several levels are distilled, from the encoder's
+stages to the logits.
 """
 
 from collections.abc import Sequence
@@ -13,10 +15,10 @@ SCALES = (1, 2, 4)
 
 
 def local_pod(maps: Tensor) -> Tensor:
-    """Local POD embedding, Eq. 5 and 6: [B, C, h, w] -> [B, n].
+    """Return the local POD embedding, Eq. 5 and 6: [B, C, h, w] -> [B, n].
 
-    For each scale s, s x s windows of side (h // s, w // s); of each window the means of its rows and of its columns. A scale
-    with more windows than the map has cells is left out.
+    At each scale s there are s x s windows of size (h // s, w // s). The embedding holds the means
+    of each window's rows and columns. A scale with more windows than the map has cells is left out.
     """
     batch, _, height, width = maps.shape
     parts = []
@@ -32,7 +34,10 @@ def local_pod(maps: Tensor) -> Tensor:
 
 
 def pod_distance(maps: Tensor, previous_maps: Tensor) -> Tensor:
-    """Distance of the squared maps' embeddings, mean over images (Eq. 7, one level); both [B, C, h, w]."""
+    """Return the distance of two levels' embeddings, averaged over images: Eq. 7 for one level.
+
+    Embeddings are of the squared maps, both [B, C, h, w]. No gradient flows into the previous ones.
+    """
     difference = local_pod(maps.square()) - local_pod(previous_maps.detach().square())
     return torch.linalg.vector_norm(difference, dim=1).mean()
 
@@ -40,16 +45,22 @@ def pod_distance(maps: Tensor, previous_maps: Tensor) -> Tensor:
 def pod_loss(
     levels: Sequence[Tensor], previous_levels: Sequence[Tensor], weights: Sequence[float]
 ) -> Tensor:
-    """Weighted sum of the levels' distances over their number, times sqrt(C / (C - C_old)), as the public code has Eq. 7.
+    """Return the loss over all levels, Eq. 7 as in the public code.
 
-    The last level are the logits, [B, C, h, w] and [B, C_old, h, w]: those of new channels are added to background's first.
+    It is the weighted mean of the levels' distances, times sqrt(C / (C - C_old)).
+
+    Args:
+        levels: Maps [B, C, h, w]. The last ones are the logits; those of new channels are added to
+            background's first.
+        previous_levels: The previous model's maps; its logits are [B, C_old, h, w].
+        weights: One for each level. The weighted distances are divided by the number of levels.
     """
     *maps, logits = levels
     channels, previous = logits.shape[1], previous_levels[-1].shape[1]
     background = logits[:, :1] + logits[:, previous:].sum(1, keepdim=True)
     folded = [*maps, torch.cat([background, logits[:, 1:previous]], 1)]
     distances = [
-        w * pod_distance(now, before)
-        for now, before, w in zip(folded, previous_levels, weights, strict=True)
+        weight * pod_distance(now, before)
+        for now, before, weight in zip(folded, previous_levels, weights, strict=True)
     ]
     return torch.stack(distances).mean() * (channels / (channels - previous)) ** 0.5

@@ -1,100 +1,60 @@
-"""Plan, run and watch a campaign: `python -m jobs.campaign plan|run|status|table CAMPAIGN`, and `prune` what it left behind.
+"""Plan, run and watch a campaign: `python -m jobs.campaign plan|run|status|table CAMPAIGN`.
 
-CAMPAIGN is the name of one that ships (jobs/campaigns) or the path of a Python file with a docstring and a function chains().
-A step that several chains want is trained once; what is published is used as it is, so running a campaign again goes on where
-it stopped, and costs nothing once it is done. Exit codes: 0 everything asked for is published, 1 something failed or was not
-run, 2 the input cannot be used, 130 interrupted.
+CAMPAIGN is the name of a campaign that ships (jobs/campaigns), or the path of a Python file with a
+docstring and a function chains(). A step that several chains need is trained once. Published steps
+are used as they are, so another run continues the campaign, and costs nothing once it is done.
+`prune` lists and deletes what runs left behind. Exit codes: 0 everything asked for is published, 1
+something failed or was not run, 2 the input cannot be used, 130 interrupted.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 
-from jobs.campaign.plan import ChainFilter, show_plan, summary
-from jobs.campaigns import SHIPPED
+from jobs.campaign.options import ChainFilter, Spending
+from jobs.console import open_console
 from jobs.errors import user_errors
-from jobs.options import JobOptions, StoreOptions, with_weights
-from jobs.report import CONVENTIONS
-from orchestrator.campaigns.run import outcome_tables, run_campaign
-from orchestrator.campaigns.scheduler import Limits
-from orchestrator.campaigns.status import campaign_status, status_table
+from jobs.options import AtStore, ChainOptions, JobOptions
 from orchestrator.cluster.resources import Request
-from orchestrator.execution.context import RunContext
-from orchestrator.planning.campaign import Campaign
-from orchestrator.planning.campaign_file import load_campaign
-from orchestrator.planning.campaign_plan import CampaignPlan, make_plan, plan_document, plan_tree
-from orchestrator.planning.campaign_record import publish_campaign
-from orchestrator.planning.step_tree import StepTree
-from orchestrator.planning.store_state import look_up_steps
-from orchestrator.records.prune import delete, leftovers
-from orchestrator.report.campaign_results import recorded_results
-from orchestrator.report.campaign_scores import campaign_table
-from orchestrator.report.render import to_csv, to_json, to_markdown, to_terminal
-from orchestrator.store.base import Store, check_writable
-from orchestrator.store.open import DEFAULT_STORE, open_store
-from orchestrator.tracking.campaign_runs import campaign_runs
-from orchestrator.tracking.runs import Status
-from orchestrator.tracking.tracker import Tracker
-from training.config import InputError
+from training.metrics import CONVENTIONS, ConventionName
+
+if TYPE_CHECKING:
+    from orchestrator.planning.campaign import Campaign
+    from orchestrator.planning.campaign_plan import CampaignPlan
+    from orchestrator.planning.step_tree import StepTree
+    from orchestrator.store.base import Store
 
 Json = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
-
-
-@dataclass(frozen=True)
-class Spending:
-    """How much a run may do."""
-
-    max_gpu_hours: float | None = None
-    """Begin no step that would take this run beyond; without GPUs, hours of workers. Run again, the campaign goes on."""
-    max_concurrent: int | None = None
-    """Train at most so many steps at once; by default as many as the cluster holds."""
-    retries: int = 1
-    """Of a step that fails; then only what grows from it is not run."""
-    stop_behind: float | None = None
-    """Do not continue a chain that is so many points of mIoU behind the best at the same step. Biases an ablation's table:
-    a variant that learns slowly is never seen to catch up. So it is off by default."""
-
-    def limits(self) -> Limits:
-        """As the orchestrator takes them. Raises InputError for what cannot be meant."""
-        for name, value, least in (
-            ("max-gpu-hours", self.max_gpu_hours, 0),
-            ("max-concurrent", self.max_concurrent, 1),
-            ("retries", self.retries, 0),
-            ("stop-behind", self.stop_behind, 0),
-        ):
-            if value is not None and value < least:
-                raise InputError(f"--{name} must be at least {least}, and {value:g} is not")
-        behind = None if self.stop_behind is None else self.stop_behind / 100
-        return Limits(self.max_gpu_hours, self.max_concurrent, self.retries, behind)
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 def plan(
     campaign: tyro.conf.Positional[str],
     part: Annotated[ChainFilter, tyro.conf.arg(name="")],
-    options: Annotated[StoreOptions, tyro.conf.arg(name="")],
+    options: Annotated[ChainOptions, tyro.conf.arg(name="")],
     request: Annotated[Request, tyro.conf.arg(name="")],
     images_per_second: float | None = None,
     as_json: Json = False,
 ) -> None:
-    """Print the campaign's steps, which of them are published, and what the others cost; starts nothing.
+    """Print the campaign's steps, which are published, and what the others cost. Start nothing.
 
     Args:
         campaign: Name of a campaign, or path of a file.
-        images_per_second: What one worker trains on, where no past record of the store tells.
+        images_per_second: A guess of one worker's speed, for steps that no past record tells of.
         as_json: Print one JSON document and nothing else.
     """
-    store = open_store(options.store)
-    planned = _plan(campaign, part, options, request, images_per_second, store)
+    from jobs.campaign.plan import print_plan
+    from orchestrator.planning.campaign_plan import plan_document
+
+    planned = _plan(campaign, part, options, request, images_per_second, options.open())
     if as_json:
-        print(json.dumps(plan_document(planned), ensure_ascii=False, indent=1))
+        _print_json(plan_document(planned))
     else:
-        show_plan(planned, _console())
+        print_plan(planned, open_console())
 
 
 def run(
@@ -103,158 +63,129 @@ def run(
     options: Annotated[JobOptions, tyro.conf.arg(name="")],
     spending: Annotated[Spending, tyro.conf.arg(name="")],
     images_per_second: float | None = None,
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    dry_run: Flag = False,
 ) -> None:
-    """Train what is not published yet, each step once, and print what became of all chains.
+    """Train what is not published yet, each step once, and print the outcome of all chains.
 
     Args:
         campaign: Name of a campaign, or path of a file.
-        images_per_second: What one worker trains on, where no past record of the store tells.
+        images_per_second: A guess of one worker's speed, for steps that no past record tells of.
         dry_run: Only print the plan.
     """
-    limits, store, console = spending.limits(), open_store(options.store), _console()
+    from jobs.campaign.plan import print_plan
+    from jobs.campaign.run import run_plan
+
+    limits = spending.limits()
+    store = options.open()
+    console = open_console()
     planned = _plan(campaign, part, options, options.request, images_per_second, store)
     if dry_run:
-        show_plan(planned, console)
-        return
-    check_writable(store)
-    options.announce(store, console)
-    console.print(*summary(planned), sep="\n", soft_wrap=True)
-    tracker = options.tracker(store)
-    with tracker or nullcontext():
-        place = RunContext(
-            store, options.request, console, tracker, lease_seconds=options.lease_seconds
-        )
-        with _recorded(planned.campaign, place, tracker):
-            outcome = run_campaign(
-                planned.campaign.name, planned.tree, planned.stored, place, planned.costs, limits
-            )
-    scores = campaign_table(
-        planned.tree,
-        look_up_steps(planned.tree, store),
-        store,
-        planned.campaign.paper,
-        place.convention,
-    )
-    console.print(
-        *to_terminal(scores, console.width), scores.caption, *outcome_tables(outcome), sep="\n"
-    )
-    for problem in outcome.problems:
-        console.print(problem, soft_wrap=True)
-    console.print(
-        f"{outcome.gpu_hours:.3g} GPU-hours in {timedelta(seconds=round(outcome.seconds))}"
-    )
-    if not outcome.complete:
+        print_plan(planned, console)
+    elif not run_plan(planned, limits, options, store, console):
         raise SystemExit(1)
-
-
-@contextmanager
-def _recorded(campaign: Campaign, place: RunContext, tracker: Tracker | None) -> Iterator[None]:
-    """Keep what is asked for, for reports to find, and let MLflow show the campaign as it begins and as it is in the end."""
-    record = publish_campaign(place.store, campaign)
-
-    def show(unfinished: Status) -> None:
-        if tracker:
-            tracker.tell(
-                campaign_runs(
-                    record, recorded_results(record, place.store, place.convention), unfinished
-                )
-            )
-
-    show("RUNNING")
-    try:
-        yield
-    except KeyboardInterrupt:
-        show("KILLED")
-        raise
-    show("FAILED")
 
 
 def status(
     campaign: tyro.conf.Positional[str],
     part: Annotated[ChainFilter, tyro.conf.arg(name="")],
-    options: Annotated[StoreOptions, tyro.conf.arg(name="")],
+    options: Annotated[ChainOptions, tyro.conf.arg(name="")],
     as_json: Json = False,
 ) -> None:
-    """Print what is published, what is running where and how far, and what failed why, whoever runs the campaign.
+    """Print what is published, what runs where and how far it is, and why steps failed.
 
     Args:
         campaign: Name of a campaign, or path of a file.
         as_json: Print one JSON document and nothing else.
     """
-    store = open_store(options.store)
+    from orchestrator.campaigns.status import campaign_status, status_table
+    from orchestrator.planning.store_state import look_up_steps
+
+    store = options.open()
     tree = _plan_tree(_load(campaign, options, store), part, store)
     statuses = campaign_status(tree, look_up_steps(tree, store), store)
     if as_json:
-        print(json.dumps([each._asdict() for each in statuses], ensure_ascii=False, indent=1))
+        _print_json([each._asdict() for each in statuses])
     else:
-        _console().print(status_table(statuses))
+        open_console().print(status_table(statuses))
 
 
 def table(
     campaign: tyro.conf.Positional[str],
     part: Annotated[ChainFilter, tyro.conf.arg(name="")],
-    options: Annotated[StoreOptions, tyro.conf.arg(name="")],
-    convention: Literal["wilson", "mib", "plop"] = "wilson",
+    options: Annotated[ChainOptions, tyro.conf.arg(name="")],
+    convention: ConventionName = "wilson",
     format: Literal["terminal", "markdown", "csv", "json"] = "terminal",
 ) -> None:
-    """Print the scores so far: a row for each variant, its seeds averaged, with the papers' numbers beside it.
+    """Print the scores so far: a row for each variant, its seeds averaged, beside the papers'.
 
     Args:
         campaign: Name of a campaign, or path of a file.
-        convention: Whose way of counting void, future classes and background.
+        convention: The paper whose way of counting void, future classes and background is used.
         format: How to print it.
     """
-    store = open_store(options.store)
+    from jobs.tables import print_table
+    from orchestrator.planning.store_state import look_up_steps
+    from orchestrator.report.campaign_scores import campaign_table
+    from orchestrator.report.render import to_csv, to_json, to_markdown
+
+    store = options.open()
     wanted = _load(campaign, options, store)
     tree = _plan_tree(wanted, part, store)
-    scores = campaign_table(
-        tree, look_up_steps(tree, store), store, wanted.paper, CONVENTIONS[convention]()
-    )
-    console = _console()
+    stored = look_up_steps(tree, store)
+    scores = campaign_table(tree, stored, store, wanted.paper, CONVENTIONS[convention])
     match format:
         case "terminal":
-            console.print(*to_terminal(scores, console.width), scores.caption, sep="\n")
+            console = open_console()
+            print_table(scores, console)
+            console.print(scores.caption)
         case "markdown":
             print(to_markdown(scores))
         case "csv":
             print(to_csv(scores), end="")
         case "json":
-            print(json.dumps(to_json(scores), ensure_ascii=False, indent=1))
+            _print_json(to_json(scores))
 
 
 def prune(
-    store: str = DEFAULT_STORE,
-    delete_them: Annotated[
-        bool, tyro.conf.arg(name="delete"), tyro.conf.FlagCreatePairsOff
-    ] = False,
-    unfinished: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    at: AtStore,
+    delete_them: Annotated[Flag, tyro.conf.arg(name="delete")] = False,
+    unfinished: Flag = False,
     grace_hours: float = 24,
 ) -> None:
-    """List what nobody needs any more: attempts that no record names, checkpoints of published steps. Deletes when asked to.
+    """List attempts that no record names, and checkpoints of published steps; delete on request.
 
     Args:
-        store: Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store.
         delete_them: Delete what is listed.
-        unfinished: Also the newest checkpoints of steps that are not published: what they cost must be trained again.
-        grace_hours: Leave alone whatever was touched in the last hours.
+        unfinished: Also the newest checkpoints of steps that are not published. What they cost must
+            be trained again.
+        grace_hours: Leave alone everything that was touched in the last hours.
     """
-    opened, grace = open_store(store), timedelta(hours=grace_hours)
-    found = leftovers(opened, unfinished=unfinished, grace=grace)
+    from orchestrator.records.prune import delete, leftovers
+    from orchestrator.store.base import check_writable
+
+    store = at.open()
+    grace = timedelta(hours=grace_hours)
+    found = leftovers(store, unfinished=unfinished, grace=grace)
     if delete_them:
-        check_writable(opened)
-        found = tuple(delete(opened, found, unfinished=unfinished, grace=grace))
+        check_writable(store)
+        found = tuple(delete(store, found, unfinished=unfinished, grace=grace))
     for each in found:
         print(f"{each.folder}  {each.bytes / 1e6:,.1f} MB  {each.reason}")
     total = sum(each.bytes for each in found) / 1e6
-    print(
-        f"{len(found)} folders, {total:,.1f} MB {'deleted' if delete_them else 'can go; delete them with --delete'}"
-    )
+    outcome = "deleted" if delete_them else "can go; delete them with --delete"
+    print(f"{len(found)} folders, {total:,.1f} MB {outcome}")
 
 
-def _load(wanted: str, options: StoreOptions, store: Store) -> Campaign:
+def _load(wanted: str, options: ChainOptions, store: "Store") -> "Campaign":
     """Return the campaign with the encoder's weights in its chains."""
+    from jobs.campaigns import SHIPPED
+    from orchestrator.planning.campaign_file import load_campaign
+
     campaign = load_campaign(wanted, SHIPPED)
+    if options.encoder_weights is None:
+        return campaign
+    from jobs.weights import with_weights
+
     chains = with_weights(campaign.chains, options.encoder_weights, store)
     return replace(campaign, chains=tuple(chains))
 
@@ -262,11 +193,13 @@ def _load(wanted: str, options: StoreOptions, store: Store) -> Campaign:
 def _plan(
     wanted: str,
     part: ChainFilter,
-    options: StoreOptions,
+    options: ChainOptions,
     request: Request,
     images_per_second: float | None,
-    store: Store,
-) -> CampaignPlan:
+    store: "Store",
+) -> "CampaignPlan":
+    from orchestrator.planning.campaign_plan import make_plan
+
     return make_plan(
         _load(wanted, options, store),
         store,
@@ -277,12 +210,14 @@ def _plan(
     )
 
 
-def _plan_tree(campaign: Campaign, part: ChainFilter, store: Store) -> StepTree:
+def _plan_tree(campaign: "Campaign", part: ChainFilter, store: "Store") -> "StepTree":
+    from orchestrator.planning.campaign_plan import plan_tree
+
     return plan_tree(campaign, store, patterns=part.only, last_step=part.until_step)
 
 
-def _console() -> Console:
-    return Console(highlight=False, markup=False)
+def _print_json(document: object) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=1))
 
 
 COMMANDS = {"plan": plan, "run": run, "status": status, "table": table, "prune": prune}
@@ -290,7 +225,11 @@ COMMANDS = {"plan": plan, "run": run, "status": status, "table": table, "prune":
 
 @user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; an option that does not exist is answered with the nearest that does."""
+    """Run the command line."""
     tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="python -m jobs.campaign", description=__doc__, args=arguments
     )
+
+
+if __name__ == "__main__":
+    main()

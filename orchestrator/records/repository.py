@@ -21,7 +21,7 @@ from orchestrator.records.keys import evaluation_key
 from orchestrator.records.schema import ChainRecord, EvaluationRecord, Scoring, StepRecord
 from orchestrator.store.base import READERS, NotFound, Store
 from orchestrator.store.cache import CorruptedObject
-from training.config import Document, EvaluationConfig, InputError
+from training.config import Document, InputError
 from training.metrics import Confusion
 
 Item = TypeVar("Item")
@@ -98,15 +98,13 @@ class Repository:
         """Return the evaluations in the order of `wanted`, with None where there is none."""
         return self.in_parallel(lambda pair: self.find_evaluation(*pair), wanted)
 
-    def first_view(self, record: StepRecord) -> EvaluationConfig:
-        """Return how a step was first scored, which is how its chain asked for it."""
+    def first_evaluation(self, record: StepRecord) -> EvaluationRecord | None:
+        """Return the first evaluation of a step's attempt, which is the one its chain asked for."""
         names = self.store.list(layout.evaluations_folder(record.key))
         records = [name for name in names if layout.is_evaluation_record(name)]
         found = self.documents(records, EvaluationRecord)
         of_attempt = [each for each in found if each.attempt == record.attempt]
-        if not of_attempt:
-            return EvaluationConfig()
-        return min(of_attempt, key=lambda each: each.provenance.created).config
+        return min(of_attempt, key=lambda each: each.provenance.created, default=None)
 
     def counts(self, evaluation: EvaluationRecord) -> Confusion:
         """Return the confusion counts of an evaluation. Raises CorruptedObject."""

@@ -72,4 +72,4 @@ def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else(job: str, tmp_path: 
         ).fetchall()
     database.close()
     assert jobs == [("mine",)]
-    assert "the same command goes on" in (tmp_path / "job.log").read_text()
+    assert "the same command resumes" in (tmp_path / "job.log").read_text()

@@ -1,1 +1,1 @@
-"""Learning methods, one file each: a document `Config` and a module `Method` whose forward pass gives named losses."""
+"""Hold the learning methods, one file each: its document `Config` and its module `Method`."""

@@ -1,8 +1,9 @@
-"""What a method is: a module whose forward pass gives named losses.
+"""Define what a method is: a module whose forward pass returns named losses.
 
-The loop in `training.fit` sums the losses, logs each by its name, and owns everything else: backward, precision, workers,
-schedule, checkpoints. DDP wraps the method itself, so whatever it registers (a localizer, say) is moved, synchronised and
-saved with the model. The previous model is held unregistered: it is frozen and belongs to the parent step.
+The loop in `training.fit` sums the losses, logs each by its name, and owns everything else: the
+backward pass, precision, workers, the schedule, checkpoints. DDP wraps the method itself. A module
+that a method registers, such as a localizer, is therefore moved, synchronised and saved with the
+model. The previous model is not registered, because it is frozen and belongs to the parent step.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,18 +19,23 @@ from training.models.segmenter import Outputs, Segmenter
 
 
 class Batch(NamedTuple):
-    """One worker's share of a global batch, on its device; `pixels` are overwritten when the next batch is asked for."""
+    """One worker's part of a global batch, on its device.
 
-    pixels: Tensor  # uint8 [B, 3, H, W], as cropped
-    images: Tensor  # float [B, 3, H, W], normalised
-    targets: (
-        Tensor | None
-    )  # int64 [B, H, W], channels of the classifier and 255; None in weak steps
-    image_labels: Tensor  # float [B, channels - 1], 1 where the class is known to be in the image
+    The memory of `pixels` is reused: the loop overwrites it when it loads the next batch.
+    """
+
+    # uint8 [B, 3, H, W], the cropped images.
+    pixels: Tensor
+    # float [B, 3, H, W], the same images normalised.
+    images: Tensor
+    # int64 [B, H, W], channels of the classifier and 255 for void; None in steps with image labels.
+    targets: Tensor | None
+    # float [B, channels - 1], 1 where the class is known to be in the image.
+    image_labels: Tensor
 
     @property
     def masks(self) -> Tensor:
-        """The targets of a step that has masks."""
+        """Return the targets; raise ValueError in a step that has image labels only."""
         if self.targets is None:
             raise ValueError("this method learns from masks, and the step has image labels only")
         return self.targets
@@ -37,22 +43,32 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step has come; iterations count from 0."""
+    """How far a step's training has come; iterations count from 0."""
 
     iteration: int
-    total: int
-    per_epoch: int
+    total: int  # iterations of the step
+    per_epoch: int  # iterations
 
     @property
     def epoch(self) -> float:
+        """Return the number of epochs trained so far, with its fraction."""
         return self.iteration / self.per_epoch
 
 
 class Method(nn.Module):
-    """Base of all methods. A new method is one file: a subclass with `forward`, and the rest where it differs.
+    """Base class of all methods.
 
-    `previous` and `inherited` are what the parent step published: its model, and the tensors that its method carried on.
-    What changes while the method trains is a parameter or a buffer, so that a checkpoint holds it.
+    A new method is one file with a subclass. It implements `forward`, and overrides another
+    function where it differs from the default. State that changes during training must be a
+    parameter or a buffer, so that a checkpoint holds it.
+
+    Attributes:
+        step: The document of the step.
+        config: The method's own document.
+        model: The model that is trained. It starts from the previous model's weights.
+        mean: Turns a sum over pixels or images into a mean over the global batch
+            (`training.losses.Mean`).
+        inherited: The tensors that the parent step's method returned from `carried`.
     """
 
     def __init__(
@@ -62,41 +78,63 @@ class Method(nn.Module):
         mean: Mean = divide,
         inherited: dict[str, Tensor] | None = None,
     ) -> None:
+        """Build the model, then call `set_up`.
+
+        Args:
+            step: The document of the step.
+            previous: The parent step's model, frozen; None in step 0.
+            mean: The mean over the global batch; the default is that of a single worker.
+            inherited: What the parent step's method carried on; None in step 0.
+        """
         super().__init__()
         self.step = step
         self.config: MethodConfig = step.method
         self.mean = mean
         self.inherited = inherited or {}
         self.model = Segmenter(step.model, step.task.channels)
-        self.unregistered = (previous,)  # in a tuple, so that nn.Module does not adopt it
+        # The tuple hides the previous model from nn.Module, which would register it.
+        self.unregistered = (previous,)
         if previous is not None:
             self.model.load_state_dict(previous.state_dict() | self.new_classifier())
+        self.set_up()
+
+    def set_up(self) -> None:
+        """Register what the method trains or stores besides the model; by default nothing.
+
+        Random weights are drawn here, after the model's, so that they follow from the step's seed.
+        """
 
     @property
     def previous(self) -> Segmenter:
-        """The frozen model of the parent step."""
-        model = self.unregistered[0]
+        """Return the frozen model of the parent step; raise ValueError in step 0."""
+        (model,) = self.unregistered
         if model is None:
             raise ValueError(f"{self.step.method.name} needs a previous model, and step 0 has none")
         return model
 
     def new_classifier(self) -> dict[str, Tensor]:
-        """The classifier's entries that the parent step does not have (or not with these values)."""
-        mine = self.model.state_dict()
-        return {
-            name: value for name, value in mine.items() if name not in self.previous.state_dict()
-        }
+        """Return the entries of the initial model that are not the previous model's.
+
+        The default is the new classes' classifier with its random weights.
+        """
+        inherited = self.previous.state_dict()
+        own = self.model.state_dict()
+        return {name: value for name, value in own.items() if name not in inherited}
 
     def background_shares(self) -> dict[str, Tensor]:
-        """As `new_classifier`, where the new classes start as equal shares of the background (MiB, Eq. 10).
+        """Return MiB's initial classifier, for use in `new_classifier`.
 
-        They take its weights, and its bias less log(new classes + 1), as does the background itself.
+        The new classes take the background's weights. They and the background share its probability
+        equally (`training.losses.initialise_from_background`).
         """
-        newest, before = f"classifiers.{len(self.step.task.groups) - 1}", self.previous.state_dict()
-        weight, bias = before["classifiers.0.weight"], before["classifiers.0.bias"].clone()
-        new_weight, new_bias, bias[:1] = initialise_from_background(
+        newest = f"classifiers.{len(self.step.task.groups) - 1}"
+        inherited = self.previous.state_dict()
+        weight = inherited["classifiers.0.weight"]
+        bias = inherited["classifiers.0.bias"].clone()
+        new_weight, new_bias, background_bias = initialise_from_background(
             weight[0], bias[:1], len(self.step.task.new_classes)
         )
+        bias[:1] = background_bias
         return {
             f"{newest}.weight": new_weight,
             f"{newest}.bias": new_bias,
@@ -104,32 +142,41 @@ class Method(nn.Module):
         }
 
     def outputs(self, images: Tensor) -> Outputs:
-        """What the model makes of the images."""
+        """Return the model's outputs for normalised images [B, 3, H, W], in full precision."""
         return Outputs(*map(full_precision, self.model(images)))
 
     @torch.no_grad()
     def previous_outputs(self, images: Tensor) -> Outputs:
-        """What the previous model makes of the images; no gradient."""
+        """Return the previous model's outputs, in full precision and without gradient."""
         return Outputs(*map(full_precision, self.previous(images)))
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Called once before the first iteration, without gradients; what it finds out goes into buffers.
+        """Look at the data or the weights before the first iteration; by default do nothing.
 
-        Each call of `batches` gives this worker's share of the first epoch, cropped as training will see it.
+        The loop calls it once, without gradients, and not after a restart from a checkpoint.
+        Results go into buffers.
+
+        Args:
+            batches: Returns this worker's part of the first epoch, cropped as in training, at each
+                call.
         """
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Named losses (scalars), already weighted: their sum is what is minimised."""
+        """Return the losses by name, each a scalar with its weight applied.
+
+        Training minimises their sum.
+        """
         raise NotImplementedError
 
     def before_update(self, progress: Progress) -> None:
-        """Called between the backward pass and the optimizer's step, where nothing is recorded for another backward pass.
+        """Read or change the gradients before the optimizer uses them; by default do nothing.
 
-        `grad` of each parameter is the gradient of the global batch, the same on all workers; a method may change it.
+        The loop calls it without recording gradients. The `grad` of each parameter is that of the
+        global batch, the same on all workers.
         """
 
     def parameter_groups(self) -> list[dict]:
-        """Groups for the optimizer: name, params and initial learning rate."""
+        """Return the optimizer's parameter groups: `name`, `params` and `initial_lr` of each."""
         optimization = self.step.optimization
         encoder = list(self.model.encoder.parameters())
         head = [*self.model.head.parameters(), *self.model.classifiers.parameters()]
@@ -139,14 +186,20 @@ class Method(nn.Module):
         ]
 
     def learning_rate_factor(self, progress: Progress, group: str) -> float:
-        """Share of a group's initial learning rate at this iteration: the poly schedule (1 - i / total) ** power."""
+        """Return the factor on the group's initial learning rate.
+
+        The default is the poly schedule, (1 - iteration / total) ** power.
+        """
         return (1 - progress.iteration / progress.total) ** self.step.optimization.poly_power
 
     def carried(self) -> dict[str, Tensor]:
-        """Tensors published beside the model for later steps (`inherited`) and pictures: localizer, importance, ..."""
+        """Return the tensors to publish beside the model; by default none.
+
+        The next step's method gets them as `inherited`, and figures are drawn from them.
+        """
         return {}
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Half-precision outputs of autocast as float32: the losses sum over too many pixels for less."""
+    """Return half-precision outputs of autocast as float32: the losses sum over many pixels."""
     return values if values.dtype == torch.float64 else values.float()

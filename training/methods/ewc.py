@@ -1,6 +1,8 @@
-"""EWC (Kirkpatrick et al., 2017): weights that the loss is sensitive to stay near their old values.
+"""Train by EWC, elastic weight consolidation (Kirkpatrick et al., 2017).
 
-Step 0 must record which these are: `base.method.importance`. How they are measured is in `training.importance`.
+A quadratic penalty keeps each weight near its old value, in proportion to its Fisher information.
+The parent step must record the importance: set `base.method.importance` for step 0.
+`training.importance` says how it is measured.
 """
 
 from typing import Literal
@@ -12,12 +14,14 @@ from training.methods.weight_penalty import PenaltyConfig, PenaltyMethod
 
 
 class Config(PenaltyConfig):
-    """Weight of the penalty as in MiB's Table 1."""
+    """The weight of the penalty as in MiB's Table 1."""
 
     name: Literal["ewc"] = "ewc"
     weight: float = Field(default=500, ge=0)
 
 
 class Method(PenaltyMethod):
+    """Cross-entropy and EWC's penalty."""
+
     config: Config
     recorder = Fisher

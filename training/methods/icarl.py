@@ -1,7 +1,8 @@
-"""The fully supervised twin of WILSON's segmentation loss: masks say where new classes are, the previous model where old ones.
+"""Train by iCaRL's loss without its memory, which MiB's code calls iCaRL, disjoint.
 
-One binary cross-entropy per channel, whose target is the mask for new classes and sigmoid(previous logits) for previous
-ones. MiB's code calls it iCaRL, disjoint; it has no memory. Step 0 learns by `fine-tuning` with loss bce.
+It is the fully supervised counterpart of WILSON's segmentation loss: one binary cross-entropy per
+channel. The target is the mask for new classes and sigmoid(previous logits) for previous ones. Step
+0 is `fine-tuning` with loss `bce`.
 """
 
 from typing import Literal
@@ -15,21 +16,21 @@ from training.models.segmenter import upsample
 
 
 class Config(MethodConfig):
-    """Target of background: the smaller of the mask's and the previous model's, as WILSON has it, or one of them."""
+    """The target of background: the mask's, the previous model's, or the smaller of both."""
 
     name: Literal["icarl"] = "icarl"
     background: Literal["smaller", "previous", "mask"] = "smaller"
 
 
 class Method(base.Method):
+    """Binary cross-entropy to masks and to the previous model."""
+
     config: Config
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return the joint loss of masks and previous model, at image resolution."""
         size = batch.masks.shape[-2:]
         logits = upsample(self.outputs(batch.images).logits, size)
         previous = upsample(self.previous_outputs(batch.images).logits, size)
-        return {
-            "segmentation": joint_binary_cross_entropy(
-                logits, batch.masks, previous, self.config.background
-            )
-        }
+        loss = joint_binary_cross_entropy(logits, batch.masks, previous, self.config.background)
+        return {"segmentation": loss}

@@ -1,4 +1,4 @@
-"""ILT (Michieli and Zanuttigh, 2019): LwF that keeps the encoder's features as well."""
+"""Train by ILT (Michieli and Zanuttigh, 2019): LwF and a distillation of the features."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from training.models.segmenter import upsample
 
 
 class Config(MethodConfig):
-    """Weights of both distillations, as in MiB's Table 1."""
+    """The weights of both distillations, as in MiB's Table 1."""
 
     name: Literal["ilt"] = "ilt"
     distillation_weight: float = 100.0
@@ -19,15 +19,22 @@ class Config(MethodConfig):
 
 
 class Method(base.Method):
+    """Cross-entropy, distillation of the logits and of the encoder's features."""
+
     config: Config
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return the three losses; those of the logits are at image resolution."""
         size = batch.masks.shape[-2:]
-        now, before = self.outputs(batch.images), self.previous_outputs(batch.images)
-        logits, previous = upsample(now.logits, size), upsample(before.logits, size)
+        now = self.outputs(batch.images)
+        before = self.previous_outputs(batch.images)
+        logits = upsample(now.logits, size)
+        previous = upsample(before.logits, size)
+        segmentation = cross_entropy(logits, batch.masks, self.mean)
+        kept = distillation(logits, previous)
+        features = encoder_distillation(now.features, before.features)
         return {
-            "segmentation": cross_entropy(logits, batch.masks, self.mean),
-            "distillation": self.config.distillation_weight * distillation(logits, previous),
-            "encoder": self.config.encoder_distillation
-            * encoder_distillation(now.features, before.features),
+            "segmentation": segmentation,
+            "distillation": self.config.distillation_weight * kept,
+            "encoder": self.config.encoder_distillation * features,
         }

@@ -1,6 +1,6 @@
-"""Joint training: all classes at once, from all images and masks. What the incremental methods are measured against.
+"""Train all classes at once from all images and masks: the upper bound of the incremental methods.
 
-It is no increment: a chain of it has a single step, trained as step 0 is (`base.optimization`).
+A chain of it has a single step, with the settings of step 0 (`base.optimization`).
 """
 
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ from training.models.segmenter import upsample
 
 
 class Config(MethodConfig):
-    """Cross-entropy, or one binary cross-entropy per class."""
+    """The loss: cross-entropy, or one binary cross-entropy per class."""
 
     name: Literal["joint"] = "joint"
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"
@@ -23,9 +23,12 @@ class Config(MethodConfig):
 
 
 class Method(base.Method):
+    """The loss of the masks of all classes."""
+
     config: Config
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return the loss of the masks, at image resolution."""
         logits = upsample(self.outputs(batch.images).logits, batch.masks.shape[-2:])
         loss = cross_entropy if self.config.loss == "cross_entropy" else binary_cross_entropy
         return {"segmentation": loss(logits, batch.masks, self.mean)}

@@ -1,4 +1,7 @@
-"""LwF: cross-entropy, and the previous model's outputs kept by distillation. The baseline of MiB's Table 1."""
+"""Train by LwF, learning without forgetting (Li and Hoiem, 2016), as in MiB's Table 1.
+
+The loss is cross-entropy and a distillation of the previous model's softmax.
+"""
 
 from typing import Literal
 
@@ -11,7 +14,7 @@ from training.models.segmenter import upsample
 
 
 class Config(MethodConfig):
-    """Weight of the distillation, and the factor (inverse temperature) on the previous model's logits."""
+    """The weight of the distillation; `alpha` multiplies the previous model's logits."""
 
     name: Literal["lwf"] = "lwf"
     distillation_weight: float = 100.0
@@ -19,14 +22,18 @@ class Config(MethodConfig):
 
 
 class Method(base.Method):
+    """Cross-entropy and distillation."""
+
     config: Config
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return both losses, at image resolution."""
         size = batch.masks.shape[-2:]
         logits = upsample(self.outputs(batch.images).logits, size)
         previous = upsample(self.previous_outputs(batch.images).logits, size)
+        segmentation = cross_entropy(logits, batch.masks, self.mean)
+        kept = distillation(logits, previous, self.config.alpha)
         return {
-            "segmentation": cross_entropy(logits, batch.masks, self.mean),
-            "distillation": self.config.distillation_weight
-            * distillation(logits, previous, self.config.alpha),
+            "segmentation": segmentation,
+            "distillation": self.config.distillation_weight * kept,
         }

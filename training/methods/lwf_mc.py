@@ -1,6 +1,7 @@
-"""LwF-MC: one-against-all classifiers, and the previous model's sigmoid outputs kept by distillation.
+"""Train by LwF-MC (Rebuffi et al., 2017), as in MiB's Table 1: iCaRL's losses without its memory.
 
-After iCaRL (Rebuffi et al., 2017) without its memory, as MiB's Table 1 has it. Step 0 learns by `fine-tuning` with loss bce.
+The loss is one binary cross-entropy per class and a distillation of the previous model's sigmoid.
+Step 0 is `fine-tuning` with loss `bce`.
 """
 
 from typing import Literal
@@ -14,20 +15,25 @@ from training.models.segmenter import upsample
 
 
 class Config(MethodConfig):
-    """Weight of the distillation, which is summed over the previous channels like the loss of the labels."""
+    """The weight of the distillation, which is summed over the previous channels."""
 
     name: Literal["lwf-mc"] = "lwf-mc"
     distillation_weight: float = 10.0
 
 
 class Method(base.Method):
+    """Binary cross-entropy and binary distillation."""
+
     config: Config
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return both losses, at image resolution."""
         size = batch.masks.shape[-2:]
         logits = upsample(self.outputs(batch.images).logits, size)
         previous = upsample(self.previous_outputs(batch.images).logits, size)
+        segmentation = binary_cross_entropy(logits, batch.masks, self.mean)
+        kept = binary_distillation(logits, previous)
         return {
-            "segmentation": binary_cross_entropy(logits, batch.masks, self.mean),
-            "distillation": self.config.distillation_weight * binary_distillation(logits, previous),
+            "segmentation": segmentation,
+            "distillation": self.config.distillation_weight * kept,
         }

@@ -1,6 +1,8 @@
-"""Modeling the Background (Cermelli et al., CVPR 2020): what is background now may be an old class, or was background before.
+"""Train by MiB, Modeling the Background (Cermelli et al., CVPR 2020).
 
-Its three parts can be switched off one by one, which is the paper's own ablation.
+The meaning of background changes from step to step: a background pixel may be of a previous class,
+and a new class was background before. Unbiased losses account for both. Each of the three parts can
+be switched off, which gives the paper's ablation.
 """
 
 from typing import Literal
@@ -19,7 +21,10 @@ from training.models.segmenter import upsample
 
 
 class Config(MethodConfig):
-    """Distillation weight 10, but 100 for 15-1 (the authors' own setting); alpha multiplies the previous model's logits."""
+    """The authors' settings; `alpha` multiplies the previous model's logits.
+
+    The authors use distillation weight 100 for the scenario 15-1.
+    """
 
     name: Literal["mib"] = "mib"
     distillation_weight: float = 10.0
@@ -30,26 +35,28 @@ class Config(MethodConfig):
 
 
 class Method(base.Method):
+    """Unbiased cross-entropy and distillation; the new classifier starts from background."""
+
     config: Config
 
     def new_classifier(self) -> dict[str, Tensor]:
-        return (
-            self.background_shares()
-            if self.config.background_initialisation
-            else super().new_classifier()
-        )
+        """Return the background's shares, or the default without `background_initialisation`."""
+        if self.config.background_initialisation:
+            return self.background_shares()
+        return super().new_classifier()
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return both losses, at image resolution."""
         size = batch.masks.shape[-2:]
         logits = upsample(self.outputs(batch.images).logits, size)
         previous = upsample(self.previous_outputs(batch.images).logits, size)
-        distil = unbiased_distillation if self.config.unbiased_distillation else distillation
         if self.config.unbiased_cross_entropy:
             segmentation = unbiased_cross_entropy(logits, batch.masks, previous.shape[1], self.mean)
         else:
             segmentation = cross_entropy(logits, batch.masks, self.mean)
+        distil = unbiased_distillation if self.config.unbiased_distillation else distillation
+        kept = distil(logits, previous, self.config.alpha)
         return {
             "segmentation": segmentation,
-            "distillation": self.config.distillation_weight
-            * distil(logits, previous, self.config.alpha),
+            "distillation": self.config.distillation_weight * kept,
         }

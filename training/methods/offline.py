@@ -1,11 +1,14 @@
-"""The offline route from image labels: train a classifier, let it draw hard labels, train the segmentation model on these.
+"""Train by the offline route from image labels, with which WILSON is compared.
 
-It is what WILSON (Cermelli et al., CVPR 2022) is compared with. A network of its own, with a copy of the previous model's
-encoder, learns from image labels for the first epochs and is frozen; for the rest of the step its maps are hard labels of
-the new classes. The segmentation model learns from these and from the previous model by WILSON's loss (Eq. 8): previous
-classes are to be the previous model's sigmoid, background the smaller of its sigmoid and the label. The paper says no
-more, so this is a reconstruction. Two things differ from labels in files: they are drawn anew from each crop, and at the
-encoder's stride, which is where WILSON's loss lives.
+For the first epochs a classifier learns from image labels. It is a network of its own, with a copy
+of the previous model's encoder. Then it is frozen, and its maps become hard labels of the new
+classes. From these and from the previous model, the segmentation model learns by WILSON's loss
+(Eq. 8). The target of a previous class is the previous model's sigmoid. The target of background is
+the smaller of its sigmoid and the label.
+
+The paper says no more, so this is a reconstruction. It differs from labels in files in two ways.
+The labels are computed again for each crop, and they are at the encoder's stride, as WILSON's loss
+is.
 """
 
 import math
@@ -15,48 +18,53 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from training.config import MethodConfig, ModelConfig, StepConfig
-from training.losses import (
-    Mean,
+from training.config import MethodConfig, ModelConfig
+from training.image_label_losses import (
     classification_loss,
-    divide,
-    joint_binary_cross_entropy,
     ngwp_focal_pooling,
     self_supervision_loss,
 )
+from training.losses import joint_binary_cross_entropy
 from training.methods import base
 from training.models.backbones import build_encoder
 from training.models.segmenter import Segmenter
 from training.pseudo_labels import keep_labelled, pamr, pseudo_masks
 
-LABELS_ALONE = 0.2  # share of the classifier's epochs before a single-stage one also learns from its own masks (our choice)
+# Share of the classifier's epochs before a single-stage classifier also learns from its own masks.
+# The paper does not give it; this is our choice.
+LABELS_ALONE = 0.2
 
 
 class Config(MethodConfig):
-    """`cam`: class activation maps of a classifier with global average pooling (Zhou et al., CVPR 2016). `single_stage`:
-    normalised weighted pooling, a focal penalty and self-supervision, refined by PAMR (Araslanov & Roth, CVPR 2020)."""
+    """How the classifier is trained and how its maps become labels.
+
+    `cam` are the class activation maps of a classifier with global average pooling (Zhou et al.,
+    CVPR 2016). `single_stage` is normalised weighted pooling with a focal penalty and
+    self-supervision, refined by PAMR (Araslanov and Roth, CVPR 2020).
+    """
 
     name: Literal["offline"] = "offline"
     pseudo_labels: Literal["cam", "single_stage"] = "cam"
-    classifier_epochs: float = Field(
-        default=10, gt=0
-    )  # of the step's; the segmentation model gets the rest
-    classifier_lr: float = Field(
-        default=0.01, ge=0
-    )  # of its last layer; its encoder learns at optimization.encoder_lr
-    background_threshold: float = Field(
-        default=0.2, gt=0, lt=1
-    )  # cam: share of a class's highest score that is still the class
+    # Of the step's epochs. The segmentation model gets the others.
+    classifier_epochs: float = Field(default=10, gt=0)
+    # The learning rate of the classifier's last layer. Its encoder has optimization.encoder_lr.
+    classifier_lr: float = Field(default=0.01, ge=0)
+    # For cam: a pixel below this share of a class's highest score is background.
+    background_threshold: float = Field(default=0.2, gt=0, lt=1)
     supervision: ClassVar[Literal["pixel", "image"]] = "image"
     least_new_classes: ClassVar[int] = 2
 
     @property
     def epochs_before_segmentation(self) -> float:
+        """Return the epochs of the classifier."""
         return self.classifier_epochs
 
 
 class Classifier(nn.Module):
-    """Images [B, 3, H, W] -> score maps [B, 1 + classes, h, w]; background, channel 0, is 1 everywhere."""
+    """An encoder and a 1x1 convolution: images [B, 3, H, W] -> maps [B, 1 + classes, h, w].
+
+    Channel 0 is background and has the score 1 everywhere.
+    """
 
     def __init__(self, config: ModelConfig, previous: Segmenter, classes: int) -> None:
         super().__init__()
@@ -65,64 +73,69 @@ class Classifier(nn.Module):
         self.scores = nn.Conv2d(self.encoder.channels, classes, 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The maps, before any softmax."""
+        """Return the maps before any softmax."""
         maps = self.scores(self.encoder(images))
         return torch.cat([torch.ones_like(maps[:, :1]), maps], 1)
 
 
 class Method(base.Method):
+    """The classifier's losses first, then WILSON's segmentation loss to its hard labels."""
+
     config: Config
 
-    def __init__(
-        self,
-        step: StepConfig,
-        previous: Segmenter | None = None,
-        mean: Mean = divide,
-        inherited: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(step, previous, mean, inherited)
-        labelled = step.task.new_classes if step.task.labels == "new" else step.task.classes
-        self.labelled = len(labelled)  # how many classes the image labels name: the last channels
-        self.classifier = Classifier(step.model, self.previous, self.labelled)
+    def set_up(self) -> None:
+        """Register the classifier. It has a channel for each class that the image labels name."""
+        task = self.step.task
+        labelled = task.new_classes if task.labels == "new" else task.classes
+        # These are the last channels of the model.
+        self.labelled = len(labelled)
+        self.classifier = Classifier(self.step.model, self.previous, self.labelled)
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return the losses of the network that is training; the other network's loss is 0."""
         known = batch.image_labels[:, -self.labelled :]
         classifying = progress.iteration < self.handover(progress)
         self.classifier.train(classifying)
         if classifying:
-            return self.classifier_losses(batch, known, progress) | {
-                "segmentation": _untouched(self.model)
-            }
-        before, now, labels = (
-            self.previous_outputs(batch.images),
-            self.outputs(batch.images),
-            self.hard_labels(batch, known),
-        )
-        return {
-            "classification": _untouched(self.classifier),
-            "segmentation": joint_binary_cross_entropy(
-                now.logits, labels, before.logits, "smaller"
-            ),
-        }
+            losses = self.classifier_losses(batch, known, progress)
+            return losses | {"segmentation": _zero_loss(self.model)}
+        before = self.previous_outputs(batch.images)
+        now = self.outputs(batch.images)
+        labels = self.hard_labels(batch, known)
+        segmentation = joint_binary_cross_entropy(now.logits, labels, before.logits, "smaller")
+        return {"classification": _zero_loss(self.classifier), "segmentation": segmentation}
 
     def classifier_losses(
         self, batch: base.Batch, known: Tensor, progress: base.Progress
     ) -> dict[str, Tensor]:
-        """What the classifier learns from; `known` [B, classes] are the image labels that it has channels for."""
+        """Return the classifier's losses.
+
+        Args:
+            batch: The images.
+            known: [B, classes], the image labels of the classifier's channels without background.
+            progress: Says whether a single-stage classifier learns from its own masks already.
+        """
         maps = base.full_precision(self.classifier(batch.images))
         if self.config.pseudo_labels == "cam":
             return {"classification": classification_loss(maps.mean((2, 3)), known)}
         losses = {"classification": classification_loss(ngwp_focal_pooling(maps), known)}
         if progress.iteration >= LABELS_ALONE * self.handover(progress):
             confidence = keep_labelled(maps.detach().softmax(1), known)
-            losses["self_supervision"] = self_supervision_loss(
-                maps, pseudo_masks(pamr(batch.pixels, confidence)), known
-            )
+            masks = pseudo_masks(pamr(batch.pixels, confidence))
+            losses["self_supervision"] = self_supervision_loss(maps, masks, known)
         return losses
 
     @torch.no_grad()
     def hard_labels(self, batch: base.Batch, known: Tensor) -> Tensor:
-        """Each pixel's best of background and the classes that its image has, as channels of the model, int64 [B, h, w]."""
+        """Return the best channel of each pixel, out of background and the image's classes.
+
+        Args:
+            batch: The images.
+            known: [B, classes], the image labels of the classifier's channels without background.
+
+        Returns:
+            Channels of the segmentation model, int64 [B, h, w].
+        """
         maps = base.full_precision(self.classifier(batch.images))
         if self.config.pseudo_labels == "cam":
             activation = maps.relu()
@@ -132,37 +145,44 @@ class Method(base.Method):
         else:
             confidence = pamr(batch.pixels, keep_labelled(maps.softmax(1), known))
         best = confidence.argmax(1)
-        return torch.where(best > 0, best + sum(self.step.task.channels) - 1 - self.labelled, 0)
+        first = sum(self.step.task.channels) - self.labelled
+        return torch.where(best > 0, best - 1 + first, 0)
 
     def parameter_groups(self) -> list[dict]:
-        encoder, scores = self.classifier.encoder.parameters(), self.classifier.scores.parameters()
-        lr = self.step.optimization.encoder_lr
-        return [
-            *super().parameter_groups(),
-            {"name": "classifier_encoder", "params": list(encoder), "initial_lr": lr},
-            {
-                "name": "classifier_scores",
-                "params": list(scores),
-                "initial_lr": self.config.classifier_lr,
-            },
-        ]
+        """Return the model's groups, and one each for the classifier's encoder and last layer."""
+        encoder = {
+            "name": "classifier_encoder",
+            "params": list(self.classifier.encoder.parameters()),
+            "initial_lr": self.step.optimization.encoder_lr,
+        }
+        scores = {
+            "name": "classifier_scores",
+            "params": list(self.classifier.scores.parameters()),
+            "initial_lr": self.config.classifier_lr,
+        }
+        return [*super().parameter_groups(), encoder, scores]
 
     def learning_rate_factor(self, progress: base.Progress, group: str) -> float:
-        """A poly schedule for each of the two trainings, and 0, so that nothing moves or decays, for whoever does not train."""
+        """Return the poly schedule of the network that is training, and 0 for the other network.
+
+        A learning rate of 0 also stops weight decay.
+        """
         handover = self.handover(progress)
         classifying = progress.iteration < handover
         if group.startswith("classifier") != classifying:
             return 0.0
-        start, total = (0, handover) if classifying else (handover, progress.total - handover)
-        return super().learning_rate_factor(
-            base.Progress(progress.iteration - start, total, progress.per_epoch), group
-        )
+        if classifying:
+            own = base.Progress(progress.iteration, handover, progress.per_epoch)
+        else:
+            done = progress.iteration - handover
+            own = base.Progress(done, progress.total - handover, progress.per_epoch)
+        return super().learning_rate_factor(own, group)
 
     def handover(self, progress: base.Progress) -> int:
-        """The iteration at which the classifier is frozen and the segmentation model begins to learn."""
+        """Return the first iteration of the segmentation model; the classifier is frozen then."""
         return min(math.ceil(self.config.classifier_epochs * progress.per_epoch), progress.total)
 
 
-def _untouched(module: nn.Module) -> Tensor:
-    """Zero that reaches every parameter: workers expect a gradient for each, even of what does not train now."""
+def _zero_loss(module: nn.Module) -> Tensor:
+    """Return 0 with a gradient for every parameter, which DDP expects."""
     return 0 * torch.stack([parameter.sum() for parameter in module.parameters()]).sum()

@@ -1,7 +1,8 @@
-"""PI (Zenke et al., 2017, where it is called synaptic intelligence): weights whose way brought the loss down stay near
-their old values.
+"""Train by PI, the path integral method, also called synaptic intelligence (Zenke et al., 2017).
 
-Step 0 must record which these are: `base.method.importance`. How they are measured is in `training.importance`.
+A quadratic penalty keeps each weight near its old value, in proportion to how much its updates
+lowered the loss. The parent step must record the importance: set `base.method.importance` for step
+0. `training.importance` says how it is measured.
 """
 
 from typing import Literal
@@ -13,12 +14,14 @@ from training.methods.weight_penalty import PenaltyConfig, PenaltyMethod
 
 
 class Config(PenaltyConfig):
-    """Weight of the penalty as in MiB's Table 1."""
+    """The weight of the penalty as in MiB's Table 1."""
 
     name: Literal["pi"] = "pi"
     weight: float = Field(default=500, ge=0)
 
 
 class Method(PenaltyMethod):
+    """Cross-entropy and PI's penalty."""
+
     config: Config
     recorder = PathIntegral

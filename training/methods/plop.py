@@ -1,9 +1,10 @@
-"""PLOP (Douillard et al., CVPR 2021): keep what maps look like at every level, and read old classes back out of background.
+"""Train by PLOP (Douillard et al., CVPR 2021): local POD distillation and pseudo-labels by entropy.
 
-Local POD embeddings of the encoder's stages, the head's output and the logits are kept alike (`training.pod`). Background
-pixels of which the previous model is surer than of half of those it says the same of take its prediction as their label,
-the others are ignored; an image counts as much as its background is known, so that new classes do not take over. The
-thresholds, one for each class predicted, are found before the first iteration in one pass over the step's images.
+Local POD embeddings of the encoder's stages, the head's output and the logits are distilled from
+the previous model (`training.pod`). A background pixel takes the previous model's prediction as its
+label where the prediction's entropy is below the median of its class. The other background pixels
+are ignored. Each image is weighted by the share of its background that has labels, so that new
+classes do not dominate. One pass over the step's images before training finds the medians.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,8 +15,7 @@ from pydantic import Field
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from training.config import VOID, MethodConfig, StepConfig
-from training.losses import Mean, divide
+from training.config import VOID, MethodConfig
 from training.methods import base
 from training.models.segmenter import Segmenter, upsample
 from training.pod import pod_loss
@@ -31,51 +31,46 @@ class Config(MethodConfig):
     """The settings of the authors' scripts; each part can be switched off."""
 
     name: Literal["plop"] = "plop"
-    pod_weight: float = Field(default=0.01, ge=0)  # of the distance of each level but the last
+    # The weight of each level's distance, but for the logits'.
+    pod_weight: float = Field(default=0.01, ge=0)
     pod_logits_weight: float = Field(default=0.0005, ge=0)
     pseudo_labels: bool = True
-    least_threshold: float = Field(
-        default=0.001, ge=0
-    )  # of the entropy below which a prediction becomes a label
-    published_median: bool = (
-        False  # thresholds as the public code computes them, which are not medians
-    )
-    adaptive_weight: bool = True  # an image counts as much as its background has labels
+    # A lower bound on the entropy thresholds.
+    least_threshold: float = Field(default=0.001, ge=0)
+    # Thresholds as the public code computes them. They are not medians.
+    published_median: bool = False
+    # Weight each image by the share of its background that has labels.
+    adaptive_weight: bool = True
     background_initialisation: bool = True
 
 
 class Method(base.Method):
+    """Cross-entropy to masks and pseudo-labels, and local POD distillation."""
+
     config: Config
     thresholds: Tensor  # [C_old]
 
-    def __init__(
-        self,
-        step: StepConfig,
-        previous: Segmenter | None = None,
-        mean: Mean = divide,
-        inherited: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(step, previous, mean, inherited)
-        self.register_buffer("thresholds", torch.zeros(sum(step.task.channels[:-1])))
+    def set_up(self) -> None:
+        """Register the thresholds, which `prepare` computes."""
+        self.register_buffer("thresholds", torch.zeros(sum(self.step.task.channels[:-1])))
 
     def new_classifier(self) -> dict[str, Tensor]:
-        """As MiB's: the new classes start as equal shares of the background."""
-        return (
-            self.background_shares()
-            if self.config.background_initialisation
-            else super().new_classifier()
-        )
+        """Return MiB's initial classifier, or the default without `background_initialisation`."""
+        if self.config.background_initialisation:
+            return self.background_shares()
+        return super().new_classifier()
 
     def prepare(self, batches: Callable[[], Iterable[base.Batch]]) -> None:
-        """Find the thresholds."""
+        """Compute the entropy threshold of each previous channel from the images of all workers."""
         if not self.config.pseudo_labels:
             return
         histogram = torch.zeros(
             len(self.thresholds), ENTROPY_BINS, dtype=torch.int64, device=self.thresholds.device
         )
+        channels = sum(self.step.task.channels)
         for batch in batches():
             previous = upsample(self.previous_outputs(batch.images).logits, batch.masks.shape[-2:])
-            histogram += entropy_histogram(batch.masks, previous, sum(self.step.task.channels))
+            histogram += entropy_histogram(batch.masks, previous, channels)
         if distributed.is_initialized():
             distributed.all_reduce(histogram)
         self.thresholds.copy_(
@@ -83,26 +78,38 @@ class Method(base.Method):
         )
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return both losses; the segmentation loss is at image resolution."""
         with torch.no_grad():
             before = self.levels(self.previous, batch.images)
         now = self.levels(self.model, batch.images)
         weights = [self.config.pod_weight] * (len(now) - 1) + [self.config.pod_logits_weight]
         size = batch.masks.shape[-2:]
-        logits, previous = upsample(now[-1], size), upsample(before[-1], size)
+        logits = upsample(now[-1], size)
+        previous = upsample(before[-1], size)
         return {
             "segmentation": self.segmentation(logits, previous, batch.masks),
             "distillation": pod_loss(now, before, weights),
         }
 
     def levels(self, model: Segmenter, images: Tensor) -> list[Tensor]:
-        """The maps that are kept alike, from the first stage to the logits."""
+        """Return the maps that are distilled, from the first stage to the logits."""
         outputs, stages = model.with_stages(images)
         return [base.full_precision(values) for values in (*stages, outputs.head, outputs.logits)]
 
     def segmentation(self, logits: Tensor, previous_logits: Tensor, masks: Tensor) -> Tensor:
-        """Cross-entropy to masks and pseudo-labels, mean over all pixels, labelled or not."""
+        """Return the cross-entropy to masks and pseudo-labels.
+
+        It is a mean over all pixels, with or without a label, so it needs no `self.mean`.
+
+        Args:
+            logits: [B, C, H, W].
+            previous_logits: [B, C_old, H, W]; they carry no gradient.
+            masks: int64 [B, H, W].
+        """
         if not self.config.pseudo_labels:
             return F.cross_entropy(logits, masks, ignore_index=VOID, reduction="none").mean()
         labels, known = entropy_labels(masks, previous_logits, self.thresholds, logits.shape[1])
         pixels = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none")
-        return (pixels * known[:, None, None] if self.config.adaptive_weight else pixels).mean()
+        if self.config.adaptive_weight:
+            pixels = pixels * known[:, None, None]
+        return pixels.mean()

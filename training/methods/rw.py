@@ -1,7 +1,8 @@
-"""RW (Chaudhry et al., 2018, Riemannian walk): EWC's sensitivity and PI's contribution together decide which weights
-stay near their old values.
+"""Train by RW, Riemannian walk (Chaudhry et al., 2018).
 
-Step 0 must record which these are: `base.method.importance`. How they are measured is in `training.importance`.
+A quadratic penalty keeps each weight near its old value. Its importance is the sum of EWC's Fisher
+information and of a path integral like PI's. The parent step must record it: set
+`base.method.importance` for step 0. `training.importance` says how it is measured.
 """
 
 from typing import Literal
@@ -13,12 +14,14 @@ from training.methods.weight_penalty import PenaltyConfig, PenaltyMethod
 
 
 class Config(PenaltyConfig):
-    """Weight of the penalty as in MiB's Table 1."""
+    """The weight of the penalty as in MiB's Table 1."""
 
     name: Literal["rw"] = "rw"
     weight: float = Field(default=100, ge=0)
 
 
 class Method(PenaltyMethod):
+    """Cross-entropy and RW's penalty."""
+
     config: Config
     recorder = RiemannianWalk

@@ -1,4 +1,8 @@
-"""Hold in place the weights that mattered: what EWC, PI and RW share."""
+"""Penalise changes of important weights: the base classes of EWC, PI and RW.
+
+The penalty is weight * sum_i importance_i (theta_i - theta_old_i)^2, where theta_old are the
+previous model's weights. `training.importance` measures importance_i.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import ClassVar
@@ -7,68 +11,77 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from training.config import MethodConfig, StepConfig
-from training.importance import PREFIX, Importance, Recorder, flat, scaled
-from training.losses import Mean, cross_entropy, divide
+from training.config import MethodConfig
+from training.importance import PREFIX, Importance, Recorder, flatten, scale_each_tensor
+from training.losses import cross_entropy
 from training.methods import base
-from training.models.segmenter import Segmenter, upsample
+from training.models.segmenter import upsample
 
 
 class PenaltyConfig(MethodConfig):
-    """Document of a method that holds in place the weights that mattered: weight of the penalty."""
+    """The weight of the penalty."""
 
     weight: float = Field(ge=0)
     needs_importance: ClassVar[bool] = True
 
     @property
     def curvature(self) -> float:
-        return 2 * self.weight  # of the weights that matter most, which are scaled to 1
+        """Return the penalty's second derivative at the most important weight."""
+        # Importance is scaled to at most 1.
+        return 2 * self.weight
 
 
 class PenaltyMethod(base.Method):
-    """Cross-entropy and the penalty; a subclass says by which recorder importance is measured."""
+    """Cross-entropy and the penalty; a subclass names the recorder that measures importance."""
 
     config: PenaltyConfig
     recorder: ClassVar[type[Recorder]]
 
-    def __init__(
-        self,
-        step: StepConfig,
-        previous: Segmenter | None = None,
-        mean: Mean = divide,
-        inherited: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(step, previous, mean, inherited)
+    def set_up(self) -> None:
+        """Register the recorder, and the previous model's weights with their importance.
+
+        Raises:
+            KeyError: The parent step recorded no importance of this kind.
+        """
         self.importance = Importance(self.model, self.inherited, self.recorder)
         self.sizes = [parameter.numel() for parameter in self.previous.parameters()]
-        measured = [
-            scaled(self.inherited[PREFIX + name], self.sizes) for name in self.recorder.measures
-        ]
-        self.matters = nn.Buffer(torch.stack(measured).sum(0), persistent=False)
-        self.anchor = nn.Buffer(flat(self.previous.parameters()), persistent=False)
+        measured = [self.inherited[PREFIX + name] for name in self.recorder.measures]
+        scaled = [scale_each_tensor(vector, self.sizes) for vector in measured]
+        # The parent step publishes both, so a checkpoint need not hold them.
+        self.strength = nn.Buffer(torch.stack(scaled).sum(0), persistent=False)
+        self.anchor = nn.Buffer(flatten(self.previous.parameters()), persistent=False)
 
-    def moved(self) -> Tensor:
-        """How far each weight of the previous model is from its old value."""
-        return flat(self.model.parameters())[: len(self.anchor)] - self.anchor
+    def displacement(self) -> Tensor:
+        """Return theta - theta_old of the previous model's weights, without gradient."""
+        return flatten(self.model.parameters())[: len(self.anchor)] - self.anchor
 
     def prepare(self, batches: Callable[[], Iterable[base.Batch]]) -> None:
+        """Store the initial weights in the recorder."""
         self.importance.begin(self.model)
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
-        """The penalty is here as a number; its gradient comes later, when that of the other loss has been recorded."""
+        """Return the loss of the masks and the penalty.
+
+        The penalty carries no gradient here. `before_update` adds its gradient after the recorder
+        has seen that of the loss of the masks alone.
+        """
         logits = upsample(self.outputs(batch.images).logits, batch.masks.shape[-2:])
-        penalty = self.config.weight * (self.matters * self.moved().square()).sum()
-        return {"segmentation": cross_entropy(logits, batch.masks, self.mean), "penalty": penalty}
+        distance = (self.strength * self.displacement().square()).sum()
+        return {
+            "segmentation": cross_entropy(logits, batch.masks, self.mean),
+            "penalty": self.config.weight * distance,
+        }
 
     def before_update(self, progress: base.Progress) -> None:
+        """Record the gradients of the loss of the masks, then add the penalty's."""
         self.importance.record(self.model, progress.iteration)
-        gradient = 2 * self.config.weight * self.matters * self.moved()
-        # New classifiers, which nothing pulls, are last among the parameters.
-        for parameter, part in zip(
-            self.model.parameters(), gradient.split(self.sizes), strict=False
-        ):
+        gradient = 2 * self.config.weight * self.strength * self.displacement()
+        # The new classifier has no penalty. It comes last among the parameters.
+        pulls = gradient.split(self.sizes)
+        for parameter, pull in zip(self.model.parameters(), pulls, strict=False):
             if parameter.grad is not None:
-                parameter.grad += part.view_as(parameter)
+                parameter.grad += pull.view_as(parameter)
 
     def carried(self) -> dict[str, Tensor]:
+        """Return the importance that this step recorded."""
         return self.importance.carried(self.model)

@@ -1,14 +1,15 @@
-"""WILSON (Cermelli et al., CVPR 2022): new classes from image labels alone.
+"""Train by WILSON (Cermelli et al., CVPR 2022): learn new classes from image labels alone.
 
-A localizer on the encoder's features learns from the image labels where the new classes are (nGWP and focal pooling), with
-the previous model as a prior on where the old ones are. Its scores, softened by alpha, and the previous model's outputs
-are the pseudo-supervision that the segmentation model is trained on. As the published code does it, the localizer and the
-encoder learn alone for the first epochs, all maps stay at the encoder's stride, and the localizer makes targets in
-evaluation mode but learns in training mode.
+A localizer on the encoder's features learns from the image labels where the new classes are, by
+nGWP and focal pooling. The previous model gives it a prior on where the previous classes are. The
+localizer's scores, hardened by alpha, and the previous model's outputs form the pseudo-supervision
+of the segmentation model.
 
-The paper's ablations are fields of `Config`. `prior` says where the localizer's previous channels come from: learned by
-imitating the previous model ("bce" is the paper's, "softmax_ce" lets the channels compete), learned without it ("none"),
-or not learned at all: the previous model's logits ("fixed"), or 1 everywhere ("constant").
+Three details follow the published code. For the first epochs, the warm-up, the localizer and the
+encoder learn without the segmentation model. All maps stay at the encoder's stride. The localizer
+computes targets in evaluation mode, and learns in training mode.
+
+The paper's ablations are fields of `Config`.
 """
 
 from typing import Any, ClassVar, Literal, Self
@@ -18,48 +19,47 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from training.class_similarity import Pairs, similarity_matrix
-from training.config import InputError, MethodConfig, StepConfig
-from training.losses import (
-    Mean,
+from training.config import InputError, MethodConfig
+from training.image_label_losses import (
     attention_pooling,
     classification_loss,
-    distillation,
-    divide,
-    encoder_distillation,
-    localization_prior_loss,
     ngwp_focal_pooling,
     segmentation_loss,
     self_supervision_loss,
     semantic_prior_loss,
 )
+from training.losses import distillation, encoder_distillation, localization_prior_loss
 from training.methods import base
 from training.models.localizer import Localizer
-from training.models.segmenter import Segmenter
 from training.pseudo_labels import DILATIONS, keep_labelled, pamr, pseudo_masks, pseudo_supervision
 
 
 class Config(MethodConfig):
-    """The paper's settings for VOC; it uses alpha 0.9 and 30 epochs for COCO-to-VOC."""
+    """The paper's settings for VOC; for COCO-to-VOC it uses alpha 0.9 and 30 epochs."""
 
     name: Literal["wilson"] = "wilson"
-    alpha: float = Field(
-        default=0.5, ge=0, le=1
-    )  # 1: hard pseudo-supervision, 0: the localizer's soft scores
-    warmup_epochs: float = Field(
-        default=5, ge=0
-    )  # localizer and encoder alone, at constant learning rate
+    # 1 gives hard pseudo-supervision, 0 the localizer's soft scores.
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    # Localizer and encoder alone, at a constant learning rate.
+    warmup_epochs: float = Field(default=5, ge=0)
     localizer_lr: float = Field(default=0.01, ge=0)
     localizer_channels: int = Field(default=256, ge=1)
-    affinity: bool = True  # refine the localizer's own targets with PAMR
-    # Target of background: the smaller of the previous model's and the localizer's, or with b (1 - b) previous + b localizer.
+    # Refine the localizer's own targets with PAMR.
+    affinity: bool = True
+    # The target of background is the smaller of the previous model's and the localizer's. With a
+    # number b it is (1 - b) previous + b localizer.
     background_mix: float | None = Field(
         default=None, ge=0, le=1, json_schema_extra={"legacy": None}
     )
+    # How the localizer's previous channels are found. They learn from the previous model by binary
+    # cross-entropy (bce, the paper's) or by softmax cross-entropy, or learn without a prior (none).
+    # Or they do not learn: they are the previous model's logits (fixed), or 1 (constant).
     prior: Literal["bce", "softmax_ce", "constant", "fixed", "none"] = Field(
         default="bce", json_schema_extra={"legacy": "bce"}
     )
     prior_weight: float = 1.0
-    # From the localizer's map to a score of the image; "gap" is a plain mean, "ngwp" lacks the penalty on small masks.
+    # From the localizer's map to a score of the image. "gap" is global average pooling; "ngwp"
+    # lacks the focal penalty on small masks.
     pooling: Literal["ngwp_focal", "ngwp", "attention", "gap"] = Field(
         default="ngwp_focal", json_schema_extra={"legacy": "ngwp_focal"}
     )
@@ -67,7 +67,7 @@ class Config(MethodConfig):
     affinity_dilations: tuple[PositiveInt, ...] = Field(
         default=DILATIONS, min_length=1, json_schema_extra=dict[str, Any](legacy=DILATIONS)
     )
-    # RaSP's loss and its table: (class, class, how many times more alike they are than a class and background).
+    # The weight of RaSP's loss, and its table (`training.class_similarity`).
     semantic_prior: float = Field(default=0.0, ge=0, json_schema_extra={"legacy": 0.0})
     similarity: Pairs = Field(default=(), json_schema_extra=dict[str, Any](legacy=()))
     encoder_distillation: float = 1.0
@@ -79,75 +79,54 @@ class Config(MethodConfig):
     def _similarity_given(self) -> Self:
         if self.semantic_prior and not self.similarity:
             raise InputError(
-                "the semantic prior needs to know how alike the classes are: give method.similarity "
-                "(training.class_similarity.voc_similarity makes one for VOC), or set method.semantic_prior to 0"
+                "the semantic prior needs to know how similar the classes are: give "
+                "method.similarity, such as ((3, 8, 2.0),) for bird and cat of VOC (class id, "
+                "class id, similarity relative to background), or set method.semantic_prior to 0"
             )
         return self
 
 
 class Method(base.Method):
-    config: Config
-    similarity: Tensor
+    """The losses of the localizer, of the encoder and of the pseudo-supervision."""
 
-    def __init__(
-        self,
-        step: StepConfig,
-        previous: Segmenter | None = None,
-        mean: Mean = divide,
-        inherited: dict[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(step, previous, mean, inherited)
-        features, width, classes = (
+    config: Config
+    similarity: Tensor  # [new classes, previous classes + 1]
+
+    def set_up(self) -> None:
+        """Register the localizer and the table of similarities."""
+        self.localizer = Localizer(
             self.model.encoder.channels,
             self.config.localizer_channels,
-            sum(step.task.channels),
+            sum(self.step.task.channels),
+            self.step.model.activation,
         )
-        self.localizer = Localizer(features, width, classes, step.model.activation)
-        pairs, new, previous_classes = (
-            self.config.similarity,
-            step.task.new_classes,
-            step.task.previous_classes,
-        )
-        self.register_buffer(
-            "similarity", similarity_matrix(pairs, new, previous_classes), persistent=False
-        )
+        task = self.step.task
+        table = similarity_matrix(self.config.similarity, task.new_classes, task.previous_classes)
+        self.register_buffer("similarity", table, persistent=False)
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
+        """Return the losses, all at the encoder's stride.
+
+        During warm-up there is no self-supervision, and the segmentation loss is 0.
+        """
         before = self.previous_outputs(batch.images)
         now = self.outputs(batch.images)
         scores = self.scores(now.features, before.logits)
-        unlabelled = (
-            before.logits.shape[1] if self.step.task.labels == "new" else 1
-        )  # channels without image labels
-        losses = {
-            "classification": classification_loss(
-                self.image_scores(scores), batch.image_labels, unlabelled
-            )
-        }
-        if self.config.prior in ("bce", "softmax_ce"):
-            imitate = localization_prior_loss if self.config.prior == "bce" else distillation
-            losses["prior"] = self.config.prior_weight * imitate(scores, before.logits)
-        losses["encoder"] = self.config.encoder_distillation * encoder_distillation(
-            now.features, before.features
-        )
+        losses = self.localizer_losses(scores, before.logits, batch.image_labels)
+        encoder = encoder_distillation(now.features, before.features)
+        losses["encoder"] = self.config.encoder_distillation * encoder
         if self.config.semantic_prior:
             semantic = semantic_prior_loss(
                 scores, before.logits, batch.image_labels, self.similarity
             )
             losses["semantic_prior"] = self.config.semantic_prior * semantic
         if progress.epoch < self.config.warmup_epochs:
-            # Zero, but it reaches the head: SGD decays only what has a gradient, and the published warm-up decays it.
+            # SGD decays only parameters with a gradient. In the published warm-up the head decays,
+            # so this loss of 0 gives it one.
             return losses | {"segmentation": 0 * now.logits.sum()}
         target_scores = self.target_scores(now.features, before.logits)
-        confidence = keep_labelled(target_scores.softmax(1), batch.image_labels)
-        if self.config.affinity:
-            confidence = pamr(
-                batch.pixels,
-                confidence,
-                self.config.affinity_iterations,
-                self.config.affinity_dilations,
-            )
-        masks = pseudo_masks(confidence)
+        masks = self.confident_masks(target_scores, batch)
+        self_supervision = self_supervision_loss(scores, masks, batch.image_labels)
         target, image_weight = pseudo_supervision(
             target_scores,
             before.logits,
@@ -156,23 +135,45 @@ class Method(base.Method):
             self.config.background_mix,
         )
         return losses | {
-            "self_supervision": self.config.self_supervision
-            * self_supervision_loss(scores, masks, batch.image_labels),
+            "self_supervision": self.config.self_supervision * self_supervision,
             "segmentation": segmentation_loss(now.logits, target, image_weight, self.mean),
         }
 
+    def localizer_losses(
+        self, scores: Tensor, previous_logits: Tensor, image_labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the classification loss, and the loss of a prior that is learned.
+
+        Args:
+            scores: [B, C, h, w], in training mode; they carry the gradient, also into the encoder.
+            previous_logits: [B, C_old, h, w].
+            image_labels: [B, C - 1].
+        """
+        # Channels without image labels: all previous ones, or background alone.
+        unlabelled = previous_logits.shape[1] if self.step.task.labels == "new" else 1
+        pooled = self.image_scores(scores)
+        losses = {"classification": classification_loss(pooled, image_labels, unlabelled)}
+        if self.config.prior in ("bce", "softmax_ce"):
+            loss = localization_prior_loss if self.config.prior == "bce" else distillation
+            losses["prior"] = self.config.prior_weight * loss(scores, previous_logits)
+        return losses
+
     def scores(self, features: Tensor, previous_logits: Tensor) -> Tensor:
-        """The localizer's scores [B, C, h, w]; with a prior that is not learned, the previous channels are what it says."""
+        """Return the localizer's scores [B, C, h, w].
+
+        With prior fixed or constant, the previous channels are given and carry no gradient.
+        """
         scores = base.full_precision(self.localizer(features))
-        if self.config.prior not in ("constant", "fixed"):
+        if self.config.prior == "fixed":
+            given = previous_logits
+        elif self.config.prior == "constant":
+            given = torch.ones_like(previous_logits)
+        else:
             return scores
-        given = (
-            previous_logits if self.config.prior == "fixed" else torch.ones_like(previous_logits)
-        )
         return torch.cat([given, scores[:, given.shape[1] :]], 1)
 
     def image_scores(self, scores: Tensor) -> Tensor:
-        """One score for each image and channel, pooled from the map: [B, C, h, w] -> [B, C]."""
+        """Return one score for each image and channel, pooled from its map: [B, C]."""
         match self.config.pooling:
             case "attention":
                 return attention_pooling(scores)
@@ -183,13 +184,26 @@ class Method(base.Method):
 
     @torch.no_grad()
     def target_scores(self, features: Tensor, previous_logits: Tensor) -> Tensor:
-        """The scores in evaluation mode: what targets are made from."""
+        """Return the scores in evaluation mode, from which targets are computed."""
         self.localizer.eval()
         scores = self.scores(features, previous_logits)
         self.localizer.train()
         return scores
 
+    def confident_masks(self, target_scores: Tensor, batch: base.Batch) -> Tensor:
+        """Return the localizer's own targets, one-hot [B, C, h, w], without gradient."""
+        confidence = keep_labelled(target_scores.softmax(1), batch.image_labels)
+        if self.config.affinity:
+            confidence = pamr(
+                batch.pixels,
+                confidence,
+                self.config.affinity_iterations,
+                self.config.affinity_dilations,
+            )
+        return pseudo_masks(confidence)
+
     def parameter_groups(self) -> list[dict]:
+        """Return the model's groups and one for the localizer."""
         localizer = {
             "name": "localizer",
             "params": list(self.localizer.parameters()),
@@ -198,13 +212,14 @@ class Method(base.Method):
         return [*super().parameter_groups(), localizer]
 
     def learning_rate_factor(self, progress: base.Progress, group: str) -> float:
-        """Constant during warm-up, then the poly schedule at the absolute iteration: a jump, as published."""
-        return (
-            1.0
-            if progress.epoch < self.config.warmup_epochs
-            else super().learning_rate_factor(progress, group)
-        )
+        """Return 1 during warm-up, then the poly schedule at the absolute iteration.
+
+        The learning rate jumps at the end of the warm-up, as in the published code.
+        """
+        if progress.epoch < self.config.warmup_epochs:
+            return 1.0
+        return super().learning_rate_factor(progress, group)
 
     def carried(self) -> dict[str, Tensor]:
-        """The localizer, for pictures of what it saw; it plays no part in inference."""
+        """Return the localizer, from which figures are drawn; inference does not use it."""
         return {f"localizer.{name}": value for name, value in self.localizer.state_dict().items()}

@@ -8,7 +8,8 @@ from training.models.norm import Activation, BatchNorm, Layers, activation
 class Localizer(nn.Module):
     """Encoder features [B, in_channels, h, w] -> scores [B, classes, h, w] of all seen classes, background first.
 
-    Two 3x3 convolutions with norm and activation, and a 1x1 with bias. Made anew for every step and not published.
+    Two 3x3 convolutions with norm and activation, and a 1x1 with bias. Each step trains a new one. It
+    is published beside the model for figures, and neither inference nor a later step uses it.
     """
 
     def __init__(

@@ -11,7 +11,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from jobs import evaluate, ingest, train
+from jobs.store_dataset import IngestRequest, store_dataset
 from orchestrator.store.open import open_store
+from stepchain.presets import PRESETS
 from training.data.digits import Digits
 
 SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the dataset has 24 scenes
@@ -21,13 +23,9 @@ SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the d
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store with 24 + 6 scenes of digits in `store`, and files that are no stores and no weights beside it."""
     folder = tmp_path_factory.mktemp("bad")
-    ingest.ingest(
-        Digits(train=24, val=6),
-        open_store(str(folder / "store")),
-        "digits",
-        "error",
-        Console(quiet=True),
-    )
+    store = open_store(str(folder / "store"))
+    scenes = Digits(train=24, val=6)
+    store_dataset(IngestRequest(scenes, store, "digits", Console(quiet=True)))
     (folder / "text").write_text("neither a folder nor weights")
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, folder / "resnet.safetensors")
     with pytest.MonkeyPatch.context() as patch:
@@ -174,7 +172,7 @@ def assert_one_line(err: str, *parts: str) -> None:
             ["has no encoder weights aaaa", "--encoder-weights"],
         ),
     ],
-    ids=lambda value: " ".join(value[1:]) if value and value[0] in train.PRESETS else None,
+    ids=lambda value: " ".join(value[1:]) if value and value[0] in PRESETS else None,
 )
 def test_train_refuses(
     folder: Path, capsys: pytest.CaptureFixture, arguments: list[str], parts: list[str]

@@ -81,7 +81,7 @@ def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
         os.kill(os.getpid(), number)
     assert caught.value.code == code
     assert ended, "what a job does when it ends, such as to give its lease back, was not done"
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 

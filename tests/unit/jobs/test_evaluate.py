@@ -29,7 +29,7 @@ def store(tmp_path, publish_chain, monkeypatch: pytest.MonkeyPatch) -> Store:
         ]
         return EvaluationRecord.model_validate_json(store.read(name))
 
-    monkeypatch.setattr("jobs.evaluate.ensure_evaluation", scored)
+    monkeypatch.setattr("orchestrator.execution.evaluate.ensure_evaluation", scored)
     return store
 
 

@@ -6,7 +6,6 @@ import sys
 import pytest
 from rich.console import Console
 
-from jobs import options
 from jobs.options import JobOptions
 from orchestrator.store.open import open_store
 
@@ -17,8 +16,10 @@ def announced(monkeypatch: pytest.MonkeyPatch, tmp_path, job: str | None, **give
         "orig_argv",
         ["/usr/bin/python3", "-m", "jobs.train", "digits_mib", "--name", "two words"],
     )
-    monkeypatch.setattr(options, "submission", lambda: job)
-    monkeypatch.setattr(options, "dashboard_address", lambda: "http://127.0.0.1:8265")
+    monkeypatch.setattr("orchestrator.records.provenance.submission", lambda: job)
+    monkeypatch.setattr(
+        "orchestrator.cluster.connection.dashboard_address", lambda: "http://127.0.0.1:8265"
+    )
     console = Console(file=io.StringIO(), width=40)
     JobOptions(**given).announce(open_store(str(tmp_path)), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -27,15 +28,15 @@ def announced(monkeypatch: pytest.MonkeyPatch, tmp_path, job: str | None, **give
 def test_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path):
     said = announced(monkeypatch, tmp_path, None, tracking_uri="https://me:hush@mlflow.example")
     assert said.splitlines() == [
-        f"store    {tmp_path}",
-        "MLflow   https://mlflow.example",
-        "go on by python -m jobs.train digits_mib --name 'two words'",
+        f"store     {tmp_path}",
+        "MLflow    https://mlflow.example",
+        "resume by python -m jobs.train digits_mib --name 'two words'",
     ]
 
 
 def test_as_a_submitted_job(monkeypatch: pytest.MonkeyPatch, tmp_path):
     said = announced(monkeypatch, tmp_path, "train-1", tracking=False)
     assert said.splitlines()[1:] == [
-        "Ray      http://127.0.0.1:8265/#/jobs/train-1",
-        "go on by python -m jobs.submit -- python -m jobs.train digits_mib --name 'two words'",
+        "Ray       http://127.0.0.1:8265/#/jobs/train-1",
+        "resume by python -m jobs.submit -- python -m jobs.train digits_mib --name 'two words'",
     ]

@@ -84,4 +84,4 @@ def test_a_folder_without_the_code_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         submit.main(["--dry-run", "--", "python", "-m", "jobs.demo"])
-    assert "from the repository's root" in capsys.readouterr().err
+    assert "from the root of a checkout" in capsys.readouterr().err

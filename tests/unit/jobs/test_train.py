@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs import train
 from jobs.train import Options, complete, main, parse
 from orchestrator.datasets.catalog import publish
 from orchestrator.planning.planner import plan_chain
@@ -141,11 +140,11 @@ def test_interrupted_work_says_how_to_go_on(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "ensure_chain", interrupt)
+    monkeypatch.setattr("orchestrator.execution.ensure.ensure_chain", interrupt)
     with pytest.raises(SystemExit) as stop:
         run(digits, "digits_wilson")
     assert stop.value.code == 130
-    assert "goes on where this one stopped" in capsys.readouterr().err
+    assert "the same command resumes the work" in capsys.readouterr().err
 
 
 def test_without_a_preset_the_presets_are_listed(capsys: pytest.CaptureFixture[str]):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-import jobs.campaign.cli
+import jobs.campaign.run
 import orchestrator.planning.planner
 import orchestrator.planning.resolver
 from jobs.campaign.cli import main
@@ -250,7 +250,7 @@ def test_the_exit_code_tells_whether_all_is_published(
         asked.append(limits)
         return CampaignOutcome({}, (ChainOutcome("one", state, "for a reason"),), (), 1.5, 60)
 
-    monkeypatch.setattr(jobs.campaign.cli, "run_campaign", made_up)
+    monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)
     arguments = ("--no-tracking", "--max-gpu-hours", "2", "--stop-behind", "5")
     if code is None:
         campaign("run", *arguments)
@@ -326,7 +326,7 @@ def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
         return CampaignOutcome({}, (ChainOutcome("one", "failed", "for a reason"),), (), 1.5, 60)
 
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(jobs.campaign.cli, "run_campaign", made_up)
+    monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)
     file.write_text(SWEEP)
     with pytest.raises(SystemExit):
         main(["run", str(file), "--store", digits.uri, "--tracking-uri", uri])

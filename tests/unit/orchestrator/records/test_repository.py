@@ -114,9 +114,9 @@ def test_what_is_missing_is_looked_for_again(store, publish_chain) -> None:
     assert repository.step(key).key == key
 
 
-def test_a_step_is_viewed_as_it_was_first_scored(store, publish_chain) -> None:
+def test_a_step_knows_the_evaluation_that_its_chain_asked_for(store, publish_chain) -> None:
     chain = publish_chain(store, "demo")
     repository = Repository(store)
     record = repository.step(chain.steps[0])
     evaluation = repository.evaluation(record.key, chain.evaluations[0])
-    assert repository.first_view(record) == evaluation.config
+    assert repository.first_evaluation(record) == evaluation

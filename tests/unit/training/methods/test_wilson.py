@@ -1,4 +1,4 @@
-"""WILSON's ablations: each changes what it says and nothing else. What each loss makes of images kept of earlier steps."""
+"""Check that each of WILSON's ablations changes its own losses, and how kept images are used."""
 
 from copy import deepcopy
 from typing import Any
@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import losses
+from training import image_label_losses as losses
 from training.checkpoint import freeze
 from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
+from training.losses import distillation, localization_prior_loss
 from training.methods import base, wilson
 from training.models.segmenter import Segmenter, normalise
 from training.pseudo_labels import keep_labelled, pamr, pseudo_masks, pseudo_supervision
@@ -25,21 +26,18 @@ def build(new: tuple[int, ...] = (4, 5), memory: int = 0, **fields: Any) -> wils
     task = Task(
         data="d", groups=((1, 2, 3), new), selection="s", images=8, supervision="image", **kept
     )
-    config, optimization = (
-        wilson.Config(**fields),
-        Optimization(epochs=10, batch=4, precision="float64"),
-    )
     step = StepConfig(
         task=task,
-        method=config,
+        method=wilson.Config(**fields),
         model=MODEL,
-        optimization=optimization,
+        optimization=Optimization(epochs=10, batch=4, precision="float64"),
         augmentation=Augmentation(crop=32),
     )
     torch.manual_seed(1)
     previous = freeze(Segmenter(MODEL, (PREVIOUS,)).double())
     method = wilson.Method(step, previous).double().train()
-    method.localizer.classifier.weight.data *= 40  # scores sharp enough for masks of its own
+    # Scores must be high enough for masks of its own.
+    method.localizer.classifier.weight.data *= 40
     return method
 
 
@@ -50,12 +48,12 @@ def batch(labels: Tensor = LABELS) -> base.Batch:
 
 
 def terms(method: wilson.Method, progress: base.Progress = LATER) -> dict[str, Tensor]:
-    """The losses of the batch; the method's running statistics stay as they are."""
+    """Return the losses of the batch; the method's running statistics are left as they are."""
     return deepcopy(method)(batch(), progress)
 
 
 def both_scores(method: wilson.Method) -> tuple[Tensor, Tensor, Tensor]:
-    """What `terms` meets: the localizer's scores, those that targets are made from, the previous logits."""
+    """Return the scores, the scores for targets, and the previous logits that `terms` computes."""
     method = deepcopy(method)
     features = method.outputs(batch().images).features
     previous = method.previous_outputs(batch().images).logits
@@ -63,7 +61,7 @@ def both_scores(method: wilson.Method) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def changed(**fields: Any) -> set[str]:
-    """Names of the losses that are other than with the paper's settings, or gone."""
+    """Return the names of the losses that differ from the paper's settings or are gone."""
     paper, other = terms(build()), terms(build(**fields))
     assert set(other) <= set(paper)
     return {
@@ -101,13 +99,10 @@ def test_an_ablation_changes_its_losses_and_no_other(
 
 def test_a_learned_prior_is_the_loss_it_names() -> None:
     scores, _, previous = both_scores(build())
-    for prior, loss in {
-        "bce": losses.localization_prior_loss,
-        "softmax_ce": losses.distillation,
-    }.items():
-        torch.testing.assert_close(
-            terms(build(prior=prior, prior_weight=3))["prior"], 3 * loss(scores, previous)
-        )
+    named = {"bce": localization_prior_loss, "softmax_ce": distillation}
+    for prior, loss in named.items():
+        found = terms(build(prior=prior, prior_weight=3))["prior"]
+        torch.testing.assert_close(found, 3 * loss(scores, previous))
 
 
 @pytest.mark.parametrize("prior", ["fixed", "constant"])
@@ -121,18 +116,16 @@ def test_a_prior_that_is_not_learned_takes_the_previous_channels_place(prior: st
         assert torch.equal(now[:, PREVIOUS:], then[:, PREVIOUS:])
     found = terms(method)
     pooled = losses.ngwp_focal_pooling(scores)
-    torch.testing.assert_close(
-        found["classification"], losses.classification_loss(pooled, LABELS, PREVIOUS)
-    )
+    classification = losses.classification_loss(pooled, LABELS, PREVIOUS)
+    torch.testing.assert_close(found["classification"], classification)
     target, weight = pseudo_supervision(targets, previous, LABELS, 0.5)
     logits = method.outputs(batch().images).logits
-    torch.testing.assert_close(
-        found["segmentation"], losses.segmentation_loss(logits, target, weight)
-    )
+    segmentation = losses.segmentation_loss(logits, target, weight)
+    torch.testing.assert_close(found["segmentation"], segmentation)
 
 
 @pytest.mark.parametrize("prior", ["fixed", "constant"])
-def test_a_prior_that_is_not_learned_teaches_the_new_channels_alone(prior: str) -> None:
+def test_with_a_prior_that_is_not_learned_only_new_channels_have_a_gradient(prior: str) -> None:
     method = build(prior=prior)
     torch.stack(list(method(batch(), LATER).values())).sum().backward()
     gradient = method.localizer.classifier.weight.grad
@@ -158,10 +151,9 @@ def test_affinity_refines_by_its_iterations_and_dilations() -> None:
     confidence = keep_labelled(targets.softmax(1), LABELS)
     for iterations, dilations in ((2, (1, 3)), (1, (2,))):
         masks = pseudo_masks(pamr(batch().pixels, confidence, iterations, dilations))
-        found = terms(build(affinity_iterations=iterations, affinity_dilations=dilations))[
-            "self_supervision"
-        ]
-        torch.testing.assert_close(found, losses.self_supervision_loss(scores, masks, LABELS))
+        method = build(affinity_iterations=iterations, affinity_dilations=dilations)
+        expected = losses.self_supervision_loss(scores, masks, LABELS)
+        torch.testing.assert_close(terms(method)["self_supervision"], expected)
 
 
 def test_the_semantic_prior_is_added_with_its_weight() -> None:
@@ -182,7 +174,7 @@ def test_a_semantic_prior_without_a_table_is_refused() -> None:
         wilson.Config(semantic_prior=1)
 
 
-# The second and fourth image are kept of an earlier step: they know their previous classes, and no new one.
+# The second and fourth image are kept from an earlier step. Their labels name no new class.
 WITH_MEMORY = torch.tensor([[0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 1, 0]]).double()
 KEPT = [1, 3]
 
@@ -191,18 +183,18 @@ def test_kept_images_are_the_negatives_of_a_single_new_class() -> None:
     method = build(new=(4,), memory=4)
     found = method(batch(WITH_MEMORY), WARMUP)["classification"]
     features = method.outputs(batch(WITH_MEMORY).images).features
-    score = losses.ngwp_focal_pooling(
-        method.scores(features, method.previous_outputs(batch().images).logits)
-    )[:, PREVIOUS]
+    previous = method.previous_outputs(batch().images).logits
+    score = losses.ngwp_focal_pooling(method.scores(features, previous))[:, PREVIOUS]
     positive, negative = score[[0, 2]].sigmoid().log(), (1 - score[KEPT].sigmoid()).log()
     torch.testing.assert_close(found, -(positive.sum() + negative.sum()) / 4)
 
 
-def test_kept_images_teach_the_previous_model_s_pixels_and_no_new_class() -> None:
+def test_targets_of_kept_images_are_the_previous_model_s_and_no_new_class() -> None:
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(4, 5, 8, 8, generator=generator).double()
     previous = torch.randn(4, PREVIOUS, 8, 8, generator=generator).double()
-    scores[:, PREVIOUS] += 5  # a localizer that sees the new class everywhere
+    # The localizer predicts the new class everywhere.
+    scores[:, PREVIOUS] += 5
     target, weight = pseudo_supervision(scores, previous, WITH_MEMORY, alpha=0.5)
     assert weight.tolist() == [1, 1, 1, 1]
     assert (target[KEPT, PREVIOUS] == 0).all()
@@ -211,18 +203,18 @@ def test_kept_images_teach_the_previous_model_s_pixels_and_no_new_class() -> Non
 
 
 def test_kept_images_give_the_localizer_masks_of_the_classes_they_are_known_to_show() -> None:
-    """Each kept image's quarters show background and its classes; the localizer is taught there, not where the new one wins."""
+    """The masks hold background and the image's own classes, and not the predicted new class."""
     scores = torch.zeros(4, 5, 8, 8).double()
     scores[:, 0, :4], scores[:, PREVIOUS, 6:] = 9, 9
-    scores[:, 1, 4:6, :4] = scores[:, 2, 4:6, :4] = 9  # of these, each kept image has one
+    # Each kept image has one of these two classes.
+    scores[:, 1, 4:6, :4] = scores[:, 2, 4:6, :4] = 9
     scores[:, 3, 4:6, 4:] = 9
     masks = pseudo_masks(keep_labelled(scores.softmax(1), WITH_MEMORY))
     assert masks[1].sum((1, 2)).tolist() == [32, 8, 0, 0, 0]
     assert masks[3].sum((1, 2)).tolist() == [32, 0, 8, 8, 0]
-    apart = [
-        losses.self_supervision_loss(scores[[i]], masks[[i]], WITH_MEMORY[[i]]) for i in range(4)
-    ]
+    apart = []
+    for i in range(4):
+        apart.append(losses.self_supervision_loss(scores[[i]], masks[[i]], WITH_MEMORY[[i]]))
     assert all(loss > 0 for loss in apart)
-    torch.testing.assert_close(
-        losses.self_supervision_loss(scores, masks, WITH_MEMORY), torch.stack(apart).mean()
-    )
+    together = losses.self_supervision_loss(scores, masks, WITH_MEMORY)
+    torch.testing.assert_close(together, torch.stack(apart).mean())

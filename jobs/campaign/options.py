@@ -1,0 +1,55 @@
+"""Define the options of the campaign commands."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from training.config import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.campaigns.scheduler import Limits
+
+
+@dataclass(frozen=True)
+class ChainFilter:
+    """The chains and steps of a campaign that a command is about; by default all of them."""
+
+    only: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Only chains whose name, or a word of it, matches: `alpha=0.5`, `wilson*`. Given several
+    times, chains that match any of the patterns."""
+    until_step: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Only steps 0 to N of each chain."""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """How much a run may do."""
+
+    max_gpu_hours: float | None = None
+    """Begin no step that would take this run beyond. Without GPUs, count hours of workers. Another
+    run continues the campaign."""
+    max_concurrent: int | None = None
+    """Train at most this many steps at once; by default as many as the cluster holds."""
+    retries: int = 1
+    """How often a step that fails is tried again. Then only the steps that depend on it are left
+    out."""
+    stop_behind: float | None = None
+    """Do not continue a chain that is this many points of mIoU behind the best at the same step.
+    It biases an ablation's table, because a variant that learns slowly never catches up. So it is
+    off by default."""
+
+    def limits(self) -> "Limits":
+        """Return the limits of a run. Raise InputError for a value that makes no sense."""
+        from orchestrator.campaigns.scheduler import Limits
+
+        for name, value, least in (
+            ("max-gpu-hours", self.max_gpu_hours, 0),
+            ("max-concurrent", self.max_concurrent, 1),
+            ("retries", self.retries, 0),
+            ("stop-behind", self.stop_behind, 0),
+        ):
+            if value is not None and value < least:
+                raise InputError(f"--{name} must be at least {least}, and {value:g} is not")
+        behind = None if self.stop_behind is None else self.stop_behind / 100
+        return Limits(self.max_gpu_hours, self.max_concurrent, self.retries, behind)

@@ -1,0 +1,135 @@
+"""Read what was published: chains and steps with their scores and confusion counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.records.repository import Repository
+from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
+from orchestrator.store.base import Store
+from training.config import InputError
+from training.continual_metrics import Continual
+from training.metrics import CONVENTIONS, ConventionName, Scores
+
+
+@dataclass(frozen=True)
+class PublishedStep:
+    """A published step: its model's classes, how it scored and how it was trained.
+
+    `load_model` and `predict` take one.
+    """
+
+    store: Store
+    result: StepResult
+
+    @property
+    def key(self) -> str:
+        """The step's key in the store."""
+        return self.result.record.key
+
+    @property
+    def index(self) -> int:
+        """The step's place in its chain; 0 is the base step."""
+        return self.result.record.index
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Names of the classes that the model predicts, by dataset id; background is 0.
+
+        They are in the order of `confusion`'s rows and columns.
+        """
+        names = self.result.evaluation.class_names
+        learned = [class_id for group in self.result.groups for class_id in group]
+        return {class_id: names[class_id] for class_id in (0, *learned)}
+
+    @property
+    def curves(self) -> list[dict[str, Any]]:
+        """The rows that training logged: iteration, loss, learning rates."""
+        return self.result.curves
+
+    def scores(self, convention: ConventionName = "wilson") -> Scores:
+        """Return the step's scores as fractions of one.
+
+        Args:
+            convention: The paper whose way of counting future classes, images and background is
+                used.
+        """
+        return self.result.scores(CONVENTIONS[convention])
+
+    def confusion(self, convention: ConventionName = "wilson") -> np.ndarray:
+        """Return counted pixels, int64 [1 + C, 1 + C]: truth in rows, prediction in columns.
+
+        Args:
+            convention: As for `scores`.
+        """
+        return self.result.matrix(CONVENTIONS[convention])
+
+
+@dataclass(frozen=True)
+class PublishedChain:
+    """A published chain: its name and its steps in order."""
+
+    name: str
+    steps: tuple[PublishedStep, ...]
+    result: ChainResult
+
+    def scores(self, convention: ConventionName = "wilson") -> tuple[Scores, ...]:
+        """Return the scores after each step, in order.
+
+        Args:
+            convention: As for `PublishedStep.scores`.
+        """
+        return tuple(step.scores(convention) for step in self.steps)
+
+    def continual(self, convention: ConventionName = "wilson") -> Continual:
+        """Return what happened over the whole chain: forgetting, backward transfer, averages.
+
+        Args:
+            convention: As for `PublishedStep.scores`.
+        """
+        return self.result.continual(CONVENTIONS[convention])
+
+
+def find_chain(store: Store, wanted: str) -> PublishedChain:
+    """Find a published chain.
+
+    Args:
+        store: As `open_store` returns it.
+        wanted: The chain's name (the latest of that name), or the beginning of its key.
+
+    Raises:
+        InputError: There is no such chain; the message names those that there are.
+    """
+    repository = Repository(store)
+    (result,) = load_chains(repository, [repository.chain_by_name(wanted)])
+    steps = tuple(PublishedStep(store, step) for step in result.steps)
+    return PublishedChain(result.name, steps, result)
+
+
+def find_step(store: Store, wanted: str) -> PublishedStep:
+    """Find a published step with the evaluation that its chain asked for.
+
+    Args:
+        store: As `open_store` returns it.
+        wanted: `CHAIN:INDEX` with a chain's name, the step's key, or the beginning of its key.
+
+    Raises:
+        InputError: There is no such step, or it has no scores yet.
+    """
+    chain, colon, index = wanted.rpartition(":")
+    if colon and index.isdigit():
+        steps = find_chain(store, chain).steps
+        if int(index) < len(steps):
+            return steps[int(index)]
+    repository = Repository(store)
+    record = repository.step_by_name(wanted)
+    evaluation = repository.first_evaluation(record)
+    if evaluation is None:
+        raise InputError(f"step {record.key} is published and not scored yet")
+    names = dict(zip(record.step.task.classes, record.class_names, strict=True))
+    groups: list[Sequence[str]] = []
+    for group in record.step.task.groups:
+        groups.append([names[class_id] for class_id in group])
+    return PublishedStep(store, load_step(repository, groups, record.key, evaluation.key))
