@@ -26,13 +26,13 @@ import numpy as np
 import torch
 
 from benchmarks.loader import BATCH, TABLE, Photos
-from orchestrator.datasets.catalog import publish
+from orchestrator.datasets.ingest import ingest
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.store.s3 import S3Store
 from training.config import Augmentation
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.loader import load_batches
-from training.data.shards import Manifest, build
+from training.data.manifest import Manifest
 from training.data.transforms import random_resized_crop
 
 ROOT = Path(__file__).parents[1]
@@ -67,9 +67,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="stepchain-cold-") as scratch, server(Path(scratch)):
         folder = Path(scratch)
-        manifest, _ = build(Photos(options.count), folder / "built")
         store = Counting("benchmark", "store")
-        publish(store, "photos", folder / "built", manifest)
+        manifest = ingest(Photos(options.count), store, "photos", where="here").manifest
         rows = np.arange(options.count)
         cold, whole = waiting(store, manifest, folder / "cache", rows, options.workers)
         warm, _ = waiting(store, manifest, folder / "cache", rows, options.workers)

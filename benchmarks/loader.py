@@ -35,8 +35,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.config import Augmentation
 from training.data.dataset import GlobalBatches, SegmentationDataset
+from training.data.dataset_writer import assemble_dataset, plan_shards
 from training.data.loader import load_batches
-from training.data.shards import Index, LocalSplit, build
+from training.data.shard_writer import write_shard
+from training.data.shards import Index, LocalSplit
 from training.data.source import Sample
 from training.data.transforms import crop_box, decode_image, decode_mask, random_resized_crop
 from training.models.segmenter import IMAGENET_MEAN, IMAGENET_STD
@@ -164,7 +166,9 @@ def prepare(
 ) -> dict[str, Callable[[], None]]:
     """Write the images in all forms below `folder`; returns what reads each once."""
     source = Photos(count)
-    manifest, _ = build(source, folder / "built")
+    plans = plan_shards(source)
+    written = {job.key: write_shard(source, job, folder / "built") for job in plans["train"].jobs}
+    manifest, _ = assemble_dataset(source, plans, written, folder / "built", "error")
     files = manifest.splits["train"]
     shards = tuple(folder / "built" / f"{shard.sha256}.arrow" for shard in files.shards)
     index = Index.load(folder / "built" / f"{files.index.sha256}.parquet", len(manifest.classes))

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,7 +23,7 @@ from orchestrator.campaigns.scheduler import Scheduler
 from orchestrator.campaigns.trial import TrialSpec, run_trial
 from orchestrator.cluster import ray_tune
 from orchestrator.cluster.resources import Request
-from orchestrator.datasets.catalog import publish
+from orchestrator.datasets.ingest import ingest
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.messages import Message, Notice, OnMessage
 from orchestrator.planning.chain import Base, Chain
@@ -37,7 +36,6 @@ from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
-from training.data.shards import build
 from training.methods import fine_tuning
 from training.scenario import Scenario
 
@@ -145,8 +143,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["STEPCHAIN_CACHE"] = f"{scratch}/cache"
         store = open_store(f"{scratch}/store")
-        manifest, _ = build(Digits(seed=1, train=100, val=10), Path(scratch, "digits"))
-        publish(store, "digits", Path(scratch, "digits"), manifest)
+        ingest(Digits(seed=1, train=100, val=10), store, "digits")
         first, *others = measure(store, options.steps)
     usual = {name: median(each[name] for each in others) for name in first}
     print(f"Seconds of a step: the first, and the median of the {len(others)} after it")

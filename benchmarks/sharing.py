@@ -19,7 +19,7 @@ from rich.console import Console
 from orchestrator.campaigns.run import run_campaign
 from orchestrator.campaigns.scheduler import Limits
 from orchestrator.cluster.resources import Request
-from orchestrator.datasets.catalog import publish
+from orchestrator.datasets.ingest import ingest
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign import with_field
 from orchestrator.planning.chain import Chain
@@ -33,7 +33,6 @@ from orchestrator.report.render import to_markdown
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from training.data.digits import Digits
-from training.data.shards import build
 from training.metrics import wilson
 
 
@@ -95,8 +94,7 @@ def run(
 ) -> tuple[StepTree, Store, float]:
     """Run the chains in a new store; returns their tree, the store and the seconds."""
     store = open_store(str(folder / "store"))
-    manifest, _ = build(Digits(seed=0, train=train, val=100), folder / "dataset")
-    publish(store, "digits", folder / "dataset", manifest)
+    ingest(Digits(seed=0, train=train, val=100), store, "digits")
     tree = build_tree([Planner(store).plan(chain) for chain in chains])
     place = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
     begun = time.monotonic()

@@ -14,7 +14,7 @@ from orchestrator.datasets.catalog import damaged, known, load_index, resolve, s
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.cache import default_cache
 from training.config import InputError
-from training.data.shards import Manifest
+from training.data.manifest import Manifest
 from training.scenario import Setting, select_images, split_groups
 
 Name = Annotated[str, tyro.conf.Positional]

@@ -17,7 +17,7 @@ from orchestrator.datasets.ingest import Ingestion, OnBad, Where, ingest
 from orchestrator.records import layout
 from orchestrator.store.base import Store, check_writable, write_if_changed
 from orchestrator.store.canonical import canonical_json
-from training.data.shards import Manifest
+from training.data.manifest import Manifest
 from training.data.source import Source
 from training.data.validation import BadRow, BadRows
 

@@ -10,9 +10,9 @@ from orchestrator.planning.campaign import Campaign
 from orchestrator.store.base import Store
 from tests.support import servers
 from tests.support.campaigns import publish_made_up_campaign
+from tests.support.datasets import build_dataset, open_split
 from tests.support.photos import draw_voc_folder
-from tests.support.splits import open_split
-from training.data.shards import LocalSplit, build
+from training.data.shards import LocalSplit
 from training.data.source import Source
 
 # The time that an example takes says how busy the machine is, and nothing about the code.
@@ -33,7 +33,7 @@ def local_split(tmp_path: Path) -> LocalBuild:
 
     def make(source: Source, split: str = "train", **options: object) -> LocalSplit:
         folder = tmp_path / "built"
-        manifest, _ = build(source, folder, **options)  # pyright: ignore[reportArgumentType]
+        manifest, _ = build_dataset(source, folder, **options)  # pyright: ignore[reportArgumentType]
         return open_split(manifest, split, folder)
 
     return make

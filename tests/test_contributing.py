@@ -11,7 +11,7 @@ import pytest
 
 import training.methods
 from orchestrator.planning.chain import Base, Chain
-from orchestrator.planning.resolver import resolve
+from orchestrator.planning.resolver import Resolver
 from tests.support.paths import ROOT
 from training.config import Augmentation, ModelConfig, Optimization
 from training.data.digits import Digits
@@ -81,7 +81,7 @@ def test_the_method_of_the_example_trains(written: Path, local_split):
         }
     )
     parent, rows = None, []
-    for planned in resolve(chain, data.classes, data.index, data.content):
+    for planned in Resolver(data.classes, data.index, data.content).resolve(chain):
         rows.clear()
         places = {
             "parent": parent,

@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.optim import SGD
 
 from training.config import Document, ModelConfig, classifier_channels, flatten_groups
+from training.curves import CurveRow
 from training.methods.base import Method
 from training.models.segmenter import Segmenter
-
-Row = dict[str, float | int]
 
 
 class ModelDocument(Document):
@@ -42,7 +41,7 @@ class ModelDocument(Document):
 
 
 def save_checkpoint(
-    folder: Path, method: Method, optimizer: SGD, iteration: int, curves: list[Row]
+    folder: Path, method: Method, optimizer: SGD, iteration: int, curves: list[CurveRow]
 ) -> None:
     """Write the complete state after `iteration` iterations. Data order and augmentation follow from the iteration."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,7 @@ def save_checkpoint(
     (folder / "state.json").write_text(json.dumps({"iteration": iteration, "curves": curves}))
 
 
-def load_checkpoint(folder: Path, method: Method, optimizer: SGD) -> tuple[int, list[Row]]:
+def load_checkpoint(folder: Path, method: Method, optimizer: SGD) -> tuple[int, list[CurveRow]]:
     """Restore a checkpoint in place; returns the number of iterations done and the curves so far."""
     method.load_state_dict(load_file(folder / "method.safetensors"))
     momentum = load_file(folder / "momentum.safetensors")
@@ -70,7 +69,7 @@ def load_checkpoint(folder: Path, method: Method, optimizer: SGD) -> tuple[int, 
     return state["iteration"], state["curves"]
 
 
-def save_model(folder: Path, method: Method, curves: list[Row]) -> None:
+def save_model(folder: Path, method: Method, curves: list[CurveRow]) -> None:
     """Write the files that a step publishes."""
     folder.mkdir(parents=True, exist_ok=True)
     document = ModelDocument(model=method.step.model, groups=method.step.task.groups)

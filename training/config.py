@@ -109,6 +109,17 @@ class ModelConfig(Document):
     )
 
 
+def check_output_stride(config: ModelConfig) -> None:
+    """Raise InputError for an output stride that the encoder cannot have."""
+    possible = (4,) if config.encoder == "tiny" else (8, 16)
+    if config.output_stride not in possible:
+        choices = " or ".join(map(str, possible))
+        raise InputError(
+            f"encoder {config.encoder!r} has no output stride {config.output_stride}: "
+            f"set model.output_stride to {choices}"
+        )
+
+
 class Optimization(Document):
     """SGD with Nesterov momentum and the poly schedule of the papers."""
 
@@ -174,7 +185,7 @@ class MethodConfig(Document):
         return 0.0
 
 
-def _load_method(value: Any) -> Any:
+def read_method(value: Any) -> Any:
     """Read a stored method document as the class its name stands for."""
     if not isinstance(value, dict):
         return value
@@ -188,7 +199,7 @@ def _load_method(value: Any) -> Any:
     return module.Config.model_validate(value)
 
 
-AnyMethod = Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_load_method)]
+AnyMethod = Annotated[SerializeAsAny[MethodConfig], BeforeValidator(read_method)]
 
 
 class StepConfig(Document):

@@ -18,7 +18,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
 from training.checkpoint import (
-    Row,
     load_carried,
     load_checkpoint,
     load_model,
@@ -26,6 +25,7 @@ from training.checkpoint import (
     save_model,
 )
 from training.config import InputError, StepConfig, Task
+from training.curves import CurveRow
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.loader import load_batches
 from training.data.shards import LocalSplit
@@ -49,7 +49,7 @@ def fit(
     folder: Path,
     resume: Path | None,
     save: Callable[[Path, int], None],
-    log: Callable[[Row], bool | None],
+    log: Callable[[CurveRow], bool | None],
 ) -> Path:
     """Train `step` on the images `rows` of `data`; returns the folder of the files to publish (see training.checkpoint).
 
@@ -118,7 +118,7 @@ def fit(
                 f"the loss is {means} at iteration {done} of {total}: lower the learning rates"
             )
         now = time.monotonic()
-        row: Row = {
+        row: CurveRow = {
             "iteration": done,
             "total": total,
             "epoch": done / per_epoch,

@@ -5,6 +5,7 @@ background shift. Pixels that turn into new classes show the bias towards them.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,13 @@ class PredictionBreakdown(Document):
     background: float
     new: float  # classes that the last step brought
     other_old: float
+
+
+class OldClasses(NamedTuple):
+    """What the pixels of old classes were predicted as. Classes without pixels have None."""
+
+    pooled: PredictionBreakdown | None  # of all old classes together
+    by_class: dict[int, PredictionBreakdown | None]  # by dataset class id; empty after step 0
 
 
 def prediction_breakdown(
@@ -53,3 +61,15 @@ def prediction_breakdown(
     return PredictionBreakdown(
         right=right / total, background=background / total, new=new / total, other_old=other / total
     )
+
+
+def break_down_old_classes(matrix: np.ndarray, groups: Groups) -> OldClasses:
+    """Return what the pixels of the classes of earlier steps were predicted as.
+
+    Args:
+        matrix: The counts that `confusion_matrix` returns for `groups`.
+        groups: Dataset class ids learned so far, in learning order. The last group is the newest.
+    """
+    old = flatten_groups(groups[:-1])
+    by_class = {class_id: prediction_breakdown(matrix, groups, [class_id]) for class_id in old}
+    return OldClasses(prediction_breakdown(matrix, groups, old), by_class)

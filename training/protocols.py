@@ -10,14 +10,16 @@ from training.config import InputError
 
 # VOC's classes by their names in COCO, in the order of COCO's ids, which is the order they are learned in.
 VOC_IN_COCO = {
-    "person": "person", "bicycle": "bicycle", "car": "car", "motorcycle": "motorbike", "airplane": "aeroplane", "bus": "bus",
-    "train": "train", "boat": "boat", "bird": "bird", "cat": "cat", "dog": "dog", "horse": "horse", "sheep": "sheep",
-    "cow": "cow", "bottle": "bottle", "chair": "chair", "couch": "sofa", "potted plant": "pottedplant",
+    "person": "person", "bicycle": "bicycle", "car": "car", "motorcycle": "motorbike",
+    "airplane": "aeroplane", "bus": "bus", "train": "train", "boat": "boat", "bird": "bird",
+    "cat": "cat", "dog": "dog", "horse": "horse", "sheep": "sheep", "cow": "cow",
+    "bottle": "bottle", "chair": "chair", "couch": "sofa", "potted plant": "pottedplant",
     "dining table": "diningtable", "tv": "tvmonitor",
 }  # fmt: skip
 # Names that have an id in COCO's list of 91 but no mask.
 UNUSED = (
-    "street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door", "blender", "hair brush",
+    "street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door",
+    "blender", "hair brush",
 )  # fmt: skip
 
 

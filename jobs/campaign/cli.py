@@ -98,11 +98,10 @@ def status(
         as_json: Print one JSON document and nothing else.
     """
     from orchestrator.campaigns.status import campaign_status, status_table
-    from orchestrator.planning.store_state import look_up_steps
 
     store = options.open()
     tree = _plan_tree(_load(campaign, options, store), part, store)
-    statuses = campaign_status(tree, look_up_steps(tree, store), store)
+    statuses = campaign_status(tree, store)
     if as_json:
         _print_json([each._asdict() for each in statuses])
     else:
@@ -199,10 +198,11 @@ def _plan(
     store: "Store",
 ) -> "CampaignPlan":
     from orchestrator.planning.campaign_plan import make_plan
+    from orchestrator.planning.planner import Planner
 
     return make_plan(
         _load(wanted, options, store),
-        store,
+        Planner(store),
         patterns=part.only,
         last_step=part.until_step,
         request=request,
@@ -212,8 +212,9 @@ def _plan(
 
 def _plan_tree(campaign: "Campaign", part: ChainFilter, store: "Store") -> "StepTree":
     from orchestrator.planning.campaign_plan import plan_tree
+    from orchestrator.planning.planner import Planner
 
-    return plan_tree(campaign, store, patterns=part.only, last_step=part.until_step)
+    return plan_tree(campaign, Planner(store), patterns=part.only, last_step=part.until_step)
 
 
 def _print_json(document: object) -> None:

@@ -9,17 +9,17 @@ from rich.tree import Tree as RichTree
 
 from orchestrator.planning.campaign_plan import CampaignPlan
 from orchestrator.planning.cost import Costs, images
-from orchestrator.planning.step_tree import Node, StepTree
-from orchestrator.planning.store_state import State, StoredStep
+from orchestrator.planning.step_tree import Node, StepTree, split_segments
+from orchestrator.planning.store_state import StepState, StoredStep
 
 SHOWN_SEGMENTS = 100  # of a tree on a terminal
 SHOWN_NAMES = 3  # of the chains that end at a step
-COLOURS: dict[State, str] = {
-    "published": "green",
-    "training": "cyan",
-    "to score": "yellow",
-    "to train": "bold",
-    "waiting": "dim",
+COLOURS = {
+    StepState.PUBLISHED: "green",
+    StepState.RUNNING: "cyan",
+    StepState.TO_SCORE: "yellow",
+    StepState.TO_TRAIN: "bold",
+    StepState.WAITING: "dim",
 }
 
 
@@ -30,7 +30,7 @@ def print_plan(plan: CampaignPlan, console: Console) -> None:
     title = f"[bold]{escape(plan.campaign.name)}[/bold]  {escape(question)}"
     root = RichTree(title, guide_style="dim")
     branches: dict[str | None, RichTree] = {None: root}
-    segments = plan.tree.segments
+    segments = split_segments(plan.tree)
     for segment in segments[:SHOWN_SEGMENTS]:
         lines = []
         for node in segment.nodes:

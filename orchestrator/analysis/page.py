@@ -112,7 +112,7 @@ def _flow(analysis: Analysis) -> Drawing:
     }
     caption = "What the earlier classes' pixels were predicted as: grey is background shift, orange the pull of new classes."
     return draw(
-        figures.flows({analysis.chain.name: steps}),
+        figures.breakdowns({analysis.chain.name: steps}),
         f"What their pixels became, {analysis.title}",
         caption,
     )

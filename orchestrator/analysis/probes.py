@@ -28,7 +28,7 @@ from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import default_cache
 from orchestrator.store.canonical import canonical_json, digest
 from training.config import Document
-from training.data.shards import Manifest
+from training.data.manifest import Manifest
 from training.probes.measure import (
     Answer,
     Bias,

@@ -1,62 +1,61 @@
-"""What is happening to a campaign's steps: published, running and how far, failed and why, interrupted, or not begun.
+"""Tell people what is happening to each step of a campaign.
 
-All of it is read from the store, so it may be asked from any machine, whoever runs the campaign. Whether a lease is alive is
-judged by its holder's clock, which is good enough to tell people.
+Everything is read from the store, so the status may be asked for on any machine, whichever machine
+runs the campaign.
 """
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich import box
-from rich.table import Table as RichTable
+from rich.table import Table
 
 from orchestrator.execution.follow import describe
-from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import Node, StepTree
-from orchestrator.planning.store_state import StoredStep
+from orchestrator.planning.store_state import (
+    StepState,
+    StoredStep,
+    look_up_steps,
+)
 from orchestrator.records import layout
-from orchestrator.records.attempts import attempt_names
-from orchestrator.store.base import READERS, NotFound, Store
+from orchestrator.store.base import Store
 
-# interrupted: begun, and nobody is at it any more, without an error; to train: its parent is there; waiting: that is not.
-State = Literal["published", "to score", "running", "failed", "interrupted", "to train", "waiting"]
-WORTH_A_LINE = ("running", "failed", "interrupted", "to score")
+WORTH_A_LINE = (
+    StepState.TO_SCORE,
+    StepState.RUNNING,
+    StepState.FAILED,
+    StepState.INTERRUPTED,
+)
 
 
 class StepStatus(NamedTuple):
-    """How one step of the campaign stands."""
+    """The status of one step of a campaign."""
 
     key: str
     title: str  # step 1 (wilson: cow, dog)
-    chains: int  # how many of the campaign want it
-    state: State
-    detail: str = ""  # who is at it and how far; why it failed and where to read on
+    chains: int  # how many of the campaign's chains want the step
+    state: StepState
+    detail: str = ""  # which worker trains it and how far it is, or why it failed
 
 
-def campaign_status(
-    tree: StepTree, standings: Mapping[str, StoredStep], store: Store
-) -> tuple[StepStatus, ...]:
-    """The status of every step, parents first. `standings`: as `survey` found them. Raises StoreError."""
-    with ThreadPoolExecutor(READERS) as readers:
-        return tuple(
-            readers.map(lambda node: _status(node, standings[node.key], store), tree.nodes.values())
-        )
+def campaign_status(tree: StepTree, store: Store) -> tuple[StepStatus, ...]:
+    """Return the status of every step, parents first. Raise StoreError."""
+    found = look_up_steps(tree, store, details=True)
+    return tuple(_step_status(node, found[key], store) for key, node in tree.nodes.items())
 
 
-def counts(statuses: Sequence[StepStatus]) -> dict[str, int]:
-    """How many steps are in each state that any is in."""
+def counts(statuses: Sequence[StepStatus]) -> dict[StepState, int]:
+    """Return how many steps are in each state, without states that no step is in."""
     found = Counter(status.state for status in statuses)
-    return {state: found[state] for state in get_args(State) if found[state]}
+    return {state: found[state] for state in StepState if found[state]}
 
 
-def status_table(statuses: Sequence[StepStatus]) -> RichTable:
-    """The steps that something is happening to, or has happened to; of the others `counts` says enough."""
+def status_table(statuses: Sequence[StepStatus]) -> Table:
+    """Return a table of the steps that run, failed or wait to be scored, and the other states' counts."""
     title = ", ".join(f"{count} {state}" for state, count in counts(statuses).items())
     shown = [status for status in statuses if status.state in WORTH_A_LINE]
-    table = RichTable(
+    table = Table(
         title=title,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -65,50 +64,33 @@ def status_table(statuses: Sequence[StepStatus]) -> RichTable:
     )
     table.show_header = bool(shown)
     for heading in ("step", "key", "chains", "state", ""):
-        table.add_column(
-            heading, overflow="fold", justify="right" if heading == "chains" else "left"
-        )
-    for each in sorted(shown, key=lambda status: get_args(State).index(status.state)):
+        justify = "right" if heading == "chains" else "left"
+        table.add_column(heading, overflow="fold", justify=justify)
+    for each in sorted(shown, key=lambda status: WORTH_A_LINE.index(status.state)):
         table.add_row(each.title, each.key, str(each.chains), each.state, each.detail)
     return table
 
 
-def _status(node: Node, standing: StoredStep, store: Store) -> StepStatus:
-    state, detail = _looked_up(node.planned, standing, store)
-    return StepStatus(node.key, node.planned.title, len(node.chains), state, detail)
+def _step_status(node: Node, stored: StoredStep, store: Store) -> StepStatus:
+    detail = _describe(node, stored, store)
+    return StepStatus(node.key, node.planned.title, len(node.chains), stored.state, detail)
 
 
-def _looked_up(planned: PlannedStep, standing: StoredStep, store: Store) -> tuple[State, str]:
-    """The state of a step and what there is to say of it: looks at the newest attempt of what is not published."""
-    if standing.state in ("published", "to score", "waiting"):
-        return standing.state, ""
-    attempts = attempt_names(store, planned.key)
-    newest = attempts[-1] if attempts else None
-    progress = _progress(store, planned, newest) if newest else ""
-    if standing.state == "training" and standing.holder:
-        return "running", ": ".join(filter(None, (standing.holder.owner, progress)))
-    if newest is None:
-        return "to train", ""
-    name = layout.error(planned.key, newest)
-    try:
-        error = store.read(name).decode(errors="replace")
-    except NotFound:
-        return "interrupted", f"at {progress}"
-    return "failed", f"{_last_line(error)} ({store.uri}/{name})"
+def _describe(node: Node, stored: StoredStep, store: Store) -> str:
+    """Return what there is to say of a step besides its state."""
+    details = stored.details
+    progress = describe(details.progress, node.planned.step.optimization.batch) if details else ""
+    if stored.holder:
+        return ": ".join(filter(None, (stored.holder.owner, progress)))
+    if details is None:
+        return ""
+    if details.error is None:
+        return f"at {progress}"
+    where = f"{store.uri}/{layout.error(node.key, details.attempt)}"
+    return f"{_last_line(details.error)} ({where})"
 
 
-def _progress(store: Store, planned: PlannedStep, attempt: str) -> str:
-    """How far an attempt has come, in words."""
-    try:
-        progress: dict[str, Any] = json.loads(store.read(layout.progress(planned.key, attempt)))
-    except NotFound:
-        progress = {"stage": "start"}
-    return describe(progress, planned.step.optimization.batch)
-
-
-def _last_line(text: str) -> str:
-    """What a traceback ends with: the error itself."""
-    return next(
-        (line.strip() for line in reversed(text.splitlines()) if line.strip()),
-        "no reason was given",
-    )
+def _last_line(traceback: str) -> str:
+    """Return the last line of a traceback, which is the error itself."""
+    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"

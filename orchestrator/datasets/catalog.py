@@ -21,8 +21,8 @@ from orchestrator.store.base import NotFound, Store, StoreError, write_if_change
 from orchestrator.store.cache import CorruptedObject, file_sha256, open_object
 from orchestrator.store.canonical import canonical_json, digest
 from training.config import InputError
-from training.data.shard_writer import StoredFile
-from training.data.shards import Index, Manifest
+from training.data.manifest import Manifest, StoredFile
+from training.data.shards import Index
 
 REQUESTS = 16  # to the store at a time
 

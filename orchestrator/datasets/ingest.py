@@ -18,7 +18,8 @@ from orchestrator.datasets.catalog import Publication, check_name, publish
 from orchestrator.datasets.store_shard import store_shard, stored_shards
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
-from training.data.shards import SHARD_BYTES, Manifest, assemble, plan
+from training.data.dataset_writer import SHARD_BYTES, assemble_dataset, plan_shards
+from training.data.manifest import Manifest
 from training.data.source import Source
 from training.data.validation import BadRow
 
@@ -54,8 +55,8 @@ def ingest(
     name then stands for what it stood for.
     """
     check_name(name)
-    plans = plan(source, shard_bytes)
-    parts = [part for planned in plans.values() for part in planned.parts]
+    plans = plan_shards(source, shard_bytes)
+    parts = [part for planned in plans.values() for part in planned.jobs]
     total = sum(planned.images for planned in plans.values())
     done = stored_shards(store, parts)
     pending = [part for part in parts if part.key not in done]
@@ -89,7 +90,7 @@ def ingest(
             done[part.key] = stored.part
             uploaded.append(stored.uploaded)
     with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
-        manifest, bad = assemble(source, plans, done, Path(scratch), on_bad)
+        manifest, bad = assemble_dataset(source, plans, done, Path(scratch), on_bad)
         published = publish(store, name, Path(scratch), manifest)
     sizes = [size for size in uploaded if size]
     published = published._replace(

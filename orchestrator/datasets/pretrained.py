@@ -1,6 +1,7 @@
-"""Pretrained encoder weights: checked, put into the store by their digest, and from then on known by it alone.
+"""Check pretrained encoder weights and put them into the store, named by their digest.
 
-The store holds safetensors: other formats are converted on their way there, so that nothing read from it is unpickled.
+The store holds safetensors. Other formats are converted on their way there, so that nothing that
+is read from the store is unpickled.
 """
 
 import shutil
@@ -8,6 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 from urllib.parse import urlsplit
 
 from safetensors.torch import save_file
@@ -21,29 +23,80 @@ from training.models.backbones import build_encoder
 from training.models.weights import is_safetensors, load_encoder_weights
 
 
-def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
-    """Put the weights at `source` (a path, file://, s3:// or https://) into the store; returns the sha256 of what is stored.
+class PretrainedWeights:
+    """Pretrained encoder weights at a path or URI, fetched once and not stored until `publish`.
 
-    They are loaded into the encoder that `model` describes first; it is what is stored of a file that is not safetensors.
-    Raises InputError when they do not fit it or there is nothing to read, StoreError likewise.
+    Enter it as a context: at its end the fetched files are deleted. The source is a path or a
+    file://, s3:// or https:// URI of safetensors, or of any file that torch.load reads.
     """
-    with TemporaryDirectory(prefix="stepchain-") as scratch:
-        path = _fetch(source, Path(scratch))
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._scratch = TemporaryDirectory(prefix="stepchain-")
+        self._fetched: Path | None = None
+        self._files: dict[ModelConfig, Path] = {}  # what the store keeps, by model
+        self._digests: dict[Path, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.cleanup()
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The digests that were asked for so far."""
+        return frozenset(self._digests.values())
+
+    def digest(self, model: ModelConfig) -> str:
+        """Return the sha256 of the file that the store keeps for this model. Write nothing.
+
+        The weights are loaded into the encoder that the model describes, which checks them. A file
+        that is not safetensors is kept as what was loaded.
+
+        Raises:
+            InputError: The weights do not fit the encoder, or cannot be read.
+            StoreError: The store that holds them does not answer.
+        """
+        if model not in self._files:
+            self._files[model] = self._prepare(model)
+        path = self._files[model]
+        if path not in self._digests:
+            self._digests[path] = file_sha256(path)
+        return self._digests[path]
+
+    def publish(self, store: Store) -> None:
+        """Upload every file whose digest was asked for, unless the store has it."""
+        for path, sha256 in self._digests.items():
+            key = layout.encoder_weights(sha256)
+            if not store.exists(key):
+                store.upload(path, key)
+
+    def _prepare(self, model: ModelConfig) -> Path:
+        """Check the weights against the encoder; return the file that the store keeps."""
+        folder = Path(self._scratch.name)
+        if self._fetched is None:
+            self._fetched = _fetch(self._source, folder)
         encoder = build_encoder(model)
-        load_encoder_weights(encoder, path)
-        if not is_safetensors(path):
-            path = Path(scratch) / "converted.safetensors"
-            save_file(
-                {name: value.contiguous() for name, value in encoder.state_dict().items()}, path
-            )
-        sha256 = file_sha256(path)
-        if not store.exists(layout.encoder_weights(sha256)):
-            store.upload(path, layout.encoder_weights(sha256))
+        load_encoder_weights(encoder, self._fetched)
+        if is_safetensors(self._fetched):
+            return self._fetched
+        path = folder / f"converted-{len(self._files)}.safetensors"
+        state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
+        save_file(state, path)
+        return path
+
+
+def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
+    """Check the weights at `source`, store them, and return their sha256: see `PretrainedWeights`."""
+    with PretrainedWeights(source) as weights:
+        sha256 = weights.digest(model)
+        weights.publish(store)
     return sha256
 
 
 def _fetch(source: str, scratch: Path) -> Path:
-    """The file at a path or URI, locally."""
+    """Return the local file at a path, or download the one at a URI to the scratch folder."""
     parts = urlsplit(source)
     target = scratch / (Path(parts.path).name or "weights")
     if parts.scheme == "s3":

@@ -26,7 +26,8 @@ from orchestrator.datasets.catalog import load_index
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.cache import TRIES, CorruptedObject, fetch, hold, obtain
-from training.data.shards import Index, LocalSplit, Manifest, Shard, Unavailable
+from training.data.manifest import Manifest, Shard
+from training.data.shards import Index, LocalSplit, Unavailable
 
 REQUEST_BYTES = 2**18  # that arrive in the time that a request costs, many being under way at once
 WORTH = 0.5  # a whole shard also serves the steps that follow: parts of it must cost less than this share of it

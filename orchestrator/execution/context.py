@@ -15,7 +15,7 @@ from orchestrator.records.provenance import person
 from orchestrator.records.results import ChainResult
 from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.store.base import Store
-from training.checkpoint import Row
+from training.curves import CurveRow
 from training.metrics import Convention, Scores, wilson
 
 ChainRun = TypeVar("ChainRun")  # the tracker's own handle of a chain
@@ -50,7 +50,7 @@ class Tracker(Protocol[ChainRun]):
         """Show a step of this chain that is about to be trained on `data`."""
         ...
 
-    def curves(self, key: str, rows: Iterable[Row]) -> None:
+    def curves(self, key: str, rows: Iterable[CurveRow]) -> None:
         """Add rows to the training curves of a step that was started. A row may come again."""
         ...
 
@@ -59,7 +59,7 @@ class Tracker(Protocol[ChainRun]):
         record: StepRecord,
         scores: Scores,
         class_names: Mapping[int, str],
-        rows: Iterable[Row],
+        rows: Iterable[CurveRow],
         chain: ChainRun,
     ) -> None:
         """Show a published step with its scores and the whole of its curves."""

@@ -26,7 +26,7 @@ from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.attempts import read_curves
 from orchestrator.store.base import NotFound, Store, StoreError, is_local
-from training.checkpoint import Row
+from training.curves import CurveRow
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def following(
     planned: PlannedStep,
     attempt: str,
     console: Console,
-    curves: Callable[[list[Row]], None],
+    curves: Callable[[list[CurveRow]], None],
 ) -> Iterator[None]:
     """While the body runs, show how far the attempt is and hand new rows of its curves to `curves`, from a thread."""
     if console.quiet:  # a campaign's trial: whoever started it looks by himself

@@ -36,9 +36,9 @@ from orchestrator.records.schema import File, Scoring, StepRecord
 from orchestrator.store.base import NotFound, Store, StoreError, is_local
 from orchestrator.store.cache import CorruptedObject, default_cache, open_object
 from orchestrator.store.lease import Lease, LeaseLost
-from training.checkpoint import Row
 from training.config import InputError
-from training.data.shards import Manifest
+from training.curves import CurveRow
+from training.data.manifest import Manifest
 from training.evaluate import evaluate
 from training.fit import fit
 from training.runtime import Runtime
@@ -198,7 +198,7 @@ class Journal:
     attempt: str
     lease: Lease
     runtime: Runtime
-    rows: list[Row] = field(
+    rows: list[CurveRow] = field(
         default_factory=list
     )  # of the piece of the curves that is being written
     progress: dict[str, Any] = field(default_factory=dict)
@@ -212,7 +212,7 @@ class Journal:
             self.progress["stage"] = name
             self.flush()
 
-    def log(self, row: Row) -> bool:
+    def log(self, row: CurveRow) -> bool:
         """Note a row of the curves, to be written before long. True when the lease is lost: `save` is to come now."""
         self.rows.append(row)
         now = time.monotonic()

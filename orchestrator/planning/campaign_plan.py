@@ -22,8 +22,7 @@ from orchestrator.planning.cost import (
 )
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import Node, StepTree, build_tree, first_steps
-from orchestrator.planning.store_state import StoredStep, look_up_steps
-from orchestrator.store.base import Store
+from orchestrator.planning.store_state import StepState, StoredStep, look_up_steps
 from training.config import InputError
 
 
@@ -35,28 +34,37 @@ class CampaignPlan:
     tree: StepTree
     stored: Mapping[str, StoredStep]
     costs: Costs
+    planner: Planner
 
     @cached_property
     def estimate(self) -> CostEstimate:
         """What the campaign costs from here on."""
         return estimate_cost(self.tree, self.stored, self.costs)
 
+    @cached_property
+    def whole_tree(self) -> StepTree:
+        """The steps of all chains of the campaign, also of those that are not asked for."""
+        chains = tuple(plan.chain for plan in self.tree.chains if plan.whole)
+        if chains == self.campaign.chains:
+            return self.tree
+        return build_tree([self.planner.plan(chain) for chain in self.campaign.chains])
+
 
 def make_plan(
     campaign: Campaign,
-    store: Store,
+    planner: Planner,
     *,
     patterns: Sequence[str] = (),
     last_step: int | None = None,
     request: Request | None = None,
     images_per_second: float | None = None,
 ) -> CampaignPlan:
-    """Plan a campaign, look up its steps and estimate what is left.
+    """Plan a campaign, look up its steps and estimate what is left to do.
 
     Args:
-        campaign: Its chains are complete, with the digest of the encoder's weights.
-        store: Where datasets and records are.
-        patterns: See `choose_chains`.
+        campaign: Its chains are complete, with the digests of the encoder's weights.
+        planner: Plans over the store's datasets.
+        patterns: Which chains are asked for: see `choose_chains`.
         last_step: Index of the last step of each chain that is asked for; None asks for all.
         request: The workers of each step.
         images_per_second: A guess of one worker's speed, for steps that no past record tells of.
@@ -67,29 +75,27 @@ def make_plan(
         StoreError: The store does not answer.
     """
     request = request or Request()
-    tree = plan_tree(campaign, store, patterns=patterns, last_step=last_step)
-    check_batches(
-        request.workers, [node.planned.step.optimization.batch for node in tree.nodes.values()]
-    )
-    stored = look_up_steps(tree, store)
-    costs = measure(past_records(store, stored), request, images_per_second)
-    return CampaignPlan(campaign, tree, stored, costs)
+    tree = plan_tree(campaign, planner, patterns=patterns, last_step=last_step)
+    batches = [node.planned.step.optimization.batch for node in tree.nodes.values()]
+    check_batches(request.workers, batches)
+    stored = look_up_steps(tree, planner.store)
+    costs = measure(past_records(planner.store, stored), request, images_per_second)
+    return CampaignPlan(campaign, tree, stored, costs, planner)
 
 
 def plan_tree(
     campaign: Campaign,
-    store: Store,
+    planner: Planner,
     *,
     patterns: Sequence[str] = (),
     last_step: int | None = None,
 ) -> StepTree:
     """Return the steps of the campaign, or of the part of it that is asked for.
 
-    Args and Raises are those of `make_plan`.
+    The arguments and exceptions are those of `make_plan`.
     """
     if last_step is not None and last_step < 0:
         raise InputError(f"--until-step counts from step 0, and {last_step} comes before it")
-    planner = Planner(store)
     chains = choose_chains(campaign, patterns)
     return build_tree([first_steps(planner.plan(chain), last_step) for chain in chains])
 
@@ -122,7 +128,7 @@ def plan_document(plan: CampaignPlan) -> dict[str, Any]:
     """Return the plan as a JSON document. What is not known is None."""
     estimate = plan.estimate
     critical_path = estimate.critical_path
-    published = [step for step in plan.stored.values() if step.state == "published"]
+    published = [step for step in plan.stored.values() if step.state == StepState.PUBLISHED]
     return {
         "campaign": plan.campaign.name,
         "chains": len(plan.tree.chains),

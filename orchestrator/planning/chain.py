@@ -10,17 +10,23 @@ from training.config import (
     Augmentation,
     Document,
     EvaluationConfig,
+    MethodConfig,
     ModelConfig,
     Optimization,
+    read_method,
 )
-from training.methods import fine_tuning
 from training.scenario import Scenario
+
+
+def _fine_tuning() -> MethodConfig:
+    # Importing a method's module imports torch, which planning does without until a chain needs the default.
+    return read_method({"name": "fine-tuning"})
 
 
 class Base(Document):
     """How step 0 is trained."""
 
-    method: AnyMethod = fine_tuning.Config()
+    method: AnyMethod = Field(default_factory=_fine_tuning)
     optimization: Optimization = Optimization()
 
 
@@ -29,8 +35,8 @@ class Chain(Document):
 
     name: str  # for people; no part of any key
     scenario: Scenario
-    base: Base = Base()
-    method: AnyMethod = fine_tuning.Config()
+    base: Base = Field(default_factory=Base)
+    method: AnyMethod = Field(default_factory=_fine_tuning)
     optimization: Optimization = Optimization(encoder_lr=0.001, head_lr=0.01)
     model: ModelConfig = ModelConfig()
     augmentation: Augmentation = Augmentation()

@@ -1,8 +1,9 @@
-"""Chains checked against a store: datasets found, steps resolved, encoders and weights there, before anything is spent.
+"""Plan chains over the datasets of a store, and check them before anything is spent.
 
-A planner reads each dataset's index once, so planning a campaign of thousands of chains takes seconds.
+A planner reads each dataset's index once. So planning thousands of chains takes seconds.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -15,48 +16,61 @@ from orchestrator.records import layout
 from orchestrator.records.schema import DataSource, Scoring
 from orchestrator.store.base import Store
 from orchestrator.store.cache import default_cache
-from training.config import ModelConfig
-from training.data.shards import Manifest
-from training.models.backbones import build_encoder
+from training.config import ModelConfig, check_output_stride
+from training.data.manifest import Manifest
 
 SPLIT = "val"  # what a chain's steps are scored on
 
 
 @dataclass(frozen=True)
 class PlannedChain:
-    """A chain, checked: its dataset and its steps in order."""
+    """A checked chain with its dataset and its steps in order."""
 
     chain: Chain
     manifest_digest: str
     manifest: Manifest
     steps: tuple[PlannedStep, ...]
-    whole: bool = True  # False: only its first steps are asked for, and its record is not published
+    whole: bool = True
+    """False if only the first steps are asked for. Then the chain's record is not published."""
 
     def source(self, split: str) -> DataSource:
+        """Return the split of the chain's dataset as records name it."""
         return DataSource(
             name=self.chain.scenario.dataset, manifest=self.manifest_digest, split=split
         )
 
     @property
     def scoring(self) -> Scoring:
+        """How the chain's steps are scored."""
         return Scoring(self.chain.scenario.dataset, self.manifest, SPLIT, self.chain.evaluation)
 
 
 def plan_chain(chain: Chain, store: Store) -> PlannedChain:
-    """Plan a single chain: see `Planner`."""
+    """Plan a single chain. Raises what `Planner.plan` raises."""
     return Planner(store).plan(chain)
 
 
 class Planner:
-    """Plans chains over the datasets of a store. It remembers what chains share."""
+    """Plans chains over the datasets of a store, and remembers what the chains share.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: Where the datasets are.
+        new_weights: Digests of encoder weights that the caller stores before anything is trained.
+    """
+
+    def __init__(self, store: Store, new_weights: Collection[str] = ()) -> None:
         self.store = store
+        self._new_weights = new_weights
         self._datasets: dict[str, tuple[str, Manifest, Resolver]] = {}
         self._models: set[ModelConfig] = set()
 
     def plan(self, chain: Chain) -> PlannedChain:
-        """Resolve a chain and check all that can be checked before anything is spent. Raises InputError or StoreError."""
+        """Resolve a chain to steps and check all that can be checked before anything is spent.
+
+        Raises:
+            InputError: The chain cannot be trained as it is asked for.
+            StoreError: The store does not answer.
+        """
         name = chain.scenario.dataset
         if name not in self._datasets:
             self._datasets[name] = self._open(name)
@@ -72,7 +86,8 @@ class Planner:
         for needed in ("train", SPLIT):
             if needed not in manifest.splits:
                 raise PlanError(
-                    f"dataset {name!r} has no split {needed!r}, which chains need: ingest it again with one"
+                    f"dataset {name!r} has no split {needed!r}, which chains need: "
+                    "ingest it again with one"
                 )
         split = manifest.splits["train"]
         index = load_index(self.store, manifest, "train", default_cache())
@@ -80,8 +95,12 @@ class Planner:
         return manifest_digest, manifest, Resolver(manifest.classes, index, split.content, lists)
 
     def _check(self, model: ModelConfig) -> None:
-        build_encoder(model)  # raises for what no encoder can be
-        if model.weights and not self.store.exists(layout.encoder_weights(model.weights)):
+        check_output_stride(model)
+        weights = model.weights
+        if weights is None or weights in self._new_weights:
+            return
+        if not self.store.exists(layout.encoder_weights(weights)):
             raise PlanError(
-                f"the store {self.store.uri} has no encoder weights {model.weights}: publish them with --encoder-weights"
+                f"the store {self.store.uri} has no encoder weights {weights}: "
+                "publish them with --encoder-weights"
             )

@@ -1,7 +1,8 @@
-"""From a chain as a person asks for it to steps with keys: what must exist, decided before anything is spent.
+"""Resolve a chain as a person asks for it to steps with keys, before anything is spent.
 
-A plan reads a dataset's index, never an image, and starts nothing. Each step's document gets only what decides its weights,
-so chains that differ in alpha, in a later group or in how they are scored come to the same key wherever they agree.
+A plan reads a dataset's index and never an image. Each step's document holds only what decides its
+weights. So chains that differ in alpha, in a later group or in how they are scored have equal keys
+wherever they agree.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -18,7 +19,7 @@ from training.scenario import Scenario, choose_memory, keep_share, select_images
 
 
 class PlanError(InputError):
-    """The chain cannot be trained as it is asked for; the message says why and what to change."""
+    """The chain cannot be trained as it is asked for. The message says why and what to change."""
 
 
 @dataclass(frozen=True)
@@ -30,41 +31,36 @@ class PlannedStep:
     key: str
     parent: str | None  # key of the parent step
     class_names: tuple[str, ...]  # of step.task.classes
-    rows: np.ndarray = field(
-        repr=False, compare=False
-    )  # the images it trains on, as rows of the training split
+    rows: np.ndarray = field(repr=False, compare=False)
+    """The images the step trains on, as rows of the training split."""
 
     @property
     def title(self) -> str:
-        """The step for people: `step 1 (wilson: cow, dog, sheep)`."""
+        """Return the step's name for people: `step 1 (wilson: cow, dog, sheep)`."""
         names = self.new_class_names
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         return f"step {self.index} ({self.step.method.name}: {shown})"
 
     @property
     def new_class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes that this step adds."""
         return self.class_names[len(self.step.task.previous_classes) :]
 
     @property
     def iterations(self) -> int:
-        """How many optimizer steps training takes, as `training.fit` counts them."""
-        return round(
-            self.step.optimization.epochs * (len(self.rows) // self.step.optimization.batch)
-        )
-
-
-def resolve(
-    chain: Chain, classes: Sequence[str], index: Index, content: str
-) -> tuple[PlannedStep, ...]:
-    """The steps of a single chain in order: see `Resolver`."""
-    return Resolver(classes, index, content).resolve(chain)
+        """Return how many optimizer steps training takes, as `training.fit` counts them."""
+        optimization = self.step.optimization
+        return round(optimization.epochs * (len(self.rows) // optimization.batch))
 
 
 class Resolver:
-    """Turns chains over one dataset into steps. It remembers what chains share, so that thousands of them take seconds.
+    """Resolves chains over one dataset to steps, and remembers what the chains share.
 
-    `classes`, `index`, `content`: of the training split of the dataset that the scenarios name. `lists`: finds the image
-    ids of each step by the digest that a scenario names instead of a rule.
+    Args:
+        classes: Class names of the dataset, in order.
+        index: Index of its training split.
+        content: Content digest of its training split.
+        lists: Returns the image ids of each step by the digest that a scenario names.
     """
 
     def __init__(
@@ -74,28 +70,26 @@ class Resolver:
         content: str,
         lists: Callable[[str], Sequence[Sequence[str]]] = lambda digest: (),
     ) -> None:
-        self.classes, self.index, self.content, self.lists = classes, index, content, lists
+        self.classes = classes
+        self.index = index
+        self.content = content
+        self.lists = lists
         self._tasks: dict[Hashable, tuple[Task, np.ndarray]] = {}
         self._steps: dict[Hashable, PlannedStep] = {}
 
     def resolve(self, chain: Chain) -> tuple[PlannedStep, ...]:
-        """The chain's steps in order.
+        """Return the chain's steps in order.
 
-        Raises PlanError for a class that the dataset does not have, for a step with too few images or epochs and for a method
-        that needs of step 0 what it does not publish, ValidationError for documents that contradict themselves.
+        Raises:
+            PlanError: The dataset lacks a class, a step has too few images or epochs, or the method
+                needs something that step 0 does not publish.
+            ValidationError: The documents contradict themselves.
         """
         names = chain.scenario.groups
         if chain.method.all_at_once:
             names = (flatten_groups(names),)
-        if (
-            len(names) > 1
-            and chain.method.needs_importance
-            and not chain.base.method.records_importance
-        ):
-            raise PlanError(
-                f"{chain.method.name!r} holds on to the weights that mattered before, and step 0 does not record which they "
-                "are: set base.method.importance, which changes nothing else of step 0"
-            )
+        if len(names) > 1:
+            _check_importance(chain)
         groups = tuple(class_ids(group, self.classes, chain.scenario.dataset) for group in names)
         planned: list[PlannedStep] = []
         for number in range(len(groups)):
@@ -113,7 +107,10 @@ class Resolver:
     def _task(
         self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int
     ) -> tuple[Task, np.ndarray]:
-        """What step `number` sees, and the images it trains on: those it selects, then those kept of earlier steps."""
+        """Return what step `number` sees, and the rows of the images it trains on.
+
+        The images that the step selects come first, then those that are kept of earlier steps.
+        """
         asked = (scenario.model_copy(update={"groups": ()}), groups, number)
         if asked not in self._tasks:
             rows = self._selected(scenario, groups, number)
@@ -124,7 +121,8 @@ class Resolver:
                 selection=self.index.selection_digest(rows),
                 images=len(rows),
                 supervision=scenario.supervision if number else "pixel",
-                labels=scenario.labels if number else "new",  # all classes are new at first
+                # All classes of step 0 are new.
+                labels=scenario.labels if number else "new",
                 void=scenario.void,
                 memory=self.index.selection_digest(memory) if len(memory) else None,
                 memory_images=len(memory),
@@ -141,41 +139,42 @@ class Resolver:
             rows = select_images(self.index.labels, groups, number, scenario.setting)
         if scenario.empty_images and number == 0:
             rows = np.union1d(rows, np.flatnonzero(~self.index.labels.any(1)))
-        return (
-            keep_share(rows, self.index.ids, scenario.image_share) if number and len(rows) else rows
-        )
+        if number == 0 or len(rows) == 0:
+            return rows
+        return keep_share(rows, self.index.ids, scenario.image_share)
 
     def _listed(
         self, scenario: Scenario, digest: str, groups: tuple[tuple[int, ...], ...], number: int
     ) -> np.ndarray:
-        """The images that published lists give a step, or all that they name where all groups are learned at once."""
-        lists, steps = self.lists(digest), len(scenario.groups)
+        """Return the images that published lists give a step.
+
+        A step that learns all groups at once gets the images of all lists.
+        """
+        lists = self.lists(digest)
+        steps = len(scenario.groups)
         if len(lists) != steps:
             raise PlanError(
-                f"the scenario has {steps} steps, and its selections list the images of {len(lists)}"
+                f"the scenario has {steps} steps, "
+                f"and its selections list the images of {len(lists)}"
             )
-        wanted = {
-            id
-            for step in (lists if len(groups) < steps else lists[number : number + 1])
-            for id in step
-        }
+        wanted = set(flatten_groups(lists) if len(groups) < steps else lists[number])
         rows = np.flatnonzero([id in wanted for id in self.index.ids])
         if len(rows) < len(wanted):
             missing = min(wanted - set(self.index.ids))
             raise PlanError(
-                f"the selections name image {missing!r}, which is not in the training list of {scenario.dataset!r}"
+                f"the selections name image {missing!r}, "
+                f"which is not in the training list of {scenario.dataset!r}"
             )
         return rows
 
     def _memory(
         self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int
     ) -> np.ndarray:
-        """Images kept of earlier steps, without those that this step may select itself."""
+        """Return the images kept of earlier steps, without those that this step may select itself."""
         if not (number and scenario.memory):
             return np.array([], dtype=np.int64)
-        earlier = np.unique(
-            np.concatenate([self._selected(scenario, groups, before) for before in range(number)])
-        )
+        selected = [self._selected(scenario, groups, before) for before in range(number)]
+        earlier = np.unique(np.concatenate(selected))
         without_share = scenario.model_copy(update={"image_share": 1.0})
         candidates = np.setdiff1d(earlier, self._selected(without_share, groups, number))
         previous = flatten_groups(groups[:number])
@@ -184,22 +183,36 @@ class Resolver:
         )
 
 
+def _check_importance(chain: Chain) -> None:
+    """Raise PlanError if the method needs importance weights that step 0 does not record."""
+    if chain.method.needs_importance and not chain.base.method.records_importance:
+        raise PlanError(
+            f"{chain.method.name!r} holds on to the weights that mattered before, and step 0 does "
+            "not record which they are: set base.method.importance, which changes nothing else "
+            "of step 0"
+        )
+
+
 def _check_size(planned: PlannedStep, scenario: Scenario) -> None:
-    """Raises PlanError for a step with less than a batch of images, or that would end before its first batch."""
-    number, optimization = planned.index, planned.step.optimization
+    """Raise PlanError for a step with fewer images than a batch, or without an iteration."""
+    number = planned.index
+    optimization = planned.step.optimization
     settings = "optimization" if number else "base.optimization"
     if len(planned.rows) < optimization.batch:
         raise PlanError(
-            f"step {number} ({', '.join(planned.new_class_names)}) finds {len(planned.rows)} training images in "
-            f"{scenario.dataset!r} under {scenario.setting}, fewer than one batch of {optimization.batch}: "
-            f"lower {settings}.batch, or change the groups"
+            f"step {number} ({', '.join(planned.new_class_names)}) finds {len(planned.rows)} "
+            f"training images in {scenario.dataset!r} under {scenario.setting}, fewer than one "
+            f"batch of {optimization.batch}: lower {settings}.batch, or change the groups"
         )
     if planned.iterations < 1:
         raise PlanError(f"step {number} would end before its first batch: raise {settings}.epochs")
 
 
 def class_ids(names: Sequence[str], classes: Sequence[str], dataset: str) -> tuple[int, ...]:
-    """Dataset ids of class names; PlanError names the class that comes nearest to an unknown one."""
+    """Return the dataset's ids of class names.
+
+    Raise PlanError for an unknown class; the message names the one that comes nearest.
+    """
     unknown = [name for name in names if name not in classes]
     if unknown:
         near = get_close_matches(unknown[0], classes, n=1, cutoff=0.5)
@@ -209,12 +222,13 @@ def class_ids(names: Sequence[str], classes: Sequence[str], dataset: str) -> tup
 
 
 def _document(chain: Chain, task: Task) -> StepConfig:
-    """The document of one step: nothing in it that the step does not use."""
+    """Return the document of one step. It holds nothing that the step does not use."""
     first = len(task.groups) == 1
     return StepConfig(
         task=task,
         method=chain.base.method if first and not chain.method.all_at_once else chain.method,
-        # Later steps start from the parent's weights; the encoder's pretrained ones are already in the parent's key.
+        # Later steps start from the parent's weights. The pretrained weights of the encoder are
+        # already part of the parent's key.
         model=chain.model if first else chain.model.model_copy(update={"weights": None}),
         optimization=chain.base.optimization if first else chain.optimization,
         augmentation=chain.augmentation,

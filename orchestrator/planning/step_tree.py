@@ -1,11 +1,11 @@
-"""The chains of a campaign as one tree: steps of equal key are one node, trained once, however many chains want it.
+"""Merge the chains of a campaign into one tree of steps.
 
-A segment is a run of nodes without branching: what one worker can do from its first step to its last without keeping anybody
-waiting. Nothing here looks into a store; `orchestrator.planning.store_state` does, and says what of a tree is there already.
+Steps with equal keys are one node, which is trained once, however many chains want it. Nothing here
+reads a store: `orchestrator.planning.store_state` looks up which nodes exist.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
@@ -18,31 +18,29 @@ class Node:
 
     key: str
     planned: PlannedStep
-    plan: PlannedChain  # of the first chain that wants it
-    scorings: tuple[
-        tuple[DataSource, Scoring], ...
-    ]  # all the ways in which these chains want it scored
-    chains: tuple[int, ...]  # which chains of the tree want it
+    plan: PlannedChain  # of the first chain that wants the step
+    scorings: tuple[tuple[DataSource, Scoring], ...]
+    """All the ways in which the chains want the step scored."""
+    chains: tuple[int, ...]  # indexes of the chains that want the step
     parent: str | None
     children: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Nodes that follow one another with no branch in between; done from first to last."""
+    """Nodes that follow one another without a branch in between, from first to last."""
 
     id: str  # key of its last node
     nodes: tuple[Node, ...]
-    parent: str | None  # id of the segment that it grows from
+    parent: str | None  # id of the segment before it
 
 
 @dataclass(frozen=True)
 class StepTree:
-    """All chains of a campaign, merged where their steps are equal. There may be several roots."""
+    """All chains of a campaign, merged where their steps are equal. It may have several roots."""
 
     chains: tuple[PlannedChain, ...]
     nodes: dict[str, Node]  # by key, parents first
-    segments: tuple[Segment, ...]  # parents first
 
     @property
     def naive_steps(self) -> int:
@@ -50,54 +48,62 @@ class StepTree:
         return sum(len(plan.steps) for plan in self.chains)
 
 
+@dataclass
+class _Draft:
+    """What is known of a node while the chains are merged."""
+
+    planned: PlannedStep
+    plan: PlannedChain
+    scorings: dict[tuple[object, ...], tuple[DataSource, Scoring]] = field(default_factory=dict)
+    chains: list[int] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
+
+
 def build_tree(plans: Sequence[PlannedChain]) -> StepTree:
     """Merge chains into a tree."""
-    first: dict[str, PlannedChain] = {}
-    planned: dict[str, PlannedStep] = {}
-    chains: dict[str, list[int]] = {}
-    children: dict[str, list[str]] = {}
-    scorings: dict[str, dict[tuple[object, ...], tuple[DataSource, Scoring]]] = {}
+    drafts: dict[str, _Draft] = {}
     for number, plan in enumerate(plans):
         asked = (plan.manifest_digest, SPLIT, plan.chain.evaluation)
         for step in plan.steps:
-            if step.key not in planned:
-                first[step.key], planned[step.key] = plan, step
-                chains[step.key], children[step.key], scorings[step.key] = [], [], {}
+            if step.key not in drafts:
+                drafts[step.key] = _Draft(step, plan)
                 if step.parent is not None:
-                    children[step.parent].append(step.key)
-            chains[step.key].append(number)
-            if asked not in scorings[step.key]:
-                scorings[step.key][asked] = plan.source(SPLIT), plan.scoring
+                    drafts[step.parent].children.append(step.key)
+            draft = drafts[step.key]
+            draft.chains.append(number)
+            if asked not in draft.scorings:
+                draft.scorings[asked] = plan.source(SPLIT), plan.scoring
     nodes = {
         key: Node(
             key,
-            step,
-            first[key],
-            tuple(scorings[key].values()),
-            tuple(chains[key]),
-            step.parent,
-            tuple(children[key]),
+            draft.planned,
+            draft.plan,
+            tuple(draft.scorings.values()),
+            tuple(draft.chains),
+            draft.planned.parent,
+            tuple(draft.children),
         )
-        for key, step in planned.items()
+        for key, draft in drafts.items()
     }
-    return StepTree(tuple(plans), nodes, _segments(nodes))
+    return StepTree(tuple(plans), nodes)
 
 
-def _segments(nodes: Mapping[str, Node]) -> tuple[Segment, ...]:
-    """Cut the tree after every node that has not exactly one child."""
+def split_segments(tree: StepTree) -> tuple[Segment, ...]:
+    """Cut the tree after every node that has not exactly one child; parents come first."""
     found: list[Segment] = []
-    for node in nodes.values():
-        if node.parent is not None and len(nodes[node.parent].children) == 1:
-            continue  # it goes on a segment that was begun before
+    for node in tree.nodes.values():
+        # A node whose parent has no other child continues the parent's segment.
+        if node.parent is not None and len(tree.nodes[node.parent].children) == 1:
+            continue
         run = [node]
         while len(run[-1].children) == 1:
-            run.append(nodes[run[-1].children[0]])
+            run.append(tree.nodes[run[-1].children[0]])
         found.append(Segment(run[-1].key, tuple(run), node.parent))
     return tuple(found)
 
 
 def first_steps(plan: PlannedChain, last: int | None) -> PlannedChain:
-    """The chain up to step `last`; the whole of it for None or when it has no more steps."""
+    """Return the chain up to step `last`, or all of it if it has no more steps or `last` is None."""
     if last is None or last + 1 >= len(plan.steps):
         return plan
     return replace(plan, steps=plan.steps[: last + 1], whole=False)

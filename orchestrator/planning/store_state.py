@@ -1,54 +1,139 @@
-"""What of a campaign's tree is published, what is being trained, and what is left to do: looked up, and nothing changed."""
+"""Look up which steps of a campaign are published, running or still to be trained.
 
+The look-up changes nothing. Whether a lease has run out is judged by its holder's clock. That is
+good enough to inform people, but never to take over the lease.
+"""
+
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from typing import Any
 
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.records import layout
+from orchestrator.records.attempts import attempt_names
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
-from orchestrator.store.base import READERS, Store
+from orchestrator.store.base import READERS, NotFound, Store
 from orchestrator.store.lease import LeaseState, read_lease
 
-# published: with all its evaluations; to score: trained, an evaluation is missing; training: somebody holds its lease;
-# to train: its parent is published, or it needs none; waiting: its parent is not published yet.
-State = Literal["published", "to score", "training", "to train", "waiting"]
+
+class StepState(StrEnum):
+    """The state of a step, in the store or in a running campaign. The values are for people."""
+
+    PUBLISHED = "published"
+    """The record and all evaluations exist. In a run's outcome: this run trained the step."""
+    REUSED = "reused"
+    """Another run published the step, before this run or during it."""
+    TO_SCORE = "to score"
+    """The step is trained, but an evaluation is missing."""
+    RUNNING = "running"
+    """A worker holds the step's lease. In a run's outcome: this run has started a trial."""
+    FAILED = "failed"
+    """The newest attempt ended with an error, and no attempt runs."""
+    INTERRUPTED = "interrupted"
+    """The newest attempt ended without an error and without a record."""
+    TO_TRAIN = "to train"
+    """No attempt runs, and the parent is published or not needed."""
+    WAITING = "waiting"
+    """The parent is not published yet."""
+    NOT_RUN = "not run"
+    """This run cannot train the step: an earlier one failed, or the budget is spent."""
+    STOPPED = "stopped"
+    """The chain is too far behind the best one, and this run does not continue it."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the step and its evaluations are in the store."""
+        return self in (StepState.PUBLISHED, StepState.REUSED)
+
+
+@dataclass(frozen=True)
+class AttemptDetails:
+    """How far the newest attempt at a step came."""
+
+    attempt: str
+    progress: dict[str, Any]  # as the attempt wrote it
+    error: str | None = None  # traceback of an attempt that failed
 
 
 @dataclass(frozen=True)
 class StoredStep:
-    """How a node stands in the store."""
+    """The state of a step in the store."""
 
-    state: State
+    state: StepState
     record: StepRecord | None = None  # of a step that is published or to be scored
-    holder: LeaseState | None = None  # who is training it
+    holder: LeaseState | None = None  # of a step that is running
+    details: AttemptDetails | None = None  # only if the look-up was asked for details
 
 
-def look_up_steps(tree: StepTree, store: Store) -> dict[str, StoredStep]:
-    """How every node stands, by key, parents first. Looks into the store only for steps whose parent is published.
+def look_up_steps(tree: StepTree, store: Store, *, details: bool = False) -> dict[str, StoredStep]:
+    """Return the state of every step of the tree by key, parents first.
 
-    Whether a lease is alive is judged by its holder's clock: good enough to tell people, never to take it over.
+    The store is asked only for steps whose parent is published.
+
+    Args:
+        tree: The steps.
+        store: Where their records are.
+        details: Also read how far the newest attempt at a step came, and why it failed. Only then
+            are the states FAILED and INTERRUPTED told from TO_TRAIN.
+
+    Raises:
+        StoreError: The store does not answer.
     """
+    look_up = _look_up_details if details else look_up_step
     repository = Repository(store)
     found: dict[str, StoredStep] = {}
     generation = [node for node in tree.nodes.values() if node.parent is None]
     with ThreadPoolExecutor(READERS) as readers:
         while generation:
-            standings = readers.map(lambda node: _standing(node, repository), generation)
-            found |= {
-                node.key: standing for node, standing in zip(generation, standings, strict=True)
-            }
+            stored = readers.map(lambda node: look_up(node, repository), generation)
+            found |= {node.key: step for node, step in zip(generation, stored, strict=True)}
             trained = [node for node in generation if found[node.key].record]
             generation = [tree.nodes[child] for node in trained for child in node.children]
-    return {key: found.get(key, StoredStep("waiting")) for key in tree.nodes}
+    return {key: found.get(key, StoredStep(StepState.WAITING)) for key in tree.nodes}
 
 
-def _standing(node: Node, repository: Repository) -> StoredStep:
+def look_up_step(node: Node, repository: Repository) -> StoredStep:
+    """Return the state of a step whose parent is published or not needed."""
     record = repository.find_step(node.key)
     if record:
         scored = all(repository.find_evaluation(record, each) for _, each in node.scorings)
-        return StoredStep("published" if scored else "to score", record)
+        return StoredStep(StepState.PUBLISHED if scored else StepState.TO_SCORE, record)
     holder = read_lease(repository.store, layout.step_lease(node.key))
-    alive = holder is not None and not holder.expired
-    return StoredStep("training", holder=holder) if alive else StoredStep("to train")
+    if holder is None or holder.expired:
+        return StoredStep(StepState.TO_TRAIN)
+    return StoredStep(StepState.RUNNING, holder=holder)
+
+
+def _look_up_details(node: Node, repository: Repository) -> StoredStep:
+    """Return the state of a step with the details of its newest attempt."""
+    store = repository.store
+    stored = look_up_step(node, repository)
+    attempts = [] if stored.record else attempt_names(store, node.key)
+    if not attempts:
+        return stored
+    attempt = attempts[-1]
+    progress = _read_progress(store, node.key, attempt)
+    if stored.state == StepState.RUNNING:
+        details = AttemptDetails(attempt, progress)
+        return StoredStep(StepState.RUNNING, holder=stored.holder, details=details)
+    error = _read_error(store, node.key, attempt)
+    state = StepState.INTERRUPTED if error is None else StepState.FAILED
+    return StoredStep(state, details=AttemptDetails(attempt, progress, error))
+
+
+def _read_progress(store: Store, step: str, attempt: str) -> dict[str, Any]:
+    try:
+        return json.loads(store.read(layout.progress(step, attempt)))
+    except NotFound:
+        return {"stage": "start"}
+
+
+def _read_error(store: Store, step: str, attempt: str) -> str | None:
+    """Return the traceback of an attempt that failed, None for any other attempt."""
+    try:
+        return store.read(layout.error(step, attempt)).decode(errors="replace")
+    except NotFound:
+        return None

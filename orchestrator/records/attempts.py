@@ -25,7 +25,7 @@ from orchestrator.records import layout
 from orchestrator.records.schema import File
 from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import CorruptedObject, copy_object, default_cache, file_sha256
-from training.checkpoint import Row
+from training.curves import CurveRow
 
 log = logging.getLogger(__name__)
 
@@ -138,13 +138,13 @@ def count_attempts(store: Store, key: str) -> int:
     return len(attempt_names(store, key))
 
 
-def write_curves(store: Store, key: str, attempt: str, rows: list[Row]) -> None:
+def write_curves(store: Store, key: str, attempt: str, rows: list[CurveRow]) -> None:
     """Write a piece of an attempt's curves; with rows added to it, it is written again."""
     name = layout.curves_piece(key, attempt, int(rows[0]["iteration"]))
     store.write(name, json.dumps(rows).encode())
 
 
-def read_curves(store: Store, key: str, attempt: str, seen: dict[str, int]) -> Iterator[list[Row]]:
+def read_curves(store: Store, key: str, attempt: str, seen: dict[str, int]) -> Iterator[list[CurveRow]]:
     """Rows of an attempt's curves that were not read before. `seen` counts what was read of each piece."""
     for name in store.list(layout.curves_folder(key, attempt)):
         known = seen.get(name, 0)

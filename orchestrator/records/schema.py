@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.config import Document, EvaluationConfig, StepConfig
-from training.data.shards import Manifest
+from training.data.manifest import Manifest
 
 
 class StepFailed(Exception):

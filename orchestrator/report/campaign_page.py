@@ -19,12 +19,12 @@ from orchestrator.report.campaign_tables import (
     paired,
     scores_table,
 )
-from orchestrator.report.chain_page import Setting, settings
-from orchestrator.report.chain_tables import headline
+from orchestrator.report.chain_tables import headline_fields
 from orchestrator.report.comparison_figures import Series
 from orchestrator.report.html import Drawing, draw, render
 from orchestrator.report.render import to_csv, to_latex, to_markdown
 from orchestrator.report.scores_parquet import write_scores
+from orchestrator.report.settings import Setting, compare_settings
 from orchestrator.report.table import Table, Value, fraction
 from training.prediction_breakdown import PredictionBreakdown
 
@@ -77,7 +77,7 @@ def build_campaign_report(result: CampaignResult) -> CampaignReport:
         axes=_axes(result) if published else {},
         steps=_over_steps(result),
         flows=_flows(result, flow) if flow else None,
-        settings=settings(
+        settings=compare_settings(
             [
                 result.chains[cell.cell.chains[0]].chain.model_dump(mode="json")
                 for cell in result.cells
@@ -202,7 +202,7 @@ def _over_steps(result: CampaignResult) -> Drawing | None:
     shown = {
         "base: step 0's classes": values(lambda scores: scores.miou_base),
         "new: the step's own classes": values(lambda scores: scores.miou_new),
-        "all": values(lambda scores: headline(scores, result.convention)[2]),
+        "all": values(lambda scores: getattr(scores, headline_fields(result.convention)[2])),
     }
     caption = "mIoU after each step: of the classes of step 0, of those that the step brought, and of all so far."
     caption += (
@@ -229,7 +229,7 @@ def _flows(result: CampaignResult, table: Table) -> Drawing:
         "orange the pull of new classes: the two great causes of forgetting."
     )
     return draw(
-        figures.flows({"all old classes": shares}),
+        figures.breakdowns({"all old classes": shares}),
         "What became of old classes' pixels in each variant",
         caption,
     )

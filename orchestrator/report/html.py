@@ -1,25 +1,26 @@
-"""What all pages share: a template rendered alone into one file, and figures drawn in the page's own ink."""
+"""Render pages from templates and put figures into them, drawn in the colour of the page's text."""
 
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from orchestrator.report import figures
+from orchestrator.report.figure_style import INK, svg
 from orchestrator.report.table import fraction, percent
 
 
 class Drawing(NamedTuple):
-    """A figure with what it shows, in words."""
+    """A figure with its caption."""
 
     svg: Markup
     caption: str
 
 
 def render(template: str, **values: Any) -> str:
-    """The page of a template in orchestrator/templates."""
+    """Return the page of a template in orchestrator/report/templates."""
     environment = Environment(
         loader=PackageLoader("orchestrator.report"),
         autoescape=True,
@@ -29,12 +30,16 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters["percent"] = percent
     environment.filters["fraction"] = fraction
-    environment.filters["pretty"] = lambda document: json.dumps(
-        document, indent=2, ensure_ascii=False
-    )
+    environment.filters["pretty"] = partial(json.dumps, indent=2, ensure_ascii=False)
     return environment.get_template(template).render(**values)
 
 
 def draw(figure: Figure, label: str, caption: str) -> Drawing:
-    """The figure in the page's own ink; `label` is read out in its place."""
-    return Drawing(Markup(figures.svg(figure, label).replace(figures.INK, "currentColor")), caption)
+    """Return the figure as SVG for a page.
+
+    Args:
+        figure: The figure to draw.
+        label: What screen readers say in place of the figure.
+        caption: Text below the figure.
+    """
+    return Drawing(Markup(svg(figure, label).replace(INK, "currentColor")), caption)

@@ -1,4 +1,4 @@
-"""Summarize repeated measurements: mean, standard deviation, confidence interval."""
+"""Summarize repeated measurements: mean, standard deviation and confidence interval."""
 
 import math
 from collections.abc import Iterable
@@ -6,24 +6,29 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 CONFIDENCE = 0.95
+HALVINGS = 60  # more than a float can resolve
 
 
 class Summary(NamedTuple):
-    """Repeated measurements of one quantity. A single one has a mean and nothing else."""
+    """Summary statistics of one quantity. A single measurement has only a mean."""
 
     mean: float
     deviation: float | None  # standard deviation, with n - 1
-    margin: (
-        float | None
-    )  # half the 95 % confidence interval of the mean: it reaches from mean - margin to mean + margin
+    margin: float | None  # half the 95 % confidence interval of the mean
 
 
 def summarize(values: Iterable[float | None]) -> Summary | None:
-    """Mean, standard deviation and confidence interval (Student's t) of the values that exist; None when none does."""
+    """Summarize the values that exist.
+
+    Returns:
+        Mean, standard deviation and confidence interval by Student's t, or None when no value
+        exists.
+    """
     known = [value for value in values if value is not None]
     if not known:
         return None
-    count, mean = len(known), fmean(known)
+    count = len(known)
+    mean = fmean(known)
     if count == 1:
         return Summary(mean, None, None)
     deviation = stdev(known)
@@ -31,20 +36,29 @@ def summarize(values: Iterable[float | None]) -> Summary | None:
 
 
 def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t that Student's distribution with `freedom` >= 1 degrees of freedom stays below in size, with that probability."""
+    """Return the two-sided critical value of Student's t distribution.
+
+    Args:
+        freedom: Degrees of freedom, at least 1.
+        confidence: Probability that a value lies between minus and plus the result.
+    """
     low, high = 0.0, 1.0
-    while _within(high, freedom) < confidence:
+    while _probability_within(high, freedom) < confidence:
         high *= 2
-    for _ in range(60):  # halvings: more than a float can tell apart
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+        if _probability_within(middle, freedom) < confidence:
+            low = middle
+        else:
+            high = middle
     return high
 
 
-def _within(t: float, freedom: int) -> float:
-    """Probability of -t..t, in closed form (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+def _probability_within(t: float, freedom: int) -> float:
+    """Return the probability of -t..t in closed form (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
     angle = math.atan2(t, math.sqrt(freedom))
-    square, odd = math.cos(angle) ** 2, freedom % 2
+    square = math.cos(angle) ** 2
+    odd = freedom % 2
     term = math.cos(angle) if odd else 1.0
     total = 0.0 if freedom == 1 else term
     for k in range(2 + odd, freedom - 1, 2):

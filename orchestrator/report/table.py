@@ -1,14 +1,16 @@
-"""A table of fractions, and every way to write it down: terminal, Markdown, LaTeX, CSV and JSON with the very same numbers.
+"""Define tables of fractions, which `orchestrator.report.render` writes in every format.
 
-A `Table` holds fractions; `percent` is the only place where one becomes text, so no two renderings can disagree. A cell
-reads `x` when its class was not learned yet, and `–` when the quantity does not exist (no old classes after step 0, no
-ground truth of a class). The best cells of a column are bold wherever there is bold.
+A `Table` holds fractions. All formats print them with `percent`, so no two of them can disagree.
+A cell reads `x` when its class was not learned yet. It reads `–` when the quantity does not exist,
+for example old classes after step 0 or a class without ground truth.
 """
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
+
+from orchestrator.report.statistics import Summary, summarize
 
 
 class Measured(NamedTuple):
@@ -18,65 +20,76 @@ class Measured(NamedTuple):
     deviation: float  # standard deviation, with n - 1
 
 
-Value = float | Measured | str | None  # fractions; text as it is, such as "x"
+Value = float | Measured | str | None  # fractions; text such as "x" is printed as it is
 
 
 class Column(NamedTuple):
-    """One column: what stands above it (a chain), its own name, the key of the step it shows, if it shows one, its meaning."""
+    """A column of a table. `key` is the key of the step that the column shows, if it shows one."""
 
-    group: str
+    group: str  # heading above the name, such as the chain
     name: str
     key: str = ""
     meaning: str = ""
-    spare: bool = False  # a terminal that is too narrow for all does without it
+    spare: bool = False  # left out by a terminal that is too narrow for all columns
 
 
 class Row(NamedTuple):
-    """One row under its section. `strong`: a number that the convention's paper prints."""
+    """A row of a table under the heading of its section."""
 
     section: str
     name: str
     values: tuple[Value, ...]
-    strong: bool = False
+    strong: bool = False  # a number that the convention's paper prints
     meaning: str = ""
-    best: frozenset[int] = frozenset()  # which of the values are the best of their column
+    best: frozenset[int] = frozenset()  # indexes of values that are the best of their column
 
     def bold(self, index: int) -> bool:
-        """Whether to print that value bold."""
+        """Return whether to print the value at `index` bold."""
         return self.values[index] is not None and (self.strong or index in self.best)
 
 
 @dataclass(frozen=True)
 class Table:
+    """A titled table. Its caption says what the numbers mean, the convention included."""
+
     title: str
-    caption: str  # what the numbers mean, the convention in words
+    caption: str
     corner: str  # heading of the row names
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """What stands above the columns, and above how many."""
-        return [
-            (name, len(list(members)))
-            for name, members in groupby(column.group for column in self.columns)
-        ]
+        """Return the headings above the columns with the number of columns below each."""
+        groups = groupby(self.columns, lambda column: column.group)
+        return [(name, len(list(members))) for name, members in groups]
 
     @property
     def sections(self) -> list[tuple[str, list[Row]]]:
-        """Rows that stand together."""
-        return [
-            (name, list(members)) for name, members in groupby(self.rows, lambda row: row.section)
-        ]
+        """Return the rows by section."""
+        sections = groupby(self.rows, lambda row: row.section)
+        return [(name, list(members)) for name, members in sections]
 
     @property
     def meanings(self) -> dict[str, str]:
-        """What rows and columns mean that need saying, by name."""
+        """Return the meanings of rows and columns by name, where there are any."""
         return {each.name: each.meaning for each in (*self.columns, *self.rows) if each.meaning}
 
 
+def average(values: Iterable[float | None]) -> Value:
+    """Return the mean of the values that exist, with its deviation when there are several."""
+    return to_value(summarize(values))
+
+
+def to_value(summary: Summary | None) -> Value:
+    """Return summary statistics as a cell of a table."""
+    if summary is None or summary.deviation is None:
+        return summary and summary.mean
+    return Measured(summary.mean, summary.deviation)
+
+
 def fraction(value: Value) -> float | None:
-    """The number in a cell, if there is one: of several seeds, their mean."""
+    """Return the number in a cell, or None for text. The number of several seeds is their mean."""
     if isinstance(value, Measured):
         return value.mean
     return None if isinstance(value, str) else value
@@ -85,28 +98,38 @@ def fraction(value: Value) -> float | None:
 def with_best(
     table: Table, columns: Collection[int], alike: Sequence[Hashable], lowest: Collection[int] = ()
 ) -> Table:
-    """The table with the best of these columns marked, among rows of which `alike` says the same; equals as printed share it.
+    """Mark the best values of some columns.
 
-    The highest is best, in the columns of `lowest` the lowest. A row that nothing compares with has no best.
+    Values that print the same share a mark. A row that compares with no other row has none.
+
+    Args:
+        table: The table without marks.
+        columns: Indexes of the columns to mark.
+        alike: One entry per row. Rows of equal entries compare with each other.
+        lowest: Indexes of the columns whose lowest value is the best.
     """
     rows = []
     for row, kind in zip(table.rows, alike, strict=True):
         rivals = [other for other, its in zip(table.rows, alike, strict=True) if its == kind]
-        best = set()
-        for index in columns:
-            known = [
-                value for other in rivals if (value := fraction(other.values[index])) is not None
-            ]
-            mine = fraction(row.values[index])
-            if mine is not None and len(known) > 1:
-                wanted = min(known) if index in lowest else max(known)
-                best |= {index} if percent(mine) == percent(wanted) else set()
+        best = [index for index in columns if _is_best(row, rivals, index, index in lowest)]
         rows.append(row._replace(best=frozenset(best)))
     return replace(table, rows=tuple(rows))
 
 
+def _is_best(row: Row, rivals: Sequence[Row], index: int, lowest: bool) -> bool:
+    """Return whether no rival, the row included, has a better value at `index`."""
+    mine = fraction(row.values[index])
+    known = [value for rival in rivals if (value := fraction(rival.values[index])) is not None]
+    if mine is None or len(known) < 2:
+        return False
+    return percent(mine) == percent(min(known) if lowest else max(known))
+
+
 def percent(value: Value) -> str:
-    """A cell as text: per cent with one decimal, `71.2 ± 0.4`, `x` not learned yet, `–` does not exist."""
+    """Return a cell as text, in per cent with one decimal.
+
+    Several seeds print as `71.2 ± 0.4`, and a quantity that does not exist as `–`.
+    """
     if value is None:
         return "–"
     if isinstance(value, str):

@@ -1,17 +1,17 @@
-"""What a WILSON step was taught by: its localizer's map of an image, and the pseudo-supervision made from it.
+"""Compute the targets of a WILSON step: its localizer's map and the pseudo-supervision from it.
 
-Both are made anew from published files: the step's model, its localizer, and the parent's model as the previous one. So they
-are as they were at the end of training. The image's labels, which training had instead of a mask, are read off the mask here,
-as the step would have known them.
+Both follow from published files: the model of the step, its localizer, and the parent's model as
+the previous one. They are as they were at the end of training. Training had image labels instead
+of masks. Here the labels are read off the mask, as far as the step could know them.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrator.report.pictures import WeakView
 from training.checkpoint import load_carried, load_model
 from training.config import StepConfig, Task
 from training.methods.wilson import Method
@@ -19,22 +19,19 @@ from training.models.segmenter import normalise, upsample
 from training.pseudo_labels import keep_labelled, pseudo_supervision
 
 
-class WeakView(NamedTuple):
-    """Label maps of one image, uint8 [H, W] of dataset ids."""
-
-    localizer: (
-        np.ndarray
-    )  # the class that it scores highest, among those that the image's labels allow
-    supervision: np.ndarray  # the class with the largest target
-
-
 def has_localizer(step: StepConfig) -> bool:
-    """Whether the step's published files hold a localizer."""
+    """Return whether the published files of the step hold a localizer."""
     return step.method.name == "wilson"
 
 
 def load_method(step: StepConfig, files: Path, parent_files: Path) -> Method:
-    """The method of a published WILSON step as it ended, in evaluation mode."""
+    """Return the method of a published WILSON step as training ended, in evaluation mode.
+
+    Args:
+        step: The step.
+        files: Folder of its published files.
+        parent_files: Folder of the published files of its parent.
+    """
     model, _ = load_model(files)
     method = Method(step, load_model(parent_files)[0].float())
     method.model.load_state_dict(model.state_dict())
@@ -50,8 +47,15 @@ def load_method(step: StepConfig, files: Path, parent_files: Path) -> Method:
 
 @torch.no_grad()
 def weak_view(method: Method, pixels: Tensor, mask: Tensor) -> WeakView:
-    """What the step makes of an image, uint8 [3, H, W], whose mask is uint8 [H, W] of dataset ids."""
-    task, size = method.step.task, pixels.shape[-2:]
+    """Return the targets of the step on one image.
+
+    Args:
+        method: The method of the step, as `load_method` returns it.
+        pixels: The image, uint8 [3, H, W].
+        mask: Its true classes, uint8 [H, W] of dataset class ids.
+    """
+    task = method.step.task
+    size = pixels.shape[-2:]
     images = normalise(pixels[None])
     labels = known_labels(task, mask)
     before = method.previous_outputs(images).logits
@@ -62,17 +66,23 @@ def weak_view(method: Method, pixels: Tensor, mask: Tensor) -> WeakView:
     )
     ids = torch.tensor((0, *task.classes), dtype=torch.uint8)
     confidence = keep_labelled(scores.softmax(1), labels)
-    localizer, supervision = (
-        ids[upsample(each, size).argmax(1)[0]].numpy() for each in (confidence, target)
-    )
-    return WeakView(localizer, supervision)
+    return WeakView(_likeliest(confidence, ids, size), _likeliest(target, ids, size))
+
+
+def _likeliest(scores: Tensor, ids: Tensor, size: torch.Size) -> np.ndarray:
+    """Return the dataset id of the highest score of each pixel, at the size of the image."""
+    return ids[upsample(scores, size).argmax(1)[0]].numpy()
 
 
 def known_labels(task: Task, mask: Tensor) -> Tensor:
-    """The image labels that the step may know of an image with this mask, float [1, classes learned]."""
-    labels = torch.tensor(
-        [[bool((mask == class_id).any()) for class_id in task.classes]], dtype=torch.float32
-    )
+    """Return the image labels that the step may know of an image, float [1, classes learned].
+
+    Args:
+        task: What the step sees of its scenario.
+        mask: True classes of the image, uint8 [H, W] of dataset class ids.
+    """
+    present = [bool((mask == class_id).any()) for class_id in task.classes]
+    labels = torch.tensor([present], dtype=torch.float32)
     if task.labels == "new":
         labels[:, : len(task.previous_classes)] = 0
     return labels

@@ -22,9 +22,9 @@ from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.report.chain_tables import class_table
 from orchestrator.report.render import to_json, to_markdown
 from orchestrator.store.canonical import digest
-from training.checkpoint import Row
 from training.config import Document
 from training.continual_metrics import Continual
+from training.curves import CurveRow
 from training.metrics import Convention
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -149,7 +149,7 @@ def published(
     scenario: str,
     chain: str | None,
     scores: Mapping[str, float],
-    rows: Iterable[Row],
+    rows: Iterable[CurveRow],
 ) -> Run:
     """A step that is published, with its training curves; complete, whatever was said of it before."""
     ended = milliseconds(record.provenance.created)
@@ -168,7 +168,7 @@ def published(
     )
 
 
-def curve_points(rows: Iterable[Row]) -> tuple[Point, ...]:
+def curve_points(rows: Iterable[CurveRow]) -> tuple[Point, ...]:
     """Rows of a training curve, at the time they were measured: said again, they are the same points."""
     points: list[Point] = []
     for row in rows:

@@ -41,7 +41,7 @@ from orchestrator.tracking.runs import (
     whole_chain,
 )
 from orchestrator.tracking.spool import Spool, adopt
-from training.checkpoint import Row
+from training.curves import CurveRow
 from training.metrics import Convention, Scores
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Tracker:
         """A step of this chain is about to be trained on `data`."""
         self._begin(step_run(step, chain.experiment, data, chain.key, _now()))
 
-    def curves(self, key: str, rows: Iterable[Row]) -> None:
+    def curves(self, key: str, rows: Iterable[CurveRow]) -> None:
         """Rows of the training curves of a step that was started and not ended, as they come; a row may come again."""
         if run := self._open.get(key):
             self._say(run.model_copy(update={"points": curve_points(rows)}))
@@ -131,7 +131,7 @@ class Tracker:
         record: StepRecord,
         scores: Scores,
         class_names: Mapping[int, str],
-        rows: Iterable[Row],
+        rows: Iterable[CurveRow],
         chain: Run,
     ) -> None:
         """Show a published step with its scores and the whole of its curves."""

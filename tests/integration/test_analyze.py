@@ -22,9 +22,9 @@ from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.rebuild import rebuild
+from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
-from training.data.shards import build
 from training.methods import fine_tuning
 from training.metrics import wilson
 from training.scenario import Scenario
@@ -65,7 +65,7 @@ class Asked(NamedTuple):
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("analyze")
     store = open_store(str(folder / "store"))
-    manifest, _ = build(Digits(seed=1, train=40, val=6), folder / "dataset")
+    manifest, _ = build_dataset(Digits(seed=1, train=40, val=6), folder / "dataset")
     publish(store, "digits", folder / "dataset", manifest)
     empty, told = folder / "empty.db", folder / "mlflow.db"
     RunClient(f"sqlite:///{empty}")

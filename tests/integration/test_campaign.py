@@ -23,9 +23,9 @@ from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.tracking.tracker import Tracker
+from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
-from training.data.shards import build
 from training.methods import fine_tuning, wilson
 from training.scenario import Scenario
 
@@ -76,7 +76,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder / "store"))
-    manifest, _ = build(Digits(seed=1, train=60, val=12), folder / "dataset")
+    manifest, _ = build_dataset(Digits(seed=1, train=60, val=12), folder / "dataset")
     publish(store, "digits", folder / "dataset", manifest)
     return store
 

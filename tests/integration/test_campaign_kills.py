@@ -21,8 +21,8 @@ from orchestrator.datasets.catalog import publish
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 
 KILLS = int(os.environ.get("STEPCHAIN_KILLS", "3"))
 SEED = int(os.environ.get("STEPCHAIN_SEED", "0"))
@@ -94,7 +94,7 @@ def seeds(number: int) -> int:
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder))
-    manifest, _ = build(Digits(seed=2, train=160, val=12), folder / "built")
+    manifest, _ = build_dataset(Digits(seed=2, train=160, val=12), folder / "built")
     publish(store, "digits", folder / "built", manifest)
     return store
 

@@ -12,8 +12,8 @@ from orchestrator.datasets.catalog import publish
 from orchestrator.records.attempts import attempt_names
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 CAMPAIGN = '''"""Do two submissions share their work?"""
@@ -33,7 +33,7 @@ def chains():
 def test_two_submissions_at_once_train_each_step_once(tmp_path: Path) -> None:
     (tmp_path / "shared.py").write_text(CAMPAIGN)
     store = open_store(str(tmp_path / "store"))
-    manifest, _ = build(Digits(seed=2, train=120, val=12), tmp_path / "built")
+    manifest, _ = build_dataset(Digits(seed=2, train=120, val=12), tmp_path / "built")
     publish(store, "digits", tmp_path / "built", manifest)
     logs = [tmp_path / f"job-{number}.log" for number in (1, 2)]
     jobs = [start(store, tmp_path, log) for log in logs]

@@ -27,9 +27,9 @@ from orchestrator.datasets.catalog import publish
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from tests.support.paths import ROOT
 from training.data.digits import Digits
-from training.data.shards import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(1500)]
 SENT = ("jobs", "orchestrator", "training", ".gitignore", ".rayignore")
@@ -89,7 +89,7 @@ def test_a_submitted_campaign_outlives_a_machine_it_trains_on(
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
     there, here = open_store(known["STEPCHAIN_STORE"]), open_store(str(tmp_path / "local"))
-    manifest, _ = build(Digits(seed=2, train=160, val=12), tmp_path / "built")
+    manifest, _ = build_dataset(Digits(seed=2, train=160, val=12), tmp_path / "built")
     for store in (there, here):
         publish(store, "digits", tmp_path / "built", manifest)
 

@@ -22,8 +22,8 @@ from orchestrator.records.attempts import fetch_folder
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 
 pytestmark = [
     pytest.mark.slow,
@@ -188,7 +188,7 @@ def test_a_step_ends_though_the_host_that_trains_it_is_cut_off(
 ) -> None:
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
     store, log = open_store(str(tmp_path / "store")), tmp_path / "job.log"
-    manifest, _ = build(Digits(seed=2, train=120, val=12), tmp_path / "built")
+    manifest, _ = build_dataset(Digits(seed=2, train=120, val=12), tmp_path / "built")
     publish(store, "digits", tmp_path / "built", manifest)
     start_ray(hosts, tmp_path, short)
     job = hosts(HOSTS[0], ["python", "-m", "jobs.train", *JOB.split(), "--store", store.uri], log)

@@ -14,8 +14,8 @@ from orchestrator.datasets.catalog import publish
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,7 +49,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(str(tmp_path / "store"))
-    manifest, _ = build(Digits(seed=2, train=120, val=12), tmp_path / "built")
+    manifest, _ = build_dataset(Digits(seed=2, train=120, val=12), tmp_path / "built")
     publish(store, "digits", tmp_path / "built", manifest)
     return store
 

@@ -34,11 +34,13 @@ from orchestrator.store import s3
 from orchestrator.store.base import NotFound, Store, StoreError
 from orchestrator.store.cache import CorruptedObject, fetch
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.digits import Digits
 from training.data.loader import load_batches
-from training.data.shards import LocalSplit, Manifest, build
+from training.data.manifest import Manifest
+from training.data.shards import LocalSplit
 from training.data.transforms import evaluation_view
 from training.methods import fine_tuning, wilson
 from training.runtime import Runtime
@@ -172,7 +174,7 @@ def store(swift_bucket: str, proxy: Proxy) -> Store:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("digits")
-    manifest, _ = build(Digits(seed=3, train=24, val=6), folder, shard_bytes=30_000)
+    manifest, _ = build_dataset(Digits(seed=3, train=24, val=6), folder, shard_bytes=30_000)
     assert len(manifest.splits["train"].shards) > 3
     return folder, manifest
 

@@ -27,8 +27,8 @@ from orchestrator.tracking import tracker as tracker_module
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.runs import Run, curve_points
 from orchestrator.tracking.tracker import Tracker, spool_folder
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 from training.metrics import wilson
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -225,6 +225,6 @@ def new_store(folder: Path) -> Store:
         store,
         "digits",
         folder / "built",
-        build(Digits(seed=2, train=120, val=12), folder / "built")[0],
+        build_dataset(Digits(seed=2, train=120, val=12), folder / "built")[0],
     )
     return store

@@ -9,7 +9,7 @@ import ray
 from orchestrator.datasets.catalog import known, resolve
 from orchestrator.datasets.ingest import ingest
 from orchestrator.store.open import open_store
-from training.data.shards import build
+from tests.support.datasets import build_dataset
 from training.data.source import Sample
 from training.data.validation import BadRows
 from training.data.voc import Voc
@@ -31,7 +31,7 @@ def _cluster() -> Iterator[None]:
 
 
 def test_a_cluster_makes_the_same_dataset_and_tells_what_is_wrong(voc_folder: Path, tmp_path: Path):
-    expected, _ = build(Voc(voc_folder), tmp_path / "built", shard_bytes=20_000)
+    expected, _ = build_dataset(Voc(voc_folder), tmp_path / "built", shard_bytes=20_000)
     store, seen = open_store(str(tmp_path / "store")), []
     done = ingest(
         Voc(voc_folder),

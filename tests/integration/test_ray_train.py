@@ -23,9 +23,9 @@ from orchestrator.records.repository import Repository
 from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
-from training.data.shards import build
 from training.methods import fine_tuning, wilson
 from training.scenario import Scenario
 
@@ -61,7 +61,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder / "store"))
-    manifest, _ = build(Digits(seed=1, train=100, val=20), folder / "dataset")
+    manifest, _ = build_dataset(Digits(seed=1, train=100, val=20), folder / "dataset")
     publish(store, "digits", folder / "dataset", manifest)
     return store
 

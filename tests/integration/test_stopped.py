@@ -14,8 +14,8 @@ import pytest
 
 from orchestrator.datasets.catalog import publish
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 # No checkpoint is due for an hour.
@@ -31,7 +31,7 @@ CAMPAIGN = (
 @pytest.mark.parametrize("job", [TRAIN, CAMPAIGN], ids=["train", "campaign"])
 def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else(job: str, tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
-    manifest, _ = build(Digits(seed=2, train=120, val=12), tmp_path / "built")
+    manifest, _ = build_dataset(Digits(seed=2, train=120, val=12), tmp_path / "built")
     publish(store, "digits", tmp_path / "built", manifest)
     command = [sys.executable, "-m", *job.split(), "--store", store.uri]
     submitted = {

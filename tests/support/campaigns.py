@@ -17,8 +17,8 @@ from orchestrator.store.open import open_store
 from stepchain.presets import digits_wilson
 from tests.support import records
 from tests.support.confusions import confusion_of_rows, counts_parquet
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 
 QUESTION = "How hard?\n\n    python -m jobs.campaign run hardness"
 
@@ -26,7 +26,7 @@ QUESTION = "How hard?\n\n    python -m jobs.campaign run hardness"
 def publish_made_up_campaign(folder: Path) -> tuple[Campaign, Store]:
     """Publish six variants of two seeds each; return the campaign and the store in `folder`."""
     store = open_store(str(folder / "store"))
-    manifest, _ = build(Digits(train=60, val=8), folder / "built")
+    manifest, _ = build_dataset(Digits(train=60, val=8), folder / "built")
     publish(store, "digits", folder / "built", manifest)
     start = with_field(digits_wilson(), "name", "hardness")
     axes = {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)}

@@ -1,7 +1,7 @@
-"""ADE20K as the scene-parsing benchmark publishes it: 150 classes, 20,210 training and 2,000 validation images.
+"""Read ADE20K as the scene-parsing benchmark publishes it: 150 classes, 20,210 training and 2,000 validation images.
 
-Value 0 of its masks is what nobody annotated. It is stored as void, 255, so that the rules for void hold here as they do
-elsewhere: background or ignored in training, as the scenario says, and never scored.
+Value 0 of its masks means "not annotated". It is stored as void, 255, so that the rules for void hold as they do
+for other datasets: the scenario says whether training ignores it or reads it as background, and it is never scored.
 """
 
 from pathlib import Path
@@ -14,29 +14,48 @@ from training.data.source import BadData, Sample, file_bytes
 from training.data.transforms import decode_mask
 
 ADE_CLASSES = (
-    "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass",
-    "cabinet", "sidewalk", "person", "earth", "door", "table", "mountain", "plant", "curtain", "chair",
-    "car", "water", "painting", "sofa", "shelf", "house", "sea", "mirror", "rug", "field",
-    "armchair", "seat", "fence", "desk", "rock", "wardrobe", "lamp", "bathtub", "railing", "cushion",
-    "base", "box", "column", "signboard", "chest of drawers", "counter", "sand", "sink", "skyscraper", "fireplace",
-    "refrigerator", "grandstand", "path", "stairs", "runway", "case", "pool table", "pillow", "screen door", "stairway",
-    "river", "bridge", "bookcase", "blind", "coffee table", "toilet", "flower", "book", "hill", "bench",
-    "countertop", "stove", "palm", "kitchen island", "computer", "swivel chair", "boat", "bar", "arcade machine", "hovel",
-    "bus", "towel", "light", "truck", "tower", "chandelier", "awning", "streetlight", "booth", "television receiver",
-    "airplane", "dirt track", "apparel", "pole", "land", "bannister", "escalator", "ottoman", "bottle", "buffet",
-    "poster", "stage", "van", "ship", "fountain", "conveyer belt", "canopy", "washer", "plaything", "swimming pool",
-    "stool", "barrel", "basket", "waterfall", "tent", "bag", "minibike", "cradle", "oven", "ball",
-    "food", "step", "tank", "trade name", "microwave", "pot", "animal", "bicycle", "lake", "dishwasher",
-    "screen", "blanket", "sculpture", "hood", "sconce", "vase", "traffic light", "tray", "ashcan", "fan",
-    "pier", "crt screen", "plate", "monitor", "bulletin board", "shower", "radiator", "glass", "clock", "flag",
+    "wall", "building", "sky", "floor", "tree",
+    "ceiling", "road", "bed", "windowpane", "grass",
+    "cabinet", "sidewalk", "person", "earth", "door",
+    "table", "mountain", "plant", "curtain", "chair",
+    "car", "water", "painting", "sofa", "shelf",
+    "house", "sea", "mirror", "rug", "field",
+    "armchair", "seat", "fence", "desk", "rock",
+    "wardrobe", "lamp", "bathtub", "railing", "cushion",
+    "base", "box", "column", "signboard", "chest of drawers",
+    "counter", "sand", "sink", "skyscraper", "fireplace",
+    "refrigerator", "grandstand", "path", "stairs", "runway",
+    "case", "pool table", "pillow", "screen door", "stairway",
+    "river", "bridge", "bookcase", "blind", "coffee table",
+    "toilet", "flower", "book", "hill", "bench",
+    "countertop", "stove", "palm", "kitchen island", "computer",
+    "swivel chair", "boat", "bar", "arcade machine", "hovel",
+    "bus", "towel", "light", "truck", "tower",
+    "chandelier", "awning", "streetlight", "booth", "television receiver",
+    "airplane", "dirt track", "apparel", "pole", "land",
+    "bannister", "escalator", "ottoman", "bottle", "buffet",
+    "poster", "stage", "van", "ship", "fountain",
+    "conveyer belt", "canopy", "washer", "plaything", "swimming pool",
+    "stool", "barrel", "basket", "waterfall", "tent",
+    "bag", "minibike", "cradle", "oven", "ball",
+    "food", "step", "tank", "trade name", "microwave",
+    "pot", "animal", "bicycle", "lake", "dishwasher",
+    "screen", "blanket", "sculpture", "hood", "sconce",
+    "vase", "traffic light", "tray", "ashcan", "fan",
+    "pier", "crt screen", "plate", "monitor", "bulletin board",
+    "shower", "radiator", "glass", "clock", "flag",
 )  # fmt: skip
 FOLDERS = {"train": "training", "val": "validation"}
 
 
 class Ade:
-    """A folder ADEChallengeData2016: images/{training,validation}/<id>.jpg and annotations/{training,validation}/<id>.png.
+    """A folder ADEChallengeData2016.
 
-    Raises BadData when a folder is missing.
+        images/{training,validation}/<id>.jpg
+        annotations/{training,validation}/<id>.png
+
+    Raises:
+        BadData: a folder of annotations is missing.
     """
 
     classes = ADE_CLASSES
@@ -48,29 +67,24 @@ class Ade:
         for folder in FOLDERS.values():
             if not (root / "annotations" / folder).is_dir():
                 raise BadData(
-                    f"{root} is not ADE20K: it has no folder annotations/{folder}; give the folder ADEChallengeData2016"
+                    f"{root} is not ADE20K: it has no folder annotations/{folder}; "
+                    "give the folder ADEChallengeData2016"
                 )
 
     def ids(self, split: str) -> list[str]:
-        """Names of the split's masks, sorted."""
-        return sorted(
-            path.stem for path in (self.root / "annotations" / FOLDERS[split]).glob("*.png")
-        )
+        """Return the names of the split's masks, sorted."""
+        folder = self.root / "annotations" / FOLDERS[split]
+        return sorted(path.stem for path in folder.glob("*.png"))
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
-        """The JPEG and the mask of one image."""
-        folder = FOLDERS[split]
-        return (
-            self.root / "images" / folder / f"{id}.jpg",
-            self.root / "annotations" / folder / f"{id}.png",
-        )
+        """Return the JPEG and the mask of one image."""
+        image = self.root / "images" / FOLDERS[split] / f"{id}.jpg"
+        mask = self.root / "annotations" / FOLDERS[split] / f"{id}.png"
+        return image, mask
 
     def read(self, split: str, id: str) -> Sample:
-        """The JPEG as it is, and the mask with void where ADE20K has 0."""
+        """Return the JPEG as it is, and the mask with void where ADE20K has 0."""
         image, mask = self.files(split, id)
         values = decode_mask(file_bytes(mask, "mask"))
-        return Sample(
-            id,
-            file_bytes(image, "image"),
-            encode_mask(np.where(values == 0, np.uint8(VOID), values)),
-        )
+        with_void = np.where(values == 0, np.uint8(VOID), values)
+        return Sample(id, file_bytes(image, "image"), encode_mask(with_void))

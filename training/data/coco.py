@@ -1,9 +1,10 @@
-"""COCO 2017's 80 thing classes as a semantic dataset, from its instances or from COCO-Stuff's maps.
+"""Read COCO 2017's 80 thing classes as a semantic dataset, from its instances or from COCO-Stuff's maps.
 
-Instances (polygons, or run lengths, rasterised by COCO's own library) are laid over each other in the file's order, the later
-one on top, as COCO's own conversion to semantic maps does. That conversion leaves crowds out; a crowd holds its class but not
-only that, so its pixels are void here where no instance covers them. COCO-Stuff's maps hold category id - 1; its stuff classes
-are background.
+Instances are polygons or run lengths, and COCO's own library rasterises them. They are laid over each other in
+the file's order, later ones on top, as COCO's own conversion to semantic maps does. That conversion leaves crowds
+out. A crowd holds its class, but not only its class, so its pixels are void here where no instance covers them.
+
+COCO-Stuff's maps hold the category id - 1. Its stuff classes are background.
 """
 
 import hashlib
@@ -20,24 +21,30 @@ from training.data.source import BadData, Sample, file_bytes
 from training.data.transforms import decode_mask
 
 COCO_CATEGORIES = {
-    1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
-    10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",
-    18: "dog", 19: "horse", 20: "sheep", 21: "cow", 22: "elephant", 23: "bear", 24: "zebra", 25: "giraffe", 27: "backpack",
-    28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase", 34: "frisbee", 35: "skis", 36: "snowboard", 37: "sports ball",
-    38: "kite", 39: "baseball bat", 40: "baseball glove", 41: "skateboard", 42: "surfboard", 43: "tennis racket",
-    44: "bottle", 46: "wine glass", 47: "cup", 48: "fork", 49: "knife", 50: "spoon", 51: "bowl", 52: "banana", 53: "apple",
-    54: "sandwich", 55: "orange", 56: "broccoli", 57: "carrot", 58: "hot dog", 59: "pizza", 60: "donut", 61: "cake",
-    62: "chair", 63: "couch", 64: "potted plant", 65: "bed", 67: "dining table", 70: "toilet", 72: "tv", 73: "laptop",
-    74: "mouse", 75: "remote", 76: "keyboard", 77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink",
-    82: "refrigerator", 84: "book", 85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear", 89: "hair drier",
-    90: "toothbrush",
+    1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train",
+    8: "truck", 9: "boat", 10: "traffic light", 11: "fire hydrant", 13: "stop sign",
+    14: "parking meter", 15: "bench", 16: "bird", 17: "cat", 18: "dog", 19: "horse", 20: "sheep",
+    21: "cow", 22: "elephant", 23: "bear", 24: "zebra", 25: "giraffe", 27: "backpack",
+    28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase", 34: "frisbee", 35: "skis",
+    36: "snowboard", 37: "sports ball", 38: "kite", 39: "baseball bat", 40: "baseball glove",
+    41: "skateboard", 42: "surfboard", 43: "tennis racket", 44: "bottle", 46: "wine glass",
+    47: "cup", 48: "fork", 49: "knife", 50: "spoon", 51: "bowl", 52: "banana", 53: "apple",
+    54: "sandwich", 55: "orange", 56: "broccoli", 57: "carrot", 58: "hot dog", 59: "pizza",
+    60: "donut", 61: "cake", 62: "chair", 63: "couch", 64: "potted plant", 65: "bed",
+    67: "dining table", 70: "toilet", 72: "tv", 73: "laptop", 74: "mouse", 75: "remote",
+    76: "keyboard", 77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink",
+    82: "refrigerator", 84: "book", 85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear",
+    89: "hair drier", 90: "toothbrush",
 }  # fmt: skip
 MASKS = Literal["instances", "stuffthingmaps"]
 FOLDERS = {"train": "train2017", "val": "val2017"}
 
 
 def class_table(category_ids: tuple[int, ...]) -> np.ndarray:
-    """COCO category id -> class id, uint8 [256]: position in `category_ids` + 1, void for 255, background for all others."""
+    """Return the class id of each COCO category id, uint8 [256].
+
+    It is the position in `category_ids` + 1, void for 255 and background for all others.
+    """
     table = np.full(256, BACKGROUND, np.uint8)
     table[list(category_ids)] = np.arange(1, len(category_ids) + 1)
     table[VOID] = VOID
@@ -45,30 +52,38 @@ def class_table(category_ids: tuple[int, ...]) -> np.ndarray:
 
 
 class Coco:
-    """A folder with train2017/ and val2017/ (either may be missing) and, for `masks`,
+    """A folder with train2017/ and val2017/, of which one may be missing, and the annotations that `masks` names.
 
         instances         annotations/instances_{train,val}2017.json
         stuffthingmaps    stuffthingmaps/{train,val}2017/<id>.png
 
-    Class ids follow `category_ids`, by default 1 to 80 in the order of COCO's own. Raises BadData when folders are missing or
-    annotations are not COCO's.
+    Args:
+        root: the folder.
+        masks: what masks are made of.
+        category_ids: COCO's ids of the classes 1, 2, ...; by default all 80 in COCO's order.
+
+    Raises:
+        BadData: folders are missing, or the annotations are not COCO's.
     """
 
     def __init__(
         self, root: Path, masks: MASKS, category_ids: tuple[int, ...] = tuple(COCO_CATEGORIES)
     ) -> None:
-        self.root, self.kind = root, masks
+        self.root = root
+        self.kind = masks
         self.classes = tuple(COCO_CATEGORIES[id] for id in category_ids)
         self.table = class_table(category_ids)
         self.splits = tuple(split for split, folder in FOLDERS.items() if (root / folder).is_dir())
         if not self.splits:
             raise BadData(
-                f"{root} is not COCO 2017: it has neither a folder train2017 nor val2017; give the folder that holds them"
+                f"{root} is not COCO 2017: it has neither a folder train2017 nor val2017; "
+                "give the folder that holds them"
             )
         for split in self.splits:
             if not self.annotations(split).exists():
                 raise BadData(
-                    f"COCO's annotations {self.annotations(split)} are missing; add them, or choose other --masks"
+                    f"COCO's annotations {self.annotations(split)} are missing; add them, "
+                    "or choose other --masks"
                 )
         self.recipe = f"{masks} {category_ids}"
         if masks == "instances":
@@ -76,64 +91,58 @@ class Coco:
             self.recipe += " ".join(instances.sha256 for instances in self.instances.values())
 
     def annotations(self, split: str) -> Path:
-        """The file or folder that the masks of a split come from."""
+        """Return the file or folder that the masks of a split come from."""
         if self.kind == "instances":
             return self.root / "annotations" / f"instances_{FOLDERS[split]}.json"
         return self.root / "stuffthingmaps" / FOLDERS[split]
 
     def ids(self, split: str) -> list[str]:
-        """Names of the split's images, sorted: with or without an annotated object."""
+        """Return the names of the split's images, sorted, with or without an annotated object."""
         if self.kind == "instances":
             return self.instances[split].ids
         return sorted(path.stem for path in self.annotations(split).glob("*.png"))
 
     def files(self, split: str, id: str) -> tuple[Path, ...]:
-        """The JPEG, and the map where masks come from one."""
+        """Return the JPEG, and the map where masks come from maps."""
         image = self.root / FOLDERS[split] / f"{id}.jpg"
-        return (
-            (image,) if self.kind == "instances" else (image, self.annotations(split) / f"{id}.png")
-        )
+        if self.kind == "instances":
+            return (image,)
+        return image, self.annotations(split) / f"{id}.png"
 
     def read(self, split: str, id: str) -> Sample:
-        """The JPEG as it is, and a mask of class ids."""
-        return Sample(
-            id, file_bytes(self.files(split, id)[0], "image"), encode_mask(self.mask(split, id))
-        )
+        """Return the JPEG as it is, and a mask of class ids."""
+        image = file_bytes(self.files(split, id)[0], "image")
+        return Sample(id, image, encode_mask(self.mask(split, id)))
 
     def mask(self, split: str, id: str) -> np.ndarray:
-        """Class ids, uint8 [height, width]."""
+        """Return the class ids of an image's pixels, uint8 [height, width]."""
         if self.kind == "instances":
             return self.table[self.instances[split].mask(id)]
-        above = np.append(self.table[1:VOID], [BACKGROUND, VOID]).astype(
-            np.uint8
-        )  # of a value, the class of category value + 1
-        return above[decode_mask(file_bytes(self.files(split, id)[1], "mask"))]
+        # A map's value is the category id - 1.
+        class_of_value = np.append(self.table[1:VOID], [BACKGROUND, VOID]).astype(np.uint8)
+        return class_of_value[decode_mask(file_bytes(self.files(split, id)[1], "mask"))]
 
 
 class Instances:
-    """The annotations of a split, by image: kept as text in one array, which processes of a machine can share."""
+    """The annotations of a split, by image.
+
+    They are kept as text in one array, so that the processes of a machine can share it.
+
+    Raises:
+        BadData: the file does not hold COCO's instances.
+    """
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
         self.sha256 = hashlib.sha256(data).hexdigest()
         try:
-            content = json.loads(data)
-            found: dict[int, dict[str, Any]] = {
-                image["id"]: {
-                    "id": Path(image["file_name"]).stem,
-                    "size": [image["height"], image["width"]],
-                    "objects": [],
-                }
-                for image in content["images"]
-            }
-            for entry in content["annotations"]:
-                instance = [entry["category_id"], bool(entry["iscrowd"]), entry["segmentation"]]
-                found[entry["image_id"]]["objects"].append(instance)
+            images = _objects_by_image(json.loads(data))
         except (ValueError, KeyError, TypeError) as error:
             raise BadData(
-                f"{path} does not hold COCO's instances ({type(error).__name__}: {error}); download it again"
+                f"{path} does not hold COCO's instances ({type(error).__name__}: {error}); "
+                "download it again"
             ) from None
-        images = sorted(found.values(), key=lambda image: image["id"])
+        images.sort(key=lambda image: image["id"])
         self.ids = [image["id"] for image in images]
         texts = [json.dumps(image).encode() for image in images]
         self.ends = np.cumsum([len(text) for text in texts])
@@ -141,16 +150,45 @@ class Instances:
         self._rows = {id: row for row, id in enumerate(self.ids)}
 
     def mask(self, id: str) -> np.ndarray:
-        """COCO category ids, uint8 [height, width]; BadData for what cannot be rasterised."""
+        """Return the COCO category ids of an image's pixels, uint8 [height, width].
+
+        Raises:
+            BadData: an object cannot be rasterised.
+        """
         row = self._rows[id]
-        image = json.loads(self.texts[self.ends[row - 1] if row else 0 : self.ends[row]].tobytes())
+        start = self.ends[row - 1] if row else 0
+        image = json.loads(self.texts[start : self.ends[row]].tobytes())
         return paint(image["objects"], *image["size"])
 
 
-def paint(objects: list[tuple[int, bool, Any]], height: int, width: int) -> np.ndarray:
-    """Lay (category id, is crowd, segmentation) over each other, the last on top and crowds, as void, below all of them.
+def _objects_by_image(content: Any) -> list[dict[str, Any]]:
+    """Return the id, size [height, width] and objects of each image, in the file's order."""
+    images = {}
+    for image in content["images"]:
+        images[image["id"]] = {
+            "id": Path(image["file_name"]).stem,
+            "size": [image["height"], image["width"]],
+            "objects": [],
+        }
+    for entry in content["annotations"]:
+        instance = [entry["category_id"], bool(entry["iscrowd"]), entry["segmentation"]]
+        images[entry["image_id"]]["objects"].append(instance)
+    return list(images.values())
 
-    Returns uint8 [height, width]. Raises BadData for what COCO's library cannot rasterise.
+
+def paint(objects: list[tuple[int, bool, Any]], height: int, width: int) -> np.ndarray:
+    """Lay objects over each other, the last one on top; crowds lie, as void, below all others.
+
+    Args:
+        objects: the category id, whether it is a crowd, and the segmentation of each.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Returns:
+        Category ids, uint8 [height, width].
+
+    Raises:
+        BadData: COCO's library cannot rasterise an object.
     """
     result = np.zeros((height, width), np.uint8)
     for crowd in (True, False):
@@ -161,7 +199,16 @@ def paint(objects: list[tuple[int, bool, Any]], height: int, width: int) -> np.n
 
 
 def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """The pixels of polygons ([[x, y, x, y, ...], ...]) or of run lengths ({size, counts}), bool [height, width]."""
+    """Return the pixels that a segmentation covers, bool [height, width].
+
+    Args:
+        segmentation: polygons, [[x, y, x, y, ...], ...], or run lengths, {size, counts}.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Raises:
+        BadData: COCO's library cannot rasterise it.
+    """
     try:
         if isinstance(segmentation, list):
             runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
@@ -177,7 +224,7 @@ def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def _check_runs(size: list[int], pixels: int, height: int, width: int) -> None:
-    """COCO's library writes past the end of a mask that is smaller than its runs."""
+    """Raise BadData for runs of another size; COCO's library writes past the end of a mask smaller than its runs."""
     if size != [height, width] or pixels != height * width:
         raise BadData(
             f"its runs cover {pixels} pixels of {size}, and the image is {[height, width]}"

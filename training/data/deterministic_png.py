@@ -1,9 +1,9 @@
-"""Masks as PNG files whose bytes follow from their pixels alone.
+"""Write masks as PNG files whose bytes follow from their pixels alone.
 
-A step's identity covers the bytes of its masks. What a PNG library writes depends on its version, its build and sometimes
-the processor, so masks that are made here (rasterised polygons, mapped class ids) are packed by a few lines of our own: each
-row as its difference to the row above, which leaves little but zeros of a mask, and runs of equal bytes as deflate's fixed
-Huffman codes. Any PNG reader opens them.
+A step's identity covers the bytes of its masks. What a PNG library writes depends on its version, its build and
+sometimes the processor. Masks that are made here, such as rasterised polygons, are therefore packed by this module.
+Each row is stored as its difference to the row above, which is zero for most of a mask. Runs of equal bytes are
+stored in deflate's fixed Huffman codes. Any PNG reader opens the files.
 """
 
 import struct
@@ -18,7 +18,7 @@ ONE_BACK = "00000"  # deflate's distance code: repeat the previous byte
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """An 8-bit gray PNG of a mask, uint8 [height, width]; the same bytes on every machine."""
+    """Return an 8-bit gray PNG of a mask, uint8 [height, width]; the same bytes on every machine."""
     height, width = mask.shape
     rows = np.empty((height, width + 1), np.uint8)
     rows[:, 0] = UP
@@ -38,29 +38,31 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _deflate(data: np.ndarray) -> bytes:
-    """A zlib stream (RFC 1950, 1951) of uint8 [n] in one block of fixed codes."""
+    """Return the zlib stream (RFC 1950, 1951) of uint8 [n], in one block of fixed codes."""
     starts = np.flatnonzero(np.concatenate([[True], data[1:] != data[:-1]]))
     lengths = np.diff(starts, append=len(data))
     runs = zip(data[starts].tolist(), lengths.tolist(), strict=True)
-    bits = (
-        "110" + "".join([_run(value, length) for value, length in runs]) + _literal(256)
-    )  # last block, fixed codes
+    codes = "".join([_run(value, length) for value, length in runs])
+    # 1: this block is the last one. 10: its codes are fixed.
+    bits = "110" + codes + _literal(256)
     packed = np.packbits(np.frombuffer(bits.encode(), np.uint8) & 1, bitorder="little").tobytes()
     return b"\x78\x01" + packed + struct.pack(">I", zlib.adler32(data.tobytes()))
 
 
 @lru_cache(1 << 16)
 def _run(value: int, length: int) -> str:
-    """Codes of a byte that is repeated: the byte, then "repeat it n times" for 3 to 258 at a time."""
-    bits, rest = _literal(value), length - 1
+    """Return the codes of a run of equal bytes: the byte, then "repeat it n times" for 3 to 258 at a time."""
+    bits = _literal(value)
+    rest = length - 1
     while rest >= 3:
-        step = min(rest, LONGEST)
-        bits, rest = bits + _length(step) + ONE_BACK, rest - step
+        repeated = min(rest, LONGEST)
+        bits += _length(repeated) + ONE_BACK
+        rest -= repeated
     return bits + _literal(value) * rest
 
 
 def _literal(symbol: int) -> str:
-    """The fixed code of a symbol: 0 to 255 bytes, 256 the end, 257 to 287 lengths."""
+    """Return the fixed code of a symbol: 0 to 255 are bytes, 256 is the end, 257 to 287 are lengths."""
     if symbol < 144:
         return f"{0x30 + symbol:08b}"
     if symbol < 256:
@@ -71,14 +73,14 @@ def _literal(symbol: int) -> str:
 
 
 def _length(length: int) -> str:
-    """The code of a length of 3 to 258 with the bits that follow it."""
+    """Return the code of a length of 3 to 258, with the extra bits that follow it."""
     if length == LONGEST:
         return _literal(285)
     offset = length - 3
     if offset < 8:
         return _literal(257 + offset)
-    extra = offset.bit_length() - 3  # how many bits follow
+    extra = offset.bit_length() - 3  # number of extra bits
     symbol = 257 + 4 * extra + (offset >> extra)
-    return (
-        _literal(symbol) + f"{offset & ((1 << extra) - 1):0{extra}b}"[::-1]
-    )  # numbers begin with their lowest bit
+    extra_bits = f"{offset & ((1 << extra) - 1):0{extra}b}"
+    # Deflate writes numbers with their lowest bit first.
+    return _literal(symbol) + extra_bits[::-1]

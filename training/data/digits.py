@@ -1,8 +1,9 @@
-"""A segmentation dataset that needs no download: scenes of handwritten digits.
+"""Draw a segmentation dataset that needs no download: scenes of handwritten digits.
 
-Each scene holds one to three digits of random place, size and colour over a smooth, darker random background with noise. The
-handwriting is scikit-learn's bundled 8 x 8 digits; validation scenes are written by other samples than training scenes.
-Scene n of a split follows from (seed, split, n) alone, in integer arithmetic, so that every machine draws the same pixels.
+Each scene holds one to three digits of random place, size and colour over a smooth, darker random background with
+noise. The handwriting is scikit-learn's bundled 8 x 8 digits. Validation scenes use other samples of it than
+training scenes. Scene n of a split follows from (seed, split, n) alone, in integer arithmetic, so that every
+machine draws the same pixels.
 """
 
 import io
@@ -17,14 +18,20 @@ from training.data.source import Sample
 
 SIDE = 64  # of a scene, pixels
 SIZES = (22, 32)  # of a digit's box, pixels
-VALIDATION_SHARE = 4  # one in so many handwritten samples
-INK = 96  # of 255: how much ink makes a pixel part of the stroke
+VALIDATION_SHARE = 4  # one in four handwritten samples is kept for validation
+INK = 96  # of 255, from which a pixel is part of the stroke
 
 
 class Digits:
-    """Scenes of digits: classes "0" to "9" (ids 1 to 10), splits train and val of the given numbers of scenes.
+    """Scenes of digits: classes "0" to "9" (ids 1 to 10), splits train and val.
 
-    Raises InputError for a split without scenes or a negative seed.
+    Args:
+        seed: decides what is drawn; not negative.
+        train: number of scenes of train, at least 1.
+        val: number of scenes of val, at least 1.
+
+    Raises:
+        InputError: a split has no scenes, or the seed is negative.
     """
 
     classes = tuple("0123456789")
@@ -33,14 +40,14 @@ class Digits:
     def __init__(self, seed: int = 0, train: int = 1500, val: int = 300) -> None:
         if min(seed, train - 1, val - 1) < 0:
             raise InputError(
-                f"digits need a scene in each split and a seed that is not negative, not train={train}, val={val}, seed={seed}"
+                "digits need a scene in each split and a seed that is not negative, "
+                f"not train={train}, val={val}, seed={seed}"
             )
         self.seed = seed
         self.recipe = f"seed {seed}"
         self.counts = {"train": train, "val": val}
-        pixels, digits = load_digits(
-            return_X_y=True
-        )  # ink of 0 to 16, float [1797, 64], and digits, int [1797]
+        # Ink of 0 to 16, float [1797, 64], and the digits, int [1797].
+        pixels, digits = load_digits(return_X_y=True)
         strokes = (np.asarray(pixels).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
         class_ids = np.asarray(digits, np.uint8) + 1
         held_out = np.arange(len(strokes)) % VALIDATION_SHARE == 0
@@ -50,11 +57,11 @@ class Digits:
         }
 
     def ids(self, split: str) -> list[str]:
-        """Ids of the split's scenes."""
+        """Return the ids of the split's scenes."""
         return [f"{split}-{number:05d}" for number in range(self.counts[split])]
 
     def files(self, split: str, id: str) -> tuple[Path, ...]:
-        """A scene is made of none."""
+        """Return no files: a scene is drawn."""
         return ()
 
     def read(self, split: str, id: str) -> Sample:
@@ -66,24 +73,32 @@ class Digits:
         strokes, class_ids = self.handwriting[split]
         for _ in range(rng.integers(1, 4)):
             chosen = rng.integers(len(strokes))
-            _write_digit(image, mask, strokes[chosen], int(class_ids[chosen]), rng)
-        return Sample(
-            id, _png(Image.fromarray(_with_noise(image, rng))), _png(_palette_picture(mask))
-        )
+            _draw_digit(image, mask, strokes[chosen], int(class_ids[chosen]), rng)
+        picture = Image.fromarray(_with_noise(image, rng))
+        return Sample(id, _png(picture), _png(_palette_picture(mask)))
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """One dark colour that varies smoothly, uint8 [SIDE, SIDE, 3]."""
+    """Return a dark colour that varies smoothly, uint8 [SIDE, SIDE, 3]."""
     coarse = rng.integers(40, 110, 3) + rng.integers(0, 40, (4, 4, 3))
-    return np.array(
-        Image.fromarray(coarse.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    )
+    picture = Image.fromarray(coarse.astype(np.uint8))
+    return np.array(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def _write_digit(
+def _draw_digit(
     image: np.ndarray, mask: np.ndarray, stroke: np.ndarray, class_id: int, rng: np.random.Generator
 ) -> None:
-    """Write one digit into the scene where it hides no other; a scene too full for that stays as it is."""
+    """Draw one digit into the scene, in place, where it hides no other.
+
+    A scene too full for that stays as it is.
+
+    Args:
+        image: the scene, uint8 [SIDE, SIDE, 3].
+        mask: its class ids, uint8 [SIDE, SIDE].
+        stroke: the handwriting, ink of 0 to 255, uint8 [8, 8].
+        class_id: the digit's class.
+        rng: decides size, place and colour.
+    """
     size = int(rng.integers(SIZES[0], SIZES[1] + 1))
     ink = np.array(Image.fromarray(stroke).resize((size, size), Image.Resampling.BICUBIC))
     thin = Image.fromarray(np.where(ink > INK, 255, 0).astype(np.uint8))
@@ -94,7 +109,8 @@ def _write_digit(
         if mask[box][shape].any():
             continue
         colour = rng.integers(110, 256, 3)
-        colour[rng.integers(3)] = 255  # lighter than any background
+        # One full channel makes the digit lighter than any background.
+        colour[rng.integers(3)] = 255
         opacity = ink[..., None].astype(np.int64)
         image[box] = (image[box] * (255 - opacity) + colour * opacity) // 255
         mask[box][shape] = class_id
@@ -107,10 +123,10 @@ def _with_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _palette_picture(mask: np.ndarray) -> Image.Image:
-    """The mask with a colour per class, as masks of published datasets have."""
+    """Return the mask with a palette of a colour per class, as the masks of published datasets have."""
     picture = Image.fromarray(mask).convert("P")
-    colours = [(97 * value % 256, 157 * value % 256, 211 * value % 256) for value in range(256)]
-    picture.putpalette([channel for colour in colours for channel in colour])
+    palette = np.arange(256)[:, None] * (97, 157, 211) % 256  # [values, RGB]
+    picture.putpalette(palette.ravel().tolist())
     return picture
 
 

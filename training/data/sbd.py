@@ -1,8 +1,8 @@
-"""PASCAL VOC 2012 together with SBD's own release, for who has no folder SegmentationClassAug.
+"""Read PASCAL VOC 2012 together with SBD's own release, for users without a folder SegmentationClassAug.
 
-SBD (Hariharan et al., ICCV 2011) annotates 11,355 images of VOC in MATLAB files. The training set that the papers use, of
-10,582 images, is VOC's and SBD's without VOC's validation images, sorted by id; an image that VOC annotates keeps VOC's
-mask, whose void border SBD's masks do not have.
+SBD (Hariharan et al., ICCV 2011) annotates 11,355 images of VOC in MATLAB files. The papers' training set of
+10,582 images is that of VOC and SBD without VOC's validation images, sorted by id. An image that VOC annotates
+keeps VOC's mask, which has a void border; SBD's masks have none.
 """
 
 import io
@@ -21,8 +21,12 @@ from training.data.voc import Voc
 class VocWithSbd(Voc):
     """Splits train (VOC's and SBD's images) and val (VOC's).
 
-    `root`: folder of VOC 2012 with JPEGImages, ImageSets/Segmentation and SegmentationClass. `sbd`: folder `dataset` of SBD's
-    release, with cls/<id>.mat, train.txt and val.txt. Raises BadData when a folder or a list is missing.
+    Args:
+        root: folder of VOC 2012 with JPEGImages, ImageSets/Segmentation and SegmentationClass.
+        sbd: folder `dataset` of SBD's release, with cls/<id>.mat, train.txt and val.txt.
+
+    Raises:
+        BadData: a folder or a list is missing.
     """
 
     recipe = "verbatim; GTcls of SBD as PNG"
@@ -33,28 +37,27 @@ class VocWithSbd(Voc):
         self.sbd = sbd
         if not (sbd / "cls").is_dir():
             raise BadData(
-                f"{sbd} is not SBD's release: it has no folder cls; give its folder dataset (benchmark_RELEASE/dataset)"
+                f"{sbd} is not SBD's release: it has no folder cls; "
+                "give its folder dataset (benchmark_RELEASE/dataset)"
             )
         self.own = set(super().ids("train"))
 
     def ids(self, split: str) -> list[str]:
-        """Ids in the order that published selections refer to: sorted."""
+        """Return the ids in the order that published selections refer to: sorted."""
         if split != "train":
             return super().ids(split)
-        return sorted(
-            {*self.own, *self._listed("train"), *self._listed("val")} - set(super().ids("val"))
-        )
+        annotated = {*self.own, *self._listed("train"), *self._listed("val")}
+        return sorted(annotated - set(super().ids("val")))
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
-        """The JPEG of one image with VOC's mask, or else SBD's."""
+        """Return the JPEG of one image with VOC's mask, or else SBD's."""
         image, mask = super().files(split, id)
-        return (
-            image,
-            self.sbd / "cls" / f"{id}.mat" if split == "train" and id not in self.own else mask,
-        )
+        if split == "train" and id not in self.own:
+            mask = self.sbd / "cls" / f"{id}.mat"
+        return image, mask
 
     def read(self, split: str, id: str) -> Sample:
-        """The JPEG and a PNG mask."""
+        """Return the JPEG as it is, and a PNG mask."""
         image, mask = self.files(split, id)
         if mask.suffix == ".png":
             return super().read(split, id)
@@ -68,7 +71,7 @@ class VocWithSbd(Voc):
 
 
 def _read_gtcls(path: Path) -> np.ndarray:
-    """Class values, uint8 [height, width]."""
+    """Return the class values of an SBD file, uint8 [height, width]."""
     data = io.BytesIO(file_bytes(path, "mask"))
     try:
         values = loadmat(data, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
@@ -86,6 +89,7 @@ def _read_gtcls(path: Path) -> np.ndarray:
         ) from None
     if values.ndim != 2 or values.dtype != np.uint8:
         raise BadData(
-            f"the mask {path} holds {values.dtype} {list(values.shape)} where class values, uint8 [height, width], belong"
+            f"the mask {path} holds {values.dtype} {list(values.shape)} where class values, "
+            "uint8 [height, width], belong"
         )
     return values

@@ -1,8 +1,8 @@
-"""A part of a split: the run of images that becomes one shard, looked at and written without knowing of any other.
+"""Write one shard of a split: check a run of images and write those that can be used, without knowing any other shard.
 
-Where one part ends and the next begins follows from the sizes of the images' files in the list's order, so that any number of
-processes, on any number of machines, write the same shards. A part has a key, a digest of everything that decides what
-becomes of it, by which work that was done is found again.
+Where one shard ends and the next begins follows from the sizes of the images' files, in the list's order. Any
+number of processes, on any number of machines, therefore write the same shards. A shard job has a key: a digest
+of everything that decides what the job writes. By the key, work that was done before is found again.
 """
 
 import hashlib
@@ -18,33 +18,22 @@ import numpy as np
 import pyarrow as pa
 
 from training.config import VOID, Document
+from training.data.manifest import Shard, StoredFile
 from training.data.source import BadData, FromFiles, LeftOut, Source
 from training.data.validation import BadRow, Row, examine
 
-FORMAT = 1  # of shards and of what is checked of a row: part of every key
-DRAWN_BYTES = 8192  # what a sample that is made of no files counts for
+FORMAT = 1  # version of the shards and of the checks of a row; part of every key
+DRAWN_BYTES = 8192  # what a sample without files counts for
 BATCH_ROWS = 16  # of an Arrow record batch
+STAT_THREADS = 16  # a network file system takes its time to answer
 SHARD_SCHEMA = pa.schema(
     [("id", pa.string()), ("image", pa.binary()), ("mask", pa.binary())],
     metadata={"stepchain": "1"},
 )
 
 
-class StoredFile(Document):
-    """A file, by its digest."""
-
-    sha256: str
-    bytes: int
-
-
-class Shard(StoredFile):
-    """An Arrow IPC file of original bytes: id, image, mask."""
-
-    rows: int
-
-
 class IndexRow(Document):
-    """What a row of a shard holds: see INDEX_SCHEMA in training/data/shards.py."""
+    """What the index says about a row of a shard; `training.data.dataset_writer.INDEX_SCHEMA` explains the fields."""
 
     id: str
     row: int
@@ -60,7 +49,7 @@ class IndexRow(Document):
 
 
 class ShardJob(NamedTuple):
-    """Images of a split, in its order."""
+    """Images of a split, in the split's order, that become one shard."""
 
     split: str
     ids: tuple[str, ...]
@@ -68,65 +57,85 @@ class ShardJob(NamedTuple):
 
 
 class WrittenShard(Document):
-    """What became of a part: a shard, unless no image is usable, what its rows hold, and the rows that cannot be used."""
+    """The result of a shard job."""
 
-    shard: Shard | None
+    shard: Shard | None  # None when no image can be used
     rows: tuple[IndexRow, ...]
-    bad: tuple[BadRow, ...]
+    bad: tuple[BadRow, ...]  # images that cannot be used
 
 
 def divide(source: Source, split: str, ids: Sequence[str], shard_bytes: int) -> Iterator[ShardJob]:
-    """Cut a split where the files of the images before add up to `shard_bytes`."""
-    pending: list[str] = []
-    stamps: list[str] = []
+    """Divide images of a split among shard jobs.
+
+    Args:
+        source: the dataset.
+        split: the name of the split.
+        ids: the images, in the split's order.
+        shard_bytes: a job ends with the image whose files bring its sum to this size.
+
+    Yields:
+        The jobs, in order.
+    """
+    job_ids: list[str] = []
+    job_stamps: list[str] = []
     size = 0
-    with ThreadPoolExecutor(16) as pool:  # a file system on the network takes its time to answer
-        for id, (weight, stamp) in zip(
-            ids, pool.map(lambda id: _look(source, split, id), ids), strict=True
-        ):
-            pending.append(id)
-            stamps.append(stamp)
-            size += weight
+    with ThreadPoolExecutor(STAT_THREADS) as pool:
+        looked_up = pool.map(lambda id: _size_and_stamp(source, split, id), ids)
+        for id, (sample_bytes, stamp) in zip(ids, looked_up, strict=True):
+            job_ids.append(id)
+            job_stamps.append(stamp)
+            size += sample_bytes
             if size >= shard_bytes:
-                yield ShardJob(split, tuple(pending), _key(source, split, pending, stamps))
-                pending, stamps, size = [], [], 0
-    if pending:
-        yield ShardJob(split, tuple(pending), _key(source, split, pending, stamps))
+                yield ShardJob(split, tuple(job_ids), _key(source, split, job_ids, job_stamps))
+                job_ids, job_stamps, size = [], [], 0
+    if job_ids:
+        yield ShardJob(split, tuple(job_ids), _key(source, split, job_ids, job_stamps))
 
 
-def current_key(source: Source, part: ShardJob) -> str:
-    """The part's key as this machine sees its files, now."""
-    return _key(source, part.split, part.ids, [_look(source, part.split, id)[1] for id in part.ids])
+def current_key(source: Source, job: ShardJob) -> str:
+    """Return the key that the job has by the files as they are now, as this machine sees them."""
+    stamps = [_size_and_stamp(source, job.split, id)[1] for id in job.ids]
+    return _key(source, job.split, job.ids, stamps)
 
 
 def write_shard(
     source: Source,
-    part: ShardJob,
+    job: ShardJob,
     folder: Path,
     advance: Callable[[], object] = lambda: None,
     threads: int | None = None,
 ) -> WrittenShard:
-    """Look at every image of the part and write the usable ones to `folder` as <sha256>.arrow. Calls `advance` after each.
+    """Check every image of a job, and write those that can be used as one shard.
 
-    `threads`: that read and decode; by default as many as the machine has CPUs.
+    Args:
+        source: the dataset.
+        job: the images.
+        folder: the shard is written here as <sha256>.arrow; the folder is made if it is missing.
+        advance: called after each image.
+        threads: number of threads that read and decode; by default the machine's number of CPUs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows, bad = [], []
+    rows: list[Row] = []
+    bad: list[BadRow] = []
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for found in pool.map(lambda id: examine(source, part.split, id), part.ids):
+        for result in pool.map(lambda id: examine(source, job.split, id), job.ids):
             advance()
-            if isinstance(found, Row):
-                rows.append(found)
-            elif found:
-                bad.append(found)
+            if isinstance(result, Row):
+                rows.append(result)
+            elif result:
+                bad.append(result)
     if not rows:
         return WrittenShard(shard=None, rows=(), bad=tuple(bad))
-    shard, entries = _write_shard(rows, folder)
-    return WrittenShard(shard=shard, rows=tuple(entries), bad=tuple(bad))
+    partial_file = folder / f"{uuid4().hex}.partial"
+    _write_arrow(rows, partial_file)
+    entries = _index_rows(rows, _byte_offsets(partial_file))
+    stored = name_by_digest(partial_file, ".arrow")
+    shard = Shard(sha256=stored.sha256, bytes=stored.bytes, rows=len(rows))
+    return WrittenShard(shard=shard, rows=entries, bad=tuple(bad))
 
 
 def name_by_digest(path: Path, suffix: str) -> StoredFile:
-    """Rename a finished file to its digest."""
+    """Rename a finished file to its sha256 and `suffix`, in its folder."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = path.stat().st_size
@@ -134,32 +143,36 @@ def name_by_digest(path: Path, suffix: str) -> StoredFile:
     return StoredFile(sha256=sha256, bytes=size)
 
 
-def _look(source: Source, split: str, id: str) -> tuple[int, str]:
-    """How many bytes a sample is made of, and what changes when they do."""
+def _size_and_stamp(source: Source, split: str, id: str) -> tuple[int, str]:
+    """Return the bytes of a sample, and a text that changes when the sample may have changed."""
     if not isinstance(source, FromFiles):
-        try:
-            sample = source.read(split, id)
-        except (BadData, LeftOut) as error:
-            return 0, repr(error)
-        return len(sample.image) + len(sample.mask), hashlib.sha256(
-            sample.image + b"/" + sample.mask
-        ).hexdigest()
+        return _read_size_and_stamp(source, split, id)
     paths = source.files(split, id)
-    sizes, stamp = 0 if paths else DRAWN_BYTES, []
+    size = 0 if paths else DRAWN_BYTES
+    stamp = []
     for path in paths:
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
             stamp.append("absent")
             continue
-        sizes += found.st_size
-        stamp.append(f"{path.name} {found.st_size} {found.st_mtime_ns}")
-    return sizes, ", ".join(stamp)
+        size += status.st_size
+        stamp.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
+    return size, ", ".join(stamp)
+
+
+def _read_size_and_stamp(source: Source, split: str, id: str) -> tuple[int, str]:
+    try:
+        sample = source.read(split, id)
+    except (BadData, LeftOut) as error:
+        return 0, repr(error)
+    stamp = hashlib.sha256(sample.image + b"/" + sample.mask).hexdigest()
+    return len(sample.image) + len(sample.mask), stamp
 
 
 def _key(source: Source, split: str, ids: Sequence[str], stamps: Sequence[str]) -> str:
     recipe = source.recipe if isinstance(source, FromFiles) else ""
-    decides = [
+    decisive = [
         FORMAT,
         BATCH_ROWS,
         type(source).__name__,
@@ -169,23 +182,24 @@ def _key(source: Source, split: str, ids: Sequence[str], stamps: Sequence[str]) 
         list(ids),
         list(stamps),
     ]
-    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def _write_shard(rows: list[Row], folder: Path) -> tuple[Shard, list[IndexRow]]:
-    partial_file = folder / f"{uuid4().hex}.partial"
-    with pa.OSFile(str(partial_file), "wb") as sink, pa.ipc.new_file(sink, SHARD_SCHEMA) as writer:
+def _write_arrow(rows: Sequence[Row], path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SHARD_SCHEMA) as writer:
         for start in range(0, len(rows), BATCH_ROWS):
             samples = [row.sample for row in rows[start : start + BATCH_ROWS]]
             columns = [
-                pa.array(values, kind.type)
-                for values, kind in zip(zip(*samples, strict=True), SHARD_SCHEMA, strict=True)
+                pa.array([sample.id for sample in samples], pa.string()),
+                pa.array([sample.image for sample in samples], pa.binary()),
+                pa.array([sample.mask for sample in samples], pa.binary()),
             ]
             writer.write_batch(pa.record_batch(columns, schema=SHARD_SCHEMA))
+
+
+def _index_rows(rows: Sequence[Row], offsets: Sequence[tuple[int, int]]) -> tuple[IndexRow, ...]:
     entries = []
-    for number, (row, (image_offset, mask_offset)) in enumerate(
-        zip(rows, _byte_offsets(partial_file), strict=True)
-    ):
+    for number, (row, (image_offset, mask_offset)) in enumerate(zip(rows, offsets, strict=True)):
         values = np.flatnonzero(row.pixels[:VOID])
         entry = IndexRow(
             id=row.sample.id,
@@ -201,13 +215,13 @@ def _write_shard(rows: list[Row], folder: Path) -> tuple[Shard, list[IndexRow]]:
             row_sha256=row.sha256.hex(),
         )
         entries.append(entry)
-    return Shard(**name_by_digest(partial_file, ".arrow").model_dump(), rows=len(rows)), entries
+    return tuple(entries)
 
 
-def _byte_offsets(shard: Path) -> list[tuple[int, int]]:
-    """Where each row's image and mask start in the file."""
+def _byte_offsets(path: Path) -> list[tuple[int, int]]:
+    """Return where each row's image and mask start in an Arrow file, in bytes."""
     result: list[tuple[int, int]] = []
-    with pa.memory_map(str(shard)) as file:
+    with pa.memory_map(str(path)) as file:
         origin = file.read_buffer(1).address
         file.seek(0)
         reader = pa.ipc.open_file(file)
@@ -216,7 +230,9 @@ def _byte_offsets(shard: Path) -> list[tuple[int, int]]:
             starts = []
             for name in ("image", "mask"):
                 _, offsets, data = batch.column(name).buffers()
+                # The batch's first value lies at data.address; Arrow counts the others from there.
                 within = np.frombuffer(offsets, np.int32)[: batch.num_rows].astype(np.int64)
                 starts.append(data.address - origin + within)
-            result += zip(*(column.tolist() for column in starts), strict=True)
+            images, masks = starts
+            result += zip(images.tolist(), masks.tolist(), strict=True)
     return result

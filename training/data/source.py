@@ -1,7 +1,7 @@
-"""Where a dataset's original files come from.
+"""Define what a dataset at its origin is asked for: the protocol of all sources, its samples and its errors.
 
-A source names its classes and splits, lists the ids of a split in the dataset's own order, and hands out each image with
-its mask as the bytes of the original files. What the bytes hold is looked at once, by `training.data.shards.build`.
+A source names its classes and splits, and lists the ids of a split in the dataset's own order. It returns each
+image with its mask as the bytes of their files. `training.data.validation` checks the bytes, once.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ class BadData(InputError):
 
 
 class LeftOut(Exception):
-    """The image is whole but no part of the split: what only its mask can tell."""
+    """The image is not part of the split, although it is listed: only its mask tells that."""
 
 
 class Sample(NamedTuple):
@@ -40,30 +40,43 @@ class Source(Protocol):
         ...
 
     def ids(self, split: str) -> list[str]:
-        """Ids of the split's images, in the dataset's order."""
+        """Return the ids of the split's images, in the dataset's order."""
         ...
 
     def read(self, split: str, id: str) -> Sample:
-        """The files of one image; BadData where one is missing, LeftOut where the split does without it. Called by threads."""
+        """Read the files of one image. Several threads call it at once.
+
+        Raises:
+            BadData: a file is missing or cannot be read.
+            LeftOut: the split leaves the image out.
+        """
         ...
 
 
 @runtime_checkable
 class FromFiles(Source, Protocol):
-    """A source that can tell what a sample is made of, so that what was looked at before need not be opened again."""
+    """A source that names the files of each sample, so that unchanged files need not be opened again."""
 
     @property
     def recipe(self) -> str:
-        """What else decides the sample, but for these files: changes whenever `read` makes something else of them."""
+        """What else decides a sample besides its files; it changes when `read` makes something else of them."""
         ...
 
     def files(self, split: str, id: str) -> tuple[Path, ...]:
-        """The files that `read` opens, there or not."""
+        """Return the files that `read` opens, whether they exist or not."""
         ...
 
 
 def file_bytes(path: Path, what: str) -> bytes:
-    """What the file holds; BadData where there is none."""
+    """Read a file.
+
+    Args:
+        path: the file.
+        what: how the error message calls it, such as "mask".
+
+    Raises:
+        BadData: the file is missing or cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -72,5 +85,6 @@ def file_bytes(path: Path, what: str) -> bytes:
         ) from None
     except OSError as error:
         raise BadData(
-            f"the {what} {path} cannot be read ({error.strerror or error}): check its rights and its disk"
+            f"the {what} {path} cannot be read ({error.strerror or error}): "
+            "check its rights and its disk"
         ) from None

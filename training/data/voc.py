@@ -7,14 +7,13 @@ from training.data.source import BadData, Sample, file_bytes
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
 )  # fmt: skip
 
 
-VOC_LISTS = {
-    "train": ("train_aug", "train"),
-    "val": ("val",),
-}  # list files of each split, the preferred one first
+# List files of each split, the preferred one first.
+VOC_LISTS = {"train": ("train_aug", "train"), "val": ("val",)}
 
 
 class Voc:
@@ -24,8 +23,13 @@ class Voc:
         JPEGImages/<id>.jpg
         SegmentationClassAug/<id>.png           or else SegmentationClass/<id>.png
 
-    `splits` names the list file of each split; by default train is train_aug or else train, and val is val, where they exist.
-    Raises BadData when the folder or a list is missing.
+    Args:
+        root: the folder.
+        splits: the list file of each split. By default train is train_aug or else train, and val is val,
+            where these files exist.
+
+    Raises:
+        BadData: the folder or a list is missing.
     """
 
     classes = VOC_CLASSES
@@ -45,7 +49,7 @@ class Voc:
         self.masks = masks if masks.is_dir() else root / "SegmentationClass"
 
     def ids(self, split: str) -> list[str]:
-        """Ids of a split in the order of its list file, which is the order that published selections refer to."""
+        """Return the ids of a split in the order of its list file, which published selections refer to."""
         path = self.lists / f"{self.list_files[split]}.txt"
         if not path.is_file():
             raise BadData(
@@ -54,22 +58,23 @@ class Voc:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
-        """The JPEG and the palette mask of one image."""
+        """Return the JPEG and the palette mask of one image."""
         return self.root / "JPEGImages" / f"{id}.jpg", self.masks / f"{id}.png"
 
     def read(self, split: str, id: str) -> Sample:
-        """The bytes of both."""
+        """Return the bytes of both files as they are."""
         image, mask = self.files(split, id)
         return Sample(id, file_bytes(image, "image"), file_bytes(mask, "mask"))
 
     def _present_lists(self) -> dict[str, str]:
-        present = {
-            split: next((name for name in names if (self.lists / f"{name}.txt").is_file()), None)
-            for split, names in VOC_LISTS.items()
-        }
-        found = {split: name for split, name in present.items() if name}
-        if not found:
+        present = {}
+        for split, names in VOC_LISTS.items():
+            existing = [name for name in names if (self.lists / f"{name}.txt").is_file()]
+            if existing:
+                present[split] = existing[0]
+        if not present:
             raise BadData(
-                f"{self.lists} holds none of train_aug.txt, train.txt and val.txt; add one, with an image id per line"
+                f"{self.lists} holds none of train_aug.txt, train.txt and val.txt; "
+                "add one, with an image id per line"
             )
-        return found
+        return present

@@ -5,7 +5,7 @@ says how many `channels` it gives and which entries of a pretrained file it leav
 features, the maps at the ends of its stages before activation, from fine to coarse.
 """
 
-from training.config import InputError, ModelConfig
+from training.config import ModelConfig, check_output_stride
 from training.models.mobilenet import MobileNetV2, mobilenet_v2
 from training.models.resnet import ResNet, resnet50, resnet101
 from training.models.tiny import Tiny, tiny
@@ -18,13 +18,8 @@ def build_encoder(config: ModelConfig) -> Encoder:
 
     Raises InputError for an output stride that the encoder cannot have.
     """
+    check_output_stride(config)
     stride, act, frozen = config.output_stride, config.activation, config.encoder_norm == "frozen"
-    possible = (4,) if config.encoder == "tiny" else (8, 16)
-    if stride not in possible:
-        choices = " or ".join(map(str, possible))
-        raise InputError(
-            f"encoder {config.encoder!r} has no output stride {stride}: set model.output_stride to {choices}"
-        )
     match config.encoder:
         case "tiny":
             return tiny(act, frozen)

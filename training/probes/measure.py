@@ -185,7 +185,11 @@ def _bias(probe: Bias, pair: Pair) -> Answer:
         earlier = [
             values.iou[class_id] for class_id in flatten_groups(pair.earlier_document.groups)
         ]
-        answer[name] = {"earlier": mean_of_known(earlier), "new": values.miou_new, "all": values.miou_all}
+        answer[name] = {
+            "earlier": mean_of_known(earlier),
+            "new": values.miou_new,
+            "all": values.miou_all,
+        }
     return answer
 
 

@@ -12,8 +12,8 @@ from orchestrator.planning.chain import Chain
 from orchestrator.planning.paper_numbers import Expected, find_paper_number
 from orchestrator.planning.resolver import PlannedStep, Resolver
 from orchestrator.planning.variants import group_variants
+from tests.support.datasets import make_index
 from tests.support.paths import GOLDEN
-from training.data.shards import Index
 from training.data.voc import VOC_CLASSES
 
 NAMES = sorted(path.stem for path in Path(str(jobs.campaigns.__file__)).parent.glob("[a-z]*.py"))
@@ -34,17 +34,7 @@ UNREPORTED = {
 
 def resolver(classes: tuple[str, ...], labels: np.ndarray) -> Resolver:
     """For images with these classes, bool [images, classes]."""
-    pixels = np.concatenate([np.ones((len(labels), 1), np.int64), labels.astype(np.int64)], axis=1)
-    nothing, ranges = np.zeros(len(labels), np.int64), np.zeros((len(labels), 2), np.int64)
-    names, digests = (
-        [f"image-{n}" for n in range(len(labels))],
-        [f"{n:064x}" for n in range(len(labels))],
-    )
-    return Resolver(
-        classes,
-        Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, digests),
-        "content",
-    )
+    return Resolver(classes, make_index(labels), "content")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from orchestrator.datasets.catalog import publish
 from orchestrator.records.schema import EvaluationRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import build
 from training.metrics import mib, plop, wilson
 
 
@@ -19,7 +19,10 @@ def store(tmp_path, publish_chain, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with digits, and a chain whose steps are scored already."""
     store = open_store(str(tmp_path / "store"))
     publish(
-        store, "digits", tmp_path / "built", build(Digits(train=12, val=4), tmp_path / "built")[0]
+        store,
+        "digits",
+        tmp_path / "built",
+        build_dataset(Digits(train=12, val=4), tmp_path / "built")[0],
     )
     publish_chain(store, "demo")
 

@@ -13,9 +13,9 @@ from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from stepchain.presets import PRESETS
+from tests.support.datasets import build_dataset
 from training.config import InputError
 from training.data.digits import Digits
-from training.data.shards import build
 from training.methods import mib, wilson
 
 
@@ -23,7 +23,12 @@ from training.methods import mib, wilson
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("digits")
     store = open_store(str(folder / "store"))
-    publish(store, "digits", folder / "built", build(Digits(train=60, val=4), folder / "built")[0])
+    publish(
+        store,
+        "digits",
+        folder / "built",
+        build_dataset(Digits(train=60, val=4), folder / "built")[0],
+    )
     return store
 
 

@@ -11,7 +11,8 @@ from orchestrator.planning.resolver import PlannedStep, Resolver
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
 from tests.support import records
-from training.data.shards import Index, Manifest, SplitManifest, StoredFile
+from tests.support.datasets import make_index
+from training.data.manifest import Manifest, SplitManifest, StoredFile
 from training.data.voc import VOC_CLASSES
 
 IMAGES = 2000  # of the made-up training split
@@ -59,10 +60,4 @@ def _publish_step(
 def _resolver(classes: tuple[str, ...]) -> Resolver:
     labels = np.random.default_rng(0).random((IMAGES, len(classes))) < 0.15
     labels[~labels.any(1), 0] = True
-    pixels = np.concatenate([np.ones((IMAGES, 1), np.int64), labels.astype(np.int64)], axis=1)
-    nothing = np.zeros(IMAGES, np.int64)
-    ranges = np.zeros((IMAGES, 2), np.int64)
-    names = [f"image-{number}" for number in range(IMAGES)]
-    digests = [f"{number:064x}" for number in range(IMAGES)]
-    index = Index(names, nothing, nothing, nothing, nothing, pixels, ranges, ranges, digests)
-    return Resolver(classes, index, "7" * 64)
+    return Resolver(classes, make_index(labels), "7" * 64)

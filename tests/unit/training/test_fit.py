@@ -21,8 +21,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import training.fit
+from tests.support.datasets import build_dataset, open_split
 from tests.support.paths import ROOT
-from training.checkpoint import Row, load_model
+from training.checkpoint import load_model
 from training.config import (
     Augmentation,
     EvaluationConfig,
@@ -33,8 +34,9 @@ from training.config import (
     StepConfig,
     Task,
 )
+from training.curves import CurveRow
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, build
+from training.data.shards import LocalSplit
 from training.data.source import BadData, Sample
 from training.evaluate import evaluate
 from training.fit import fit
@@ -142,12 +144,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("scenes")
-    manifest, _ = build(Scenes(seed=3, train=24, val=7), folder)
-    splits = {}
-    for name, files in manifest.splits.items():
-        index = Index.load(folder / f"{files.index.sha256}.parquet", len(manifest.classes))
-        shards = tuple(folder / f"{shard.sha256}.arrow" for shard in files.shards)
-        splits[name] = LocalSplit(index, shards, manifest.classes, files.content)
+    manifest, _ = build_dataset(Scenes(seed=3, train=24, val=7), folder)
+    splits = {name: open_split(manifest, name, folder) for name in manifest.splits}
     bare = World(**splits)
     return bare._replace(base=fitted(bare, "base", tmp_path_factory.mktemp("base")))
 
@@ -170,7 +168,7 @@ def same_bytes(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes(), f"{name} differs"
 
 
-def curves(folder: Path) -> list[Row]:
+def curves(folder: Path) -> list[CurveRow]:
     """The training curves, without what the clock and the machine decide."""
     rows = json.loads((folder / "curves.json").read_text())
     measured = ("time", "images_per_second", "system/")
@@ -441,7 +439,7 @@ def test_the_published_folder_is_the_trained_model(
     trained: list[Method] = []
     save_model = training.fit.save_model
 
-    def save(folder: Path, method: Method, rows: list[Row]) -> None:
+    def save(folder: Path, method: Method, rows: list[CurveRow]) -> None:
         trained.append(method)
         save_model(folder, method, rows)
 

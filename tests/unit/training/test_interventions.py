@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.support.datasets import build_dataset, open_split
 from training.checkpoint import freeze, load_model
 from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, StepConfig, Task
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, build
+from training.data.shards import LocalSplit
 from training.fit import fit
 from training.methods import fine_tuning, retraining
 from training.methods.base import Batch, Progress
@@ -27,15 +28,8 @@ MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=6, eval_pooli
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> LocalSplit:
     folder = tmp_path_factory.mktemp("scenes")
-    manifest, _ = build(Digits(seed=3, train=24, val=1), folder)
-    files = manifest.splits["train"]
-    index = Index.load(folder / f"{files.index.sha256}.parquet", len(manifest.classes))
-    return LocalSplit(
-        index,
-        tuple(folder / f"{shard.sha256}.arrow" for shard in files.shards),
-        manifest.classes,
-        files.content,
-    )
+    manifest, _ = build_dataset(Digits(seed=3, train=24, val=1), folder)
+    return open_split(manifest, "train", folder)
 
 
 def trained(

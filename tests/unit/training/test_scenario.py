@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.support.datasets import build_dataset
 from tests.support.paths import GOLDEN, SHARED
 from training.config import Task
-from training.data.shards import Index, build
+from training.data.shards import Index
 from training.data.voc import VOC_CLASSES, Voc
 from training.scenario import (
     Scenario,
@@ -101,7 +102,7 @@ def test_labels_read_from_the_sample_photos_are_the_benchmarks(tmp_path: Path):
     oracle = SHARED / "data" / "voc_protocol_oracle.npz"
     if not (root.is_dir() and oracle.is_file()):
         pytest.skip("the optional folder of real photos is absent; STEPCHAIN_SHARED names it")
-    manifest, _ = build(Voc(root), tmp_path)
+    manifest, _ = build_dataset(Voc(root), tmp_path)
     with np.load(oracle) as file:
         known = dict(
             zip(

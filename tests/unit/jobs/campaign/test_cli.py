@@ -23,14 +23,15 @@ from orchestrator.planning.campaign import Campaign, sweep
 from orchestrator.planning.campaign_file import load_campaign, shipped_campaigns
 from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
+from orchestrator.planning.planner import Planner
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.store.base import Store
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.open import open_store
 from stepchain.presets import digits_wilson
+from tests.support.datasets import build_dataset
 from training.config import InputError
 from training.data.digits import Digits
-from training.data.shards import build
 
 HEADER = '''"""Does harder pseudo-supervision help?"""
 from stepchain.presets import digits_wilson
@@ -46,7 +47,7 @@ SWEEP = (
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("digits")
     store = open_store(str(folder / "store"))
-    publish(store, "digits", folder / "built", build(Digits(train=60, val=4), folder / "built")[0])
+    publish(store, "digits", folder / "built", build_dataset(Digits(train=60, val=4), folder / "built")[0])
     return store
 
 
@@ -369,7 +370,7 @@ def test_thousands_of_chains_share_what_is_expensive(
 
     for module, name in (
         (orchestrator.planning.planner, "load_index"),
-        (orchestrator.planning.planner, "build_encoder"),
+        (orchestrator.planning.planner, "check_output_stride"),
         (orchestrator.planning.resolver, "select_images"),
         (orchestrator.planning.resolver, "step_key"),
         (FolderStore, "read"),
@@ -377,10 +378,10 @@ def test_thousands_of_chains_share_what_is_expensive(
         count(module, name)
     numbers = [number / 200 for number in range(200)]
     chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
-    tree = plan_tree(Campaign("many", "", chains), digits)
+    tree = plan_tree(Campaign("many", "", chains), Planner(digits))
     assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
     assert calls["step_key"] == 2010
-    assert (calls["load_index"], calls["build_encoder"], calls["select_images"]) == (1, 1, 2)
+    assert (calls["load_index"], calls["check_output_stride"], calls["select_images"]) == (1, 1, 2)
     planned = calls["read"]
     assert planned <= 4
     look_up_steps(tree, digits)

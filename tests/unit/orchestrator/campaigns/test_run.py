@@ -27,9 +27,10 @@ from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.data.digits import Digits
-from training.data.shards import Manifest, build
+from training.data.manifest import Manifest
 from training.methods import fine_tuning, wilson
 from training.runtime import Runtime
 from training.scenario import Scenario
@@ -61,7 +62,7 @@ CHAINS = (
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("digits")
-    return folder, build(Digits(seed=3, train=24, val=6), folder)[0]
+    return folder, build_dataset(Digits(seed=3, train=24, val=6), folder)[0]
 
 
 @pytest.fixture

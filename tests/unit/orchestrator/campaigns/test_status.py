@@ -9,7 +9,6 @@ from rich.console import Console
 from orchestrator.campaigns.status import StepStatus, campaign_status, counts, status_table
 from orchestrator.planning.campaign import sweep
 from orchestrator.planning.step_tree import StepTree, build_tree
-from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
@@ -38,9 +37,7 @@ def attempt(store: Store, key: str, name: str, **files: str) -> None:
 
 def look(tree: StepTree, store: Store) -> list[StepStatus]:
     """The statuses of the chains' last steps, in order."""
-    found = {
-        status.key: status for status in campaign_status(tree, look_up_steps(tree, store), store)
-    }
+    found = {status.key: status for status in campaign_status(tree, store)}
     return [found[plan.steps[-1].key] for plan in tree.chains]
 
 
@@ -95,14 +92,14 @@ def test_the_lease_of_the_dead_runs_nothing(store, tree):
 
 def test_steps_wait_for_their_parents(store, planned):
     tree = build_tree([planned(digits_wilson())])
-    base, weak = campaign_status(tree, look_up_steps(tree, store), store)
+    base, weak = campaign_status(tree, store)
     assert (base.state, weak.state) == ("to train", "waiting")
 
 
 def test_what_happens_is_shown_and_the_rest_counted(store, tree):
     running = tree.chains[2].steps[1].key
     assert Lease(store, layout.step_lease(running), "ada@node7").acquire()
-    statuses = campaign_status(tree, look_up_steps(tree, store), store)
+    statuses = campaign_status(tree, store)
     assert counts(statuses) == {"published": 1, "running": 1, "to train": 4}
     assert [status.chains for status in statuses] == [5, 1, 1, 1, 1, 1]
     printed = StringIO()

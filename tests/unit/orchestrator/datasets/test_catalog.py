@@ -18,7 +18,8 @@ from orchestrator.store.cache import CorruptedObject
 from orchestrator.store.canonical import digest
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.open import open_store
-from training.data.shards import Manifest, build
+from tests.support.datasets import build_dataset
+from training.data.manifest import Manifest
 from training.data.source import Sample
 
 
@@ -55,7 +56,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def built(tmp_path: Path) -> tuple[Path, Manifest]:
-    manifest, _ = build(Squares(), tmp_path / "built", shard_bytes=400)
+    manifest, _ = build_dataset(Squares(), tmp_path / "built", shard_bytes=400)
     assert len(manifest.splits["train"].shards) > 1
     return tmp_path / "built", manifest
 
@@ -81,7 +82,7 @@ def test_a_name_moves_to_what_was_published_last(
     store: Store, built: tuple[Path, Manifest], tmp_path: Path
 ):
     first = publish(store, "squares", *built)
-    other, _ = build(Squares(shade=9), tmp_path / "other")
+    other, _ = build_dataset(Squares(shade=9), tmp_path / "other")
     second = publish(store, "squares", tmp_path / "other", other)
     assert second.renewed
     assert resolve(store, "squares")[0] == second.manifest

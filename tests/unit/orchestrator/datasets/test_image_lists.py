@@ -12,8 +12,8 @@ from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
 from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import CorruptedObject
 from orchestrator.store.open import open_store
+from tests.support.datasets import make_index
 from training.config import InputError, MethodConfig, Optimization
-from training.data.shards import Index
 from training.methods import fine_tuning, joint, mib
 from training.scenario import Scenario
 
@@ -94,19 +94,7 @@ def test_lists_are_stored_once_under_their_digest(store: Store):
 def planned(
     lists: Lists, method: MethodConfig | None = None, selections: str | None = "digest"
 ) -> tuple[PlannedStep, ...]:
-    pixels = np.ones((len(IDS), 4), np.int64)  # every image shows every class
-    nothing, ranges = np.zeros(len(IDS), np.int64), np.zeros((len(IDS), 2), np.int64)
-    index = Index(
-        IDS,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        pixels,
-        ranges,
-        ranges,
-        [f"{n:064x}" for n in range(len(IDS))],
-    )
+    index = make_index(np.ones((len(IDS), 3)), IDS)  # every image shows every class
     small = Optimization(batch=2, epochs=1)
     scenario = Scenario(
         dataset="pets",

@@ -12,8 +12,9 @@ from orchestrator.datasets.store_shard import StoredShard, store_shard
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
+from training.data.dataset_writer import plan_shards
 from training.data.shard_writer import ShardJob
-from training.data.shards import build, plan
 from training.data.source import BadData, Sample, Source
 from training.data.validation import BadRows
 from training.data.voc import Voc
@@ -45,7 +46,7 @@ def test_the_manifest_is_the_one_that_is_built_in_one_go(
     store: Store, voc_folder: Path, tmp_path: Path
 ):
     done = ingest(Voc(voc_folder), store, "voc", shard_bytes=SMALL)
-    assert done.manifest == build(Voc(voc_folder), tmp_path / "built", shard_bytes=SMALL)[0]
+    assert done.manifest == build_dataset(Voc(voc_folder), tmp_path / "built", shard_bytes=SMALL)[0]
     assert resolve(store, "voc") == (done.publication.manifest, done.manifest)
     assert (
         done.publication.uploaded == done.publication.files == len(stored_files(done.manifest)) > 5
@@ -103,7 +104,7 @@ def test_an_interrupted_ingest_goes_on_where_it_was(store: Store, voc_folder: Pa
     done = ingest(source, store, "voc", shard_bytes=SMALL)
     assert done.publication.uploaded == done.publication.files - noted
     assert 0 < len(source.read_ids) < 32 - 2 * noted
-    assert done.manifest == build(Voc(voc_folder), tmp_path / "built", shard_bytes=SMALL)[0]
+    assert done.manifest == build_dataset(Voc(voc_folder), tmp_path / "built", shard_bytes=SMALL)[0]
 
 
 def test_a_file_that_changed_is_looked_at_again_with_its_part_alone(store: Store, voc_folder: Path):
@@ -139,7 +140,7 @@ def test_parts_may_be_done_in_any_order(
 
     monkeypatch.setattr("orchestrator.datasets.ingest_ray.store_shards", shuffled)
     done = ingest(Voc(voc_folder), store, "voc", shard_bytes=SMALL, where="cluster")
-    assert done.manifest == build(Voc(voc_folder), tmp_path / "built", shard_bytes=SMALL)[0]
+    assert done.manifest == build_dataset(Voc(voc_folder), tmp_path / "built", shard_bytes=SMALL)[0]
 
 
 def test_a_cluster_is_asked_for_many_new_images_only(
@@ -178,7 +179,7 @@ def test_unusable_images_name_nothing_and_their_parts_are_looked_at_again(
 
 def test_a_machine_that_sees_other_files_stores_nothing(store: Store, voc_folder: Path):
     source = Voc(voc_folder)
-    (part,) = plan(source)["val"].parts
+    (part,) = plan_shards(source)["val"].jobs
     (voc_folder / "JPEGImages").rename(voc_folder / "elsewhere")
     with pytest.raises(
         BadData, match=r"sees other files than this one.*under one path.*--where here"

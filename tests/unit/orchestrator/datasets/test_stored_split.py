@@ -10,8 +10,10 @@ import pytest
 from orchestrator.datasets.catalog import UnknownDataset, publish
 from orchestrator.datasets.stored_split import merged, open_stored_split
 from orchestrator.store.folder import FolderStore
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, Manifest, build
+from training.data.manifest import Manifest
+from training.data.shards import Index, LocalSplit
 
 
 class Remote(FolderStore):
@@ -38,7 +40,7 @@ class Remote(FolderStore):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("digits")
-    manifest, _ = build(Digits(seed=3, train=40, val=6), folder, shard_bytes=60_000)
+    manifest, _ = build_dataset(Digits(seed=3, train=40, val=6), folder, shard_bytes=60_000)
     assert len(manifest.splits["train"].shards) > 3
     return folder, manifest
 

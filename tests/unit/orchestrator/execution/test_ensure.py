@@ -35,10 +35,11 @@ from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease, LeaseLost
 from orchestrator.store.open import open_store
+from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data import dataset
 from training.data.digits import Digits
-from training.data.shards import Manifest, build
+from training.data.manifest import Manifest
 from training.methods import fine_tuning, wilson
 from training.runtime import Runtime
 from training.scenario import Scenario
@@ -59,7 +60,7 @@ CHAIN = Chain(
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("digits")
-    return folder, build(Digits(seed=3, train=24, val=6), folder)[0]
+    return folder, build_dataset(Digits(seed=3, train=24, val=6), folder)[0]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from orchestrator.records.schema import DataSource, Provenance, StepRecord
 from orchestrator.store.base import Store
 from stepchain.presets import digits_wilson
 from training.config import MethodConfig, StepConfig, Task
-from training.data.shards import Manifest
+from training.data.manifest import Manifest
 from training.methods import lwf, mib
 
 NOWHERE = Provenance(

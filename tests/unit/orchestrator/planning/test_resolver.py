@@ -7,32 +7,13 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.planning.chain import Base, Chain
-from orchestrator.planning.resolver import PlanError, PlannedStep, resolve
+from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
+from tests.support.datasets import make_index
 from training.config import ModelConfig, Optimization
-from training.data.shards import Index
 from training.methods import ewc, fine_tuning, joint, mib, pi, rw, wilson
 from training.scenario import Scenario
 
 CLASSES = ("cat", "chair", "cow", "dog", "horse")
-
-
-def index(labels: np.ndarray) -> Index:
-    """An index of images with these classes, bool [images, classes]."""
-    pixels = np.concatenate([np.ones((len(labels), 1), np.int64), labels.astype(np.int64)], axis=1)
-    nothing = np.zeros(len(labels), np.int64)
-    names = [f"image-{number}" for number in range(len(labels))]
-    ranges = np.zeros((len(labels), 2), np.int64)
-    return Index(
-        names,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        pixels,
-        ranges,
-        ranges,
-        [f"{n:064x}" for n in range(len(names))],
-    )
 
 
 LABELS = np.random.default_rng(0).random((60, 5)) < 0.4
@@ -54,7 +35,7 @@ def chain(**fields: Any) -> Chain:
 
 
 def steps(wanted: Chain, labels: np.ndarray = LABELS) -> tuple[PlannedStep, ...]:
-    return resolve(wanted, CLASSES, index(labels), "content")
+    return Resolver(CLASSES, make_index(labels), "content").resolve(wanted)
 
 
 def test_steps_follow_one_another():
@@ -74,7 +55,7 @@ def test_selected_images_are_those_the_document_names():
     _, second, _ = steps(chain())
     assert second.rows.tolist() == np.flatnonzero(LABELS[:, 2] | LABELS[:, 3]).tolist()
     assert second.step.task.images == len(second.rows)
-    assert second.step.task.selection == index(LABELS).selection_digest(second.rows)
+    assert second.step.task.selection == make_index(LABELS).selection_digest(second.rows)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +132,7 @@ def test_images_are_kept_of_earlier_steps_and_never_twice():
         selected, kept = np.split(step.rows, [step.step.task.images])
         assert selected.tolist() == without.rows.tolist()
         assert len(kept) == step.step.task.memory_images == 4
-        assert step.step.task.memory == index(LABELS).selection_digest(kept)
+        assert step.step.task.memory == make_index(LABELS).selection_digest(kept)
         assert set(kept) <= {row for other in earlier for row in other.rows} - set(selected)
         assert LABELS[kept][:, [c - 1 for c in step.step.task.previous_classes]].any(1).all()
         assert step.key != without.key

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from orchestrator.planning.campaign import with_field
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
-from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
+from orchestrator.planning.step_tree import StepTree, build_tree, first_steps, split_segments
 from stepchain.presets import digits_mib
 from training.config import StepConfig, Task
-from training.data.shards import Manifest
+from training.data.manifest import Manifest
 
 MANIFEST = Manifest(classes=("a", "b"), splits={})
 
@@ -46,7 +46,7 @@ def shape(tree: StepTree) -> dict[str, tuple[str, str | None]]:
     """Of each segment, by id: the keys of its nodes in a row, and its parent."""
     return {
         segment.id: ("".join(node.key for node in segment.nodes), segment.parent)
-        for segment in tree.segments
+        for segment in split_segments(tree)
     }
 
 
@@ -102,8 +102,10 @@ def test_any_tree_holds_what_its_chains_ask_for(words: list[str]):
         == sum(map(len, words))
     )
     seen: set[str] = set()
-    for segment in tree.segments:
-        assert segment.parent is None or segment.parent in {other.id for other in tree.segments}
+    segments = split_segments(tree)
+    ids = {segment.id for segment in segments}
+    for segment in segments:
+        assert segment.parent is None or segment.parent in ids
         for place, node in enumerate(segment.nodes):
             assert node.parent is None or node.parent in seen, "a step stands before its parent"
             assert (len(node.children) == 1) == (place < len(segment.nodes) - 1), (

@@ -19,7 +19,7 @@ from orchestrator.store.folder import FolderStore
 from orchestrator.store.lease import LeaseState
 from stepchain.presets import digits_mib
 from training.config import StepConfig, Task
-from training.data.shards import Manifest, SplitManifest, StoredFile
+from training.data.manifest import Manifest, SplitManifest, StoredFile
 
 NOWHERE = Provenance(
     commit=None,
@@ -104,7 +104,7 @@ def test_steps_stand_as_they_are_in_the_store(tree: StepTree, store: Store):
     lease(store, "c", 30)
     lease(store, "e", -30)
     found = look_up_steps(tree, store)
-    assert (found["c"].state, found["e"].state) == ("training", "to train")
+    assert (found["c"].state, found["e"].state) == ("running", "to train")
     assert found["c"].holder is not None
     assert found["c"].holder.owner == "ada@node"
     assert found["b"].record is not None

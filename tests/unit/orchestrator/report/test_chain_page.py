@@ -12,11 +12,10 @@ from PIL import Image
 
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
-from orchestrator.report.chain_page import Report, build_report, settings, to_html, write_report
-from orchestrator.report.predictions import Picture
+from orchestrator.report.chain_page import Report, build_report, to_html, write_report
+from orchestrator.report.pictures import Picture, WeakView
 from orchestrator.report.render import to_csv, to_latex, to_markdown
 from orchestrator.report.table import percent
-from orchestrator.report.wilson_targets import WeakView
 from training.metrics import wilson
 
 VOID_TAGS = {"meta", "link", "img", "br", "hr"}
@@ -149,7 +148,7 @@ def test_strips_hold_the_very_label_maps(report) -> None:
         "WILSON after step 1, its localizer",
         "WILSON after step 1, its pseudo-supervision",
     ]
-    assert report.seen == (
+    assert report.strip_headings == (
         ("WILSON", ("step 0", "step 1", "localizer", "pseudo-supervision")),
         ("MiB", ("step 0", "step 1")),
         ("fine-tuning", ("step 0", "step 1")),
@@ -179,28 +178,6 @@ def test_a_chain_of_one_step_has_a_page(store, publish_chain) -> None:
     text = to_html(build_report(chains, wilson()))
     Page(text)
     assert 'id="forgetting"' not in text
-
-
-def test_settings_that_differ_come_first() -> None:
-    first = {
-        "name": "a",
-        "seed": 1,
-        "method": {"name": "wilson", "alpha": 0.5},
-        "scenario": {"groups": [["cat", "dog"], ["cow"]]},
-    }
-    second = {
-        "name": "b",
-        "seed": 1,
-        "method": {"name": "mib"},
-        "scenario": {"groups": [["cat", "dog"], ["cow"]]},
-    }
-    found = settings([first, second])
-    assert [(setting.name, setting.values) for setting in found if setting.differs] == [
-        ("method.name", ("wilson", "mib")),
-        ("method.alpha", ("0.5", "–")),
-    ]
-    same = {setting.name: setting.values for setting in found if not setting.differs}
-    assert same == {"seed": ("1", "1"), "scenario.groups": ("cat dog | cow", "cat dog | cow")}
 
 
 def test_files_beside_the_page(report, tmp_path) -> None:

@@ -12,8 +12,8 @@ from rich.console import Console
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.chain_tables import (
+    breakdown_table,
     class_table,
-    flow_table,
     forgetting_table,
     summary_table,
 )
@@ -22,7 +22,7 @@ from orchestrator.report.table import Column, Row, Table, percent
 from training.methods import fine_tuning
 from training.metrics import Confusion, mib, plop, wilson
 
-ALL_TABLES = [class_table, summary_table, forgetting_table, flow_table]
+ALL_TABLES = [class_table, summary_table, forgetting_table, breakdown_table]
 
 
 def printed(table: Table, width: int) -> str:
@@ -91,7 +91,7 @@ def test_the_table_of_a_case_worked_out_by_hand(store, publish_chain) -> None:
     summary = by_name(summary_table(chains, wilson()))["demo"]
     forgotten = cat - cat_after
     assert summary[5:8] == pytest.approx((forgotten, forgotten, -forgotten))
-    assert by_name(flow_table(chains, wilson()))["cat"] == pytest.approx((0.5, 0.1, 0.4, 0.0))
+    assert by_name(breakdown_table(chains, wilson()))["cat"] == pytest.approx((0.5, 0.1, 0.4, 0.0))
     assert by_name(forgetting_table(chains, wilson()))["group of step 0"] == pytest.approx(
         (forgotten, forgotten)
     )
@@ -215,7 +215,7 @@ def test_chains_of_different_groups_stand_side_by_side(store, publish_chain) -> 
 def test_a_chain_of_one_step_has_nothing_to_forget(store, publish_chain) -> None:
     chains = load_chains(Repository(store), [publish_chain(store, "base", groups=((1, 2, 3),))])
     assert forgetting_table(chains, wilson()) is None
-    assert flow_table(chains, wilson()) is None
+    assert breakdown_table(chains, wilson()) is None
     assert by_name(summary_table(chains, wilson()))["base"][5:8] == (None, None, None)
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from orchestrator.report import comparison_figures, figures
+from orchestrator.report.figure_style import INK, svg
 from training.prediction_breakdown import PredictionBreakdown
 
-FLOW = PredictionBreakdown(right=0.5, background=0.3, new=0.15, other_old=0.05)
+BREAKDOWN = PredictionBreakdown(right=0.5, background=0.3, new=0.15, other_old=0.05)
 
 
-def texts(svg: str) -> list[str]:
-    root = ElementTree.fromstring(svg)
+def texts(text: str) -> list[str]:
+    root = ElementTree.fromstring(text)
     return [element.text or "" for element in root.iter() if element.tag.endswith("text")]
 
 
@@ -36,24 +37,24 @@ def every_figure() -> dict[str, figures.Figure]:
         "confusion": figures.confusion(
             np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]), ["background", "cat", "dog"], [1]
         ),
-        "flow": figures.flows(
+        "breakdown": figures.breakdowns(
             {
-                "WILSON": {"all old classes": FLOW, "cat": None},
-                "MiB": {"all old classes": FLOW, "cat": FLOW},
+                "WILSON": {"all old classes": BREAKDOWN, "cat": None},
+                "MiB": {"all old classes": BREAKDOWN, "cat": BREAKDOWN},
             }
         ),
     }
 
 
-@pytest.mark.parametrize("name", ["steps", "classes", "curves", "confusion", "flow"])
+@pytest.mark.parametrize("name", ["steps", "classes", "curves", "confusion", "breakdown"])
 def test_every_figure_is_an_svg_element_that_can_stand_in_a_page(name) -> None:
-    svg = figures.svg(every_figure()[name], f"the {name} of <cats & dogs>")
-    root = ElementTree.fromstring(svg)
+    text = svg(every_figure()[name], f"the {name} of <cats & dogs>")
+    root = ElementTree.fromstring(text)
     assert root.get("role") == "img"
     assert root.get("aria-label") == f"the {name} of <cats & dogs>"
-    assert svg.startswith("<svg")
-    assert "nan" not in svg.lower()
-    assert figures.INK in svg
+    assert text.startswith("<svg")
+    assert "nan" not in text.lower()
+    assert INK in text
     hrefs = {
         value for element in root.iter() for key, value in element.items() if key.endswith("href")
     }
@@ -61,31 +62,27 @@ def test_every_figure_is_an_svg_element_that_can_stand_in_a_page(name) -> None:
 
 
 def test_the_same_figure_gives_the_same_text() -> None:
-    first, second = (figures.svg(every_figure()["flow"], "flow") for _ in range(2))
+    first, second = (svg(every_figure()["breakdown"], "breakdown") for _ in range(2))
     assert first == second
 
 
 def test_figures_of_one_page_do_not_share_ids() -> None:
     ids = []
     for name, figure in every_figure().items():
-        root = ElementTree.fromstring(figures.svg(figure, name))
+        root = ElementTree.fromstring(svg(figure, name))
         ids += [element.get("id") for element in root.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
 
 
-def test_png_files_are_png() -> None:
-    assert figures.png(every_figure()["confusion"], dpi=40).startswith(b"\x89PNG")
-
-
 def test_confusion_shows_shares_of_the_true_class() -> None:
-    shown = texts(figures.svg(every_figure()["confusion"], "c"))
+    shown = texts(svg(every_figure()["confusion"], "c"))
     assert [text for text in shown if text.isdigit()] == ["80", "20", "10", "90"]
     assert {"background", "cat", "dog"} <= set(shown)
 
 
 def test_curves_of_a_step_that_logged_nothing() -> None:
     rows = [{"iteration": 5, "total": 5, "loss": 1.0, "loss/cross_entropy": 1.0, "lr/head": 0.01}]
-    shown = texts(figures.svg(figures.curves([[], rows]), "c"))
+    shown = texts(svg(figures.curves([[], rows]), "c"))
     assert {"step 0", "step 1", "sum of losses", "cross_entropy", "head"} <= set(shown)
 
 

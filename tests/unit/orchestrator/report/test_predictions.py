@@ -1,24 +1,16 @@
 """Pictures: always the same images, showing every class, predicted by the written files."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
-from orchestrator.report.predictions import (
-    choose_images,
-    label_picture,
-    palette,
-    photo,
-    take_pictures,
-)
+from orchestrator.report.predictions import choose_images, take_pictures
+from tests.support.datasets import build_dataset, open_split
 from training.checkpoint import ModelDocument
 from training.config import EvaluationConfig, ModelConfig
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, build
+from training.data.shards import LocalSplit
 from training.metrics import Confusion
 from training.models.segmenter import Segmenter
 
@@ -67,15 +59,8 @@ def test_a_speck_does_not_count_as_shown_where_there_is_better() -> None:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> LocalSplit:
     folder = tmp_path_factory.mktemp("digits")
-    manifest, _ = build(Digits(train=2, val=5), folder)
-    split = manifest.splits["val"]
-    index = Index.load(folder / f"{split.index.sha256}.parquet", len(manifest.classes))
-    return LocalSplit(
-        index,
-        tuple(folder / f"{shard.sha256}.arrow" for shard in split.shards),
-        manifest.classes,
-        split.content,
-    )
+    manifest, _ = build_dataset(Digits(train=2, val=5), folder)
+    return open_split(manifest, "val", folder)
 
 
 def test_pictures_are_the_scored_view_and_the_files_predictions(digits, tmp_path) -> None:
@@ -98,28 +83,3 @@ def test_pictures_are_the_scored_view_and_the_files_predictions(digits, tmp_path
     assert len(first.predictions) == 2
     assert np.unique(first.predictions[0]).tolist() == [7]
     assert set(np.unique(first.truth)) <= {0, 255, *(np.flatnonzero(digits.index.labels[3]) + 1)}
-
-
-def test_label_pictures_keep_the_ids_under_vocs_colours() -> None:
-    labels = np.array([[0, 1, 2], [15, 20, 255]], np.uint8)
-    image = Image.open(io.BytesIO(label_picture(labels)))
-    assert np.array_equal(np.asarray(image), labels)
-    colours = np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()
-    assert colours == [
-        [0, 0, 0],
-        [128, 0, 0],
-        [0, 128, 0],
-        [192, 128, 128],
-        [0, 64, 128],
-        [255, 255, 255],
-    ]
-
-
-def test_vocs_palette_tells_all_its_classes_apart() -> None:
-    assert len(np.unique(palette()[:255], axis=0)) == 255
-
-
-def test_small_images_are_kept_exact() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(photo(pixels)))), pixels)
-    assert Image.open(io.BytesIO(photo(np.zeros((300, 200, 3), np.uint8)))).format == "JPEG"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.datasets import build_dataset
 from training.data.ade import ADE_CLASSES, Ade
-from training.data.shards import build
 from training.data.source import BadData
 from training.data.transforms import decode_mask
 
@@ -46,7 +46,7 @@ def test_what_nobody_annotated_is_void(ade_folder: Path, tmp_path: Path):
     mask = decode_mask(sample.mask)
     assert (mask[0] == 255).all()
     assert (mask[1:] == 150).all()
-    manifest, bad = build(source, tmp_path / "built")
+    manifest, bad = build_dataset(source, tmp_path / "built")
     assert (bad, [files.rows for files in manifest.splits.values()]) == ([], [2, 2])
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from tests.support.datasets import build_dataset
 from tests.support.paths import SHARED
 from training.data.coco import COCO_CATEGORIES, Coco, paint, rasterise
-from training.data.shards import build
 from training.data.source import BadData
 from training.data.transforms import decode_mask
 
@@ -150,6 +150,6 @@ def test_real_annotations_are_rasterised_as_cocos_own_interface_does(
     not SAMPLE.exists(), reason="the optional folder of real photos (STEPCHAIN_SHARED) is absent"
 )
 def test_real_photos_can_all_be_used(tmp_path: Path):
-    manifest, bad = build(Coco(SAMPLE, "instances"), tmp_path)
+    manifest, bad = build_dataset(Coco(SAMPLE, "instances"), tmp_path)
     assert bad == []
     assert [files.rows for files in manifest.splits.values()] == [36, 12]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.datasets import build_dataset
 from tests.support.paths import SHARED
 from training.data.coco import COCO_CATEGORIES
 from training.data.coco_voc import BASE_CATEGORY_IDS, CATEGORY_IDS, CocoVoc, voc_table
-from training.data.shards import Index, build
+from training.data.shards import Index
 from training.data.source import BadData
 from training.data.transforms import decode_mask
 from training.data.voc import VOC_CLASSES, Voc
@@ -73,7 +74,7 @@ def test_training_has_cocos_images_without_vocs_classes_and_then_vocs(
     coco_folder: Path, voc_folder: Path, tmp_path: Path
 ):
     source = CocoVoc(coco_folder, Voc(voc_folder), "stuffthingmaps")
-    manifest, bad = build(source, tmp_path / "built")
+    manifest, bad = build_dataset(source, tmp_path / "built")
     assert bad == []
     assert [(split, files.rows) for split, files in manifest.splits.items()] == [
         ("train", 26),

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.data.dataset_writer import plan_shards
 from training.data.digits import Digits
 from training.data.shard_writer import current_key, divide, write_shard
-from training.data.shards import plan
 from training.data.source import LeftOut, Sample, Source
 from training.data.voc import Voc
 
@@ -81,7 +81,7 @@ def test_a_source_without_files_has_parts_that_follow_from_what_it_gives(
     kind: Callable[[int], Source],
 ):
     first, again, other = (
-        plan(kind(seed), shard_bytes=200_000)["train"].parts for seed in (0, 0, 1)
+        plan_shards(kind(seed), shard_bytes=200_000)["train"].jobs for seed in (0, 0, 1)
     )
     assert len(first) > 1
     assert first == again
@@ -96,7 +96,7 @@ def test_what_a_split_does_without_is_neither_stored_nor_bad(tmp_path: Path):
             return super().read(split, id)
 
     source = Even(train=10, val=1)
-    (part,) = plan(source)["train"].parts
+    (part,) = plan_shards(source)["train"].jobs
     seen = []
     written = write_shard(source, part, tmp_path, lambda: seen.append(1))
     assert [row.id for row in written.rows] == [f"train-{n:05d}" for n in (0, 2, 4, 6, 8)]
@@ -106,8 +106,17 @@ def test_what_a_split_does_without_is_neither_stored_nor_bad(tmp_path: Path):
 
 def test_pixels_are_counted_per_value_without_void(voc_folder: Path, tmp_path: Path):
     source = Voc(voc_folder)
-    (part,) = plan(source)["val"].parts
+    (part,) = plan_shards(source)["val"].jobs
     for row in write_shard(source, part, tmp_path).rows:
         assert 0 in row.values
         assert 255 not in row.values
         assert np.sum(row.pixels) < row.width * row.height
+
+
+def test_every_image_advances_the_count_usable_or_not(voc_folder: Path, tmp_path: Path):
+    source, seen = Voc(voc_folder), []
+    path = source.files("val", source.ids("val")[0])[0]
+    path.write_bytes(b"not a picture")
+    (job,) = plan_shards(source)["val"].jobs
+    written = write_shard(source, job, tmp_path, lambda: seen.append(1))
+    assert len(seen) == len(job.ids) == len(written.rows) + 1

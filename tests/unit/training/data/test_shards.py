@@ -1,6 +1,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pyarrow import parquet
 
+from tests.support.datasets import build_dataset
 from training.data.digits import Digits
-from training.data.shards import Index, Manifest, build
+from training.data.manifest import Manifest
+from training.data.shards import Index
 from training.data.source import BadData, Sample
 from training.data.transforms import decode_mask
 from training.data.validation import BadRows, inspect
@@ -21,6 +25,12 @@ def load(manifest: Manifest, folder: Path, split: str = "train") -> Index:
     return Index.load(
         folder / f"{manifest.splits[split].index.sha256}.parquet", len(manifest.classes)
     )
+
+
+def columns(manifest: Manifest, folder: Path) -> dict[str, list[Any]]:
+    """Return the columns of train's index file."""
+    path = folder / f"{manifest.splits['train'].index.sha256}.parquet"
+    return parquet.read_table(path).to_pydict()
 
 
 def mask_path(root: Path, number: int) -> Path:
@@ -34,7 +44,7 @@ def image_path(root: Path, number: int) -> Path:
 def test_every_file_is_named_by_its_digest_and_nothing_else_is_left(
     voc_folder: Path, tmp_path: Path
 ):
-    manifest, bad = build(Voc(voc_folder), tmp_path / "built", shard_bytes=30_000)
+    manifest, bad = build_dataset(Voc(voc_folder), tmp_path / "built", shard_bytes=30_000)
     assert bad == []
     named = {}
     for split in manifest.splits.values():
@@ -53,8 +63,9 @@ def test_the_original_bytes_lie_where_the_index_says_and_where_arrow_finds_them(
     voc_folder: Path, tmp_path: Path
 ):
     source, folder = Voc(voc_folder), tmp_path / "built"
-    manifest, _ = build(source, folder, shard_bytes=60_000)
+    manifest, _ = build_dataset(source, folder, shard_bytes=60_000)
     index = load(manifest, folder)
+    rows_in_shard = columns(manifest, folder)["row"]
     assert len(manifest.splits["train"].shards) > 1
     for row, id in enumerate(source.ids("train")):
         sample = source.read("train", id)
@@ -66,18 +77,19 @@ def test_the_original_bytes_lie_where_the_index_says_and_where_arrow_finds_them(
         ):
             assert data[first : first + count] == original
         with pa.memory_map(str(path)) as file:
-            stored = pa.ipc.open_file(file).read_all().slice(index.row[row], 1).to_pylist()[0]
+            stored = pa.ipc.open_file(file).read_all().slice(rows_in_shard[row], 1).to_pylist()[0]
         assert stored == sample._asdict()
 
 
 def test_the_index_says_what_is_in_each_mask(voc_folder: Path, tmp_path: Path):
     source = Voc(voc_folder)
-    manifest, _ = build(source, tmp_path / "built")
+    manifest, _ = build_dataset(source, tmp_path / "built")
     index = load(manifest, tmp_path / "built")
+    stored = columns(manifest, tmp_path / "built")
     assert index.ids == source.ids("train")
     for row, id in enumerate(index.ids):
         mask = decode_mask(source.read("train", id).mask)
-        assert (index.height[row], index.width[row]) == mask.shape
+        assert (stored["height"][row], stored["width"][row]) == mask.shape
         np.testing.assert_array_equal(
             index.pixels[row], np.bincount(mask.ravel(), minlength=256)[:21]
         )
@@ -90,15 +102,15 @@ def test_building_again_gives_the_same_bytes_whatever_the_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     source = Digits(train=40, val=5)
-    first, _ = build(source, tmp_path / "a")
+    first, _ = build_dataset(source, tmp_path / "a")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    second, _ = build(source, tmp_path / "b")
+    second, _ = build_dataset(source, tmp_path / "b")
     assert first == second
 
 
 def test_sharding_anew_changes_files_and_no_identity(voc_folder: Path, tmp_path: Path):
-    large, _ = build(Voc(voc_folder), tmp_path / "a")
-    small, _ = build(Voc(voc_folder), tmp_path / "b", shard_bytes=20_000)
+    large, _ = build_dataset(Voc(voc_folder), tmp_path / "a")
+    small, _ = build_dataset(Voc(voc_folder), tmp_path / "b", shard_bytes=20_000)
     assert large.splits["train"].shards != small.splits["train"].shards
     assert large.splits["train"].content == small.splits["train"].content
     rows = np.array([2, 5, 11])
@@ -112,7 +124,7 @@ def test_content_changes_with_any_row_with_the_order_and_with_the_classes(
     voc_folder: Path, tmp_path: Path
 ):
     def content() -> str:
-        return build(Voc(voc_folder), tmp_path / "built")[0].splits["train"].content
+        return build_dataset(Voc(voc_folder), tmp_path / "built")[0].splits["train"].content
 
     contents = [content()]
     mask = mask_path(voc_folder, 4)
@@ -127,12 +139,14 @@ def test_content_changes_with_any_row_with_the_order_and_with_the_classes(
     class Renamed(Voc):
         classes = (*Voc.classes[:-1], "television")
 
-    contents.append(build(Renamed(voc_folder), tmp_path / "built")[0].splits["train"].content)
+    contents.append(
+        build_dataset(Renamed(voc_folder), tmp_path / "built")[0].splits["train"].content
+    )
     assert len(set(contents)) == 4
 
 
 def test_a_selection_digest_depends_on_images_and_order(voc_folder: Path, tmp_path: Path):
-    manifest, _ = build(Voc(voc_folder), tmp_path / "built")
+    manifest, _ = build_dataset(Voc(voc_folder), tmp_path / "built")
     index = load(manifest, tmp_path / "built")
     digests = {index.selection_digest(np.array(rows)) for rows in ([1, 2], [2, 1], [1], [1, 3])}
     assert len(digests) == 4
@@ -184,12 +198,12 @@ FAULTS = [
 def test_one_bad_row_is_an_error_and_can_be_left_out(
     voc_folder: Path, tmp_path: Path, fault, reason: str
 ):
-    whole, _ = build(Voc(voc_folder), tmp_path / "built")
+    whole, _ = build_dataset(Voc(voc_folder), tmp_path / "built")
     id = Voc(voc_folder).ids("train")[5]
     fault(voc_folder)
     with pytest.raises(BadRows, match=f"train/{id}: .*{reason}.*--on-bad skip"):
-        build(Voc(voc_folder), tmp_path / "refused")
-    manifest, bad = build(Voc(voc_folder), tmp_path / "skipped", on_bad="skip")
+        build_dataset(Voc(voc_folder), tmp_path / "refused")
+    manifest, bad = build_dataset(Voc(voc_folder), tmp_path / "skipped", on_bad="skip")
     assert {(row.split, row.id) for row in bad} == {("train", id)}
     assert load(manifest, tmp_path / "skipped").ids == [
         other for other in load(whole, tmp_path / "built").ids if other != id
@@ -202,7 +216,7 @@ def test_all_bad_rows_of_all_splits_are_found_before_the_error(voc_folder: Path,
     for id in Voc(voc_folder).ids("val")[:3]:
         (voc_folder / "JPEGImages" / f"{id}.jpg").write_bytes(b"not a picture")
     with pytest.raises(BadRows, match=r"5 images cannot be used.*and 2 more") as caught:
-        build(Voc(voc_folder), tmp_path / "built")
+        build_dataset(Voc(voc_folder), tmp_path / "built")
     assert [row.split for row in caught.value.rows] == ["train"] * 2 + ["val"] * 3
 
 
@@ -212,26 +226,17 @@ def test_a_split_without_a_usable_image_is_an_error_even_when_skipping(
     for id in Voc(voc_folder).ids("val"):
         (voc_folder / "SegmentationClassAug" / f"{id}.png").unlink()
     with pytest.raises(BadData, match="split 'val' has no usable image"):
-        build(Voc(voc_folder), tmp_path / "built", on_bad="skip")
+        build_dataset(Voc(voc_folder), tmp_path / "built", on_bad="skip")
     (voc_folder / "ImageSets/Segmentation/val.txt").write_text("\n")
     with pytest.raises(BadData, match="split 'val' lists no images"):
-        build(Voc(voc_folder), tmp_path / "built")
+        build_dataset(Voc(voc_folder), tmp_path / "built")
 
 
 def test_more_classes_than_a_mask_can_hold_are_refused(tmp_path: Path):
     source = Digits(train=1, val=1)
     source.classes = tuple(map(str, range(255)))
     with pytest.raises(BadData, match="room for 254"):
-        build(source, tmp_path / "built")
-
-
-def test_progress_counts_every_image(tmp_path: Path):
-    seen = []
-    build(Digits(train=70, val=3), tmp_path / "built", progress=lambda *step: seen.append(step))
-    assert seen == [
-        *(("train", n, 70) for n in range(1, 71)),
-        *(("val", n, 3) for n in range(1, 4)),
-    ]
+        build_dataset(source, tmp_path / "built")
 
 
 @given(

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.support.datasets import build_dataset, open_split
 from training.checkpoint import ModelDocument
 from training.config import EvaluationConfig, ModelConfig
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, build
+from training.data.shards import LocalSplit
 from training.data.source import Sample
 from training.metrics import score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
@@ -68,15 +69,8 @@ def earlier_model() -> Segmenter:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalSplit, LocalSplit]:
     folder = tmp_path_factory.mktemp("scenes")
-    manifest, _ = build(AsPredicted(earlier_model()), folder)
-
-    def split(name: str) -> LocalSplit:
-        files = manifest.splits[name]
-        index = Index.load(folder / f"{files.index.sha256}.parquet", len(manifest.classes))
-        shards = tuple(folder / f"{shard.sha256}.arrow" for shard in files.shards)
-        return LocalSplit(index, shards, manifest.classes, files.content)
-
-    return split("train"), split("val")
+    manifest, _ = build_dataset(AsPredicted(earlier_model()), folder)
+    return open_split(manifest, "train", folder), open_split(manifest, "val", folder)
 
 
 def published(

@@ -1,0 +1,153 @@
+"""Plan the shards of a dataset, and bring them together once they are written: an index of each split, and a manifest.
+
+Shards are written between the two by any number of processes on any number of machines
+(`training.data.shard_writer`). A split's `content` digest covers the classes and the rows, but not how they
+are spread over files. Other shards of the same rows, or a newer version of Arrow, change no step's identity.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from training.config import VOID
+from training.data.manifest import Manifest, SplitManifest, StoredFile, json_digest
+from training.data.shard_writer import IndexRow, ShardJob, WrittenShard, divide, name_by_digest
+from training.data.source import BadData, Source
+from training.data.validation import BadRow, BadRows
+
+SHARD_BYTES = 64 * 2**20  # size of a shard, roughly
+INDEX_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("shard", pa.uint32()),  # position in the manifest's list of shards
+        ("row", pa.uint32()),  # in the shard
+        ("width", pa.uint32()),  # pixels
+        ("height", pa.uint32()),  # pixels
+        ("values", pa.list_(pa.uint8())),  # mask values present, ascending, without void
+        ("pixels", pa.list_(pa.uint32())),  # of each of these values
+        ("image_offset", pa.uint64()),  # bytes from the start of the shard
+        ("image_bytes", pa.uint32()),
+        ("mask_offset", pa.uint64()),
+        ("mask_bytes", pa.uint32()),
+        ("row_sha256", pa.binary(32)),  # sha256 of the sha256 of the image and that of the mask
+    ],
+    metadata={"stepchain": "1"},
+)
+
+
+class SplitPlan(NamedTuple):
+    """How the images of a split are divided among shards."""
+
+    jobs: list[ShardJob]
+    listed_twice: list[BadRow]
+    images: int  # number of ids in the list, each counted once
+
+
+def plan_shards(source: Source, shard_bytes: int = SHARD_BYTES) -> dict[str, SplitPlan]:
+    """Return the plan of each split. It follows from the source alone, not from the machine that makes it.
+
+    Raises:
+        BadData: the source has more classes than masks can hold, or a split lists no images.
+    """
+    if len(source.classes) >= VOID:
+        raise BadData(
+            f"the dataset declares {len(source.classes)} classes; masks have 8 bits, "
+            f"which leaves room for {VOID - 1}"
+        )
+    return {split: _plan_split(source, split, shard_bytes) for split in source.splits}
+
+
+def _plan_split(source: Source, split: str, shard_bytes: int) -> SplitPlan:
+    listed = Counter(source.ids(split))
+    if not listed:
+        raise BadData(f"split {split!r} lists no images; leave the split out, or correct its list")
+    once = [id for id, count in listed.items() if count == 1]
+    twice = [
+        BadRow(split=split, id=id, reason="the id is listed twice; take one out of the list")
+        for id, count in listed.items()
+        if count > 1
+    ]
+    jobs = list(divide(source, split, once, shard_bytes))
+    return SplitPlan(jobs, twice, len(listed))
+
+
+def assemble_dataset(
+    source: Source,
+    plans: Mapping[str, SplitPlan],
+    done: Mapping[str, WrittenShard],
+    folder: Path,
+    on_bad: Literal["error", "skip"],
+) -> tuple[Manifest, list[BadRow]]:
+    """Write the index of each split, and return the manifest of the dataset.
+
+    Args:
+        source: the source that was planned.
+        plans: what `plan_shards` returned for it.
+        done: what `write_shard` returned for each planned job, by the job's key.
+        folder: an existing folder; the indexes are written to it as <sha256>.parquet.
+        on_bad: whether rows that cannot be used are an error or are left out.
+
+    Returns:
+        The manifest, and the rows that were left out.
+
+    Raises:
+        BadRows: rows cannot be used and `on_bad` is error; it holds all of them.
+        BadData: a split has no usable image.
+    """
+    written = {split: [done[job.key] for job in plan.jobs] for split, plan in plans.items()}
+    bad = {split: _bad_rows(plans[split], shards) for split, shards in written.items()}
+    unusable = [row for rows in bad.values() for row in rows]
+    if unusable and on_bad == "error":
+        raise BadRows(unusable)
+    splits = {}
+    for split, shards in written.items():
+        with_rows = [each for each in shards if each.shard]
+        if not with_rows:
+            first = bad[split][0] if bad[split] else None
+            reason = f"; the first is {first.id}: {first.reason}" if first else ""
+            raise BadData(f"split {split!r} has no usable image{reason}")
+        splits[split] = _write_split(source.classes, with_rows, folder)
+    return Manifest(classes=source.classes, splits=splits), unusable
+
+
+def _bad_rows(plan: SplitPlan, shards: Sequence[WrittenShard]) -> list[BadRow]:
+    return plan.listed_twice + [row for shard in shards for row in shard.bad]
+
+
+def _write_split(
+    classes: tuple[str, ...], written: Sequence[WrittenShard], folder: Path
+) -> SplitManifest:
+    rows = [row for each in written for row in each.rows]
+    identity = {"classes": classes, "rows": [(row.id, row.row_sha256) for row in rows]}
+    return SplitManifest(
+        index=_write_index([each.rows for each in written], folder),
+        shards=tuple(each.shard for each in written if each.shard),
+        rows=len(rows),
+        content=json_digest(identity),
+    )
+
+
+def _write_index(shards: Sequence[tuple[IndexRow, ...]], folder: Path) -> StoredFile:
+    """Write the rows of all shards as one table; `shards` are in the manifest's order."""
+    columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
+    for number, rows in enumerate(shards):
+        for row in rows:
+            fields = row.model_dump() | {
+                "shard": number,
+                "row_sha256": bytes.fromhex(row.row_sha256),
+            }
+            for name, values in columns.items():
+                values.append(fields[name])
+    arrays = [pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA]
+    partial_file = folder / "index.partial"
+    parquet.write_table(
+        pa.table(arrays, schema=INDEX_SCHEMA),
+        partial_file,
+        compression="zstd",
+        write_page_checksum=True,
+    )
+    return name_by_digest(partial_file, ".parquet")
