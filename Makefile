@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit verify soak report ui cluster cluster-down format lock clean
+.PHONY: help setup demo test lint types unit browser verify soak report ui cluster cluster-down format lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,10 +28,10 @@ setup: .venv/.installed ## Make .venv and install into it (the other targets do 
 	$(RUN) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## Train three methods on composed digits and show the table (under 8 minutes; again: seconds)
+demo: setup ## Train three methods on composed digits and show their table (under 8 minutes; again: seconds)
 	$(RUN) -m jobs.demo --store $(STORE)
 
-test: lint types unit ## Style, types, architecture and the fast tests (under 12 minutes)
+test: lint types unit ## Check style, types and architecture; run the fast tests (under 5 minutes)
 
 lint: setup
 	.venv/bin/ruff check
@@ -44,13 +44,19 @@ types: setup
 unit: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n auto --dist loadfile
 
-verify: setup ## The slow truths: the demo twice, campaigns, kills, restarts, the browser (under 30 minutes)
+# The browser tests need Chromium; they skip where it is not installed and cannot be.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
+		echo "The browser tests will be skipped: install Chromium (Debian: apt-get install chromium)"
+
+verify: setup browser ## Run the slow tests: demo twice, kills, a cluster, faults, the browser (under 30 minutes)
 	$(RUN) -m jobs.demo --store $(STORE)
 	$(RUN) -m jobs.demo --store $(STORE)
 	STEPCHAIN_DEMO_STORE=$(abspath $(STORE)) $(RUN) -m pytest -m slow
 
 # Ends at the first failure, whose seed is on the last line that starts with "round".
-soak: setup ## 200 faults of network and store, a campaign killed 30 times; then all tests again and again with other random seeds, for MINUTES=60
+soak: setup browser ## Run what verify samples in full: 200 faults, 30 kills; then all tests, for MINUTES=60
 	STEPCHAIN_SOAK=1 $(RUN) -m pytest -s tests/integration/test_mlflow_server.py tests/integration/test_browser.py \
 		tests/integration/test_cluster_nodes.py
 	STEPCHAIN_FAULTS=200 $(RUN) -m pytest -s tests/integration/test_faults.py

@@ -1,10 +1,11 @@
-"""Every command of the README, run as it stands there, on a generated folder of the layout it names."""
+"""Run every command of the README as it stands there, on generated data."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from orchestrator.datasets.catalog import publish
 from orchestrator.store.open import open_store
 from tests.support.datasets import build_dataset
 from tests.support.paths import ROOT
+from tests.support.photos import save_mask, write_voc_lists
 from training.data.digits import Digits
 from training.models.mobilenet import mobilenet_v2
 
@@ -24,39 +26,46 @@ CLASSES = (8, 9, 10, 12, 13, 15, 17, 18)  # cat chair cow dog horse person sheep
 SET_UP = {"make demo", "make test", ". .venv/bin/activate"}  # run by CI itself, or about the shell
 
 
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks in this language."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
 def commands() -> list[str]:
-    """The lines of the README's bash blocks, continued lines joined."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    """Return the commands of the README's bash blocks, continued lines joined."""
+    joined = [block.replace("\\\n", " ") for block in blocks("bash")]
+    return [line for block in joined for line in block.splitlines()]
 
 
 def test_the_readmes_commands_work(tmp_path: Path) -> None:
+    """Run every command in order, with the campaign file that the README shows."""
     draw_voc_folder(tmp_path / "VOC2012")
     weights = {name: value.contiguous() for name, value in mobilenet_v2(16).state_dict().items()}
     save_file(weights, tmp_path / "mobilenet_v2.safetensors")
     publish_digits(tmp_path)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "STEPCHAIN_CACHE": str(tmp_path / "cache")}
-    ran = 0
-    for command in commands():
-        if command.strip() in SET_UP:
-            continue
-        program, *arguments = shlex.split(command)
-        assert program == "python"
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        ran += 1
-    assert ran >= 11
-    page = (tmp_path / "reports" / "voc" / "report.html").read_text()
-    assert "sheep" in page
-    assert (
-        "Where forgetting sits" in (tmp_path / "reports" / "analysis" / "analysis.html").read_text()
+    (campaign,) = blocks("python")
+    (tmp_path / "prior.py").write_text(campaign)
+    ran = [run(command, tmp_path) for command in commands() if command.strip() not in SET_UP]
+    assert len(ran) >= 12
+    reports = tmp_path / "reports"
+    assert "prior=softmax_ce" in (reports / "prior" / "report.html").read_text()
+    assert "sheep" in (reports / "voc" / "report.html").read_text()
+    assert "Where forgetting sits" in (reports / "analysis" / "analysis.html").read_text()
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of the README in `folder`, and return what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "STEPCHAIN_CACHE": str(folder / "cache")}
+    program, *arguments = shlex.split(command)
+    assert program == "python"
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    print(f"{time.monotonic() - begun:5.1f} s  {command}", flush=True)
+    return done.stdout
 
 
 def publish_digits(folder: Path) -> None:
@@ -66,25 +75,15 @@ def publish_digits(folder: Path) -> None:
 
 
 def draw_voc_folder(root: Path) -> None:
-    """64 training and 8 validation photos with a coloured box of one or two classes each, in VOC's layout."""
-    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClassAug"):
-        (root / folder).mkdir(parents=True)
+    """Draw 64 training and 8 validation photos with two coloured boxes each, in VOC's layout."""
     rng = np.random.default_rng(0)
-    for name, count in {"train_aug": 64, "val": 8}.items():
-        ids = [f"2007_{name}_{number:03d}" for number in range(count)]
-        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
-        for number, id in enumerate(ids):
-            mask, image = (
-                np.zeros((96, 128), np.uint8),
-                rng.integers(0, 90, (96, 128, 3)).astype(np.uint8),
-            )
-            for left, place in ((8, number), (72, number // 2)):
-                box = np.s_[20:76, left : left + 48]
-                mask[box] = CLASSES[place % len(CLASSES)]
-                image[box] += np.array(
-                    [mask[box].max() * 7, 120 - mask[box].max() * 5, 60], np.uint8
-                )
-            Image.fromarray(image).save(root / "JPEGImages" / f"{id}.jpg")
-            picture = Image.fromarray(mask).convert("P")
-            picture.putpalette([37 * value % 256 for value in range(768)])
-            picture.save(root / "SegmentationClassAug" / f"{id}.png")
+    for number, id in write_voc_lists(root, {"train_aug": 64, "val": 8}):
+        mask = np.zeros((96, 128), np.uint8)
+        image = rng.integers(0, 90, (96, 128, 3)).astype(np.uint8)
+        for left, place in ((8, number), (72, number // 2)):
+            class_id = CLASSES[place % len(CLASSES)]
+            box = np.s_[20:76, left : left + 48]
+            mask[box] = class_id
+            image[box] += np.array([class_id * 7, 120 - class_id * 5, 60], np.uint8)
+        Image.fromarray(image).save(root / "JPEGImages" / f"{id}.jpg")
+        save_mask(mask, root / "SegmentationClassAug" / f"{id}.png")
