@@ -197,12 +197,13 @@ def print_plan(plan: "PlannedChain", store: "Store", console: "Console") -> None
     """Print the steps of a chain, and which of them are published already."""
     from rich.table import Table
 
-    from orchestrator.records.repository import find_record
+    from orchestrator.records.repository import Repository
 
     title = f"{plan.chain.name}: {plan.chain.scenario.title}"
     table = Table("step", "key", "images", "iterations", "", title=title, title_justify="left")
+    repository = Repository(store)
     for step in plan.steps:
-        state = "to train" if find_record(store, step.key) is None else "published"
+        state = "to train" if repository.find_step(step.key) is None else "published"
         table.add_row(step.title, step.key, str(len(step.rows)), str(step.iterations), state)
     console.print(table)
     model = plan.chain.model

@@ -65,7 +65,7 @@ def _recorded(campaign: Campaign, context: RunContext, tracker: Tracker | None) 
         """Show the campaign, with this status while chains of it are not published."""
         if tracker:
             results = recorded_results(record, context.store, context.convention)
-            tracker.tell(campaign_runs(record, results, unfinished))
+            tracker.report(campaign_runs(record, results, unfinished))
 
     show("RUNNING")
     ended: Status = "FAILED"
