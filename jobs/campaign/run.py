@@ -16,9 +16,10 @@ from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.campaign_plan import CampaignPlan
 from orchestrator.planning.campaign_record import publish_campaign
 from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records.store_version import prepare_store
 from orchestrator.report.campaign_results import recorded_results
 from orchestrator.report.campaign_scores import campaign_table
-from orchestrator.store.base import Store, check_writable
+from orchestrator.store.base import Store
 from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.runs import Status
 from orchestrator.tracking.tracker import Tracker
@@ -32,7 +33,7 @@ def run_plan(
     Returns:
         Whether everything that was asked for is published.
     """
-    check_writable(store)
+    prepare_store(store)
     options.announce(store, console)
     console.print(*summary(plan), sep="\n")
     tracker = options.tracker(store)
