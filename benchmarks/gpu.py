@@ -28,13 +28,16 @@ import torch
 import tyro
 from torch.optim import SGD
 
+from orchestrator.datasets.ingest import ingest
+from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.planning.campaign import with_field
-from orchestrator.planning.resolver import Resolver
+from orchestrator.planning.planner import plan_chain
+from orchestrator.store.open import open_store
 from stepchain.presets import digits_wilson
-from training.checkpoint import Row, freeze
+from training.checkpoint import freeze
 from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
+from training.curves import CurveRow
 from training.data.digits import Digits
-from training.data.shards import Index, LocalSplit, build
 from training.fit import fit
 from training.methods import base, wilson
 from training.models.segmenter import Segmenter, normalise
@@ -84,11 +87,9 @@ def main(out: Path = Path("build/gpu.json"), cpu: bool = False) -> None:
         raise SystemExit("PyTorch finds no GPU here; --cpu tests this script with tiny sizes")
     device = torch.device("cpu" if cpu else "cuda")
     sizes = TINY if cpu else Sizes()
-    result: dict[str, Any] = {"machine": describe_machine(device), "digits_wilson": []}
+    result: dict[str, Any] = {"machine": describe_machine(device)}
     with tempfile.TemporaryDirectory() as scratch:
-        for step in train_digits(Path(scratch), device, sizes):
-            result["digits_wilson"].append(step)
-            print("digits_wilson", json.dumps(step), flush=True)
+        result["digits_wilson"] = list(train_digits(Path(scratch), device, sizes))
     result["resnet101"] = {}
     for name, precision, convolutions in PRECISIONS:
         with convolution_precision(convolutions):
@@ -110,8 +111,6 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     return found | {
         "device": properties.name,
         "memory_gb": properties.total_memory / 1e9,
-        "capability": f"{properties.major}.{properties.minor}",
-        "gpus": torch.cuda.device_count(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
     }
@@ -119,11 +118,9 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 def train_digits(folder: Path, device: torch.device, sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Train step 0 and step 1 of `digits_wilson`; yield the numbers of each."""
-    manifest, _ = build(Digits(train=sizes.scenes, val=1), folder)
-    files = manifest.splits["train"]
-    index = Index.load(folder / f"{files.index.sha256}.parquet", len(manifest.classes))
-    shards = tuple(folder / f"{shard.sha256}.arrow" for shard in files.shards)
-    data = LocalSplit(index, shards, manifest.classes, files.content)
+    store = open_store(str(folder / "store"))
+    manifest = ingest(Digits(train=sizes.scenes, val=1), store, "digits", where="here").manifest
+    data = open_stored_split(store, manifest, "train", folder / "cache")
     chain = digits_wilson()
     for path, value in {
         "base.optimization.epochs": sizes.digits_epochs,
@@ -133,8 +130,8 @@ def train_digits(folder: Path, device: torch.device, sizes: Sizes) -> Iterator[d
         chain = with_field(chain, path, value)
     runtime = Runtime(device=device, log_every=1)
     parent: Path | None = None
-    for planned in Resolver(data.classes, data.index, data.content).resolve(chain):
-        rows: list[Row] = []
+    for planned in plan_chain(chain, store).steps:
+        rows: list[CurveRow] = []
         reset_peak_memory(device)
         begun = time.monotonic()
         parent = fit(

@@ -31,7 +31,7 @@ from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import build_tree
 from orchestrator.planning.store_state import look_up_steps
-from orchestrator.records.repository import require_record
+from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
@@ -104,7 +104,7 @@ def measure(store: Store, steps: int) -> list[dict[str, float]]:
         raise SystemExit(f"the campaign was not completed: {outcome.chains[0].reason}")
     found = []
     for key in grown.nodes:
-        at, seconds = times[key], require_record(store, key).seconds
+        at, seconds = times[key], Repository(store).step(key).seconds
         inside = sum(value for name, value in seconds.items() if name != "wait")
         found.append(
             {

@@ -64,24 +64,26 @@ def analyze(
     from orchestrator.analysis.page import write_page
     from orchestrator.analysis.tables import overview
     from orchestrator.execution.context import RunContext
-    from orchestrator.records.repository import find_chain
+    from orchestrator.records.repository import Repository
     from orchestrator.records.results import load_chains
     from orchestrator.tracking.analysis_runs import analysis_runs
-    from orchestrator.tracking.tracker import store_tracker
+    from orchestrator.tracking.tracker import open_tracker
 
     context = RunContext(at.open(), request, open_console())
     store = context.store
-    results = load_chains(store, [find_chain(store, name) for name in dict.fromkeys(chains)])
+    repository = Repository(store)
+    names = dict.fromkeys(chains)
+    results = load_chains(repository, [repository.chain_by_name(name) for name in names])
     pairs = [_check_pair(result, before, after) for result in results]
     kinds = _chosen_kinds(probe, retrain)
-    tracker = store_tracker(store, tracking_uri) if tracking else None
+    tracker = open_tracker(store, tracking_uri) if tracking else None
     analyses = []
     with tracker or nullcontext():
         for result, pair in zip(results, pairs, strict=True):
             record, analysis = _analyze_chain(result, pair, kinds, images, context)
             analyses.append(analysis)
             if tracker:
-                tracker.tell(analysis_runs(record, analysis))
+                tracker.report(analysis_runs(record, analysis))
     for analysis in analyses:
         _print_analysis(analysis, context.console)
     if len(analyses) > 1:
@@ -134,13 +136,13 @@ def _analyze_chain(
 def _print_analysis(analysis: "Analysis", console: "Console") -> None:
     """Print the conclusions and the tables behind them."""
     from jobs.tables import print_table
-    from orchestrator.analysis.diagnosis import sentences
-    from orchestrator.analysis.tables import flow_table, layer_table, remedy_table
+    from orchestrator.analysis.sentences import describe_analysis
+    from orchestrator.analysis.tables import breakdown_table, layer_table, remedy_table
 
     console.print(analysis.title)
-    for sentence in sentences(analysis):
+    for sentence in describe_analysis(analysis):
         console.print(f"- {sentence}")
-    for table in (layer_table(analysis), flow_table(analysis), remedy_table(analysis)):
+    for table in (layer_table(analysis), breakdown_table(analysis), remedy_table(analysis)):
         print_table(table, console)
 
 

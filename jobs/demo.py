@@ -51,7 +51,7 @@ def _train(store: Store, console: Console) -> list:
     from orchestrator.execution.context import RunContext
     from orchestrator.execution.ensure import ensure_chain
     from orchestrator.planning.planner import plan_chain
-    from orchestrator.tracking.tracker import store_tracker
+    from orchestrator.tracking.tracker import open_tracker
     from stepchain.presets import digits_finetuning, digits_mib, digits_wilson
     from training.data.digits import Digits
 
@@ -61,7 +61,7 @@ def _train(store: Store, console: Console) -> list:
     plans = [plan_chain(chain, store) for chain in chains]
     # More threads do not help a network this small.
     request = Request(cpus_per_worker=1)
-    with store_tracker(store) as tracker:
+    with open_tracker(store) as tracker:
         context = RunContext(store, request, console, tracker)
         return [ensure_chain(plan, context) for plan in plans]
 

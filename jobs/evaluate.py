@@ -17,6 +17,7 @@ from training.config import EvaluationConfig
 from training.metrics import CONVENTIONS, ConventionName
 
 if TYPE_CHECKING:
+    from orchestrator.records.repository import Repository
     from orchestrator.records.results import ChainResult
     from orchestrator.records.schema import DataSource, EvaluationRecord, Scoring, StepRecord
     from orchestrator.store.base import Store
@@ -52,16 +53,18 @@ def evaluate(
     from jobs.tables import print_classes
     from orchestrator.execution.context import RunContext
     from orchestrator.execution.evaluate import ensure_evaluation
-    from orchestrator.records.repository import find_step, usual_view
+    from orchestrator.records.repository import Repository
     from orchestrator.store.base import check_writable
 
     context = RunContext(at.open(), request, open_console())
     check_writable(context.store)
-    record = find_step(context.store, step)
-    view = _view(usual_view(context.store, record), short_side, crop)
+    repository = Repository(context.store)
+    record = repository.step_by_name(step)
+    first = repository.first_evaluation(record)
+    view = _view(first.config if first else EvaluationConfig(), short_side, crop)
     source, scoring = _question(record, context.store, data or record.data.name, split, view)
     evaluation = ensure_evaluation(record, source, scoring, context)
-    result = _as_chain(step, record, evaluation, context.store)
+    result = _as_chain(step, record, evaluation, repository)
     print_classes([result], CONVENTIONS[convention], context.console)
 
 
@@ -93,7 +96,7 @@ def _question(
 
 
 def _as_chain(
-    name: str, record: "StepRecord", evaluation: "EvaluationRecord", store: "Store"
+    name: str, record: "StepRecord", evaluation: "EvaluationRecord", repository: "Repository"
 ) -> "ChainResult":
     """Return the step as a chain of nothing else, so that it is shown as chains are."""
     from orchestrator.records.results import load_chains
@@ -110,7 +113,7 @@ def _as_chain(
         evaluations=(evaluation.key,),
         created=record.provenance.created,
     )
-    (result,) = load_chains(store, [alone])
+    (result,) = load_chains(repository, [alone])
     return result
 
 

@@ -55,9 +55,9 @@ class JobOptions(ChainOptions):
 
     def tracker(self, store: Store) -> "Tracker | None":
         """Return the tracker that shows the chains in MLflow, or None when tracking is off."""
-        from orchestrator.tracking.tracker import store_tracker
+        from orchestrator.tracking.tracker import open_tracker
 
-        return store_tracker(store, self.tracking_uri) if self.tracking else None
+        return open_tracker(store, self.tracking_uri) if self.tracking else None
 
     def announce(self, store: Store, console: Console) -> None:
         """Print where results appear, and the command that resumes this job.

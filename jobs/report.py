@@ -91,13 +91,15 @@ def _show_chains(
     """Write the page of chains side by side; unless `quiet`, print their tables."""
     from jobs.console import open_console
     from jobs.tables import print_chains
-    from orchestrator.records.repository import find_chain
+    from orchestrator.records.repository import Repository
     from orchestrator.records.results import load_chains
     from orchestrator.report.chain_page import build_report, write_report
     from orchestrator.report.chain_tables import class_table, summary_table
     from orchestrator.report.render import to_json
 
-    results = load_chains(store, [find_chain(store, name) for name in dict.fromkeys(names)])
+    repository = Repository(store)
+    records = [repository.chain_by_name(name) for name in dict.fromkeys(names)]
+    results = load_chains(repository, records)
     page = write_report(build_report(results, convention, _pictures(store, results, pictures)), out)
     if not quiet:
         console = open_console()
@@ -124,21 +126,17 @@ def _load_campaign(
     A campaign that was run is read from its record. One that was not, or that is named by its path,
     is read from its file.
     """
-    from dataclasses import replace
-
-    from jobs.campaigns import SHIPPED
-    from jobs.weights import with_weights
-    from orchestrator.planning.campaign_file import load_campaign
-    from orchestrator.planning.campaign_record import campaign_tree, find_campaign
+    from jobs.open_campaign import open_campaign
+    from orchestrator.planning.campaign_plan import plan_tree
+    from orchestrator.planning.campaign_record import find_campaign
     from orchestrator.report.campaign_results import load_campaign_results, recorded_results
 
     record = None if wanted.endswith(".py") else find_campaign(store, wanted)
     if record is not None:
         return recorded_results(record, store, convention)
-    campaign = load_campaign(wanted, SHIPPED)
-    chains = with_weights(campaign.chains, encoder_weights, store)
-    campaign = replace(campaign, chains=tuple(chains))
-    return load_campaign_results(campaign, campaign_tree(campaign, store), store, convention)
+    with open_campaign(wanted, encoder_weights, store) as opened:
+        tree = plan_tree(opened.campaign, opened.planner)
+    return load_campaign_results(opened.campaign, tree, store, convention)
 
 
 def _show_campaign(result: "CampaignResult", out: Path, quiet: bool) -> Shown:
@@ -175,11 +173,15 @@ def _write_parquet(results: "Sequence[ChainResult]", convention: Convention, out
 
 def _load_alone(store: "Store", names: Sequence[str]) -> "list[ChainResult]":
     """Return the chains named, or all; they need not have been scored alike."""
-    from orchestrator.records.repository import all_chains, find_chain
+    from orchestrator.records.repository import Repository
     from orchestrator.records.results import load_chains
 
-    records = [find_chain(store, name) for name in dict.fromkeys(names)] or all_chains(store)
-    return [load_chains(store, [record])[0] for record in records]
+    repository = Repository(store)
+    named = [repository.chain_by_name(name) for name in dict.fromkeys(names)]
+    records = named or repository.chains()
+    if not records:
+        raise InputError(f"no chain is published in {store.uri}")
+    return [load_chains(repository, [record])[0] for record in records]
 
 
 def _rebuild_mlflow(store: "Store", convention: Convention, uri: str | None) -> Shown:

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.records import repository
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
 from orchestrator.store.base import Store
 from training.config import InputError
-from training.metrics import CONVENTIONS, Continual, ConventionName, Scores
+from training.continual_metrics import Continual
+from training.metrics import CONVENTIONS, ConventionName, Scores
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def find_chain(store: Store, wanted: str) -> PublishedChain:
     Raises:
         InputError: There is no such chain; the message names those that there are.
     """
-    (result,) = load_chains(store, [repository.find_chain(store, wanted)])
+    repository = Repository(store)
+    (result,) = load_chains(repository, [repository.chain_by_name(wanted)])
     steps = tuple(PublishedStep(store, step) for step in result.steps)
     return PublishedChain(result.name, steps, result)
 
@@ -121,12 +123,13 @@ def find_step(store: Store, wanted: str) -> PublishedStep:
         steps = find_chain(store, chain).steps
         if int(index) < len(steps):
             return steps[int(index)]
-    record = repository.find_step(store, wanted)
-    evaluation = repository.first_evaluation(store, record)
+    repository = Repository(store)
+    record = repository.step_by_name(wanted)
+    evaluation = repository.first_evaluation(record)
     if evaluation is None:
         raise InputError(f"step {record.key} is published and not scored yet")
     names = dict(zip(record.step.task.classes, record.class_names, strict=True))
     groups: list[Sequence[str]] = []
     for group in record.step.task.groups:
         groups.append([names[class_id] for class_id in group])
-    return PublishedStep(store, load_step(store, groups, record.key, evaluation.key))
+    return PublishedStep(store, load_step(repository, groups, record.key, evaluation.key))

@@ -1,4 +1,7 @@
-"""CONTRIBUTING's worked example is followed as a reader would: its two files are written, its tests pass, its method trains."""
+"""Follow CONTRIBUTING's worked example as a reader would.
+
+Its two files are written, its tests pass, its method trains, and its campaign file is read.
+"""
 
 import importlib.util
 import re
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import training.methods
+from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.resolver import Resolver
 from tests.support.paths import ROOT
@@ -19,40 +23,41 @@ from training.fit import fit
 from training.runtime import Runtime
 from training.scenario import Scenario
 
-METHOD, TEST = (
-    "training/methods/head_distillation.py",
-    "tests/unit/training/test_head_distillation.py",
-)
+METHOD = "training/methods/head_distillation.py"
+TEST = "tests/unit/training/methods/test_head_distillation.py"
 DIGITS = tuple("0123456789")
 SHORT = Optimization(epochs=2, batch=12)
 
 
+def contributing() -> str:
+    return (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def example() -> dict[str, str]:
-    """The files of the worked example, by their paths."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    return dict(
-        re.findall(r"^`([\w/]+\.py)`\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    )
+    """Return the files of the worked example, by their paths."""
+    pattern = r"^`([\w/]+\.py)`\n```python\n(.*?)^```$"
+    return dict(re.findall(pattern, contributing(), re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture
 def written(
     example: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """A folder with both files, in which training.methods finds its method too, as it would in its own folder."""
+    """Return a folder with both files, from which `training.methods` imports the method."""
     for path, code in example.items():
         (tmp_path / Path(path).name).write_text(code, encoding="utf-8")
     monkeypatch.setattr(training.methods, "__path__", [*training.methods.__path__, str(tmp_path)])
     yield tmp_path
-    del sys.modules["training.methods.head_distillation"], training.methods.head_distillation
+    if sys.modules.pop("training.methods.head_distillation", None):
+        del training.methods.head_distillation
 
 
-def test_the_example_is_a_method_and_its_test(example: dict[str, str]):
-    assert sorted(example) == [TEST, METHOD]
+def test_the_example_is_a_method_and_its_test(example: dict[str, str]) -> None:
+    assert sorted(example) == sorted([TEST, METHOD])
 
 
-def test_the_tests_of_the_example_pass(written: Path):
+def test_the_tests_of_the_example_pass(written: Path) -> None:
     spec = importlib.util.spec_from_file_location("example", written / Path(TEST).name)
     assert spec is not None
     assert spec.loader is not None
@@ -64,9 +69,8 @@ def test_the_tests_of_the_example_pass(written: Path):
         test()
 
 
-def test_the_method_of_the_example_trains(written: Path, local_split):
+def test_the_method_of_the_example_trains(written: Path, local_split) -> None:
     data = local_split(Digits(train=24, val=2))
-    document = {"name": "head-distillation", "weight": 2.0}  # as a chain is read back from a store
     chain = Chain.model_validate(
         {
             "name": "example",
@@ -74,29 +78,27 @@ def test_the_method_of_the_example_trains(written: Path, local_split):
                 dataset="digits", groups=(DIGITS[:6], DIGITS[6:]), supervision="pixel"
             ),
             "base": Base(optimization=SHORT),
-            "method": document,
+            # As a chain is read from a store.
+            "method": {"name": "head-distillation", "weight": 2.0},
             "optimization": SHORT,
             "model": ModelConfig(encoder="tiny", output_stride=4, head_channels=6, eval_pooling=8),
             "augmentation": Augmentation(crop=32),
         }
     )
-    parent, rows = None, []
+    parent = None
+    rows = []
     for planned in Resolver(data.classes, data.index, data.content).resolve(chain):
         rows.clear()
-        places = {
-            "parent": parent,
-            "encoder_weights": None,
-            "folder": written / planned.key,
-            "resume": None,
-        }
-        runtime = Runtime(log_every=1)
         parent = fit(
             planned.step,
             data,
             planned.rows,
-            runtime,
-            **places,
-            save=lambda *_: None,
+            Runtime(log_every=1),
+            parent=parent,
+            encoder_weights=None,
+            folder=written / planned.key,
+            resume=None,
+            save=lambda folder, iteration: None,
             log=rows.append,
         )
     assert len(rows) >= 2
@@ -104,17 +106,20 @@ def test_the_method_of_the_example_trains(written: Path, local_split):
     assert rows[-1]["loss/distillation"] > 0
 
 
+def test_the_campaign_of_the_example_is_read(written: Path) -> None:
+    pattern = r"^<!-- tests/test_contributing.py reads this campaign -->\n```python\n(.*?)^```$"
+    (code,) = re.findall(pattern, contributing(), re.MULTILINE | re.DOTALL)
+    path = written / "campaign.py"
+    path.write_text(code, encoding="utf-8")
+    campaign = load_campaign(str(path), written)
+    assert [chain.method.name for chain in campaign.chains] == ["head-distillation"] * 2
+
+
 @pytest.mark.parametrize("action", [["check"], ["format", "--check"]], ids=lambda action: action[0])
-def test_the_example_is_in_house_style(example: dict[str, str], action: list[str]):
+def test_the_example_is_in_house_style(example: dict[str, str], action: list[str]) -> None:
+    ruff = Path(sys.executable).with_name("ruff")
     for path, code in example.items():
-        command = [
-            Path(sys.executable).with_name("ruff"),
-            *action,
-            "--no-cache",
-            "--stdin-filename",
-            path,
-            "-",
-        ]
+        command = [ruff, *action, "--no-cache", "--stdin-filename", path, "-"]
         result = subprocess.run(
             command, cwd=ROOT, input=code, capture_output=True, text=True, check=False
         )

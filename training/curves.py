@@ -1,4 +1,4 @@
-"""Name the type of a training curve's rows, for the training loop that writes them and for their readers."""
+"""Name the type of the rows of training curves."""
 
 # Values by name, such as `loss/segmentation` and `lr/encoder`, with the `iteration` they belong to.
 CurveRow = dict[str, float | int]

@@ -1,34 +1,35 @@
-"""The record of an analysis: which answers, and which decoders trained anew, were brought together about which steps.
+"""Record an analysis: the answers and the retrained decoders that it brings together.
 
-Answers and steps have records of their own; this one names them, so that the page, the tables and MLflow can be made again
-from the store alone.
+Answers and steps have records of their own, and this record names them. The page, the tables and
+the run in MLflow can therefore be made again from the store alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from orchestrator.analysis.diagnosis import Analysis, analyse
-from orchestrator.analysis.probes import ProbeRecord
+from orchestrator.analysis.probe_record import ProbeRecord
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
+from orchestrator.records.publish import publish_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
-from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
-from orchestrator.store.canonical import canonical_json, digest
+from orchestrator.store.canonical import digest
 from training.config import Document
 
 
 class AnalysisRecord(Document):
-    """An analysis of two steps of a chain, by the keys of all that it rests on."""
+    """An analysis of two steps of a chain, by the keys of everything that it rests on."""
 
     format: int = 1
     key: str
     chain: str
-    before: int
-    after: int
-    answers: tuple[str, ...]  # names of probe records in the store
+    before: int  # index of the earlier step
+    after: int  # index of the later step
+    answers: tuple[str, ...]  # keys of probe records in the store
     retrained: dict[str, tuple[str, str]]  # by part: keys of the step and of its evaluation
-    created: str
+    created: str  # UTC, ISO 8601
 
 
 def publish_analysis(
@@ -38,7 +39,18 @@ def publish_analysis(
     answers: Sequence[ProbeRecord],
     retrained: Mapping[str, StepResult],
 ) -> AnalysisRecord:
-    """Write the record, unless the same analysis has one; returns the record of whoever was first."""
+    """Write the record of an analysis, unless there is one.
+
+    Args:
+        store: the store that holds the chain.
+        chain: the chain that holds both steps.
+        steps: indexes of the earlier and the later step.
+        answers: answers to probes of the two steps.
+        retrained: steps that retrained a part of the later model, by part.
+
+    Returns:
+        The record that was written first.
+    """
     content = {
         "chain": chain.record.key,
         "before": steps[0],
@@ -49,31 +61,33 @@ def publish_analysis(
         },
     }
     key = digest(content)[:KEY_LENGTH]
-    record = AnalysisRecord(
-        key=key, created=datetime.now(UTC).isoformat(timespec="seconds"), **content
-    )
-    name = layout.analysis_record(key)
-    store.write(name, canonical_json(record), only_if_absent=True)
-    return AnalysisRecord.model_validate_json(store.read(name))
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    record = AnalysisRecord(key=key, created=created, **content)
+    return publish_record(store, layout.analysis_record(key), record)
 
 
-def recorded_analyses(store: Store) -> Iterator[AnalysisRecord]:
-    """All analyses in the store, the oldest first."""
-    records = [
-        AnalysisRecord.model_validate_json(store.read(name)) for name in store.list(layout.ANALYSES)
-    ]
-    return iter(sorted(records, key=lambda record: (record.created, record.key)))
+def recorded_analyses(store: Store) -> list[AnalysisRecord]:
+    """Return all analyses in the store, the oldest first."""
+    records = Repository(store).documents(store.list(layout.ANALYSES), AnalysisRecord)
+    return sorted(records, key=lambda record: (record.created, record.key))
 
 
 def load_analysis(store: Store, record: AnalysisRecord) -> Analysis:
-    """The analysis, made again from all that its record names. Raises NotFound, StoreError and CorruptedObject."""
-    chain = ChainRecord.model_validate_json(store.read(layout.chain_record(record.chain)))
-    (result,) = load_chains(store, [chain])
+    """Return the analysis, made again from everything that its record names.
+
+    Raises:
+        NotFound: the store lacks a record that the analysis names.
+        StoreError: the store does not answer.
+        CorruptedObject: an object is not the one that its record names.
+    """
+    repository = Repository(store)
+    chain = repository.chain(record.chain)
+    (result,) = load_chains(repository, [chain])
     groups = chain.chain["scenario"]["groups"]
-    return analyse(
-        result,
-        result.steps[record.before],
-        result.steps[record.after],
-        [ProbeRecord.model_validate_json(store.read(name)) for name in record.answers],
-        {part: load_step(store, groups, *keys) for part, keys in record.retrained.items()},
-    )
+    answers = repository.documents(record.answers, ProbeRecord)
+    retrained = {
+        part: load_step(repository, groups, step, evaluation)
+        for part, (step, evaluation) in record.retrained.items()
+    }
+    earlier, later = result.steps[record.before], result.steps[record.after]
+    return analyse(result, earlier, later, answers, retrained)

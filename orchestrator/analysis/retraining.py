@@ -1,7 +1,8 @@
-"""Decoders trained anew on a published step: steps of their own, planned, trained, scored and recorded like any other.
+"""Retrain the decoder of a published step, to see what its encoder still tells apart.
 
-The probe continues from the later step with the labels of all classes seen so far, on all training images that show one
-of them, and changes only the part it is asked to. It is a step that no chain holds.
+Retraining continues from the later step with the labels of all classes seen so far, on all training
+images that show one of them. It changes only the part that it is asked to change. It is a step
+like any other: planned, trained, scored and recorded. No chain holds it.
 """
 
 import numpy as np
@@ -14,6 +15,7 @@ from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records.keys import step_key
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_step
 from orchestrator.store.cache import default_cache
 from training.config import StepConfig
@@ -24,28 +26,41 @@ PARTS = ("classifier", "decoder")
 
 
 def ensure_retrained(
-    chain: ChainResult, later: StepResult, place: RunContext
+    chain: ChainResult, later: StepResult, context: RunContext
 ) -> dict[str, StepResult]:
-    """The later step with its classifier, and with head and classifier, trained anew. Raises StepFailed and StoreError."""
+    """Return the later step with a part retrained, by part; train what is not in the store.
+
+    Args:
+        chain: the chain that holds the step.
+        later: the step whose model is retrained.
+        context: the run's store, resources and console.
+
+    Raises:
+        StepFailed: an attempt to train failed.
+        StoreError: the store does not answer.
+    """
     document = Chain.model_validate(chain.record.chain)
-    manifest_digest, manifest = resolve(place.store, later.record.data.manifest)
-    index = load_index(place.store, manifest, "train", default_cache())
+    manifest_digest, manifest = resolve(context.store, later.record.data.manifest)
+    index = load_index(context.store, manifest, "train", default_cache())
     plan = PlannedChain(document, manifest_digest, manifest, ())
+    groups = document.scenario.groups
+    repository = Repository(context.store)
     results = {}
     for part in PARTS:
-        planned = _planned(later, document, index, retraining.Config(part=part))
-        record = ensure_step(planned, plan, place, later.record)
-        evaluation = ensure_evaluation(record, plan.source(SPLIT), plan.scoring, place)
-        results[part] = load_step(place.store, document.scenario.groups, record.key, evaluation.key)
+        planned = _plan_step(later, document, index, retraining.Config(part=part))
+        record = ensure_step(planned, plan, context, later.record)
+        evaluation = ensure_evaluation(record, plan.source(SPLIT), plan.scoring, context)
+        results[part] = load_step(repository, groups, record.key, evaluation.key)
     return results
 
 
-def _planned(
+def _plan_step(
     later: StepResult, document: Chain, index: Index, method: retraining.Config
 ) -> PlannedStep:
-    """The probe's step: the base step's settings, all seen classes' labels, all images that show one of them."""
+    """Plan the retraining with the base step's settings, and labels of all classes seen so far."""
     trained = later.record.step
-    rows = np.flatnonzero(index.labels[:, np.asarray(trained.task.classes) - 1].any(1))
+    classes = np.asarray(trained.task.classes)
+    rows = np.flatnonzero(index.labels[:, classes - 1].any(1))
     task = trained.task.model_copy(
         update={
             "selection": index.selection_digest(rows),
@@ -64,7 +79,7 @@ def _planned(
         augmentation=trained.augmentation,
         seed=trained.seed,
     )
-    key = later.record.key
+    parent = later.record.key
     return PlannedStep(
-        later.record.index, step, step_key(step, key), key, later.record.class_names, rows
+        later.record.index, step, step_key(step, parent), parent, later.record.class_names, rows
     )

@@ -1,11 +1,13 @@
-"""Tables of an analysis: layer by layer, what pixels became, what would have helped; and several chains at a glance.
+"""Make the tables of an analysis: layer by layer, what pixels became, what would have helped.
 
-Chains that differ by seed alone are one row of what is seen at a glance, with the mean and the standard deviation.
+Several chains also have an overview. There, chains that differ in nothing but the seed are one row
+with the mean and the standard deviation.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from orchestrator.analysis.diagnosis import Analysis, Layer, Means
+from orchestrator.analysis.diagnosis import Analysis, Layer
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.variants import group_variants
 from orchestrator.report.statistics import summarize
@@ -17,169 +19,188 @@ JOINTS = {
     "least_squares": "a 1x1 layer fitted in closed form to the earlier model's features",
     "trained": "that layer trained further until the stitched outputs are the earlier model's",
 }
-CKA = "debiased linear centred kernel alignment of both models' features there: 100 is the same but for rotation"
-PARTS = {
+CKA = (
+    "debiased linear centred kernel alignment of both models' features there: "
+    "100 is the same but for rotation"
+)
+PREDICTIONS = {
     "right": "right",
     "background": "background",
     "new": "a new class",
     "other_old": "another earlier class",
 }
+SEEDS = "Means over seeds, ± their standard deviation where there are several."
+
+
+class Remedy(NamedTuple):
+    """What could have been done against forgetting, in words."""
+
+    name: str
+    meaning: str
+
+
 REMEDIES = {
-    "new_corrected": (
+    "new_corrected": Remedy(
         "new classes' logits lowered",
         "the later model, the gap of new classes' logits subtracted afterwards",
     ),
-    "both_corrected": (
+    "both_corrected": Remedy(
         "background's logit lowered, too",
         "likewise, and background's own gap subtracted from its logit",
     ),
-    "classifier": (
-        "classifier trained anew",
+    "classifier": Remedy(
+        "classifier retrained",
         "encoder and head kept, the classifier trained from a random start on all labels",
     ),
-    "decoder": (
-        "decoder trained anew",
+    "decoder": Remedy(
+        "decoder retrained",
         "the encoder kept, head and classifier trained from a random start on all labels",
     ),
 }
-SEEDS = "Means over seeds, ± their standard deviation where there are several."
-MEASURES: tuple[tuple[str, str, Callable[[Layer], float | None]], ...] = (
-    (
+
+
+class LayerMeasure(NamedTuple):
+    """A number of each layer that has a table of its own in the overview."""
+
+    title: str
+    caption: str
+    number: Callable[[Layer], float | None]
+
+
+LAYER_MEASURES = (
+    LayerMeasure(
         "Kept up to each layer, translated by a trained 1x1 layer",
         "Per cent of the earlier classes' mean IoU before.",
         lambda layer: layer.kept.get("trained"),
     ),
-    (
+    LayerMeasure(
         "Kept up to each layer, without translation",
         "Per cent of the earlier classes' mean IoU before: less than above is drift.",
         lambda layer: layer.kept.get("identity"),
     ),
-    ("How alike the features of each layer are", "CKA, per cent.", lambda layer: layer.cka),
+    LayerMeasure(
+        "How similar the features of each layer are", "CKA, per cent.", lambda layer: layer.cka
+    ),
 )
+CAUSES: dict[tuple[str, str], Callable[[Analysis], float | None]] = {
+    ("mean IoU", "before"): lambda each: each.before.earlier,
+    ("mean IoU", "after"): lambda each: each.after.earlier,
+    ("their pixels became", "right"): lambda each: _share(each.breakdown_after, "right"),
+    ("their pixels became", "background"): lambda each: _share(each.breakdown_after, "background"),
+    ("their pixels became", "new"): lambda each: _share(each.breakdown_after, "new"),
+    ("background's pixels", "became new"): lambda each: each.background_taken,
+    ("mean IoU with", "new lowered"): lambda each: _miou_with(each, "new_corrected"),
+    ("mean IoU with", "both lowered"): lambda each: _miou_with(each, "both_corrected"),
+    ("mean IoU with", "classifier retrained"): lambda each: _miou_with(each, "classifier"),
+    ("mean IoU with", "decoder retrained"): lambda each: _miou_with(each, "decoder"),
+}
 
 
 def layer_table(analysis: Analysis) -> Table:
-    """What is left behind each cut, by joint, and the similarity of the features."""
-    columns = tuple(
+    """Return what is kept up to each cut, by joint, and the similarity of the features."""
+    joined = [
         Column("joined by a 1x1 layer", name.replace("_", " "), "", meaning)
         for name, meaning in JOINTS.items()
-    )
-    rows = tuple(
-        Row("", layer.cut, (*(layer.kept.get(joint) for joint in JOINTS), layer.cka))
-        for layer in analysis.layers
-    )
+    ]
+    rows = []
+    for layer in analysis.layers:
+        kept = [layer.kept.get(joint) for joint in JOINTS]
+        rows.append(Row("", layer.cut, (*kept, layer.cka)))
     caption = (
-        "Per cent. The later model up to the layer, a 1x1 layer, and the earlier model from there on: mean IoU of the earlier "
-        "classes, relative to the earlier model's own. Where it falls, the layers in between no longer say what the "
-        "earlier model needs."
+        "Per cent. The later model up to the layer, a 1x1 layer, and the earlier model from there "
+        "on: mean IoU of the earlier classes, relative to the earlier model's own. Where it falls, "
+        "the layers in between no longer compute what the earlier model needs."
     )
-    return Table(
-        f"Layer by layer, {analysis.title}",
-        caption,
-        "up to",
-        (*columns, Column("features", "CKA", "", CKA)),
-        rows,
-    )
+    columns = (*joined, Column("features", "CKA", "", CKA))
+    return Table(f"Layer by layer, {analysis.title}", caption, "up to", columns, tuple(rows))
 
 
-def flow_table(analysis: Analysis) -> Table:
-    """What the earlier classes' pixels were predicted as, before and after."""
-    both = (analysis.flow_before, analysis.flow_after)
-    rows = tuple(
-        Row("", name, tuple(_part(each, field) for each in both)) for field, name in PARTS.items()
-    )
-    columns = tuple(
+def breakdown_table(analysis: Analysis) -> Table:
+    """Return what the earlier classes' pixels were predicted as, before and after."""
+    columns = [
         Column("", f"after step {step.record.index}") for step in (analysis.earlier, analysis.later)
-    )
-    caption = (
-        "Per cent of the pixels of classes known after the earlier step. Columns add up to 100."
-    )
+    ]
+    rows = []
+    for field, name in PREDICTIONS.items():
+        before = _share(analysis.breakdown_before, field)
+        after = _share(analysis.breakdown_after, field)
+        rows.append(Row("", name, (before, after)))
     return Table(
-        f"What their pixels became, {analysis.title}", caption, "predicted as", columns, rows
+        title=f"What their pixels became, {analysis.title}",
+        caption="Per cent of the pixels of classes known after the earlier step. "
+        "Columns add up to 100.",
+        corner="predicted as",
+        columns=tuple(columns),
+        rows=tuple(rows),
     )
 
 
 def remedy_table(analysis: Analysis) -> Table:
-    """Mean IoU before, after, and with what could have been done about it."""
-    known = {**analysis.corrected, **analysis.retrained}
+    """Return the mean IoU before, after, and with each remedy that was measured."""
     rows = [
-        Row("", f"after step {step.record.index}", tuple(means))
-        for step, means in ((analysis.earlier, analysis.before), (analysis.later, analysis.after))
+        Row("", f"after step {analysis.earlier.record.index}", tuple(analysis.before)),
+        Row("", f"after step {analysis.later.record.index}", tuple(analysis.after)),
     ]
-    rows += [
-        Row("", name, tuple(known[field]), meaning=words)
-        for field, (name, words) in REMEDIES.items()
-        if field in known
-    ]
+    means = {**analysis.corrected, **analysis.retrained}
+    for field, remedy in REMEDIES.items():
+        if field in means:
+            rows.append(Row("", remedy.name, tuple(means[field]), meaning=remedy.meaning))
     caption = (
-        "Mean IoU, per cent. Corrections of logits use the masks of earlier classes, training anew uses all masks of all "
-        "classes: they say what was still there, and are no methods to compare."
+        "Mean IoU, per cent. Corrections of logits use the masks of earlier classes. Retraining "
+        "uses all masks of all classes. They show what was still there, and are no methods to "
+        "compare."
     )
     columns = (Column("", "earlier classes"), Column("", "new classes"))
     return Table(f"What would have helped, {analysis.title}", caption, "", columns, tuple(rows))
 
 
 def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
-    """All analyses, chains that differ by seed alone as one row: causes and remedies, what each layer keeps, and CKA."""
-    causes: dict[tuple[str, str], Callable[[Analysis], float | None]] = {
-        ("mean IoU", "before"): lambda each: each.before.earlier,
-        ("mean IoU", "after"): lambda each: each.after.earlier,
-        ("their pixels became", "right"): lambda each: _part(each.flow_after, "right"),
-        ("their pixels became", "background"): lambda each: _part(each.flow_after, "background"),
-        ("their pixels became", "new"): lambda each: _part(each.flow_after, "new"),
-        ("background's pixels", "became new"): lambda each: each.background_taken,
-        ("mean IoU with", "new lowered"): lambda each: _remedy(each, "new_corrected"),
-        ("mean IoU with", "both lowered"): lambda each: _remedy(each, "both_corrected"),
-        ("mean IoU with", "classifier anew"): lambda each: _remedy(each, "classifier"),
-        ("mean IoU with", "decoder anew"): lambda each: _remedy(each, "decoder"),
-    }
-    groups = group_variants([Chain.model_validate(each.chain.record.chain) for each in analyses])
-    members = {cell.name: [analyses[index] for index in cell.chains] for cell in groups}
-    rows = [
-        Row("", name, tuple(_mean(map(number, each)) for number in causes.values()))
-        for name, each in members.items()
-    ]
-    caption = f"Per cent; everything is about the classes known after the earlier step. {SEEDS}"
-    table = Table(
-        "Causes at a glance",
-        caption,
-        "chain",
-        tuple(Column(*names) for names in causes),
-        tuple(rows),
-    )
-    return table, *(_layers_at_a_glance(*measure, members) for measure in MEASURES)
+    """Return tables of all analyses: causes and remedies, what each layer keeps, and CKA.
 
-
-def _layers_at_a_glance(
-    title: str,
-    caption: str,
-    measure: Callable[[Layer], float | None],
-    members: Mapping[str, Sequence[Analysis]],
-) -> Table:
-    cuts = dict.fromkeys(
-        layer.cut for analyses in members.values() for each in analyses for layer in each.layers
-    )
+    Chains that differ in nothing but the seed are one row.
+    """
+    variants = group_variants([Chain.model_validate(each.chain.record.chain) for each in analyses])
+    members = {variant.name: [analyses[index] for index in variant.chains] for variant in variants}
     rows = []
-    for name, analyses in members.items():
-        found = [{layer.cut: measure(layer) for layer in each.layers} for each in analyses]
-        rows.append(
-            Row("", name, tuple(_mean(layers.get(cut) for layers in found) for cut in cuts))
-        )
-    return Table(
-        title, f"{caption} {SEEDS}", "chain", tuple(Column("", cut) for cut in cuts), tuple(rows)
+    for name, each in members.items():
+        values = [_mean(map(number, each)) for number in CAUSES.values()]
+        rows.append(Row("", name, tuple(values)))
+    causes = Table(
+        title="Causes at a glance",
+        caption=f"Per cent, of the classes known after the earlier step. {SEEDS}",
+        corner="chain",
+        columns=tuple(Column(*names) for names in CAUSES),
+        rows=tuple(rows),
     )
+    return causes, *(_layer_overview(measure, members) for measure in LAYER_MEASURES)
+
+
+def _layer_overview(measure: LayerMeasure, members: Mapping[str, Sequence[Analysis]]) -> Table:
+    analyses = [each for some in members.values() for each in some]
+    cuts = list(dict.fromkeys(layer.cut for each in analyses for layer in each.layers))
+    rows = []
+    for name, some in members.items():
+        by_cut: dict[str, list[float | None]] = {cut: [] for cut in cuts}
+        for layer in [layer for each in some for layer in each.layers]:
+            by_cut[layer.cut].append(measure.number(layer))
+        rows.append(Row("", name, tuple(_mean(by_cut[cut]) for cut in cuts)))
+    columns = tuple(Column("", cut) for cut in cuts)
+    return Table(measure.title, f"{measure.caption} {SEEDS}", "chain", columns, tuple(rows))
 
 
 def _mean(values: Iterable[float | None]) -> Value:
-    found = summarize(values)
-    if found is None or found.deviation is None:
-        return found and found.mean
-    return Measured(found.mean, found.deviation)
+    summary = summarize(values)
+    if summary is None:
+        return None
+    if summary.deviation is None:
+        return summary.mean
+    return Measured(summary.mean, summary.deviation)
 
 
-def _part(flow: PredictionBreakdown | None, field: str) -> float | None:
-    return getattr(flow, field) if flow else None
+def _share(breakdown: PredictionBreakdown | None, field: str) -> float | None:
+    return getattr(breakdown, field) if breakdown else None
 
 
-def _remedy(analysis: Analysis, field: str) -> float | None:
-    return {**analysis.corrected, **analysis.retrained}.get(field, Means(None, None)).earlier
+def _miou_with(analysis: Analysis, remedy: str) -> float | None:
+    means = {**analysis.corrected, **analysis.retrained}.get(remedy)
+    return means.earlier if means else None

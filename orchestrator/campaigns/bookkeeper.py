@@ -19,8 +19,9 @@ from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.records import layout
 from orchestrator.records.attempts import read_curves
-from orchestrator.records.repository import find_evaluation, require_record
-from orchestrator.records.results import finish_chain, load_step
+from orchestrator.records.publish import publish_chain
+from orchestrator.records.repository import Repository
+from orchestrator.records.results import load_chains, load_step
 from orchestrator.records.schema import EvaluationRecord, StepRecord
 from orchestrator.store.base import NotFound, Store, StoreError, is_local
 from training.config import EvaluationConfig
@@ -52,7 +53,8 @@ class Scoreboard:
     """Scores of published steps under one convention, each read once."""
 
     def __init__(self, store: Store, convention: Convention) -> None:
-        self._store, self._convention = store, convention
+        self.repository = Repository(store)
+        self._convention = convention
         self._found: dict[
             tuple[str, str, EvaluationConfig, tuple[tuple[str, ...], ...]], Scored
         ] = {}
@@ -61,14 +63,13 @@ class Scoreboard:
         """How a step of this chain scored. Raises StoreError; NotFound while it is not published and scored."""
         asked = key, plan.manifest_digest, plan.chain.evaluation, plan.chain.scenario.groups
         if asked not in self._found:
-            record = require_record(self._store, key)
-            evaluation = find_evaluation(self._store, record, plan.scoring)
+            record = self.repository.step(key)
+            evaluation = self.repository.find_evaluation(record, plan.scoring)
             if evaluation is None:
-                raise NotFound(layout.evaluations_folder(key), self._store.uri)
-            scores = load_step(self._store, plan.chain.scenario.groups, key, evaluation.key).scores(
-                self._convention
-            )
-            self._found[asked] = Scored(record, evaluation, scores)
+                raise NotFound(layout.evaluations_folder(key), self.repository.store.uri)
+            groups = plan.chain.scenario.groups
+            step = load_step(self.repository, groups, key, evaluation.key)
+            self._found[asked] = Scored(record, evaluation, step.scores(self._convention))
         return self._found[asked]
 
 
@@ -193,12 +194,13 @@ class Bookkeeper:
         steps = [self._board.find(plan, step.key) for step in plan.steps]
         fate = ChainOutcome(plan.chain.name, self._how(plan), scores=steps[-1].scores)
         if plan.whole:
-            result = finish_chain(
+            record = publish_chain(
+                self._place.store,
                 plan.chain,
                 [step.record for step in steps],
                 [step.evaluation for step in steps],
-                self._place.store,
             )
+            (result,) = load_chains(self._board.repository, [record])
             if self._place.tracker:
                 for step in plan.steps:
                     self._tell(plan, step.key, number)
@@ -218,9 +220,7 @@ class Bookkeeper:
         if self._place.tracker is None or key in self._told:
             return
         scored = self._board.find(plan, key)
-        curves = load_step(
-            self._place.store, plan.chain.scenario.groups, key, scored.evaluation.key
-        ).curves
+        curves = self._board.repository.curves(scored.record)
         names, run = scored.evaluation.class_names, self._chain_run(number)
         self._place.tracker.step_finished(scored.record, scored.scores, names, curves, run)
         self._told.add(key)

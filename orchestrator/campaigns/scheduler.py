@@ -26,7 +26,7 @@ from orchestrator.planning.cost import Costs, images
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.planning.store_state import StoredStep
 from orchestrator.records import layout
-from orchestrator.records.repository import find_evaluation, find_record
+from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease, read_lease
 
@@ -257,13 +257,11 @@ class Scheduler:
         return self._looked[key][1]
 
     def _seen(self, node: Node) -> str:
-        record = find_record(self._store, node.key)
+        repository = Repository(self._store)
+        record = repository.find_step(node.key)
         if record:
-            return (
-                "published"
-                if all(find_evaluation(self._store, record, each) for _, each in node.scorings)
-                else "free"
-            )
+            scored = (repository.find_evaluation(record, each) for _, each in node.scorings)
+            return "published" if all(scored) else "free"
         lease = read_lease(self._store, layout.step_lease(node.key))
         return "taken" if lease and not lease.expired else "free"
 

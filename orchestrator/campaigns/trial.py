@@ -16,7 +16,7 @@ from orchestrator.execution.messages import OnMessage, StepPublished, TrialFaile
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import Node
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import DataSource, Scoring, StepFailed
 from orchestrator.store.base import Store, StoreError
 from training.config import InputError
@@ -78,7 +78,7 @@ def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
 def _ensure(spec: TrialSpec, place: RunContext) -> str:
     parent = None
     if spec.planned.parent:
-        parent = find_record(spec.store, spec.planned.parent)
+        parent = Repository(spec.store).find_step(spec.planned.parent)
         if parent is None:
             raise InputError(
                 f"the record of its parent {spec.planned.parent} is gone from {spec.store.uri}: run the campaign again"

@@ -28,11 +28,16 @@ from orchestrator.records.attempts import (
     newest_checkpoint,
 )
 from orchestrator.records.provenance import provenance
-from orchestrator.records.repository import chain_record, find_record, publish_evaluation
-from orchestrator.records.results import ChainResult, finish_chain, load_chains
+from orchestrator.records.publish import (
+    chain_record,
+    publish_chain,
+    publish_evaluation,
+    publish_step,
+)
+from orchestrator.records.repository import Repository
+from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import EvaluationRecord, StepFailed, StepRecord
 from orchestrator.store.base import StoreError
-from orchestrator.store.canonical import canonical_json
 from orchestrator.store.lease import Lease, LeaseLost
 
 RESTARTS = 3  # of an attempt whose workers are lost before a new checkpoint is reached
@@ -55,7 +60,8 @@ def ensure_chain(plan: PlannedChain, place: RunContext) -> ChainResult:
         records.append(ensure_step(planned, plan, place, records[-1] if records else None))
         evaluations.append(ensure_evaluation(records[-1], plan.source(SPLIT), plan.scoring, place))
         _tell(place, plan.chain, records, evaluations)
-    result = finish_chain(plan.chain, records, evaluations, place.store)
+    record = publish_chain(place.store, plan.chain, records, evaluations)
+    (result,) = load_chains(Repository(place.store), [record])
     if place.tracker:
         place.tracker.chain_finished(result, place.convention)
     return result
@@ -70,7 +76,8 @@ def _tell(
     """Let the tracker know of the newest step and of the chain so far."""
     if place.tracker is None or place.chain_run is None:
         return
-    (so_far,) = load_chains(place.store, [chain_record(chain, records, evaluations)])
+    repository = Repository(place.store)
+    (so_far,) = load_chains(repository, [chain_record(chain, records, evaluations)])
     scores = list(so_far.scores(place.convention))
     names, rows = evaluations[-1].class_names, so_far.steps[-1].curves
     place.tracker.step_finished(records[-1], scores[-1], names, rows, place.chain_run)
@@ -84,6 +91,7 @@ def ensure_step(
 
     Raises StepFailed; the attempt's folder keeps what there was, and the next attempt goes on from its checkpoints.
     """
+    repository = Repository(place.store)
     asked, waiting = time.monotonic(), False
     period = place.lease_seconds
     lease = Lease(
@@ -93,7 +101,7 @@ def ensure_step(
         period=period,
         interval=min(10, period / 5),
     )
-    while (record := find_record(place.store, planned.key)) is None:
+    while (record := repository.find_step(planned.key)) is None:
         if not lease.acquire():
             if not waiting and lease.holder:
                 place.say(f"{planned.title}: waiting for {lease.holder.owner}, who holds its lease")
@@ -105,7 +113,7 @@ def ensure_step(
         try:
             with lease.held():
                 # Whoever held the lease before may have published in the meantime.
-                record = find_record(place.store, planned.key) or _produce(
+                record = repository.find_step(planned.key) or _produce(
                     planned, plan, place, parent, lease, asked
                 )
                 break
@@ -176,10 +184,10 @@ def _produce(
         },
         provenance=provenance(outcome.device),
     )
-    name = layout.step_record(planned.key)
-    store.write(name, canonical_json(record), only_if_absent=True)
+    # Another worker may have been first; its record counts then.
+    published = publish_step(store, record)
     delete_checkpoints(store, planned.key)
-    return StepRecord.model_validate_json(store.read(name))  # whoever was first
+    return published
 
 
 def _watched(

@@ -11,7 +11,8 @@ from orchestrator.cluster import ray_train
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.worker import score_published
 from orchestrator.records.attempts import new_attempt
-from orchestrator.records.repository import find_evaluation, publish_evaluation
+from orchestrator.records.publish import publish_evaluation
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import (
     DataSource,
     EvaluationRecord,
@@ -29,7 +30,7 @@ def ensure_evaluation(
 
     Raises InputError when the dataset's classes are not those the step was trained on, StepFailed when the workers fail.
     """
-    found = find_evaluation(place.store, record, scoring)
+    found = Repository(place.store).find_evaluation(record, scoring)
     if found is not None:
         return found
     check_classes(record, source.name, scoring.manifest.classes)

@@ -16,8 +16,10 @@ from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
+from orchestrator.records.publish import publish_record
+from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
-from orchestrator.store.canonical import canonical_json, digest
+from orchestrator.store.canonical import digest
 from training.config import Document
 
 
@@ -44,9 +46,7 @@ class CampaignRecord(Document):
 def publish_campaign(store: Store, campaign: Campaign) -> CampaignRecord:
     """Record what is asked for, its chains as they are planned, with their encoder's weights. Again, nothing changes."""
     record = campaign_record(campaign)
-    name = layout.campaign_record(record.key)
-    store.write(name, canonical_json(record), only_if_absent=True)
-    return CampaignRecord.model_validate_json(store.read(name))
+    return publish_record(store, layout.campaign_record(record.key), record)
 
 
 def campaign_record(campaign: Campaign) -> CampaignRecord:
@@ -67,8 +67,7 @@ def campaign_record(campaign: Campaign) -> CampaignRecord:
 
 def recorded_campaigns(store: Store) -> list[CampaignRecord]:
     """All that were recorded, the oldest first."""
-    names = store.list(layout.CAMPAIGNS)
-    found = (CampaignRecord.model_validate_json(store.read(name)) for name in names)
+    found = Repository(store).documents(store.list(layout.CAMPAIGNS), CampaignRecord)
     return sorted(found, key=lambda record: record.created)
 
 

@@ -10,7 +10,6 @@ A GPU-hour is an hour of one worker's GPU. Without GPUs it is an hour of one wor
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -19,9 +18,9 @@ from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import StepState, StoredStep
 from orchestrator.records import layout
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
-from orchestrator.store.base import READERS, Store
+from orchestrator.store.base import Store
 from training.config import StepConfig
 
 SAMPLE = 1000  # records that speeds are learned from, at most
@@ -109,9 +108,8 @@ def past_records(store: Store, stored: Mapping[str, StoredStep]) -> list[StepRec
     # than below steps/.
     published = {layout.step_of(name) for name in store.list(layout.EVALUATIONS)}
     others = sorted(published - set(own))[:SAMPLE]
-    with ThreadPoolExecutor(READERS) as readers:
-        found = readers.map(lambda key: find_record(store, key), others)
-        return [*own.values(), *filter(None, found)]
+    found = Repository(store).find_steps(others)
+    return [*own.values(), *filter(None, found)]
 
 
 def estimate_cost(tree: StepTree, stored: Mapping[str, StoredStep], costs: Costs) -> CostEstimate:

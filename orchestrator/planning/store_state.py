@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.records import layout
 from orchestrator.records.attempts import attempt_names
-from orchestrator.records.repository import find_evaluation, find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import READERS, NotFound, Store
 from orchestrator.store.lease import LeaseState, read_lease
@@ -83,32 +83,34 @@ def look_up_steps(tree: StepTree, store: Store, *, details: bool = False) -> dic
         StoreError: The store does not answer.
     """
     look_up = _look_up_details if details else look_up_step
+    repository = Repository(store)
     found: dict[str, StoredStep] = {}
     generation = [node for node in tree.nodes.values() if node.parent is None]
     with ThreadPoolExecutor(READERS) as readers:
         while generation:
-            stored = readers.map(lambda node: look_up(node, store), generation)
+            stored = readers.map(lambda node: look_up(node, repository), generation)
             found |= {node.key: step for node, step in zip(generation, stored, strict=True)}
             trained = [node for node in generation if found[node.key].record]
             generation = [tree.nodes[child] for node in trained for child in node.children]
     return {key: found.get(key, StoredStep(StepState.WAITING)) for key in tree.nodes}
 
 
-def look_up_step(node: Node, store: Store) -> StoredStep:
+def look_up_step(node: Node, repository: Repository) -> StoredStep:
     """Return the state of a step whose parent is published or not needed."""
-    record = find_record(store, node.key)
+    record = repository.find_step(node.key)
     if record:
-        scored = all(find_evaluation(store, record, scoring) for _, scoring in node.scorings)
+        scored = all(repository.find_evaluation(record, each) for _, each in node.scorings)
         return StoredStep(StepState.PUBLISHED if scored else StepState.TO_SCORE, record)
-    holder = read_lease(store, layout.step_lease(node.key))
+    holder = read_lease(repository.store, layout.step_lease(node.key))
     if holder is None or holder.expired:
         return StoredStep(StepState.TO_TRAIN)
     return StoredStep(StepState.RUNNING, holder=holder)
 
 
-def _look_up_details(node: Node, store: Store) -> StoredStep:
+def _look_up_details(node: Node, repository: Repository) -> StoredStep:
     """Return the state of a step with the details of its newest attempt."""
-    stored = look_up_step(node, store)
+    store = repository.store
+    stored = look_up_step(node, repository)
     attempts = [] if stored.record else attempt_names(store, node.key)
     if not attempts:
         return stored

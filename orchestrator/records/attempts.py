@@ -75,8 +75,8 @@ def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteratio
     for done in complete[:-KEPT_CHECKPOINTS]:
         # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
         store.delete(done)
-        folder, _, _ = layout.checkpoint_of(done)
-        store.delete(f"{folder}/")
+        outdated, _, _ = layout.checkpoint_of(done)
+        store.delete(f"{outdated}/")
 
 
 def newest_checkpoint(store: Store, key: str) -> Checkpoint | None:
@@ -140,7 +140,7 @@ def count_attempts(store: Store, key: str) -> int:
 
 def write_curves(store: Store, key: str, attempt: str, rows: list[CurveRow]) -> None:
     """Write a piece of an attempt's curves; with rows added to it, it is written again."""
-    name = layout.curves_piece(key, attempt, rows[0]["iteration"])
+    name = layout.curves_piece(key, attempt, int(rows[0]["iteration"]))
     store.write(name, json.dumps(rows).encode())
 
 

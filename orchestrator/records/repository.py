@@ -1,187 +1,210 @@
-"""Read and write the records of a store."""
+"""Read the records of a store: steps, evaluations and chains.
 
+A `Repository` reads each object once, however often and from however many threads it is asked
+for. That is safe because published records never change. It does not remember what it did not
+find, because a record that is missing now may be published a moment later.
+"""
+
+import json
 import re
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from io import BytesIO
+from typing import Any, TypeVar
+
+import pyarrow.parquet
 
 from orchestrator.records import layout
-from orchestrator.records.keys import chain_key, evaluation_key
-from orchestrator.records.provenance import provenance
-from orchestrator.records.schema import (
-    ChainRecord,
-    DataSource,
-    EvaluationRecord,
-    File,
-    Scoring,
-    StepRecord,
-)
-from orchestrator.store.base import NotFound, Store
-from orchestrator.store.canonical import canonical_json, digest
-from training.config import Document, EvaluationConfig, InputError
+from orchestrator.records.keys import evaluation_key
+from orchestrator.records.schema import ChainRecord, EvaluationRecord, Scoring, StepRecord
+from orchestrator.store.base import READERS, NotFound, Store
+from orchestrator.store.cache import CorruptedObject
+from training.config import Document, InputError
+from training.metrics import Confusion
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=Document)
+
+KEY_START = "[0-9a-f]{4,16}"
 
 
-def find_evaluation(store: Store, record: StepRecord, scoring: Scoring) -> EvaluationRecord | None:
-    """The record of that evaluation of a step, None while there is none."""
-    try:
-        return EvaluationRecord.model_validate_json(
-            store.read(
-                layout.evaluation_record(record.key, _key(record.key, record.attempt, scoring))
+class Repository:
+    """The records of one store. Threads may share it; processes open their own."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._lock = threading.Lock()
+        self._kept: dict[str, Future[Any]] = {}
+
+    # Steps
+
+    def step(self, key: str) -> StepRecord:
+        """Return the record of a published step. Raises NotFound."""
+        return self.document(layout.step_record(key), StepRecord)
+
+    def find_step(self, key: str) -> StepRecord | None:
+        """Return the record of a step, or None while the step is not published."""
+        return _unless_absent(self.step, key)
+
+    def find_steps(self, keys: Iterable[str]) -> list[StepRecord | None]:
+        """Return the records of steps in the order of `keys`, with None where there is none."""
+        return self.in_parallel(self.find_step, keys)
+
+    def step_by_name(self, wanted: str) -> StepRecord:
+        """Return the published step with a key, with the beginning of a key, or CHAIN:INDEX.
+
+        Raises:
+            InputError: There is no such step, or several keys begin like that.
+        """
+        if ":" in wanted:
+            return self.step(self._step_of_chain(wanted))
+        begun = re.fullmatch(KEY_START, wanted)
+        names = self.store.list(layout.step_folder(wanted)) if begun else ()
+        keys = sorted(layout.step_of(name) for name in names if layout.is_step_record(name))
+        if not keys:
+            raise InputError(
+                f"no published step has the key {wanted!r}, or one that begins so, "
+                f"in {self.store.uri}"
             )
-        )
-    except NotFound:
-        return None
+        if len(keys) > 1:
+            raise InputError(
+                f"{wanted!r} begins the keys {', '.join(keys)} in {self.store.uri}: give more of it"
+            )
+        return self.step(keys[0])
 
+    def curves(self, record: StepRecord) -> list[dict[str, Any]]:
+        """Return the rows that training logged. Raises CorruptedObject."""
+        name = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)
+        expected = record.files[layout.CURVES_FILE].sha256
+        return self._once(name, lambda: json.loads(self._read_verified(name, expected)))
 
-def publish_evaluation(
-    store: Store,
-    step: str,
-    attempt: str,
-    source: DataSource,
-    scoring: Scoring,
-    confusion: bytes,
-    device: str,
-) -> EvaluationRecord:
-    """Write the confusion counts (Parquet), then the record that proves them; returns the record of whoever was first."""
-    split = scoring.manifest.splits[scoring.split]
-    key = _key(step, attempt, scoring)
-    counts_name = layout.evaluation_counts(step, key)
-    store.write(counts_name, confusion, only_if_absent=True)
-    confusion = store.read(counts_name)
-    record = EvaluationRecord(
-        key=key,
-        step=step,
-        attempt=attempt,
-        data=source,
-        content=split.content,
-        config=scoring.config,
-        images=split.rows,
-        class_names=dict(enumerate(("background", *scoring.manifest.classes))),
-        confusion=File(sha256=digest(confusion), bytes=len(confusion)),
-        provenance=provenance(device),
-    )
-    name = layout.evaluation_record(step, key)
-    store.write(name, canonical_json(record), only_if_absent=True)
-    return EvaluationRecord.model_validate_json(store.read(name))
+    # Evaluations
 
+    def evaluation(self, step: str, key: str) -> EvaluationRecord:
+        """Return the record of an evaluation of a step. Raises NotFound."""
+        return self.document(layout.evaluation_record(step, key), EvaluationRecord)
 
-def _key(step: str, attempt: str, scoring: Scoring) -> str:
-    content = scoring.manifest.splits[scoring.split].content
-    return evaluation_key(step, attempt, content, scoring.config)
+    def find_evaluation(self, record: StepRecord, scoring: Scoring) -> EvaluationRecord | None:
+        """Return the record of the evaluation of a step by `scoring`, or None if there is none."""
+        key = evaluation_key(record.key, record.attempt, scoring.content, scoring.config)
+        return _unless_absent(lambda key: self.evaluation(record.key, key), key)
 
+    def find_evaluations(
+        self, wanted: Iterable[tuple[StepRecord, Scoring]]
+    ) -> list[EvaluationRecord | None]:
+        """Return the evaluations in the order of `wanted`, with None where there is none."""
+        return self.in_parallel(lambda pair: self.find_evaluation(*pair), wanted)
 
-def find_chain(store: Store, wanted: str) -> ChainRecord:
-    """The chain of that name (the latest, if there are several) or with that beginning of a key.
+    def first_evaluation(self, record: StepRecord) -> EvaluationRecord | None:
+        """Return the first evaluation of a step's attempt, which is the one its chain asked for."""
+        names = self.store.list(layout.evaluations_folder(record.key))
+        records = [name for name in names if layout.is_evaluation_record(name)]
+        found = self.documents(records, EvaluationRecord)
+        of_attempt = [each for each in found if each.attempt == record.attempt]
+        return min(of_attempt, key=lambda each: each.provenance.created, default=None)
 
-    Raises InputError naming the chains there are.
-    """
-    chains = [ChainRecord.model_validate_json(store.read(key)) for key in store.list(layout.CHAINS)]
-    named = [chain for chain in chains if chain.chain["name"] == wanted]
-    if named:
-        return max(named, key=lambda chain: chain.created)
-    keyed = [chain for chain in chains if len(wanted) >= 4 and chain.key.startswith(wanted)]
-    if len(keyed) == 1:
-        return keyed[0]
-    if keyed:
+    def counts(self, evaluation: EvaluationRecord) -> Confusion:
+        """Return the confusion counts of an evaluation. Raises CorruptedObject."""
+        name = layout.evaluation_counts(evaluation.step, evaluation.key)
+        expected = evaluation.confusion.sha256
+        return self._once(name, lambda: _confusion(self._read_verified(name, expected)))
+
+    # Chains
+
+    def chain(self, key: str) -> ChainRecord:
+        """Return the record of a published chain. Raises NotFound."""
+        return self.document(layout.chain_record(key), ChainRecord)
+
+    def chains(self) -> list[ChainRecord]:
+        """Return every published chain, the oldest first."""
+        found = self.documents(self.store.list(layout.CHAINS), ChainRecord)
+        return sorted(found, key=lambda record: record.created)
+
+    def chain_by_name(self, wanted: str) -> ChainRecord:
+        """Return the newest chain of that name, or the one whose key begins with `wanted`.
+
+        Raises:
+            InputError: There is no such chain, or several keys begin like that. The message names
+                the chains there are.
+        """
+        chains = self.chains()
+        named = [chain for chain in chains if chain.chain["name"] == wanted]
+        if named:
+            return max(named, key=lambda chain: chain.created)
+        keyed = [chain for chain in chains if len(wanted) >= 4 and chain.key.startswith(wanted)]
+        if len(keyed) == 1:
+            return keyed[0]
+        if keyed:
+            raise InputError(
+                f"{wanted!r} begins the key of {len(keyed)} chains in {self.store.uri}: "
+                "give more of it"
+            )
+        names = ", ".join(sorted({chain.chain["name"] for chain in chains})) or "none"
         raise InputError(
-            f"{wanted!r} begins the key of {len(keyed)} chains in {store.uri}: give more of it"
+            f"no chain is named {wanted!r}, nor has a key that begins so, in {self.store.uri}; "
+            f"published: {names}"
         )
-    names = ", ".join(sorted({chain.chain["name"] for chain in chains})) or "none"
-    raise InputError(
-        f"no chain is named {wanted!r}, nor has a key that begins so, in {store.uri}; published: {names}"
-    )
+
+    # Documents of any kind
+
+    def document(self, name: str, kind: type[Kind]) -> Kind:
+        """Return the record that the object `name` holds. Raises NotFound."""
+        return self._once(name, lambda: kind.model_validate_json(self.store.read(name)))
+
+    def documents(self, names: Iterable[str], kind: type[Kind]) -> list[Kind]:
+        """Return the records that objects hold, in the order of `names`. Raises NotFound."""
+        return self.in_parallel(lambda name: self.document(name, kind), names)
+
+    def in_parallel(self, read: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Call `read` for every item, from as many threads as the store has connections."""
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(read, items))
+
+    def _step_of_chain(self, wanted: str) -> str:
+        name, _, index = wanted.rpartition(":")
+        steps = self.chain_by_name(name).steps
+        if not index.isdigit() or int(index) >= len(steps):
+            raise InputError(
+                f"chain {name!r} has steps 0 to {len(steps) - 1}, and no step {index!r}"
+            )
+        return steps[int(index)]
+
+    def _once(self, name: str, read: Callable[[], Result]) -> Result:
+        """Return what `read` returned for this object when it was first called."""
+        with self._lock:
+            found = self._kept.get(name)
+            future: Future[Any] = found or Future()
+            self._kept[name] = future
+        if found is None:
+            try:
+                future.set_result(read())
+            except BaseException as error:
+                with self._lock:
+                    del self._kept[name]
+                future.set_exception(error)
+                raise
+        return future.result()
+
+    def _read_verified(self, name: str, expected: str) -> bytes:
+        data = self.store.read(name)
+        if sha256(data).hexdigest() != expected:
+            raise CorruptedObject(
+                f"{name!r} in {self.store.uri} is not the file its record names: "
+                "it was damaged or replaced"
+            )
+        return data
 
 
-def chain_record(
-    chain: Document, records: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]
-) -> ChainRecord:
-    """The record of a chain, or of its first steps."""
-    steps, scored = (
-        [record.key for record in records],
-        [evaluation.key for evaluation in evaluations],
-    )
-    return ChainRecord(
-        key=chain_key(chain, steps, scored),
-        chain=chain.model_dump(mode="json"),
-        steps=tuple(steps),
-        evaluations=tuple(scored),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def find_record(store: Store, key: str) -> StepRecord | None:
-    """The record of a step, None while it is not published."""
+def _unless_absent(read: Callable[[str], Result], key: str) -> Result | None:
     try:
-        return require_record(store, key)
+        return read(key)
     except NotFound:
         return None
 
 
-def require_record(store: Store, key: str) -> StepRecord:
-    """The record of a published step. Raises NotFound."""
-    return StepRecord.model_validate_json(store.read(layout.step_record(key)))
-
-
-def all_chains(store: Store) -> list[ChainRecord]:
-    """Return every published chain, the oldest first. Raise InputError when there is none."""
-    names = store.list(layout.CHAINS)
-    records = [ChainRecord.model_validate_json(store.read(name)) for name in names]
-    if not records:
-        raise InputError(f"no chain is published in {store.uri}")
-    return sorted(records, key=lambda record: record.created)
-
-
-def find_step(store: Store, wanted: str) -> StepRecord:
-    """Find a published step.
-
-    Args:
-        store: The store to look in.
-        wanted: The step's key, the beginning of its key, or CHAIN:INDEX with a chain's name.
-
-    Raises:
-        InputError: There is no such step, or several keys begin like this.
-    """
-    chain, colon, index = wanted.rpartition(":")
-    keys = [_step_of_chain(store, chain, index)] if colon else _keys_that_begin(store, wanted)
-    if len(keys) > 1:
-        raise InputError(
-            f"{wanted!r} begins the keys {', '.join(keys)} in {store.uri}: give more of it"
-        )
-    record = find_record(store, keys[0]) if keys else None
-    if record is None:
-        raise InputError(
-            f"no published step has the key {wanted!r}, or one that begins so, in {store.uri}"
-        )
-    return record
-
-
-def _step_of_chain(store: Store, chain: str, index: str) -> str:
-    """Return the key of a chain's step. Raise InputError when it has no such step."""
-    steps = find_chain(store, chain).steps
-    if not index.isdigit() or int(index) >= len(steps):
-        raise InputError(f"chain {chain!r} has steps 0 to {len(steps) - 1}, and no step {index!r}")
-    return steps[int(index)]
-
-
-def _keys_that_begin(store: Store, beginning: str) -> list[str]:
-    """Return the keys of the published steps that begin with these four to sixteen digits."""
-    if not re.fullmatch("[0-9a-f]{4,16}", beginning):
-        return []
-    names = store.list(layout.step_folder(beginning))
-    return sorted(layout.step_of(name) for name in names if layout.is_step_record(name))
-
-
-def first_evaluation(store: Store, record: StepRecord) -> EvaluationRecord | None:
-    """Return the evaluation that a step's chain asked for, which is the first of its attempt."""
-    names = store.list(layout.evaluations_folder(record.key))
-    found = []
-    for name in filter(layout.is_evaluation_record, names):
-        evaluation = EvaluationRecord.model_validate_json(store.read(name))
-        if evaluation.attempt == record.attempt:
-            found.append(evaluation)
-    return min(found, key=lambda each: each.provenance.created, default=None)
-
-
-def usual_view(store: Store, record: StepRecord) -> EvaluationConfig:
-    """Return the view of images in which a step was first scored."""
-    evaluation = first_evaluation(store, record)
-    return evaluation.config if evaluation else EvaluationConfig()
+def _confusion(data: bytes) -> Confusion:
+    table = pyarrow.parquet.read_table(BytesIO(data))
+    return Confusion(*(table[name].to_numpy() for name in Confusion._fields))

@@ -4,24 +4,17 @@ Everything that people look at (tables, figures, report, pictures) starts from a
 a number. What the counts mean as IoU follows from a convention (`training.metrics`), chosen when they are read.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 
-from orchestrator.records import layout
-from orchestrator.records.repository import chain_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import ChainRecord, EvaluationRecord, StepRecord
-from orchestrator.store.base import Store
-from orchestrator.store.cache import CorruptedObject
-from orchestrator.store.canonical import canonical_json
-from training.config import Document, InputError
+from training.config import InputError
 from training.continual_metrics import Continual, continual
 from training.metrics import (
     Confusion,
@@ -76,69 +69,73 @@ class ChainResult:
         return continual(self.scores(convention))
 
 
-def load_chains(store: Store, records: Sequence[ChainRecord]) -> tuple[ChainResult, ...]:
-    """Chains to be shown side by side; where a name stands twice, a piece of the key is added.
+def load_chains(repository: Repository, records: Sequence[ChainRecord]) -> tuple[ChainResult, ...]:
+    """Return chains to be shown side by side.
 
-    Raises InputError when they were not scored on the same pixels, CorruptedObject when a file is not the one its record names.
+    A chain whose name stands twice is named with a piece of its key. A step that several chains
+    share is read once.
+
+    Raises:
+        InputError: The chains were not scored on the same pixels.
+        CorruptedObject: A file is not the one its record names.
     """
+    steps = _load_steps(repository, records)
     names = [record.chain["name"] for record in records]
-    results = tuple(
-        ChainResult(
-            name=name if names.count(name) == 1 else f"{name} ({record.key[:6]})",
-            record=record,
-            steps=tuple(
-                load_step(store, record.chain["scenario"]["groups"], *keys)
-                for keys in zip(record.steps, record.evaluations, strict=True)
-            ),
-        )
-        for name, record in zip(names, records, strict=True)
+    results = []
+    for name, record in zip(names, records, strict=True):
+        shown = name if names.count(name) == 1 else f"{name} ({record.key[:6]})"
+        results.append(ChainResult(shown, record, tuple(islice(steps, len(record.steps)))))
+    _check_comparable(results)
+    return tuple(results)
+
+
+def load_step(
+    repository: Repository, groups: Sequence[Sequence[str]], step: str, evaluation: str
+) -> StepResult:
+    """Return a published step with an evaluation of it.
+
+    Args:
+        repository: The records of the store.
+        groups: The class names of the step's scenario, group by group.
+        step: Key of the step.
+        evaluation: Key of the evaluation.
+
+    Raises:
+        NotFound: There is no such step or evaluation.
+        CorruptedObject: A file is not the one its record names.
+    """
+    record = repository.step(step)
+    scored = repository.evaluation(step, evaluation)
+    return StepResult(
+        record=record,
+        evaluation=scored,
+        confusion=repository.counts(scored),
+        curves=repository.curves(record),
+        groups=_learned(groups, record, scored),
     )
+
+
+def _load_steps(repository: Repository, records: Sequence[ChainRecord]) -> Iterator[StepResult]:
+    """Return the steps of all chains, chain by chain, read in parallel."""
+    wanted = []
+    for record in records:
+        groups = record.chain["scenario"]["groups"]
+        for keys in zip(record.steps, record.evaluations, strict=True):
+            wanted.append((groups, *keys))
+    return iter(repository.in_parallel(lambda each: load_step(repository, *each), wanted))
+
+
+def _check_comparable(results: Sequence[ChainResult]) -> None:
     first = results[0].steps[-1].evaluation
     for result in results:
         for step in result.steps:
             other = step.evaluation
             if (other.content, other.config) != (first.content, first.config):
                 raise InputError(
-                    f"step {step.record.index} of {result.name!r} was scored on {_scored_on(other)}, {results[0].name!r} on "
-                    f"{_scored_on(first)}: such numbers do not compare; evaluate both alike, or report them apart"
+                    f"step {step.record.index} of {result.name!r} was scored on "
+                    f"{_scored_on(other)}, {results[0].name!r} on {_scored_on(first)}: "
+                    "such numbers do not compare; evaluate both alike, or report them apart"
                 )
-    return results
-
-
-def load_step(
-    store: Store, groups: Sequence[Sequence[str]], step_key: str, evaluation_key: str
-) -> StepResult:
-    """A published step with an evaluation of it; `groups`: its scenario's, by class names.
-
-    Raises CorruptedObject when a file is not the one its record names.
-    """
-    record = StepRecord.model_validate_json(store.read(layout.step_record(step_key)))
-    evaluation = EvaluationRecord.model_validate_json(
-        store.read(layout.evaluation_record(step_key, evaluation_key))
-    )
-    curves = _read_verified(
-        store,
-        layout.published_file(step_key, record.attempt, layout.CURVES_FILE),
-        record.files[layout.CURVES_FILE].sha256,
-    )
-    return StepResult(
-        record=record,
-        evaluation=evaluation,
-        confusion=load_confusion(store, evaluation),
-        curves=json.loads(curves),
-        groups=_learned(groups, record, evaluation),
-    )
-
-
-def load_confusion(store: Store, evaluation: EvaluationRecord) -> Confusion:
-    """The counts of a published evaluation. Raises CorruptedObject when they are not those that the record names."""
-    counts = _read_verified(
-        store,
-        layout.evaluation_counts(evaluation.step, evaluation.key),
-        evaluation.confusion.sha256,
-    )
-    table = pyarrow.parquet.read_table(BytesIO(counts))
-    return Confusion(*(table[name].to_numpy() for name in Confusion._fields))
 
 
 def _learned(
@@ -148,15 +145,6 @@ def _learned(
     ids = {name: class_id for class_id, name in evaluation.class_names.items()}
     groups = tuple(tuple(ids[name] for name in group) for group in names)
     return tuple(group for group in groups if set(group) <= set(record.step.task.classes))
-
-
-def _read_verified(store: Store, key: str, digest: str) -> bytes:
-    data = store.read(key)
-    if sha256(data).hexdigest() != digest:
-        raise CorruptedObject(
-            f"{key!r} in {store.uri} is not the file its record names: it was damaged or replaced"
-        )
-    return data
 
 
 def _scored_on(evaluation: EvaluationRecord) -> str:
@@ -182,17 +170,3 @@ def named_scores(scores: Scores, class_names: Mapping[int, str]) -> dict[str, fl
 def iou_of(class_name: str) -> str:
     """The metric of a class; MLflow takes few characters."""
     return "iou/" + re.sub(r"[^\w. -]", "_", class_name)
-
-
-def finish_chain(
-    chain: Document,
-    records: Sequence[StepRecord],
-    evaluations: Sequence[EvaluationRecord],
-    store: Store,
-) -> ChainResult:
-    """Publish the record of a chain whose steps are all published; returns all of the chain, read back."""
-    record = chain_record(chain, records, evaluations)
-    name = layout.chain_record(record.key)
-    store.write(name, canonical_json(record), only_if_absent=True)
-    (result,) = load_chains(store, [ChainRecord.model_validate_json(store.read(name))])
-    return result

@@ -1,14 +1,8 @@
 """What is written when a step, an evaluation or a chain exists, and read back ever after.
 
 A record is the last object written and the only proof: no record, no step. Every number that is shown anywhere comes
-from a record and the files it names by digest. Layout under the store's root:
-
-    steps/<key>/record.json                       StepRecord
-    steps/<key>/lease.json                        who is training it now (orchestrator.store.lease)
-    steps/<key>/attempts/<attempt>/               one try: checkpoints/<iteration>/..., curves/..., files/...
-    steps/<key>/attempts/<attempt>/files/         model.json model.safetensors curves.json ... what the record names
-    evaluations/<step key>/<evaluation key>.json  EvaluationRecord;  .parquet beside it: the confusion matrices
-    chains/<chain key>.json                       ChainRecord
+from a record and the files it names by digest. `orchestrator.records.layout` says where each
+lies in a store.
 """
 
 from dataclasses import dataclass
@@ -98,9 +92,14 @@ class ChainRecord(Document):
 
 @dataclass(frozen=True)
 class Scoring:
-    """On what a step is scored."""
+    """The split that a step is scored on, and how its images are viewed."""
 
     dataset: str  # its name
     manifest: Manifest
     split: str
     config: EvaluationConfig
+
+    @property
+    def content(self) -> str:
+        """Return the content digest of the split."""
+        return self.manifest.splits[self.split].content

@@ -14,7 +14,8 @@ from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import StoredStep, look_up_steps
 from orchestrator.planning.variants import Variant, group_variants
-from orchestrator.records.repository import chain_record, find_evaluation
+from orchestrator.records.publish import chain_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.report.campaign_scores import campaign_table
 from orchestrator.report.statistics import summarize
@@ -87,7 +88,8 @@ def load_campaign_results(
 ) -> CampaignResult:
     """Look at every step of the campaign and read what is published. Raises StoreError, CorruptedObject for damaged counts."""
     standings = look_up_steps(tree, store)
-    loaded = [_load(plan, standings, store, convention) for plan in tree.chains]
+    repository = Repository(store)
+    loaded = [_load(plan, standings, repository, convention) for plan in tree.chains]
     return CampaignResult(
         name=campaign.name,
         question=campaign.question,
@@ -117,18 +119,21 @@ def recorded_results(
 
 
 def _load(
-    plan: PlannedChain, standings: Mapping[str, StoredStep], store: Store, convention: Convention
+    plan: PlannedChain,
+    standings: Mapping[str, StoredStep],
+    repository: Repository,
+    convention: Convention,
 ) -> Scored | None:
     """The chain, or those first steps of it that are asked for, read back; None while a step or its score is missing."""
     records, evaluations = [], []
     for planned in plan.steps:
         record = standings[planned.key].record
-        evaluation = find_evaluation(store, record, plan.scoring) if record else None
+        evaluation = repository.find_evaluation(record, plan.scoring) if record else None
         if record is None or evaluation is None:
             return None
         records.append(record)
         evaluations.append(evaluation)
-    (chain,) = load_chains(store, [chain_record(plan.chain, records, evaluations)])
+    (chain,) = load_chains(repository, [chain_record(plan.chain, records, evaluations)])
     scores = chain.scores(convention)
     old = flatten_groups(chain.groups[:-1])
     lost = (

@@ -5,7 +5,6 @@ be published, so a table of a campaign that still runs says of each mean over ho
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 from typing import NamedTuple
 
@@ -15,12 +14,11 @@ from orchestrator.planning.resolver import class_ids
 from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import StoredStep
 from orchestrator.planning.variants import Variant, group_variants
-from orchestrator.records.repository import find_evaluation
-from orchestrator.records.results import load_confusion
+from orchestrator.records.repository import Repository
 from orchestrator.report.chain_tables import scored_on
 from orchestrator.report.statistics import Summary, summarize
 from orchestrator.report.table import Column, Row, Table, Value
-from orchestrator.store.base import READERS, Store
+from orchestrator.store.base import Store
 from training.config import BACKGROUND, flatten_groups
 from training.metrics import Convention, Groups, Scores, score
 
@@ -59,13 +57,11 @@ def campaign_table(
 
     `standings`: as `survey` found them. Differences are ours minus the paper's, where the convention is the same.
     """
-    with ThreadPoolExecutor(READERS) as readers:
-        found = list(
-            readers.map(
-                lambda plan: final_means(plan, standings[plan.steps[-1].key], store, convention),
-                tree.chains,
-            )
-        )
+    repository = Repository(store)
+    found = repository.in_parallel(
+        lambda plan: final_means(plan, standings[plan.steps[-1].key], repository, convention),
+        tree.chains,
+    )
     variants = [
         _variant(
             cell,
@@ -91,14 +87,15 @@ def campaign_table(
 
 
 def final_means(
-    plan: PlannedChain, standing: StoredStep, store: Store, convention: Convention
+    plan: PlannedChain, standing: StoredStep, repository: Repository, convention: Convention
 ) -> Means | None:
     """The scores after the chain's last step, None while that is not published. `standing`: of that step."""
-    evaluation = find_evaluation(store, standing.record, plan.scoring) if standing.record else None
+    record = standing.record
+    evaluation = repository.find_evaluation(record, plan.scoring) if record else None
     if evaluation is None:
         return None
     groups = _groups(plan)
-    return means(score(load_confusion(store, evaluation), groups, convention), groups, convention)
+    return means(score(repository.counts(evaluation), groups, convention), groups, convention)
 
 
 def means(scores: Scores, groups: Groups, convention: Convention) -> Means:

@@ -1,1 +1,1 @@
-"""Show what happens in MLflow: the only code that imports it. Nothing here decides what is trained."""
+"""Show in MLflow what happens and what is recorded. Nothing here decides what is trained."""

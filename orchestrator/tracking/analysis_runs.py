@@ -1,6 +1,9 @@
-"""An analysis as MLflow shows it: a run below its chain's, its layers along the steps of a metric, and the page.
+"""Work out the runs of an analysis: its own, and those of the decoders that were retrained for it.
 
-Decoders that were trained anew for it are steps like any other, with a run of their own below the same chain.
+The run of an analysis is nested in the run of its chain. Its metrics have layers as their steps,
+and its artifacts are the page and its numbers.
+A decoder that was retrained for the analysis is a step like any other. Its run is nested in the run
+of the same chain.
 """
 
 from collections.abc import Iterator
@@ -9,15 +12,26 @@ from orchestrator.analysis.diagnosis import Analysis
 from orchestrator.analysis.page import page_files
 from orchestrator.analysis.record import AnalysisRecord
 from orchestrator.records import layout
-from orchestrator.records.results import StepResult, named_scores
-from orchestrator.tracking.runs import Point, Run, milliseconds, published, whole_chain
+from orchestrator.tracking.runs import (
+    Point,
+    Run,
+    build_finished_chain_run,
+    build_step_result_run,
+    to_milliseconds,
+)
 from training.metrics import wilson
 
 
 def analysis_runs(record: AnalysisRecord, analysis: Analysis) -> list[Run]:
-    """The analysis's own run, and those of the steps that trained a part of the later model anew."""
-    chain, time = whole_chain(analysis.chain, wilson()), milliseconds(record.created)
+    """Return the run of the analysis, then those of the steps that retrained a part."""
+    chain = build_finished_chain_run(analysis.chain, wilson())
+    time = to_milliseconds(record.created)
     files = page_files([analysis])
+    points = [
+        Point(name, value, time, step)
+        for name, value, step in _values(analysis)
+        if value is not None
+    ]
     run = Run(
         key=record.key,
         kind="analysis",
@@ -36,32 +50,26 @@ def analysis_runs(record: AnalysisRecord, analysis: Analysis) -> list[Run]:
             "stepchain.record": layout.analysis_record(record.key),
             "mlflow.note.content": files["analysis.md"],
         },
-        points=tuple(
-            Point(name, value, time, step)
-            for name, value, step in _values(analysis)
-            if value is not None
-        ),
+        points=tuple(points),
         texts=files,
         nested_in=chain.key,
     )
-    return [run, *(_step_run(step, chain) for step in analysis.anew.values())]
-
-
-def _step_run(step: StepResult, chain: Run) -> Run:
-    scores = named_scores(step.scores(wilson()), step.evaluation.class_names)
-    return published(step.record, chain.experiment, chain.key, scores, step.curves)
+    steps = analysis.retrained_steps.values()
+    return [run, *(build_step_result_run(step, chain, wilson()) for step in steps)]
 
 
 def _values(analysis: Analysis) -> Iterator[tuple[str, float | None, int]]:
-    """Names, values and steps of all metrics: of what is asked of every layer, the step is the layer's place."""
-    for place, layer in enumerate(analysis.layers):
+    """Yield name, value and step of each metric. The step of a layer's metric is its position."""
+    for position, layer in enumerate(analysis.layers):
         for joint, kept in layer.kept.items():
-            yield f"kept/{joint}", kept, place
-        yield "cka", layer.cka, place
-    for moment, flow in (("before", analysis.flow_before), ("after", analysis.flow_after)):
-        for part, share in flow or ():
-            yield f"pixels {moment}/{part}", share, 0
+            yield f"kept/{joint}", kept, position
+        yield "cka", layer.cka, position
+    moments = (("before", analysis.breakdown_before), ("after", analysis.breakdown_after))
+    for moment, breakdown in moments:
+        for prediction, share in breakdown or ():
+            yield f"pixels {moment}/{prediction}", share, 0
     means = {"before": analysis.before, "after": analysis.after, **analysis.corrected}
+    # Published metrics keep their names, although the code now says "retrained".
     means |= {f"{part} anew": value for part, value in analysis.retrained.items()}
     for name, (earlier, new) in means.items():
         yield f"miou earlier/{name}", earlier, 0

@@ -1,14 +1,17 @@
-"""A campaign as MLflow shows it: a run in the experiment `campaigns` with its table, figures and page, and a tag on its chains.
+"""Work out the run of a campaign, and what it adds to the runs of its chains.
 
-A campaign may span scenarios, which have an experiment each; its own run is where they meet. A chain may belong to several
-campaigns: each leaves a tag `stepchain.campaign.<name>` on its run, to filter by.
+A campaign may span scenarios, and each scenario has an experiment of its own. Therefore the
+campaign's run, with its table, figures and page, is in an experiment for all campaigns. A chain may
+belong to several campaigns. Each of them adds a tag `stepchain.campaign.<name>` to the chain's run,
+so that people can filter by it.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from orchestrator.planning.campaign_record import CampaignRecord
+from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.variants import axis_text
 from orchestrator.records import layout
 from orchestrator.report.campaign_page import CampaignReport, build_campaign_report, to_files
@@ -17,22 +20,35 @@ from orchestrator.report.campaign_scores import MEANS
 from orchestrator.report.campaign_tables import paired
 from orchestrator.report.render import to_json, to_markdown
 from orchestrator.report.table import fraction
-from orchestrator.tracking.runs import Point, Run, Status, chain_run, milliseconds
+from orchestrator.tracking.runs import (
+    LONGEST_PARAM,
+    Point,
+    Run,
+    Status,
+    build_chain_run,
+    to_milliseconds,
+)
 from orchestrator.tracking.saved_views import saved_views
 
 EXPERIMENT = "campaigns"
+LONGEST_VARIANT = 200  # characters; MLflow takes 250 for the name of a metric
 
 
 def campaign_runs(
     record: CampaignRecord, result: CampaignResult, unfinished: Status | None = None
 ) -> list[Run]:
-    """The campaign's own run, and what is to be added to those of its published chains.
+    """Return the campaign's own run, then what it adds to the runs of its published chains.
 
-    `unfinished`: the status of a campaign of which something is missing; by default it is left as it is.
+    Args:
+        record: the campaign's record.
+        result: the campaign as far as it is published.
+        unfinished: status of a campaign of which something is missing; None leaves it as it is.
     """
-    report, began = build_campaign_report(result), milliseconds(record.created)
+    report = build_campaign_report(result)
+    began = to_milliseconds(record.created)
     steps = [step for seed in result.published for step in seed.chain.steps]
-    ended = max((milliseconds(step.record.provenance.created) for step in steps), default=began)
+    ends = (to_milliseconds(step.record.provenance.created) for step in steps)
+    ended = max(ends, default=began)
     campaign = Run(
         key=record.key,
         kind="campaign",
@@ -41,7 +57,7 @@ def campaign_runs(
         began=min(began, ended),
         status="FINISHED" if result.complete else unfinished,
         ended=ended,
-        params={"campaign": record.name, "chains": str(len(result.chains)), **_axes(result)},
+        params={"campaign": record.name, "chains": str(len(result.chains)), **_varied(result)},
         tags={
             "mlflow.note.content": f"{result.question}\n\n{to_markdown(paired(report.scores))}",
             "stepchain.record": layout.campaign_record(record.key),
@@ -51,86 +67,88 @@ def campaign_runs(
         points=tuple(_points(report, ended)),
         texts=_texts(report),
     )
-    there = {seed.chain.record.steps for seed in result.published}
-    planned = [
-        (plan, tuple(step.key for step in plan.steps)) for plan in result.chains if plan.whole
-    ]
-    chains = [chain_run(plan.chain, keys, began) for plan, keys in planned if keys in there]
-    tag = {f"stepchain.campaign.{record.name}": "yes"}
-    views = {
-        run.experiment: run.key for run in reversed(chains)
-    }  # each scenario's first chain brings them
-    return [
-        campaign,
-        *(
-            run.model_copy(
-                update={
-                    "params": {},
-                    "tags": tag,
-                    "status": None,
-                    "views": _views(record, result, run)
-                    if views[run.experiment] == run.key
-                    else {},
-                }
-            )
-            for run in chains
-        ),
-    ]
+    return [campaign, *_chain_runs(record, result)]
 
 
-def _views(record: CampaignRecord, result: CampaignResult, chain: Run) -> dict[str, str]:
-    """What MLflow offers to look at of the campaign among the chains of that chain's scenario."""
-    plans = [plan for plan in result.chains if plan.chain.scenario.title == chain.experiment]
-    params = [chain_run(plan.chain, (), 0).params for plan in plans]
-    names = dict.fromkeys(axis for cell in result.cells for axis in cell.cell.axes)
-    axes = [axis for axis in names if len({each.get(axis) for each in params}) > 1]
-    classes = dict.fromkeys(
-        name for plan in plans for step in plan.steps for name in step.class_names
-    )
-    return saved_views(
-        record.name, axes, ["background", *classes], result.convention, milliseconds(record.created)
-    )
+def _chain_runs(record: CampaignRecord, result: CampaignResult) -> Iterator[Run]:
+    """Yield what the campaign adds to each of its published chains: a tag.
 
-
-def _axes(result: CampaignResult) -> dict[str, str]:
-    """What was varied, each with its values."""
-    axes = dict.fromkeys(axis for cell in result.cells for axis in cell.cell.axes)
-    values = {
-        axis: dict.fromkeys(
-            axis_text(c.cell.axes[axis]) for c in result.cells if axis in c.cell.axes
+    The first chain of each scenario also brings the saved views of the scenario's experiment.
+    """
+    began = to_milliseconds(record.created)
+    published = {seed.chain.record.steps for seed in result.published}
+    experiments: set[str] = set()
+    for plan in result.chains:
+        keys = tuple(step.key for step in plan.steps)
+        if not plan.whole or keys not in published:
+            continue
+        run = build_chain_run(plan.chain, keys, began)
+        views = {} if run.experiment in experiments else _views(record, result, run.experiment)
+        experiments.add(run.experiment)
+        yield run.model_copy(
+            update={
+                "params": {},
+                "tags": {f"stepchain.campaign.{record.name}": "yes"},
+                "status": None,
+                "views": views,
+            }
         )
-        for axis in axes
-    }
-    return {f"varied.{axis}": ", ".join(each)[:6000] for axis, each in values.items()}
+
+
+def _views(record: CampaignRecord, result: CampaignResult, scenario: str) -> dict[str, str]:
+    """Return the saved views of the campaign in the experiment of one scenario."""
+    plans = [plan for plan in result.chains if plan.chain.scenario.title == scenario]
+    params = [build_chain_run(plan.chain, (), began=0).params for plan in plans]
+    axes = [axis for axis in _axes(result) if len({each.get(axis) for each in params}) > 1]
+    classes = ["background", *_class_names(plans)]
+    return saved_views(
+        record.name, axes, classes, result.convention, to_milliseconds(record.created)
+    )
+
+
+def _class_names(plans: Sequence[PlannedChain]) -> list[str]:
+    """Return the names of all classes that the chains learn, in order, each once."""
+    steps = [step for plan in plans for step in plan.steps]
+    return list(dict.fromkeys(name for step in steps for name in step.class_names))
+
+
+def _axes(result: CampaignResult) -> list[str]:
+    """Return the fields in which the campaign's variants differ, each once."""
+    return list(dict.fromkeys(axis for each in result.cells for axis in each.cell.axes))
+
+
+def _varied(result: CampaignResult) -> dict[str, str]:
+    """Return the parameters `varied.<field>` of the campaign's run, each with all values."""
+    params = {}
+    for axis in _axes(result):
+        variants = [each.cell for each in result.cells if axis in each.cell.axes]
+        values = dict.fromkeys(axis_text(variant.axes[axis]) for variant in variants)
+        params[f"varied.{axis}"] = ", ".join(values)[:LONGEST_PARAM]
+    return params
 
 
 def _points(report: CampaignReport, time: int) -> Iterator[Point]:
-    """Every mean and deviation of the campaign's table: `all/alpha 0.5`, `all std/alpha 0.5`."""
+    """Yield each mean and deviation of the campaign's table.
+
+    Their names are like `all/alpha 0.5` and `all std/alpha 0.5`.
+    """
     for row in report.scores.rows:
-        cell = re.sub(r"[^\w. :-]", " ", row.name)[:200]
+        variant = re.sub(r"[^\w. :-]", " ", row.name)[:LONGEST_VARIANT]
         for column, value in zip(report.scores.columns, row.values, strict=True):
             number = fraction(value)
-            if number is not None and column.group in MEANS and column.name in ("mean", "std"):
-                yield Point(
-                    f"{column.group}{' std' if column.name == 'std' else ''}/{cell}",
-                    number,
-                    time,
-                    0,
-                )
+            if number is None or column.group not in MEANS or column.name not in ("mean", "std"):
+                continue
+            suffix = " std" if column.name == "std" else ""
+            yield Point(f"{column.group}{suffix}/{variant}", number, time, 0)
 
 
 def _texts(report: CampaignReport) -> dict[str, str]:
-    """Artifacts by path: the page, the tables in every form, the figures."""
+    """Return the artifacts by path: the page, the tables in every form, the figures."""
     files = to_files(report)
-    page = files.pop("report.html")
-    tables = {f"tables/{name}": text for name, text in files.items()}
-    numbers = {
-        f"tables/{name}.json": json.dumps(to_json(table), indent=1)
-        for name, table in report.tables.items()
-    }
-    return (
-        {"report.html": page}
-        | tables
-        | numbers
-        | {f"figures/{n}.svg": str(d.svg) for n, d in report.drawings.items()}
-    )
+    texts = {"report.html": files.pop("report.html")}
+    texts |= {f"tables/{name}": text for name, text in files.items()}
+    for name, table in report.tables.items():
+        texts[f"tables/{name}.json"] = json.dumps(to_json(table), indent=1)
+    for name, drawing in report.drawings.items():
+        texts[f"figures/{name}.svg"] = str(drawing.svg)
+    return texts

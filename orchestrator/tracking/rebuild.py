@@ -1,123 +1,139 @@
-"""Brings an MLflow into line with the records, after the fact: say everything anew, and close what nobody is at any more.
+"""Bring an MLflow into line with the records of a store.
 
-`orchestrator.tracking.tracker` tells MLflow what happens while it happens. This works from the store alone, so an MLflow that was lost,
-or that never was there, can be made at any time and as often as one likes.
+`orchestrator.tracking.tracker` reports to MLflow while something happens. `rebuild` works from the
+store alone. An MLflow that was lost, or that never existed, can therefore be made at any time, and
+again as often as one likes.
 """
 
 import json
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from orchestrator.analysis.record import load_analysis, recorded_analyses
 from orchestrator.datasets.catalog import UnknownDataset
 from orchestrator.planning.campaign_record import campaign_tree, recorded_campaigns
 from orchestrator.records import layout
-from orchestrator.records.repository import find_record
-from orchestrator.records.results import load_chains, named_scores
-from orchestrator.records.schema import ChainRecord
+from orchestrator.records.repository import Repository
+from orchestrator.records.results import load_chains
 from orchestrator.report.campaign_results import recorded_results
 from orchestrator.store.base import Store
 from orchestrator.store.lease import read_lease
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from orchestrator.tracking.analysis_runs import analysis_runs
 from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.mlflow_client import RunClient
-from orchestrator.tracking.runs import Run, published, whole_chain
+from orchestrator.tracking.runs import (
+    Run,
+    build_finished_chain_run,
+    build_published_step_run,
+    build_step_result_run,
+)
 from training.config import InputError
 from training.metrics import Convention
 
-GRACE = 600.0  # seconds that a run may be without a lease: its driver may be waiting for workers
+
+class RebuildSummary(NamedTuple):
+    """What `rebuild` did to an MLflow."""
+
+    runs: int  # runs of the store that MLflow now holds
+    closed: int  # stale runs that were ended
+    left_out: tuple[str, ...]  # campaigns that could not be computed, each with the reason
 
 
-class Synced(NamedTuple):
-    """What was done to an MLflow."""
+def rebuild(
+    store: Store, uri: str, convention: Convention, retries: Retries = DEFAULT_RETRIES
+) -> RebuildSummary:
+    """Report all records of the store to an MLflow that may be empty, then end stale runs.
 
-    runs: int  # that it now holds of the store
-    closed: int  # that said they were running, and were not
-    left_out: tuple[str, ...]  # campaigns that could not be worked out, and why
+    A step that no published chain or analysis names is left out.
 
+    Args:
+        store: the store that is read.
+        uri: where MLflow is.
+        convention: of the scores that MLflow shows.
+        retries: says how long a run may be without a lease before it is stale.
 
-def rebuild(store: Store, uri: str, convention: Convention, grace: float = GRACE) -> Synced:
-    """Say all that the store's records hold to an MLflow that may be empty, then close stale runs.
-
-    Steps that no published chain or analysis names stay unsaid. Raises whatever MLflow's transport raises, StoreError and
-    CorruptedObject.
+    Raises:
+        StoreError: the store does not answer.
+        CorruptedObject: an object is not the one that its record names.
+        Exception: whatever MLflow's transport raises.
     """
-    mirror, said = RunClient(uri), set()
-    for run in _chains(store, convention):
-        if run.key not in said:
-            mirror.put(run)
-            said.add(run.key)
-    for record in recorded_analyses(store):
-        for run in analysis_runs(record, load_analysis(store, record)):
-            mirror.put(run)
-            said.add(run.key)
+    client = RunClient(uri)
+    put: set[str] = set()
+    for run in chain(_chain_runs(store, convention), _analysis_runs(store)):
+        if run.key not in put:
+            client.put(run)
+            put.add(run.key)
     left_out = []
     for record in recorded_campaigns(store):
         try:
             result = recorded_results(record, store, convention)
-        except (InputError, UnknownDataset) as error:  # its dataset is not there any more
+        except (InputError, UnknownDataset) as error:
+            # The campaign's dataset is not in the store any more.
             left_out.append(f"{record.name}: {error}")
             continue
         for run in campaign_runs(record, result):
-            if (
-                run.kind == "campaign" or run.key in said
-            ):  # a chain whose record is not written yet stays unsaid
-                mirror.put(run)
-                said.add(run.key)
-    return Synced(len(said), _close_stale(mirror, store, grace), tuple(left_out))
+            # A chain without a record has no run yet that a campaign could add to.
+            if run.kind == "campaign" or run.key in put:
+                client.put(run)
+                put.add(run.key)
+    closed = _end_stale_runs(client, store, retries.rebuild_grace_seconds)
+    return RebuildSummary(len(put), closed, tuple(left_out))
 
 
-def _chains(store: Store, convention: Convention) -> Iterator[Run]:
-    """The runs of all published chains and their steps, the oldest chain first; of a shared step the first counts."""
-    records = [
-        ChainRecord.model_validate_json(store.read(key)) for key in store.list(layout.CHAINS)
+def _chain_runs(store: Store, convention: Convention) -> Iterator[Run]:
+    """Yield the runs of all published chains and of their steps, the oldest chain first."""
+    repository = Repository(store)
+    for record in repository.chains():
+        (result,) = load_chains(repository, [record])
+        run = build_finished_chain_run(result, convention)
+        yield run
+        for step in result.steps:
+            yield build_step_result_run(step, run, convention)
+
+
+def _analysis_runs(store: Store) -> Iterator[Run]:
+    for record in recorded_analyses(store):
+        yield from analysis_runs(record, load_analysis(store, record))
+
+
+def _end_stale_runs(client: RunClient, store: Store, grace: float) -> int:
+    """End the runs that MLflow shows as running although no step of theirs is; return how many."""
+    now = time.time()
+    stale = [
+        run
+        for run in client.running_runs()
+        if run.began / 1000 <= now - grace and not _has_lease(run, store)
     ]
-    for record in sorted(records, key=lambda record: record.created):
-        (result,) = load_chains(store, [record])
-        chain = whole_chain(result, convention)
-        yield chain
-        for step, scores in zip(result.steps, result.scores(convention), strict=True):
-            named = named_scores(scores, step.evaluation.class_names)
-            yield published(step.record, chain.experiment, chain.key, named, step.curves)
+    for run in stale:
+        client.put(_ended_run(run, store, int(1000 * now)))
+    return len(stale)
 
 
-def _close_stale(mirror: RunClient, store: Store, grace: float) -> int:
-    """End the runs that say they are running though nobody holds a lease of any of their steps; returns how many."""
-    closed, now = 0, time.time()
-    for run in mirror.running():
-        if run.began / 1000 > now - grace or any(_alive(store, key) for key in _steps(run, store)):
-            continue
-        mirror.put(_ended(run, store, int(1000 * now)))
-        closed += 1
-    return closed
+def _has_lease(run: Run, store: Store) -> bool:
+    """Return whether a process holds the lease of a step that the run is about."""
+    leases = (read_lease(store, layout.step_lease(key)) for key in _step_keys(run, store))
+    return any(lease is not None and not lease.expired for lease in leases)
 
 
-def _steps(run: Run, store: Store) -> list[str]:
-    """Keys of the steps that a run is about."""
+def _step_keys(run: Run, store: Store) -> list[str]:
+    """Return the keys of the steps that a run is about."""
     if run.kind == "step":
         return [run.key]
     if run.kind == "chain":
         return [value for name, value in run.tags.items() if name.startswith("stepchain.step.")]
     records = [record for record in recorded_campaigns(store) if record.key == run.key]
-    return [
-        step.key
-        for record in records
-        for plan in campaign_tree(record.campaign, store).chains
-        for step in plan.steps
-    ]
+    trees = [campaign_tree(record.campaign, store) for record in records]
+    return [key for tree in trees for key in tree.nodes]
 
 
-def _alive(store: Store, key: str) -> bool:
-    lease = read_lease(store, layout.step_lease(key))
-    return lease is not None and not lease.expired
-
-
-def _ended(run: Run, store: Store, now: int) -> Run:
-    """How a run that nobody is at ended: a step may have been published without a chain that names it."""
-    record = find_record(store, run.key) if run.kind == "step" else None
+def _ended_run(run: Run, store: Store, now: int) -> Run:
+    """Return how a stale run ended. A step may be published although no chain names it."""
+    record = Repository(store).find_step(run.key) if run.kind == "step" else None
     if record is None:
         return run.model_copy(update={"status": "KILLED", "ended": now, "tags": {}})
-    name = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)
-    curves = json.loads(store.read(name))
-    return published(record, run.experiment, None, {}, curves)
+    curves = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)
+    rows = json.loads(store.read(curves))
+    return build_published_step_run(record, run.experiment, None, {}, rows)

@@ -1,10 +1,12 @@
-"""What a run in MLflow should look like, worked out from documents and records; nothing here knows MLflow.
+"""Work out what a run in MLflow should look like from documents and records.
 
-A `Run` states all or part of what should be true of one run, found by its key. Stating the same twice changes nothing, so
-what was said while training and what is said again from the records, after a crash or into an empty server, agree.
+A `Run` states all or part of what should be true of one run, found by its key. Stating the same
+twice changes nothing. Therefore what is reported while training agrees with what is reported again
+from the records, after a crash or to an empty server.
 
-A chain's run holds its scores over the incremental steps, and `final/...` after the last. A step's run holds its training
-curves over iterations. A chain refers to its steps by key, because chains share steps.
+The run of a chain holds its scores over the incremental steps, and `final/...` after the last step.
+The run of a step holds its training curves over iterations. A chain refers to its steps by key,
+because chains share steps.
 """
 
 import json
@@ -17,22 +19,28 @@ from orchestrator.planning.chain import Chain, leaves
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
-from orchestrator.records.results import ChainResult, named_scores
+from orchestrator.records.results import ChainResult, StepResult, named_scores
 from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.report.chain_tables import class_table
 from orchestrator.report.render import to_json, to_markdown
 from orchestrator.store.canonical import digest
 from training.config import Document
-from training.continual_metrics import Continual
 from training.curves import CurveRow
 from training.metrics import Convention
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-NO_CURVE = ("iteration", "total", "time")  # of a row: where it stands, not what it measures
+# Fields of a curve's row that say where it stands rather than what it measures.
+POSITION_FIELDS = ("iteration", "total", "time")
+LONGEST_PARAM = 6000  # characters
+LONGEST_NAME = 250  # characters
 
 
 class Point(NamedTuple):
-    """One value of a metric: `time` in milliseconds since 1970, `step` an iteration (steps) or an incremental step (chains)."""
+    """One value of a metric.
+
+    `time` is in milliseconds since 1970. `step` is an iteration in the run of a step, and an
+    incremental step in the run of a chain.
+    """
 
     name: str
     value: float
@@ -41,28 +49,37 @@ class Point(NamedTuple):
 
 
 class Run(Document):
-    """All or part of what should be true of the run with this key."""
+    """All or part of what should be true of the run with this key.
+
+    Empty fields leave the run as it is.
+    """
 
     key: str
     kind: Literal["chain", "step", "campaign", "analysis"]
-    experiment: str  # the scenario's title; `campaigns`
+    experiment: str  # title of the scenario, or `campaigns`
     name: str
-    began: int  # milliseconds since 1970, like `ended`
-    status: Status | None = None  # None: as it is
-    ended: int | None = None
+    began: int  # milliseconds since 1970
+    status: Status | None = None
+    ended: int | None = None  # milliseconds since 1970
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
     points: tuple[Point, ...] = ()
     texts: dict[str, str] = {}  # artifacts by path
-    views: dict[str, str] = {}  # of its experiment: tags of `orchestrator.tracking.saved_views`
+    views: dict[str, str] = {}  # tags of the experiment (`orchestrator.tracking.saved_views`)
     nested_in: str | None = None  # key of the chain's run
     data: DataSource | None = None
     content: str | None = None  # digest of what was read of `data`
-    publishes: bool = False  # there is a model now, trained from the parent's
+    publishes: bool = False  # whether the step has published its model
 
 
-def chain_run(chain: Chain, steps: Sequence[str], began: int) -> Run:
-    """A chain about to run: `steps` are the keys of all its steps."""
+def build_chain_run(chain: Chain, steps: Sequence[str], began: int) -> Run:
+    """Return the run of a chain that begins.
+
+    Args:
+        chain: the chain.
+        steps: keys of all its steps, in order.
+        began: milliseconds since 1970.
+    """
     return Run(
         key=digest({"chain": chain, "steps": list(steps)})[:KEY_LENGTH],
         kind="chain",
@@ -70,97 +87,117 @@ def chain_run(chain: Chain, steps: Sequence[str], began: int) -> Run:
         name=chain.name,
         began=began,
         status="RUNNING",
-        params=flattened(chain.model_dump(mode="json", exclude={"name"})),
+        params=to_params(chain.model_dump(mode="json", exclude={"name"})),
         tags={f"stepchain.step.{index}": key for index, key in enumerate(steps)},
     )
 
 
-def scored(run: Run, records: Sequence[StepRecord], scores: Sequence[Mapping[str, float]]) -> Run:
-    """A chain's run with the scores after each of its first steps."""
-    points = [
-        point
-        for index, (record, values) in enumerate(zip(records, scores, strict=True))
-        for point in _points(values, milliseconds(record.provenance.created), index)
-    ]
-    return run.model_copy(update={"points": tuple(points), "tags": run.tags | _origin(records[-1])})
+def add_step_scores(
+    run: Run, records: Sequence[StepRecord], scores: Sequence[Mapping[str, float]]
+) -> Run:
+    """Return the run of a chain with the scores after each of its first steps.
+
+    Args:
+        run: the chain's run.
+        records: the first steps of the chain, in order.
+        scores: scores after each of them, by metric name.
+    """
+    points: list[Point] = []
+    for index, (record, values) in enumerate(zip(records, scores, strict=True)):
+        points += _points(values, to_milliseconds(record.provenance.created), index)
+    tags = run.tags | _origin_tags(records[-1])
+    return run.model_copy(update={"points": tuple(points), "tags": tags})
 
 
-def whole_chain(result: ChainResult, convention: Convention) -> Run:
-    """A chain's run from its record, with final scores and its table."""
+def build_finished_chain_run(result: ChainResult, convention: Convention) -> Run:
+    """Return the run of a published chain, with its final scores and its table."""
     chain = Chain.model_validate(result.record.chain)
     records = [step.record for step in result.steps]
-    scores = [
-        named_scores(scores, step.evaluation.class_names)
-        for scores, step in zip(result.scores(convention), result.steps, strict=True)
-    ]
-    began, ended = _began(records[0]), milliseconds(result.record.created)
-    run = scored(chain_run(chain, result.record.steps, began), records, scores)
-    final = {
-        f"final/{name}": value
-        for name, value in {**scores[-1], **named_continual(result.continual(convention))}.items()
+    scores = [_step_scores(step, convention) for step in result.steps]
+    began = _began(records[0])
+    run = add_step_scores(build_chain_run(chain, result.record.steps, began), records, scores)
+    continual = {
+        name: value for name, value in result.continual(convention) if isinstance(value, float)
     }
+    final = {f"final/{name}": value for name, value in {**scores[-1], **continual}.items()}
+    # MLflow draws bars that compare runs only for a metric that has no step but 0.
+    final_points = _points(final, to_milliseconds(records[-1].provenance.created), step=0)
     table = class_table([result], convention)
     text = to_markdown(table)
     tags = {
         "stepchain.record": layout.chain_record(result.record.key),
         "stepchain.convention": convention.name,
+        "mlflow.note.content": text,
     }
     return run.model_copy(
         update={
-            # Of a metric that knows no step but 0 MLflow draws bars to compare runs by.
-            "points": (
-                *run.points,
-                *_points(final, milliseconds(records[-1].provenance.created), 0),
-            ),
-            "tags": run.tags | tags | {"mlflow.note.content": text},
+            "points": (*run.points, *final_points),
+            "tags": run.tags | tags,
             "texts": {
                 "tables/classes.md": text,
                 "tables/classes.json": json.dumps(to_json(table), indent=1),
             },
             "status": "FINISHED",
-            "ended": ended,
+            "ended": to_milliseconds(result.record.created),
         }
     )
 
 
-def step_run(
+def build_step_run(
     step: PlannedStep | StepRecord, scenario: str, data: DataSource, chain: str | None, began: int
 ) -> Run:
-    """A step about to be trained. `scenario`: its title; `chain`: key of the chain's run, below which all but step 0 stand."""
-    new = ", ".join(step.class_names[len(step.step.task.previous_classes) :])
+    """Return the run of a step that is about to be trained.
+
+    Args:
+        step: the step.
+        scenario: title of its scenario.
+        data: what it is trained on.
+        chain: key of the chain's run, in which every step but step 0 is nested.
+        began: milliseconds since 1970.
+    """
+    new_classes = ", ".join(step.class_names[len(step.step.task.previous_classes) :])
+    tags = {"stepchain.index": str(step.index)}
+    if step.parent:
+        tags["stepchain.parent"] = step.parent
     return Run(
         key=step.key,
         kind="step",
         experiment=scenario,
-        name=f"step {step.index} {step.step.method.name}: {new}"[:250],
+        name=f"step {step.index} {step.step.method.name}: {new_classes}"[:LONGEST_NAME],
         began=began,
         status="RUNNING",
-        params=flattened(step.step.model_dump(mode="json")),
-        tags={"stepchain.index": str(step.index)}
-        | ({"stepchain.parent": step.parent} if step.parent else {}),
+        params=to_params(step.step.model_dump(mode="json")),
+        tags=tags,
         nested_in=chain if step.index else None,
         data=data,
         content=step.step.task.data,
     )
 
 
-def published(
+def build_published_step_run(
     record: StepRecord,
     scenario: str,
     chain: str | None,
     scores: Mapping[str, float],
     rows: Iterable[CurveRow],
 ) -> Run:
-    """A step that is published, with its training curves; complete, whatever was said of it before."""
-    ended = milliseconds(record.provenance.created)
-    run = step_run(record, scenario, record.data, chain, _began(record))
+    """Return the run of a published step, complete whatever was reported of it before.
+
+    Args:
+        record: the step's record.
+        scenario: title of its scenario.
+        chain: key of the chain's run, in which every step but step 0 is nested.
+        scores: its scores, by metric name.
+        rows: all rows of its training curves.
+    """
+    ended = to_milliseconds(record.provenance.created)
+    run = build_step_run(record, scenario, record.data, chain, _began(record))
     seconds = {f"seconds/{name}": value for name, value in record.seconds.items()}
-    points = (*curve_points(rows), *_points({**scores, **seconds}, ended, record.iterations))
-    tags = run.tags | _origin(record) | {"stepchain.attempt": record.attempt}
+    measured = _points({**scores, **seconds}, ended, record.iterations)
     return run.model_copy(
         update={
-            "points": points,
-            "tags": tags,
+            "points": (*curve_points(rows), *measured),
+            "tags": run.tags | _origin_tags(record) | {"stepchain.attempt": record.attempt},
             "status": "FINISHED",
             "ended": ended,
             "publishes": True,
@@ -168,31 +205,42 @@ def published(
     )
 
 
+def build_step_result_run(step: StepResult, chain: Run, convention: Convention) -> Run:
+    """Return the run of a published and scored step, nested in the run of a chain."""
+    scores = _step_scores(step, convention)
+    return build_published_step_run(step.record, chain.experiment, chain.key, scores, step.curves)
+
+
 def curve_points(rows: Iterable[CurveRow]) -> tuple[Point, ...]:
-    """Rows of a training curve, at the time they were measured: said again, they are the same points."""
+    """Return the points of a training curve, each at the time at which it was measured.
+
+    A row that is reported again gives the same points.
+    """
     points: list[Point] = []
     for row in rows:
-        values = {name: value for name, value in row.items() if name not in NO_CURVE}
+        values = {name: value for name, value in row.items() if name not in POSITION_FIELDS}
         points += _points(values, int(1000 * row["time"]), int(row["iteration"]))
     return tuple(points)
 
 
-def named_continual(continual: Continual) -> dict[str, float]:
-    """What only a whole chain has: forgetting, backward transfer, the average over steps."""
-    return {name: value for name, value in continual if isinstance(value, float)}
+def to_params(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return each value of a document as text under its dotted name, such as `method.alpha`.
 
-
-def flattened(document: Mapping[str, Any]) -> dict[str, str]:
-    """Every value of a document as text under its dotted name, such as `method.alpha`; lists as JSON."""
+    Lists become JSON.
+    """
     return {
-        name: (value if isinstance(value, str) else json.dumps(value))[:6000]
+        name: (value if isinstance(value, str) else json.dumps(value))[:LONGEST_PARAM]
         for name, value in leaves(document)
     }
 
 
-def milliseconds(created: str) -> int:
-    """An ISO 8601 time as MLflow writes times."""
+def to_milliseconds(created: str) -> int:
+    """Return an ISO 8601 time in milliseconds since 1970, as MLflow stores times."""
     return int(1000 * datetime.fromisoformat(created).timestamp())
+
+
+def _step_scores(step: StepResult, convention: Convention) -> dict[str, float]:
+    return named_scores(step.scores(convention), step.evaluation.class_names)
 
 
 def _points(values: Mapping[str, float], time: int, step: int) -> list[Point]:
@@ -204,21 +252,21 @@ def _points(values: Mapping[str, float], time: int, step: int) -> list[Point]:
 
 
 def _began(record: StepRecord) -> int:
-    return milliseconds(record.provenance.created) - int(1000 * sum(record.seconds.values()))
+    return to_milliseconds(record.provenance.created) - int(1000 * sum(record.seconds.values()))
 
 
-def _origin(record: StepRecord) -> dict[str, str]:
-    """Who and what made a result, under the names that MLflow's pages show."""
-    made = record.provenance
-    known = {
-        "mlflow.source.git.commit": made.commit,
-        "stepchain.dirty": made.dirty,
-        "mlflow.user": made.user,
+def _origin_tags(record: StepRecord) -> dict[str, str]:
+    """Return where a result comes from, under the names that MLflow's pages show."""
+    origin = record.provenance
+    optional = {
+        "mlflow.source.git.commit": origin.commit,
+        "stepchain.dirty": origin.dirty,
+        "mlflow.user": origin.user,
     }
     tags = {
         "mlflow.source.name": "stepchain",
-        "stepchain.host": made.host,
-        "stepchain.device": made.device,
+        "stepchain.host": origin.host,
+        "stepchain.device": origin.device,
     }
-    versions = {f"stepchain.version.{name}": version for name, version in made.versions.items()}
-    return tags | versions | {name: value for name, value in known.items() if value}
+    tags |= {f"stepchain.version.{name}": version for name, version in origin.versions.items()}
+    return tags | {name: value for name, value in optional.items() if value}

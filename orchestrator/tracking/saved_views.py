@@ -1,9 +1,13 @@
-"""Views of a campaign that MLflow offers under **Views** on its runs page: which chains, grouped how, in which charts.
+"""Build the views of a campaign that MLflow offers under **Views** on its runs page.
 
-For each scenario there is one view with the campaign's name, which shows every chain, and one for each thing that was varied,
-which shows means over all else. MLflow keeps a saved view as a tag of the experiment: JSON whose `state` is what its page
-would keep of itself, deflated. That form is MLflow's own (3.17) and written down nowhere, so a browser test opens these views;
-an MLflow that did not understand them would offer none and lose nothing else.
+A view says which chains are shown, how they are grouped, and in which charts.
+
+Each scenario has one view with the campaign's name, which shows every chain. It also has one view
+for each field that was varied, which shows means over all other fields.
+
+MLflow keeps a saved view as a tag of the experiment. The tag is JSON whose `state` is the deflated
+state of MLflow's page. That form is MLflow's own (3.17) and undocumented. Therefore a browser test
+opens these views. An MLflow that does not understand them offers none, and loses nothing else.
 """
 
 import json
@@ -17,7 +21,7 @@ from orchestrator.store.canonical import digest
 from training.metrics import Convention
 
 TAG = "mlflow.sharedViewState."
-FIT = 20_000  # characters of a tag
+LONGEST_TAG = 20_000  # characters
 
 
 class _Section(NamedTuple):
@@ -28,20 +32,25 @@ class _Section(NamedTuple):
 def saved_views(
     campaign: str, axes: Sequence[str], classes: Iterable[str], convention: Convention, created: int
 ) -> dict[str, str]:
-    """Tags of an experiment, one for each view.
+    """Return tags of an experiment, one for each view.
 
-    `axes`: parameters that differ among the campaign's chains; `classes`: names of all that they learn; `created`: in
-    milliseconds since 1970.
+    Args:
+        campaign: name of the campaign.
+        axes: parameters in which the campaign's chains differ.
+        classes: names of all classes that the chains learn.
+        convention: of the scores that the charts show.
+        created: milliseconds since 1970.
     """
-    curves = [iou_of(name) for name in classes]
-    found = {}
+    class_metrics = [iou_of(name) for name in classes]
+    tags = {}
     for axis in (None, *axes):
         name = campaign if axis is None else f"{campaign} by {axis}"
-        tag = _tag(name, _state(campaign, axis, axes, curves, convention), created)
-        if len(tag) > FIT:  # hundreds of classes
+        tag = _tag(name, _state(campaign, axis, axes, class_metrics, convention), created)
+        if len(tag) > LONGEST_TAG:
+            # A chart for each of hundreds of classes does not fit.
             tag = _tag(name, _state(campaign, axis, axes, [], convention), created)
-        found[f"{TAG}{digest(name)[:16]}"] = tag
-    return found
+        tags[f"{TAG}{digest(name)[:16]}"] = tag
+    return tags
 
 
 def _tag(name: str, state: dict[str, Any], created: int) -> str:
@@ -53,27 +62,22 @@ def _state(
     campaign: str,
     axis: str | None,
     axes: Sequence[str],
-    curves: Sequence[str],
+    class_metrics: Sequence[str],
     convention: Convention,
 ) -> dict[str, Any]:
-    """What MLflow's page keeps of itself; what is left out is as it is by default. `axis`: what to group by."""
-    old = "miou/base_with_background" if convention.background_in_old else "miou/base"
-    both = "miou/all" if convention.background_in_all else "miou/all_without_background"
-    means = (both, old, "miou/added")  # the columns of the campaign's table
-    # Of one variant there is nothing to compare, and a mean over everything else has no place on other axes.
-    several = [_parallel(axes, f"final/{both}")] if axes and axis is None else []
-    sections = [
-        _Section("After the last step", several + [_bar(f"final/{metric}") for metric in means]),
-        _Section("Over incremental steps", [_line(metric) for metric in means]),
-        _Section(
-            "Forgetting",
-            [
-                _bar(f"final/{name}")
-                for name in ("forgetting_first_minus_last", "backward_transfer")
-            ],
-        ),
-        _Section("Classes over incremental steps", [_line(curve) for curve in curves]),
-    ]
+    """Return the state of MLflow's page; what is left out has its default.
+
+    Args:
+        campaign: name of the campaign.
+        axis: parameter by which runs are grouped; None shows every run.
+        axes: parameters in which the campaign's chains differ.
+        class_metrics: names of the metrics that get a chart each.
+        convention: of the scores that the charts show.
+    """
+    means = _mean_metrics(convention)
+    sections = _sections(axis, axes, means, class_metrics)
+    params = [f"params.`{name}`" for name in axes]
+    metrics = [f"metrics.`final/{metric}`" for metric in means]
     return {
         "searchFilter": f"tags.`stepchain.campaign.{campaign}` = 'yes'",
         "orderByKey": "attributes.start_time",
@@ -82,8 +86,7 @@ def _state(
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [f"params.`{name}`" for name in axes]
-        + [f"metrics.`final/{metric}`" for metric in means],
+        "selectedColumns": params + metrics,
         "runsHiddenMode": "SHOW_ALL",
         "groupBy": axis
         and {
@@ -94,27 +97,57 @@ def _state(
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunSections": [
-            {
-                "uuid": f"s{n}",
-                "name": s.name,
-                "display": True,
-                "isReordered": False,
-                "deleted": False,
-                "isGenerated": False,
-            }
-            for n, s in enumerate(sections)
+            _section_state(number, section) for number, section in enumerate(sections)
         ],
         "compareRunCharts": [
-            {
-                "uuid": f"s{n}c{number}",
-                "metricSectionId": f"s{n}",
-                "deleted": False,
-                "isGenerated": False,
-                **chart,
-            }
-            for n, section in enumerate(sections)
-            for number, chart in enumerate(section.charts)
+            _chart_state(number, position, chart)
+            for number, section in enumerate(sections)
+            for position, chart in enumerate(section.charts)
         ],
+    }
+
+
+def _mean_metrics(convention: Convention) -> tuple[str, str, str]:
+    """Return the metrics of the columns of the campaign's table: all, old and new classes."""
+    old = "miou/base_with_background" if convention.background_in_old else "miou/base"
+    everything = "miou/all" if convention.background_in_all else "miou/all_without_background"
+    return everything, old, "miou/added"
+
+
+def _sections(
+    axis: str | None, axes: Sequence[str], means: Sequence[str], class_metrics: Sequence[str]
+) -> list[_Section]:
+    after_last = [_bar(f"final/{metric}") for metric in means]
+    if axes and axis is None:
+        # Grouped runs have no position on the axes that they are averaged over.
+        after_last.insert(0, _parallel(axes, f"final/{means[0]}"))
+    forgetting = ("forgetting_first_minus_last", "backward_transfer")
+    return [
+        _Section("After the last step", after_last),
+        _Section("Over incremental steps", [_line(metric) for metric in means]),
+        _Section("Forgetting", [_bar(f"final/{name}") for name in forgetting]),
+        _Section("Classes over incremental steps", [_line(metric) for metric in class_metrics]),
+    ]
+
+
+def _section_state(number: int, section: _Section) -> dict[str, Any]:
+    return {
+        "uuid": f"s{number}",
+        "name": section.name,
+        "display": True,
+        "isReordered": False,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _chart_state(number: int, position: int, chart: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "uuid": f"s{number}c{position}",
+        "metricSectionId": f"s{number}",
+        "deleted": False,
+        "isGenerated": False,
+        **chart,
     }
 
 
@@ -123,7 +156,7 @@ def _bar(metric: str) -> dict[str, Any]:
 
 
 def _line(metric: str) -> dict[str, Any]:
-    where = {
+    axes = {
         "xAxisKey": "step",
         "yAxisKey": "metric",
         "xAxisScaleType": "linear",
@@ -137,7 +170,7 @@ def _line(metric: str) -> dict[str, Any]:
         "ignoreOutliers": False,
     }
     shared = {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True, "runsCountToCompare": 100}
-    return {"type": "LINE", "metricKey": metric, **where, **plain, **shared}
+    return {"type": "LINE", "metricKey": metric, **axes, **plain, **shared}
 
 
 def _parallel(axes: Sequence[str], metric: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Messages on disk until somebody has taken them: what a process could not deliver, a later one delivers.
+"""Keep messages on disk until they are delivered, by this process or by a later one.
 
-Every writer has a file of its own, locked while it lives. A file that can be locked belongs to a process that is gone, so
-its messages may be adopted. Nothing is lost by a kill; a message may be delivered twice, so taking it twice must be harmless.
+Every writer has its own file, which it locks as long as it lives. A file that can be locked belongs
+to a process that has ended, so another process may take over its messages. A kill loses nothing. A
+message may be delivered twice, so the receiver must accept duplicates.
 """
 
 import fcntl
@@ -13,14 +14,17 @@ from typing import IO
 
 
 class Spool:
-    """The file of one writer. Its first message creates it; `discard` or `keep` ends it. All may raise OSError."""
+    """The spool file of one writer. The first message creates it; `discard` or `keep` closes it.
+
+    Every method may raise OSError.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file: IO[bytes] | None = None
 
     def append(self, message: str) -> None:
-        """Keep a message (one line of text) before anything is tried with it."""
+        """Write a message, one line of text, before it is sent."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("ab", buffering=0)
@@ -29,28 +33,35 @@ class Spool:
         self._file.write(message.encode() + b"\n")
 
     def messages(self) -> list[str]:
-        """All that was appended, in order."""
-        return [] if self._file is None else _whole_lines(Path(self._file.name).read_bytes())
+        """Return all messages that were appended, in order."""
+        if self._file is None:
+            return []
+        return _whole_lines(Path(self._file.name).read_bytes())
 
     def discard(self) -> None:
-        """All messages were delivered."""
+        """Delete the file, because all messages were delivered."""
         if self._file is not None:
             os.unlink(self._file.name)
             self.keep()
 
     def keep(self) -> None:
-        """Some messages were not delivered: leave them to whoever adopts them."""
+        """Close the file and leave it to a later process, because messages are left in it."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-def adopt(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Files whose writer is gone, each with its messages; delete the file when they are delivered. Locked until the next."""
+def abandoned_messages(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each file whose writer has ended, and its messages.
+
+    The caller deletes a file when its messages are delivered. A file stays locked until the caller
+    asks for the next one.
+    """
     for path in sorted(folder.glob("*.jsonl")):
         try:
             file = path.open("rb")
-        except FileNotFoundError:  # its adopter has just delivered it
+        except FileNotFoundError:
+            # Another process has just delivered it.
             continue
         with file:
             try:
@@ -61,5 +72,5 @@ def adopt(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _whole_lines(data: bytes) -> list[str]:
-    """Without a last line that a kill cut short."""
+    """Return the lines, without a last one that a kill cut short."""
     return [line.decode() for line in data.split(b"\n")[:-1]]

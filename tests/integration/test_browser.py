@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from orchestrator.planning.campaign_record import campaign_tree
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.campaign_page import build_campaign_report, write_campaign_report
 from orchestrator.report.campaign_results import load_campaign_results
@@ -48,7 +48,8 @@ def test_a_report_opens_alone(page, finished_campaign, tmp_path, pictures, kind)
         path = write_campaign_report(build_campaign_report(result), tmp_path)
     else:
         chains = load_chains(
-            store, [find_chain(store, chain.name) for chain in campaign.chains[:2]]
+            Repository(store),
+            [Repository(store).chain_by_name(chain.name) for chain in campaign.chains[:2]],
         )
         path = write_report(build_report(chains, wilson()), tmp_path)
     for dark in (False, True):

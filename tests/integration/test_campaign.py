@@ -19,7 +19,7 @@ from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records.attempts import attempt_names
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.tracking.tracker import Tracker
@@ -104,7 +104,7 @@ def test_a_campaign_runs_once(tmp_path: Path) -> None:
     assert sum(len(attempt_names(store, key)) for key in grown.nodes) == 4, "a step was tried twice"
     assert outcome.gpu_hours > 0
     for key, fate in outcome.steps.items():
-        record = find_record(store, key)
+        record = Repository(store).find_step(key)
         assert (record is not None) == (fate.state == "published")
         assert not store.exists(f"steps/{key}/lease.json")
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.store.open import open_store
 from training.metrics import wilson
@@ -22,7 +22,13 @@ def chains() -> dict[str, ChainResult]:
     store = open_store(uri)
     names = ("digits_wilson", "digits_mib", "digits_finetuning")
     return dict(
-        zip(names, load_chains(store, [find_chain(store, name) for name in names]), strict=True)
+        zip(
+            names,
+            load_chains(
+                Repository(store), [Repository(store).chain_by_name(name) for name in names]
+            ),
+            strict=True,
+        )
     )
 
 

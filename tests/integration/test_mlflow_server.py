@@ -19,11 +19,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from orchestrator.datasets.catalog import publish
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
-from orchestrator.tracking import tracker as tracker_module
+from orchestrator.store.retries import Retries
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.runs import Run, curve_points
 from orchestrator.tracking.tracker import Tracker, spool_folder
@@ -88,9 +88,11 @@ def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> 
     server.start()
 
     def write(writer: int) -> int:
-        with Tracker(server.address, tmp_path / f"spool-{writer}", patience=600) as tracker:
+        with Tracker(
+            server.address, tmp_path / f"spool-{writer}", Retries(tracking_close_seconds=600)
+        ) as tracker:
             for number in range(writer, RUNS, WRITERS):
-                tracker.tell([made_up(number)])
+                tracker.report([made_up(number)])
         return tracker.failures
 
     begun = time.monotonic()
@@ -102,24 +104,24 @@ def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> 
     for left in {
         path.parent for path in tmp_path.glob("spool-*/*")
     }:  # a call timed out while its writer was leaving
-        Tracker(server.address, left, patience=300).close()
+        Tracker(server.address, left, Retries(tracking_close_seconds=300)).close()
     assert not list(tmp_path.glob("spool-*/*"))
     check(server.database, RUNS)
 
 
 def test_a_server_killed_in_mid_writing_has_everything_afterwards(
-    mlflow_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tracker_module, "LONGEST_PAUSE", 2.0)
+    retries = Retries(tracking_close_seconds=300, tracking_pause_seconds=2)
     server, slowest, count = mlflow_server(), 0.0, 12
     RunClient(server.database)
     server.start()
-    with Tracker(server.address, tmp_path / "spool", patience=300) as tracker:
+    with Tracker(server.address, tmp_path / "spool", retries) as tracker:
         for number in range(count):
             whole = made_up(number)
             for point in whole.points:
                 begun = time.monotonic()
-                tracker.tell([whole.model_copy(update={"points": (point,)})])
+                tracker.report([whole.model_copy(update={"points": (point,)})])
                 slowest = max(slowest, time.monotonic() - begun)
                 time.sleep(0.005)
             if number == 3:
@@ -152,11 +154,11 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         server.start()
         assert running.wait(timeout=900) == 0, (tmp_path / "job.log").read_text()
     Tracker(
-        server.address, spool_folder(store), patience=300
+        server.address, spool_folder(store), Retries(tracking_close_seconds=300)
     ).close()  # what a job ends without having said, the next says
     assert not list(spool_folder(store).glob("*"))
 
-    (chain,) = load_chains(store, [find_chain(store, "digits_wilson")])
+    (chain,) = load_chains(Repository(store), [Repository(store).chain_by_name("digits_wilson")])
     client = MlflowClient(server.database)
     shown = {run.data.tags["stepchain.key"]: run for run in told(client)}
     assert len(shown) == len(told(client)) == 1 + len(chain.steps), "each once"
@@ -176,7 +178,9 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         quiet = new_store(tmp_path / "quiet")
         with job(quiet, tmp_path, server.address) as running:
             assert running.wait(timeout=900) == 0
-        (undisturbed,) = load_chains(quiet, [find_chain(quiet, "digits_wilson")])
+        (undisturbed,) = load_chains(
+            Repository(quiet), [Repository(quiet).chain_by_name("digits_wilson")]
+        )
         took = [each.steps[-1].record.seconds["train"] for each in (chain, undisturbed)]
         print(
             f"step 1 took {took[0]:.1f} s with MLflow away for {DOWN} s, {took[1]:.1f} s with it there"

@@ -19,7 +19,7 @@ from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
 from orchestrator.records import layout
-from orchestrator.records.repository import find_step
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
@@ -116,8 +116,8 @@ def test_asking_again_reads_the_records(chain):
 def test_a_published_step_is_scored_anew_on_other_pixels(chain):
     store, result = chain
     plan = plan_chain(CHAIN, store)
-    record = find_step(store, "integration:1")
-    assert record == find_step(store, result.steps[1].record.key[:6])
+    record = Repository(store).step_by_name("integration:1")
+    assert record == Repository(store).step_by_name(result.steps[1].record.key[:6])
     scoring = Scoring("digits", plan.manifest, "train", EvaluationConfig(short_side=None, crop=32))
     evaluation = ensure_evaluation(record, plan.source("train"), scoring, place(store, workers=2))
     assert evaluation.images == 100

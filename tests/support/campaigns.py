@@ -10,7 +10,7 @@ from orchestrator.planning.campaign_record import publish_campaign
 from orchestrator.planning.planner import PlannedChain, Planner
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
-from orchestrator.records.repository import chain_record
+from orchestrator.records.publish import chain_record
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from orchestrator.store.open import open_store

@@ -11,7 +11,7 @@ from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
-from orchestrator.records.repository import publish_evaluation
+from orchestrator.records.publish import publish_evaluation
 from orchestrator.records.schema import (
     ChainRecord,
     DataSource,

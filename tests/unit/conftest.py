@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
@@ -35,4 +36,4 @@ def demo_chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainResult, 
         records.publish_chain(store, "MiB", method=mib.Config(), kept=0.85),
         records.publish_chain(store, "fine-tuning", method=fine_tuning.Config(), kept=0.02),
     ]
-    return load_chains(store, published)
+    return load_chains(Repository(store), published)

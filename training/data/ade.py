@@ -1,7 +1,11 @@
-"""Read ADE20K as the scene-parsing benchmark publishes it: 150 classes, 20,210 training and 2,000 validation images.
+"""Read ADE20K as the scene-parsing benchmark publishes it.
 
-Value 0 of its masks means "not annotated". It is stored as void, 255, so that the rules for void hold as they do
-for other datasets: the scenario says whether training ignores it or reads it as background, and it is never scored.
+It has 150 classes, 20,210 training images and 2,000 validation images.
+
+
+Value 0 of its masks means "not annotated". It is stored as void, 255, so that the rules for void
+hold as they do for other datasets: the scenario says whether training ignores it or reads it as
+background, and it is never scored.
 """
 
 from pathlib import Path

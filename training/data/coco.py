@@ -1,8 +1,11 @@
-"""Read COCO 2017's 80 thing classes as a semantic dataset, from its instances or from COCO-Stuff's maps.
+"""Read COCO 2017's 80 thing classes as a semantic dataset.
 
-Instances are polygons or run lengths, and COCO's own library rasterises them. They are laid over each other in
-the file's order, later ones on top, as COCO's own conversion to semantic maps does. That conversion leaves crowds
-out. A crowd holds its class, but not only its class, so its pixels are void here where no instance covers them.
+Masks come from COCO's instances or from COCO-Stuff's maps.
+
+Instances are polygons or run lengths, and COCO's own library rasterises them. They are laid over
+each other in the file's order, later ones on top, as COCO's own conversion to semantic maps does.
+That conversion leaves crowds out. A crowd holds its class, but not only its class, so its pixels
+are void here where no instance covers them.
 
 COCO-Stuff's maps hold the category id - 1. Its stuff classes are background.
 """
@@ -52,7 +55,7 @@ def class_table(category_ids: tuple[int, ...]) -> np.ndarray:
 
 
 class Coco:
-    """A folder with train2017/ and val2017/, of which one may be missing, and the annotations that `masks` names.
+    """A folder with train2017/, val2017/ and annotations; one of the two may be missing.
 
         instances         annotations/instances_{train,val}2017.json
         stuffthingmaps    stuffthingmaps/{train,val}2017/<id>.png
@@ -224,7 +227,10 @@ def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def _check_runs(size: list[int], pixels: int, height: int, width: int) -> None:
-    """Raise BadData for runs of another size; COCO's library writes past the end of a mask smaller than its runs."""
+    """Raise BadData for runs of another size.
+
+    COCO's library writes past the end of a mask smaller than its runs.
+    """
     if size != [height, width] or pixels != height * width:
         raise BadData(
             f"its runs cover {pixels} pixels of {size}, and the image is {[height, width]}"

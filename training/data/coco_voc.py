@@ -1,9 +1,10 @@
-"""Read COCO-to-VOC, WILSON's third benchmark: 60 classes of COCO with masks, then VOC's 20 from VOC's images.
+"""Read COCO-to-VOC, WILSON's third benchmark: 60 classes of COCO, then VOC's 20.
 
-The training images are those of COCO without a pixel of VOC's classes, followed by VOC's 10,582. COCO has 23,274
-of them, of which 1,021 show none of the 60 classes either. Class ids are in the order of learning, as the paper's
-tables count them: 1 to 60, then 61 to 80, both in the order of COCO's category ids. Models are scored on COCO's
-validation images (split val) and on VOC's (split voc_val).
+The training images are those of COCO without a pixel of VOC's classes, followed by VOC's 10,582.
+COCO has 23,274 of them, of which 1,021 show none of the 60 classes either. Class ids are in the
+order of learning, as the paper's tables count them: 1 to 60, then 61 to 80, both in the order of
+COCO's category ids. Models are scored on COCO's validation images (split val) and on VOC's (split
+voc_val).
 """
 
 from pathlib import Path
@@ -29,7 +30,8 @@ def voc_table() -> np.ndarray:
     """Return the composite's class id of each VOC class id, uint8 [256]."""
     table = np.zeros(256, np.uint8)
     table[1:21] = [1 + CATEGORY_IDS.index(id) for id in VOC_CATEGORY_IDS]
-    # Other values are no class of VOC; they become one that no dataset declares, which validation refuses.
+    # Other values are no class of VOC; they become one that no dataset declares, which validation
+    # refuses.
     table[21:VOID] = VOID - 1
     table[VOID] = VOID
     return table
@@ -41,8 +43,8 @@ class CocoVoc:
     Args:
         coco: COCO's folder, as `training.data.coco.Coco` takes it.
         voc: VOC, with or without SBD.
-        masks: what COCO's masks are made of. The papers' are `stuffthingmaps`; `instances` differ from them
-            in a few images and pixels.
+        masks: what COCO's masks are made of. The papers' are `stuffthingmaps`; `instances` differ
+            from them in a few images and pixels.
 
     Raises:
         BadData: a folder or a split is missing.

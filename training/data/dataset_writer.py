@@ -1,8 +1,9 @@
-"""Plan the shards of a dataset, and bring them together once they are written: an index of each split, and a manifest.
+"""Plan the shards of a dataset, and write its indexes and manifest once the shards are written.
 
-Shards are written between the two by any number of processes on any number of machines
-(`training.data.shard_writer`). A split's `content` digest covers the classes and the rows, but not how they
-are spread over files. Other shards of the same rows, or a newer version of Arrow, change no step's identity.
+Between the two, shards are written by any number of processes on any number of machines
+(`training.data.shard_writer`). A split's `content` digest covers the classes and the rows, but not
+how they are spread over files. Other shards of the same rows, or a newer version of Arrow, change
+no step's identity.
 """
 
 from collections import Counter
@@ -48,7 +49,7 @@ class SplitPlan(NamedTuple):
 
 
 def plan_shards(source: Source, shard_bytes: int = SHARD_BYTES) -> dict[str, SplitPlan]:
-    """Return the plan of each split. It follows from the source alone, not from the machine that makes it.
+    """Return the plan of each split; it follows from the source alone, on any machine.
 
     Raises:
         BadData: the source has more classes than masks can hold, or a split lists no images.

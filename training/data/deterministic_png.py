@@ -1,9 +1,10 @@
 """Write masks as PNG files whose bytes follow from their pixels alone.
 
-A step's identity covers the bytes of its masks. What a PNG library writes depends on its version, its build and
-sometimes the processor. Masks that are made here, such as rasterised polygons, are therefore packed by this module.
-Each row is stored as its difference to the row above, which is zero for most of a mask. Runs of equal bytes are
-stored in deflate's fixed Huffman codes. Any PNG reader opens the files.
+A step's identity covers the bytes of its masks. What a PNG library writes depends on its version,
+its build and sometimes the processor. Masks that are made here, such as rasterised polygons, are
+therefore packed by this module. Each row is stored as its difference to the row above, which is
+zero for most of a mask. Runs of equal bytes are stored in deflate's fixed Huffman codes. Any PNG
+reader opens the files.
 """
 
 import struct
@@ -18,7 +19,7 @@ ONE_BACK = "00000"  # deflate's distance code: repeat the previous byte
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """Return an 8-bit gray PNG of a mask, uint8 [height, width]; the same bytes on every machine."""
+    """Return a mask, uint8 [height, width], as an 8-bit gray PNG, the same on every machine."""
     height, width = mask.shape
     rows = np.empty((height, width + 1), np.uint8)
     rows[:, 0] = UP
@@ -51,7 +52,7 @@ def _deflate(data: np.ndarray) -> bytes:
 
 @lru_cache(1 << 16)
 def _run(value: int, length: int) -> str:
-    """Return the codes of a run of equal bytes: the byte, then "repeat it n times" for 3 to 258 at a time."""
+    """Return the codes of a run of equal bytes: the byte, then how often to repeat it."""
     bits = _literal(value)
     rest = length - 1
     while rest >= 3:
@@ -62,7 +63,7 @@ def _run(value: int, length: int) -> str:
 
 
 def _literal(symbol: int) -> str:
-    """Return the fixed code of a symbol: 0 to 255 are bytes, 256 is the end, 257 to 287 are lengths."""
+    """Return a symbol's fixed code: 0 to 255 are bytes, 256 the end, 257 to 287 lengths."""
     if symbol < 144:
         return f"{0x30 + symbol:08b}"
     if symbol < 256:

@@ -1,9 +1,9 @@
 """Draw a segmentation dataset that needs no download: scenes of handwritten digits.
 
-Each scene holds one to three digits of random place, size and colour over a smooth, darker random background with
-noise. The handwriting is scikit-learn's bundled 8 x 8 digits. Validation scenes use other samples of it than
-training scenes. Scene n of a split follows from (seed, split, n) alone, in integer arithmetic, so that every
-machine draws the same pixels.
+Each scene holds one to three digits of random place, size and colour over a smooth, darker random
+background with noise. The handwriting is scikit-learn's bundled 8 x 8 digits. Validation scenes use
+other samples of it than training scenes. Scene n of a split follows from (seed, split, n) alone, in
+integer arithmetic, so that every machine draws the same pixels.
 """
 
 import io
@@ -123,7 +123,7 @@ def _with_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _palette_picture(mask: np.ndarray) -> Image.Image:
-    """Return the mask with a palette of a colour per class, as the masks of published datasets have."""
+    """Return the mask with a colour per class, as the masks of published datasets have."""
     picture = Image.fromarray(mask).convert("P")
     palette = np.arange(256)[:, None] * (97, 157, 211) % 256  # [values, RGB]
     picture.putpalette(palette.ravel().tolist())

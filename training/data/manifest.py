@@ -1,6 +1,7 @@
-"""Describe a stored dataset: its classes, its splits, and the files that hold them, each by its digest.
+"""Describe a stored dataset: its classes, its splits and the digests of their files.
 
-These documents are all that planning needs of a dataset. This module therefore imports no library for arrays or images.
+These documents are all that planning needs of a dataset. This module therefore imports no library
+for arrays or images.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ class StoredFile(Document):
 
 
 class Shard(StoredFile):
-    """An Arrow IPC file with the columns id, image and mask; image and mask are the bytes of the original files."""
+    """An Arrow IPC file with the columns id, image and mask, the bytes of original files."""
 
     rows: int
 

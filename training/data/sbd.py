@@ -1,8 +1,10 @@
-"""Read PASCAL VOC 2012 together with SBD's own release, for users without a folder SegmentationClassAug.
+"""Read PASCAL VOC 2012 together with SBD's own release.
 
-SBD (Hariharan et al., ICCV 2011) annotates 11,355 images of VOC in MATLAB files. The papers' training set of
-10,582 images is that of VOC and SBD without VOC's validation images, sorted by id. An image that VOC annotates
-keeps VOC's mask, which has a void border; SBD's masks have none.
+It replaces a folder SegmentationClassAug.
+
+SBD (Hariharan et al., ICCV 2011) annotates 11,355 images of VOC in MATLAB files. The papers'
+training set of 10,582 images is that of VOC and SBD without VOC's validation images, sorted by id.
+An image that VOC annotates keeps VOC's mask, which has a void border; SBD's masks have none.
 """
 
 import io

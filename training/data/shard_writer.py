@@ -1,8 +1,9 @@
-"""Write one shard of a split: check a run of images and write those that can be used, without knowing any other shard.
+"""Check a run of images and write those that can be used as one shard of a split.
 
-Where one shard ends and the next begins follows from the sizes of the images' files, in the list's order. Any
-number of processes, on any number of machines, therefore write the same shards. A shard job has a key: a digest
-of everything that decides what the job writes. By the key, work that was done before is found again.
+Where one shard ends and the next begins follows from the sizes of the images' files, in the list's
+order. Any number of processes, on any number of machines, therefore write the same shards. A shard
+job has a key: a digest of everything that decides what the job writes. By the key, work that was
+done before is found again.
 """
 
 import hashlib
@@ -33,7 +34,10 @@ SHARD_SCHEMA = pa.schema(
 
 
 class IndexRow(Document):
-    """What the index says about a row of a shard; `training.data.dataset_writer.INDEX_SCHEMA` explains the fields."""
+    """What the index says about a row of a shard.
+
+    `training.data.dataset_writer.INDEX_SCHEMA` explains the fields.
+    """
 
     id: str
     row: int

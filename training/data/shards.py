@@ -1,7 +1,7 @@
 """Read a stored dataset: the index of what each row holds, and the bytes of its shards.
 
-Images are selected from the index alone, and each image or mask is a known byte range of its shard. No mask
-has to be opened, or even read, to know what is in it.
+Images are selected from the index alone, and each image or mask is a known byte range of its shard.
+No mask has to be opened, or even read, to know what is in it.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +16,10 @@ from training.data.manifest import json_digest
 
 @dataclass(frozen=True)
 class Index:
-    """What each row of a split holds, known without opening a mask. All members are in the split's order."""
+    """What each row of a split holds, known without opening a mask.
+
+    All members are in the split's order.
+    """
 
     ids: list[str]
     shard: np.ndarray  # uint32 [rows], position in the split's list of shards
@@ -33,7 +36,8 @@ class Index:
             path: the Parquet file, of the schema `training.data.dataset_writer.INDEX_SCHEMA`.
             classes: how many classes the dataset has, without background.
         """
-        # Planning imports this module and does not always read an index; Arrow takes long to import.
+        # Planning imports this module and does not always read an index; Arrow takes long to
+        # import.
         from pyarrow import parquet
 
         table = parquet.read_table(path)
@@ -62,7 +66,7 @@ class Index:
         return self.pixels[:, BACKGROUND + 1 :] > 0
 
     def selection_digest(self, rows: np.ndarray) -> str:
-        """Return the digest of the images at `rows`, in that order: of their ids and their bytes."""
+        """Return the digest of the ids and bytes of the images at `rows`, in that order."""
         return json_digest([(self.ids[row], self.row_sha256[row]) for row in rows])
 
 

@@ -1,7 +1,8 @@
-"""Define what a dataset at its origin is asked for: the protocol of all sources, its samples and its errors.
+"""Define the protocol of a dataset's source, its samples and its errors.
 
-A source names its classes and splits, and lists the ids of a split in the dataset's own order. It returns each
-image with its mask as the bytes of their files. `training.data.validation` checks the bytes, once.
+A source names its classes and splits, and lists the ids of a split in the dataset's own order. It
+returns each image with its mask as the bytes of their files. `training.data.validation` checks the
+bytes, once.
 """
 
 from pathlib import Path
@@ -55,11 +56,11 @@ class Source(Protocol):
 
 @runtime_checkable
 class FromFiles(Source, Protocol):
-    """A source that names the files of each sample, so that unchanged files need not be opened again."""
+    """A source that names the files of each sample, so that a later ingest can skip them."""
 
     @property
     def recipe(self) -> str:
-        """What else decides a sample besides its files; it changes when `read` makes something else of them."""
+        """What decides a sample besides its files; it changes when `read` changes."""
         ...
 
     def files(self, split: str, id: str) -> tuple[Path, ...]:

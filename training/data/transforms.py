@@ -1,8 +1,8 @@
-"""Decode images and masks, and cut the views that training and evaluation see: NumPy and OpenCV, all in uint8.
+"""Decode images and masks, and cut the views that training and evaluation see, all in uint8.
 
-Normalising happens later, batched, on the device: a quarter of the bytes pass between processes. Masks are resized with
-pixel centres where images have theirs (INTER_NEAREST_EXACT, as Pillow does), for OpenCV's plain INTER_NEAREST shifts them
-by half a pixel.
+Pixels are normalised later, in batches on the device, so that a quarter of the bytes pass between
+processes. Masks are resized by INTER_NEAREST_EXACT, which puts pixel centres where images have
+theirs, as Pillow does. OpenCV's plain INTER_NEAREST shifts masks by half a pixel.
 """
 
 import io
@@ -15,13 +15,19 @@ from PIL import Image, UnidentifiedImageError
 from training.config import Augmentation, EvaluationConfig
 from training.data.source import BadData
 
-Buffer = bytes | np.ndarray
+FileBytes = bytes | np.ndarray  # np.ndarray: uint8 [bytes]
 View = tuple[np.ndarray, np.ndarray | None]  # image uint8 [H, W, 3], mask uint8 [H, W] or None
-Room = tuple[np.ndarray | None, np.ndarray | None]  # memory for a view
+Buffers = tuple[np.ndarray | None, np.ndarray | None]  # memory for a view
 
 
-def decode_image(data: Buffer) -> np.ndarray:
-    """RGB pixels, uint8 [H, W, 3], of a JPEG or PNG file; EXIF rotation is ignored, as masks ignore it."""
+def decode_image(data: FileBytes) -> np.ndarray:
+    """Return the RGB pixels of a JPEG or PNG file, uint8 [H, W, 3].
+
+    The rotation that EXIF asks for is ignored, because masks ignore it.
+
+    Raises:
+        BadData: the file cannot be decoded.
+    """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
     if pixels is None:
@@ -29,18 +35,25 @@ def decode_image(data: Buffer) -> np.ndarray:
     return pixels
 
 
-def decode_mask(data: Buffer) -> np.ndarray:
-    """Class values, uint8 [H, W], of a PNG mask with a palette (whose indices they are) or 8-bit gray."""
+def decode_mask(data: FileBytes) -> np.ndarray:
+    """Return the class values of a PNG mask, uint8 [H, W]: palette indices or gray values.
+
+    Raises:
+        BadData: the file cannot be decoded, or is of another kind.
+    """
     try:
         with Image.open(io.BytesIO(bytes(data))) as picture:
             if picture.format != "PNG" or picture.mode not in ("P", "L"):
                 raise BadData(
-                    f"the mask is a {picture.format} of mode {picture.mode}; save it as a PNG with a palette or 8-bit gray"
+                    f"the mask is a {picture.format} of mode {picture.mode}; "
+                    "save it as a PNG with a palette or 8-bit gray"
                 )
             return np.array(picture)
-    except UnidentifiedImageError:  # whose message holds an address
+    except UnidentifiedImageError:
+        # Pillow's own message holds a memory address.
         raise BadData("the mask cannot be decoded: it is not a PNG") from None
-    except (OSError, SyntaxError) as error:  # how Pillow reports truncated and broken PNGs
+    except (OSError, SyntaxError) as error:
+        # Pillow reports truncated and broken PNGs by these.
         raise BadData(f"the mask cannot be decoded: {error}") from None
 
 
@@ -49,11 +62,22 @@ def random_resized_crop(
     mask: np.ndarray | None,
     augmentation: Augmentation,
     rng: np.random.Generator,
-    out: Room = (None, None),
+    out: Buffers = (None, None),
 ) -> View:
-    """A random part of the image, resized to crop x crop and flipped half of the time; the mask likewise, nearest neighbour.
+    """Cut a random box of image and mask, resize it to crop x crop, flip it half of the time.
 
-    It is written to `out` where that has room for it: fresh memory, whose pages the system clears, costs more than a flip.
+    Masks are resized by nearest neighbour.
+
+    Args:
+        image: uint8 [H, W, 3].
+        mask: uint8 [H, W], or None.
+        augmentation: how to cut and flip.
+        rng: decides the box and the flip.
+        out: memory for the result, of its size. Fresh memory, whose pages the system clears, costs
+            more than a flip.
+
+    Returns:
+        The image, uint8 [crop, crop, 3], and the mask, uint8 [crop, crop], or None.
     """
     top, left, height, width = crop_box(image.shape[0], image.shape[1], augmentation, rng)
     flip = bool(augmentation.flip and rng.random() < 0.5)
@@ -71,10 +95,11 @@ def random_resized_crop(
 def crop_box(
     height: int, width: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop, as the papers' code draws it.
+    """Return top, left, height and width of a random crop, as the papers' code draws it.
 
-    Ten tries of an area fraction uniform in `scale` and an aspect ratio log-uniform in `ratio`; boxes larger than the image
-    are rejected. After ten rejections: the largest centred box whose aspect ratio is within `ratio`.
+    Ten boxes at most are drawn: the area fraction is uniform in `scale`, the aspect ratio
+    log-uniform in `ratio`. The first that fits into the image is taken. When none does, it is the
+    largest centred box whose aspect ratio is within `ratio`.
     """
     low, high = augmentation.ratio
     for _ in range(10):
@@ -95,9 +120,16 @@ def evaluation_view(
     config: EvaluationConfig,
     rng: np.random.Generator | None = None,
 ) -> View:
-    """The image as it is scored: shorter side resized to `short_side`, then the centre cropped to at most crop x crop.
+    """Resize the shorter side to `short_side` and crop the centre, for scoring.
 
-    Nothing here is random; `rng` is there so that training and evaluation views are called alike.
+    Args:
+        image: uint8 [H, W, 3].
+        mask: uint8 [H, W], or None.
+        config: the sizes.
+        rng: not used; training and evaluation views are called alike.
+
+    Returns:
+        The image, uint8 [h, w, 3], and the mask, uint8 [h, w], or None.
     """
     height, width = image.shape[:2]
     if config.short_side is not None:
@@ -118,11 +150,11 @@ def _centre(side: int, crop: int) -> slice:
 
 
 def _resize(image: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-    """`image` at `size` (width, height); shrinking averages over the pixels that fall together, so that nothing aliases."""
+    """Return the image at `size` (width, height)."""
     shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
-    return cv2.resize(
-        image, size, dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    # INTER_AREA averages over the pixels that fall together, so that nothing aliases.
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, size, dst=out, interpolation=interpolation)
 
 
 def _resize_mask(

@@ -1,4 +1,4 @@
-"""Check images and masks before they are stored, more strictly than training does when it decodes them.
+"""Check images and masks before they are stored, more strictly than training does.
 
 Whatever passes decodes, has a mask of its image's size, and holds no undeclared class.
 """
@@ -89,7 +89,10 @@ def inspect(sample: Sample, classes: int) -> Row:
 
 
 def _check_image(data: bytes) -> None:
-    """Raise BadData for an image that Pillow does not read to its end; OpenCV may fill the rest with gray."""
+    """Raise BadData for an image that Pillow does not read to its end.
+
+    OpenCV may fill the rest with gray.
+    """
     try:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()

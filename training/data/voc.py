@@ -25,8 +25,8 @@ class Voc:
 
     Args:
         root: the folder.
-        splits: the list file of each split. By default train is train_aug or else train, and val is val,
-            where these files exist.
+        splits: the list file of each split. By default train is train_aug or else train, and val is
+            val, where these files exist.
 
     Raises:
         BadData: the folder or a list is missing.
@@ -40,7 +40,8 @@ class Voc:
         self.lists = root / "ImageSets" / "Segmentation"
         if not self.lists.is_dir():
             raise BadData(
-                f"{root} is not a dataset in VOC's layout: it has no folder ImageSets/Segmentation; "
+                f"{root} is not a dataset in VOC's layout: "
+                "it has no folder ImageSets/Segmentation; "
                 "give the folder that holds JPEGImages and ImageSets (usually VOCdevkit/VOC2012)"
             )
         self.list_files = dict(splits) if splits else self._present_lists()
@@ -49,7 +50,7 @@ class Voc:
         self.masks = masks if masks.is_dir() else root / "SegmentationClass"
 
     def ids(self, split: str) -> list[str]:
-        """Return the ids of a split in the order of its list file, which published selections refer to."""
+        """Return a split's ids in the order of its list file, which published selections use."""
         path = self.lists / f"{self.list_files[split]}.txt"
         if not path.is_file():
             raise BadData(

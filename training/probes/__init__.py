@@ -1,1 +1,1 @@
-"""Questions to trained models: what a later model still knows of what an earlier one knew, and where it lost it."""
+"""Measure what a later model knows of what an earlier one knew, and where the rest was lost."""

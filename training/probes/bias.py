@@ -1,8 +1,9 @@
-"""How much a classifier leans towards the classes it learned last: its weights, its logits, and what correcting them gives.
+"""Measure how far a classifier prefers the classes that it learned last, and correct it.
 
-On pixels of previous classes a model that has merely forgotten is unsure; a biased one prefers the new classes whatever it
-sees. The gap between their logits tells the two apart, and subtracting it afterwards says how much of the forgetting the bias
-explains: what comes back was never lost.
+On pixels of previous classes, a model that has forgotten them is unsure. A biased model prefers the
+new classes whatever it sees. The gap between the logits tells the two apart. Subtracting the gap
+afterwards shows how much of the forgetting the bias explains, because what comes back was never
+lost.
 """
 
 from collections.abc import Iterable
@@ -15,43 +16,56 @@ from training.models.segmenter import Segmenter
 
 
 class ClassifierWeights(Document):
-    """Of each output channel, background first: the length of its weight vector, and its bias."""
+    """Norm and bias of each output channel, background first."""
 
-    norms: tuple[float, ...]
-    biases: tuple[float, ...]
+    norms: tuple[float, ...]  # |w_c|
+    biases: tuple[float, ...]  # b_c
 
 
 class LogitGap(Document):
-    """Means over the pixels of previous classes."""
+    """Mean differences of logits over the pixels of previous classes.
 
-    new_minus_previous: float  # highest logit of a new class, less the highest of a previous one
-    background_minus_previous: float  # logit of background, less the highest of a previous class
+    z_c is the logit of class c; P is the set of previous classes without background, and N that of
+    new classes.
+    """
+
+    new_minus_previous: float  # mean of max_N z - max_P z
+    background_minus_previous: float  # mean of z_background - max_P z
     pixels: int
 
 
 def classifier_weights(model: Segmenter) -> ClassifierWeights:
-    """|w_c| and b_c of every channel, in channel order."""
+    """Return |w_c| and b_c of every channel, in channel order."""
     weight = torch.cat([classifier.weight.flatten(1) for classifier in model.classifiers])  # pyright: ignore
     bias = torch.cat([classifier.bias for classifier in model.classifiers])  # pyright: ignore
     return ClassifierWeights(norms=tuple(weight.norm(dim=1).tolist()), biases=tuple(bias.tolist()))
 
 
 def logit_gap(batches: Iterable[tuple[Tensor, Tensor]], previous_channels: int) -> LogitGap | None:
-    """The gaps over all pixels whose truth is a previous class; None when there is no such pixel.
+    """Measure the gaps on all pixels of a previous class.
 
-    `batches`: logits [B, C, H, W] and truth [B, H, W] in channels, 255 for void. `previous_channels` includes background.
-    Raises ValueError when the model has no new class.
+    Args:
+        batches: logits [B, C, H, W], and truth [B, H, W] in channels with 255 for void.
+        previous_channels: number of channels of background and the previous classes.
+
+    Returns:
+        The mean gaps; None when there is no such pixel.
+
+    Raises:
+        ValueError: the model has no new class.
     """
-    total, pixels = torch.zeros(2, dtype=torch.float64), 0
+    total = torch.zeros(2, dtype=torch.float64)
+    pixels = 0
     for logits, truth in batches:
         if logits.shape[1] <= previous_channels:
             raise ValueError("a model without new classes has no gap to them")
         of_previous = (truth > 0) & (truth < previous_channels)
-        at = logits.permute(0, 2, 3, 1)[of_previous].double()
-        previous = at[:, 1:previous_channels].amax(1)
-        new = at[:, previous_channels:].amax(1)
-        total += torch.stack([(new - previous).sum(), (at[:, 0] - previous).sum()]).cpu()
-        pixels += len(at)
+        selected = logits.permute(0, 2, 3, 1)[of_previous].double()  # [n, C]
+        previous = selected[:, 1:previous_channels].amax(1)
+        new = selected[:, previous_channels:].amax(1)
+        gaps = [(new - previous).sum(), (selected[:, 0] - previous).sum()]
+        total += torch.stack(gaps).cpu()
+        pixels += len(selected)
     if not pixels:
         return None
     new_gap, background_gap = (total / pixels).tolist()
@@ -60,12 +74,19 @@ def logit_gap(batches: Iterable[tuple[Tensor, Tensor]], previous_channels: int) 
     )
 
 
-def corrected(
+def correct_logits(
     logits: Tensor, previous_channels: int, gap: LogitGap, background: bool = False
 ) -> Tensor:
-    """Logits [B, C, H, W] with the new classes' lowered by their gap, and if asked background's by its own.
+    """Lower the logits of new classes by their gap. A negative gap is no bias to correct.
 
-    A gap the other way is no bias to correct.
+    Args:
+        logits: [B, C, H, W].
+        previous_channels: number of channels of background and the previous classes.
+        gap: what `logit_gap` measured.
+        background: whether background's logit is lowered by its own gap, too.
+
+    Returns:
+        The corrected logits [B, C, H, W]; `logits` itself does not change.
     """
     lowered = logits.clone()
     lowered[:, previous_channels:] -= max(gap.new_minus_previous, 0.0)

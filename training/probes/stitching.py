@@ -1,14 +1,17 @@
-"""Where along the network a later model still says what an earlier one said: the front of one joined to the end of the other.
+"""Stitch the first layers of a later model to the last layers of an earlier one.
 
-If a 1x1 layer can translate what the later model's first layers compute into what the earlier model's remaining layers expect,
-and the result still segments the earlier classes, then what those need was not lost up to there: it was, if at all, behind the
-joint (Bansal et al., 2021; Csiszarik et al., 2021). Three joints are told apart. Identity: nothing is translated, so it
-measures plain drift. Least squares: fitted to the earlier model's features in closed form. Trained: from there on, to the
-earlier model's outputs, which need no label.
+Suppose a 1x1 layer can translate what the later model's first layers compute into what the
+earlier model's remaining layers expect, and the result still segments the earlier classes. Then
+the information those layers need still exists at the cut; any loss happens after it (Bansal et
+al., 2021; Csiszarik et al., 2021). There are three joints:
+
+* Identity translates nothing, so it measures how far the features drifted.
+* Least squares is fitted to the earlier model's features in closed form.
+* Trained starts from least squares and is trained towards the earlier model's outputs, without
+  labels.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +19,34 @@ from torch.nn import functional as F
 
 from training.models.segmenter import Segmenter
 
-Joint = Literal["identity", "least_squares", "trained"]
-LOGITS = "classifier"
+CLASSIFIER = "classifier"
+# Singular values of X^T X below this share of the largest count as 0.
+SINGULAR_TOLERANCE = 1e-10
 
 
 def parts(model: Segmenter) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The network as parts that follow each other, from images to logits: stem, stages, head, classifier."""
+    """Return the consecutive parts from images to logits: stem, stages, head, classifier."""
 
     def classify(head: Tensor) -> Tensor:
         return torch.cat([classifier(head) for classifier in model.classifiers], dim=1)
 
-    return {**model.encoder.parts(), "head": model.head, LOGITS: classify}
+    return {**model.encoder.parts(), "head": model.head, CLASSIFIER: classify}
 
 
-def run(
+def run_parts(
     model: Segmenter, x: Tensor, *, after: str | None = None, upto: str | None = None
 ) -> Tensor:
-    """What the parts behind `after`, up to and with `upto`, make of `x`; None is the network's beginning and its end."""
+    """Run consecutive parts of the network.
+
+    Args:
+        model: the network.
+        x: input [B, C, h, w] of the first part that is run.
+        after: the part before the first one that is run; None begins with the images.
+        upto: the last part that is run; None goes on to the logits.
+
+    Returns:
+        The output [B, D, h', w'] of the last part.
+    """
     names = list(parts(model))
     first = names.index(after) + 1 if after else 0
     last = names.index(upto) + 1 if upto else len(names)
@@ -42,7 +56,10 @@ def run(
 
 
 def identity_joint(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 1x1 layer that passes the first `outputs` of `inputs` channels: a later model has its new classes' logits last."""
+    """Return a 1x1 layer that passes on the first `outputs` of `inputs` channels.
+
+    It also fits logits, because a later model has the logits of its new classes last.
+    """
     joint = nn.Conv2d(inputs, outputs, 1)
     with torch.no_grad():
         joint.weight.copy_(torch.eye(outputs, inputs)[:, :, None, None])
@@ -51,20 +68,30 @@ def identity_joint(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def least_squares_joint(pairs: Iterable[tuple[Tensor, Tensor]]) -> nn.Conv2d:
-    """The 1x1 layer W, b of least sum over all pixels of |W x + b - y|^2.
+    """Return the 1x1 layer W, b that minimizes the sum over all pixels of |W x + b - y|^2.
 
-    `pairs`: x [B, C, h, w] of the later model with y [B, D, h, w] of the earlier one, of the same images. Channels that say
-    nothing of y get the smallest weights that serve (pseudo-inverse). Raises ValueError without any pair.
+    With X [N, C + 1] of all pixels and a column of ones, and Y [N, D], the solution is
+    [W b]^T = pinv(X^T X) X^T Y. The pseudo-inverse gives channels that say nothing of y the
+    smallest weights.
+
+    Args:
+        pairs: x [B, C, h, w] of the later model and y [B, D, h, w] of the earlier one, each
+            pair of the same images.
+
+    Raises:
+        ValueError: there is no pair.
     """
-    moments: tuple[Tensor, Tensor] | None = None
+    inputs: Tensor | None = None  # X^T X, [C + 1, C + 1]
+    outputs: Tensor | None = None  # X^T Y, [C + 1, D]
     for x, y in pairs:
         flat = _pixels(x).double()
         flat = torch.cat([flat, flat.new_ones(len(flat), 1)], 1)
-        both = flat.T @ flat, flat.T @ _pixels(y).double()
-        moments = both if moments is None else (moments[0] + both[0], moments[1] + both[1])
-    if moments is None:
+        inputs_here, outputs_here = flat.T @ flat, flat.T @ _pixels(y).double()
+        inputs = inputs_here if inputs is None else inputs + inputs_here
+        outputs = outputs_here if outputs is None else outputs + outputs_here
+    if inputs is None or outputs is None:
         raise ValueError("a joint cannot be fitted to no images")
-    solution = torch.linalg.pinv(moments[0], hermitian=True, rtol=1e-10) @ moments[1]
+    solution = torch.linalg.pinv(inputs, hermitian=True, rtol=SINGULAR_TOLERANCE) @ outputs
     joint = nn.Conv2d(len(solution) - 1, solution.shape[1], 1).to(solution.device)
     with torch.no_grad():
         joint.weight.copy_(solution[:-1].T[:, :, None, None])
@@ -80,17 +107,28 @@ def train_joint(
     epochs: int,
     learning_rate: float,
 ) -> nn.Conv2d:
-    """The joint trained further, in place, until the stitched outputs are the earlier model's.
+    """Train the joint in place until the stitched outputs resemble the earlier model's.
 
-    `batches()`: features [B, C, h, w] of the later model behind `cut`, and the logits [B, K, h, w] that the earlier model gives
-    the same images. Minimises the mean over pixels of the cross-entropy of the stitched softmax to the earlier one's, by Adam;
-    both models stay as they are.
+    Minimizes -sum_k p_k log q_k by Adam, averaged over pixels, where p is the softmax of the
+    earlier model's logits and q that of the stitched network's. Both models stay as they are.
+
+    Args:
+        joint: the 1x1 layer to be trained.
+        earlier: the earlier model.
+        cut: the part after which the joint stands.
+        batches: called once per epoch; yields features [B, C, h, w] of the later model up to
+            `cut`, and the logits [B, K, h, w] that the earlier model gives the same images.
+        epochs: how often all batches are used.
+        learning_rate: of Adam.
+
+    Returns:
+        The same joint.
     """
     optimizer = torch.optim.Adam(joint.parameters(), lr=learning_rate)
     for _ in range(epochs):
-        for features, wanted in batches():
-            logits = run(earlier, joint(features), after=cut)
-            loss = -(wanted.softmax(1) * F.log_softmax(logits, 1)).sum(1).mean()
+        for features, target in batches():
+            logits = run_parts(earlier, joint(features), after=cut)
+            loss = -(target.softmax(1) * F.log_softmax(logits, 1)).sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

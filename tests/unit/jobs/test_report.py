@@ -8,6 +8,7 @@ import pandas
 import pytest
 
 from jobs.report import main
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.chain_tables import class_table
 from orchestrator.report.render import to_json
@@ -66,7 +67,7 @@ def test_json_is_all_that_is_printed_and_follows_the_convention(
     )
     shown = json.loads(capsys.readouterr().out)
     assert shown["tables"][0] == json.loads(
-        json.dumps(to_json(class_table(load_chains(store, two[:1]), mib())))
+        json.dumps(to_json(class_table(load_chains(Repository(store), two[:1]), mib())))
     )
 
 

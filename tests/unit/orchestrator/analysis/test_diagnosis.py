@@ -6,22 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.analysis.diagnosis import Layer, analyse, sentences
+from orchestrator.analysis.diagnosis import Layer, analyse
 from orchestrator.analysis.page import write_page
-from orchestrator.analysis.probes import ProbeRecord
+from orchestrator.analysis.probe_record import ProbeRecord
 from orchestrator.analysis.record import load_analysis, publish_analysis, recorded_analyses
-from orchestrator.analysis.tables import flow_table, layer_table, overview, remedy_table
+from orchestrator.analysis.sentences import describe_analysis
+from orchestrator.analysis.tables import breakdown_table, layer_table, overview, remedy_table
 from orchestrator.planning.chain import Chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import Provenance
 from orchestrator.report.table import Measured
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from orchestrator.tracking.analysis_runs import analysis_runs
-from orchestrator.tracking.runs import chain_run
+from orchestrator.tracking.runs import build_chain_run
 from training.methods import lwf, mib
 from training.metrics import Confusion
-from training.probes.measure import Bias, Similarity, Stitching
+from training.probes.questions import Bias, Similarity, Stitching
 
 GROUPS = ((1, 2), (3,))
 MADE = Provenance(
@@ -56,7 +58,7 @@ def chain(store: Store, publish_chain: Any) -> ChainResult:
         names=("cat", "dog", "cow"),
         confusions=[before, after],
     )
-    return load_chains(store, [record])[0]
+    return load_chains(Repository(store), [record])[0]
 
 
 def answer(probe: Any, **values: Any) -> ProbeRecord:
@@ -96,12 +98,12 @@ def answers(before: float) -> list[ProbeRecord]:
 
 def test_flows_are_of_the_earlier_classes_and_add_up(chain: ChainResult):
     told = analyse(chain, *chain.steps, answers(1.0))
-    assert told.flow_after is not None
-    assert told.flow_after.model_dump() == pytest.approx(
+    assert told.breakdown_after is not None
+    assert told.breakdown_after.model_dump() == pytest.approx(
         {"right": 0.3, "background": 0.5, "new": 0.15, "other_old": 0.05}
     )
     assert told.background_taken == pytest.approx(0.1)
-    for column in zip(*(row.values for row in flow_table(told).rows), strict=True):
+    for column in zip(*(row.values for row in breakdown_table(told).rows), strict=True):
         assert sum(column) == pytest.approx(1)  # pyright: ignore[reportArgumentType]
 
 
@@ -115,7 +117,9 @@ def test_iou_of_the_earlier_classes_before_and_after(chain: ChainResult):
 
 def test_it_says_where_why_and_what_would_have_helped(chain: ChainResult):
     said = "\n".join(
-        sentences(analyse(chain, *chain.steps, answers(1.0), {"classifier": chain.steps[0]}))
+        describe_analysis(
+            analyse(chain, *chain.steps, answers(1.0), {"classifier": chain.steps[0]})
+        )
     )
     assert "had a mean IoU of 100.0 % then, and have 30.0 % after step 1" in said
     assert (
@@ -128,7 +132,7 @@ def test_it_says_where_why_and_what_would_have_helped(chain: ChainResult):
         "is 3.2 above the highest of an earlier one on average, background's 1.5 above it" in said
     )
     assert "from 10.0 % to 25.0 %, with background's, too, to 45.0 %" in said
-    assert "With the classifier trained anew" in said
+    assert "With the classifier retrained" in said
 
 
 def test_classes_that_lead_need_no_correction(chain: ChainResult):
@@ -136,7 +140,7 @@ def test_classes_that_lead_need_no_correction(chain: ChainResult):
     (bias,) = [
         each.model_copy(update={"answer": each.answer | {"gap": gap}}) for each in answers(1.0)[-1:]
     ]
-    said = "\n".join(sentences(analyse(chain, *chain.steps, [bias])))
+    said = "\n".join(describe_analysis(analyse(chain, *chain.steps, [bias])))
     assert (
         "2.0 below the highest of an earlier one on average, background's 0.5 below it. There is nothing to correct."
         in said
@@ -146,7 +150,8 @@ def test_classes_that_lead_need_no_correction(chain: ChainResult):
 def test_a_chain_that_forgot_nothing_is_not_blamed_on_a_layer(chain: ChainResult):
     kept = [answer(Stitching(cut=cut, joint="trained"), miou=0.99) for cut in ("stem", "head")]
     assert any(
-        "No layer loses much" in told for told in sentences(analyse(chain, *chain.steps, kept))
+        "No layer loses much" in told
+        for told in describe_analysis(analyse(chain, *chain.steps, kept))
     )
 
 
@@ -158,7 +163,7 @@ def test_layers_are_relative_to_the_earlier_model(chain: ChainResult):
     assert next(row for row in table.rows if row.name == "head").values[3] == 0.5
 
 
-def test_the_page_stands_alone_and_says_the_sentences(chain: ChainResult, tmp_path: Path):
+def test_the_page_stands_alone_and_says_the_describe_analysis(chain: ChainResult, tmp_path: Path):
     told = analyse(chain, *chain.steps, answers(1.0))
     page = write_page([told], tmp_path).read_text()
     assert "http" not in page.replace("http://www.w3.org", "")
@@ -190,7 +195,7 @@ def test_the_layer_that_loses_most_is_named(chain: ChainResult, kept: dict[str, 
     stitched = [
         answer(Stitching(cut=cut, joint="trained"), miou=miou) for cut, miou in kept.items()
     ]
-    assert any(words in told for told in sentences(analyse(chain, *chain.steps, stitched)))
+    assert any(words in told for told in describe_analysis(analyse(chain, *chain.steps, stitched)))
 
 
 def test_remedies_stand_beside_before_and_after(chain: ChainResult):
@@ -201,7 +206,7 @@ def test_remedies_stand_beside_before_and_after(chain: ChainResult):
         "after step 1",
         "new classes' logits lowered",
         "background's logit lowered, too",
-        "classifier trained anew",
+        "classifier retrained",
     ]
     assert [row.values[0] for row in table.rows] == pytest.approx([1.0, 0.3, 0.25, 0.45, 1.0])
     assert [row.values[1] for row in table.rows][:4] == [None, pytest.approx(20 / 45), 0.4, 0.4]
@@ -242,7 +247,7 @@ def seeds(store: Store, publish_chain: Any) -> tuple[ChainResult, ...]:
             confusions=[before, after],
         )
         records.append(made)
-    return load_chains(store, records)
+    return load_chains(Repository(store), records)
 
 
 def test_at_a_glance_seeds_are_averaged(seeds: tuple[ChainResult, ...]):
@@ -281,7 +286,7 @@ def test_an_analysis_is_read_back_from_its_record(store: Store, chain: ChainResu
         load_analysis(store, record),
         analyse(chain, *chain.steps, asked, {"classifier": chain.steps[0]}),
     )
-    assert sentences(again) == sentences(first)
+    assert describe_analysis(again) == describe_analysis(first)
     assert again.layers == first.layers
     assert isinstance(again.layers[0], Layer)
     other = publish_analysis(store, chain, (0, 1), asked, {})
@@ -312,5 +317,5 @@ def test_mlflow_is_told_what_the_page_says(store: Store, chain: ChainResult):
     )
     assert (
         run.nested_in
-        == chain_run(Chain.model_validate(chain.record.chain), chain.record.steps, 0).key
+        == build_chain_run(Chain.model_validate(chain.record.chain), chain.record.steps, 0).key
     )

@@ -22,7 +22,7 @@ from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records import layout
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
@@ -375,7 +375,7 @@ def test_a_damaged_parent_is_named(
     planner = Planner(store)
     campaign(store, cluster, build_tree([first_steps(planner.plan(CHAINS[0]), 0)]))
     key = tree(store).chains[0].steps[0].key
-    record = find_record(store, key)
+    record = Repository(store).find_step(key)
     assert record
     damaged = f"steps/{key}/attempts/{record.attempt}/files/model.safetensors"
     path = store.local_path(damaged)

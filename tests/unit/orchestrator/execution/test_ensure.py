@@ -30,7 +30,7 @@ from orchestrator.records.attempts import (
     newest_checkpoint,
     upload_folder,
 )
-from orchestrator.records.repository import find_record
+from orchestrator.records.repository import Repository
 from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease, LeaseLost
@@ -217,7 +217,7 @@ def test_another_job_takes_over_from_the_checkpoint_of_a_dead_one(
     monkeypatch.setattr(worker, "save_checkpoint", save_then_die)
     with pytest.raises(KeyboardInterrupt):
         ensure_step(plan.steps[0], plan, place(store), None)
-    assert find_record(store, key) is None
+    assert Repository(store).find_step(key) is None
     record = ensure_step(plan.steps[0], plan, place(store), None)
     assert record.resources | {"attempts": 2, "resumed_from": 8} == record.resources
     assert same(weights(store, record), whole)

@@ -11,7 +11,7 @@ from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import Node, StepTree, build_tree
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records import layout
-from orchestrator.records.repository import publish_evaluation
+from orchestrator.records.publish import publish_evaluation
 from orchestrator.records.schema import Provenance, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json

@@ -1,38 +1,17 @@
-"""Chains are found by what people call them, and read back whole or not at all."""
+"""Chains are read back whole or not at all."""
 
 import numpy as np
 import pytest
 
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.store.cache import CorruptedObject
-from training.config import InputError
 from training.metrics import wilson
-
-
-def test_a_name_stands_for_its_latest_chain(store, publish_chain) -> None:
-    publish_chain(store, "demo", created="2026-01-01T00:00:00Z")
-    newest = publish_chain(store, "demo", created="2026-01-03T00:00:00Z")
-    publish_chain(store, "demo", created="2026-01-02T00:00:00Z")
-    assert find_chain(store, "demo") == newest
-
-
-def test_a_chain_is_found_by_the_beginning_of_its_key(store, publish_chain) -> None:
-    first, second = (publish_chain(store, name) for name in ("one", "two"))
-    assert find_chain(store, second.key[:8]) == second
-    assert find_chain(store, first.key) == first
-
-
-def test_an_unknown_chain_is_answered_with_those_there_are(store, publish_chain) -> None:
-    for name in ("WILSON", "MiB"):
-        publish_chain(store, name)
-    with pytest.raises(InputError, match=r"no chain is named 'WILSN'.*published: MiB, WILSON"):
-        find_chain(store, "WILSN")
 
 
 def test_a_chain_is_read_back_as_published(store, publish_chain) -> None:
     record = publish_chain(store, "demo")
-    (chain,) = load_chains(store, [record])
+    (chain,) = load_chains(Repository(store), [record])
     assert [step.record.key for step in chain.steps] == list(record.steps)
     assert chain.groups == ((1, 2, 3, 4, 5, 6), (7, 8, 9, 10))
     assert [chain.class_name(class_id) for class_id in (0, 1, 10)] == ["background", "0", "9"]
@@ -54,7 +33,7 @@ def test_joint_training_is_scored_by_the_groups_of_its_scenario(store, publish_c
     named = record.model_copy(
         update={"chain": record.chain | {"scenario": record.chain["scenario"] | {"groups": groups}}}
     )
-    (chain,) = load_chains(store, [named])
+    (chain,) = load_chains(Repository(store), [named])
     assert chain.groups == ((1, 2, 3, 4, 5, 6), (7, 8, 9, 10))
     (scores,) = chain.scores(wilson())
     iou = scores.iou
@@ -72,7 +51,7 @@ def test_joint_training_is_scored_by_the_groups_of_its_scenario(store, publish_c
 
 def test_chains_of_one_name_stay_apart(store, publish_chain) -> None:
     records = [publish_chain(store, "demo", seed=seed) for seed in (0, 1)]
-    names = [chain.name for chain in load_chains(store, records)]
+    names = [chain.name for chain in load_chains(Repository(store), records)]
     assert names == [f"demo ({record.key[:6]})" for record in records]
 
 
@@ -81,7 +60,7 @@ def test_chains_scored_on_other_images_are_not_compared(store, publish_chain) ->
     with pytest.raises(
         ValueError, match=r"step 0 of 'two' was scored on .* such numbers do not compare"
     ):
-        load_chains(store, records)
+        load_chains(Repository(store), records)
 
 
 @pytest.mark.parametrize("damaged", ["curves.json", ".parquet"])
@@ -90,4 +69,4 @@ def test_a_damaged_file_is_noticed(store, publish_chain, damaged) -> None:
     key = next(key for key in store.list() if key.endswith(damaged))
     store.write(key, b"something else")
     with pytest.raises(CorruptedObject, match="is not the file its record names"):
-        load_chains(store, [record])
+        load_chains(Repository(store), [record])

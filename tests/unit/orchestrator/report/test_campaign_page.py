@@ -21,7 +21,7 @@ from orchestrator.planning.campaign_record import (
     publish_campaign,
 )
 from orchestrator.planning.paper_numbers import Expected
-from orchestrator.records.repository import find_chain
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.campaign_page import (
     CampaignReport,
@@ -61,7 +61,9 @@ def truth(finished_campaign: tuple[Campaign, Store]) -> Mapping[str, tuple[str, 
             names = [f"hardness prior={prior} alpha={alpha} seed={seed}" for seed in (1, 2)]
             last = [
                 chain.scores(wilson())[-1]
-                for chain in load_chains(store, [find_chain(store, name) for name in names])
+                for chain in load_chains(
+                    Repository(store), [Repository(store).chain_by_name(name) for name in names]
+                )
             ]
             numbers = [
                 [getattr(scores, field) for scores in last]

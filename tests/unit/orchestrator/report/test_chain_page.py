@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.chain_page import Report, build_report, to_html, write_report
 from orchestrator.report.pictures import Picture, WeakView
@@ -163,7 +164,8 @@ def test_without_pictures_there_is_no_empty_section(report) -> None:
 def test_names_from_outside_cannot_break_the_page(store, publish_chain) -> None:
     names = ("<b>cat</b>", "dog & co", 'a"b', "ordinary")
     chains = load_chains(
-        store, [publish_chain(store, "<i>mine</i>", groups=((1, 2), (3, 4)), names=names)]
+        Repository(store),
+        [publish_chain(store, "<i>mine</i>", groups=((1, 2), (3, 4)), names=names)],
     )
     text = to_html(build_report(chains, wilson()))
     Page(text)
@@ -172,7 +174,7 @@ def test_names_from_outside_cannot_break_the_page(store, publish_chain) -> None:
 
 
 def test_a_chain_of_one_step_has_a_page(store, publish_chain) -> None:
-    chains = load_chains(store, [publish_chain(store, "base", groups=((1, 2, 3),))])
+    chains = load_chains(Repository(store), [publish_chain(store, "base", groups=((1, 2, 3),))])
     text = to_html(build_report(chains, wilson()))
     Page(text)
     assert 'id="forgetting"' not in text

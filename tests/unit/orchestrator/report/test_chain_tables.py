@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.chain_tables import (
     breakdown_table,
@@ -68,7 +69,7 @@ def test_the_table_of_a_case_worked_out_by_hand(store, publish_chain) -> None:
         names=("cat", "dog"),
         confusions=[first, second],
     )
-    chains = load_chains(store, [record])
+    chains = load_chains(Repository(store), [record])
     rows = by_name(class_table(chains, wilson()))
     background, cat, cat_after, dog = 15 / 22, 8 / 15, 5 / 10, 10 / 14
     assert rows == {
@@ -171,7 +172,7 @@ def test_the_convention_is_in_words_and_its_means_are_bold(chains) -> None:
 
 def test_longer_chains_show_base_and_added_classes(store, publish_chain) -> None:
     chains = load_chains(
-        store, [publish_chain(store, "demo", groups=((1, 2, 3, 4), (5, 6), (7, 8, 9)))]
+        Repository(store), [publish_chain(store, "demo", groups=((1, 2, 3, 4), (5, 6), (7, 8, 9)))]
     )
     table = class_table(chains, wilson())
     rows, scores = by_name(table), chains[0].scores(wilson())
@@ -206,13 +207,13 @@ def test_chains_of_different_groups_stand_side_by_side(store, publish_chain) -> 
         publish_chain(store, "6-4"),
         publish_chain(store, "8-2", groups=((1, 2, 3, 4, 5, 6, 7, 8), (9, 10))),
     ]
-    rows = by_name(class_table(load_chains(store, records), wilson()))
+    rows = by_name(class_table(load_chains(Repository(store), records), wilson()))
     assert [value == "x" for value in rows["6"]] == [True, False, False, False]
     assert [value == "x" for value in rows["9"]] == [True, False, True, False]
 
 
 def test_a_chain_of_one_step_has_nothing_to_forget(store, publish_chain) -> None:
-    chains = load_chains(store, [publish_chain(store, "base", groups=((1, 2, 3),))])
+    chains = load_chains(Repository(store), [publish_chain(store, "base", groups=((1, 2, 3),))])
     assert forgetting_table(chains, wilson()) is None
     assert breakdown_table(chains, wilson()) is None
     assert by_name(summary_table(chains, wilson()))["base"][5:8] == (None, None, None)

@@ -18,6 +18,7 @@ from orchestrator.planning.campaign_record import campaign_tree, find_campaign, 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.campaign_results import load_campaign_results
 from orchestrator.report.campaign_tables import scores_table
@@ -26,7 +27,7 @@ from orchestrator.store.lease import Lease
 from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.rebuild import rebuild
-from orchestrator.tracking.runs import chain_run, step_run
+from orchestrator.tracking.runs import build_chain_run, build_step_run
 from orchestrator.tracking.saved_views import TAG
 from orchestrator.tracking.tracker import Tracker
 from training.metrics import wilson
@@ -144,7 +145,7 @@ def test_told_by_a_tracker_it_is_the_same(finished_campaign, synced, uri, tmp_pa
     assert record
     result = load_campaign_results(campaign, campaign_tree(campaign, store), store, wilson())
     with Tracker(uri, tmp_path / "spool") as tracker:
-        tracker.tell(campaign_runs(record, result)[:1])
+        tracker.report(campaign_runs(record, result)[:1])
     (live,), (made,) = runs(uri, "campaign"), runs(synced, "campaign")
     assert (live.data.metrics, live.data.params, live.data.tags) == (
         made.data.metrics,
@@ -163,7 +164,7 @@ def test_a_campaign_whose_dataset_is_gone_is_left_out_and_named(
 
 
 def test_analyses_stand_below_their_chains(store, publish_chain, uri) -> None:
-    (result,) = load_chains(store, [publish_chain(store, "asked why")])
+    (result,) = load_chains(Repository(store), [publish_chain(store, "asked why")])
     analysis = publish_analysis(store, result, (0, 1), (), {})
     for _ in range(2):
         rebuild(store, uri, wilson())
@@ -183,7 +184,7 @@ def test_analyses_stand_below_their_chains(store, publish_chain, uri) -> None:
 
 def test_runs_that_nobody_is_at_are_ended(store, publish_chain, uri) -> None:
     published = publish_chain(store, "half done")
-    (result,) = load_chains(store, [published])
+    (result,) = load_chains(Repository(store), [published])
     store.delete(f"chains/{published.key}.json")
     chain, records = (
         Chain.model_validate(result.record.chain),
@@ -194,7 +195,9 @@ def test_runs_that_nobody_is_at_are_ended(store, publish_chain, uri) -> None:
         for r in records
     ]
     alive, dead, young = (
-        chain_run(chain.model_copy(update={"name": name}), [step.key for step in steps], LONG_AGO)
+        build_chain_run(
+            chain.model_copy(update={"name": name}), [step.key for step in steps], LONG_AGO
+        )
         for name in ("a", "b", "c")
     )
     alive = alive.model_copy(update={"tags": {"stepchain.step.0": "e" * 16}})
@@ -202,8 +205,8 @@ def test_runs_that_nobody_is_at_are_ended(store, publish_chain, uri) -> None:
     mirror = RunClient(uri)
     for run in (alive, dead, young):
         mirror.put(run)
-    mirror.put(step_run(steps[1], chain.scenario.title, records[1].data, None, LONG_AGO))
-    mirror.put(step_run(records[0], chain.scenario.title, records[0].data, None, LONG_AGO))
+    mirror.put(build_step_run(steps[1], chain.scenario.title, records[1].data, None, LONG_AGO))
+    mirror.put(build_step_run(records[0], chain.scenario.title, records[0].data, None, LONG_AGO))
     lease = Lease(store, layout.step_lease("e" * 16), "ada@node", period=60)
     assert lease.acquire()
     assert rebuild(store, uri, wilson()).closed == 3

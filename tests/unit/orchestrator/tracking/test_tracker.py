@@ -14,23 +14,24 @@ from mlflow.entities import Run as MlflowRun
 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import Retries
 from orchestrator.tracking import rebuild as rebuilding
-from orchestrator.tracking import tracker as tracker_module
 from orchestrator.tracking.mlflow_client import RunClient
-from orchestrator.tracking.rebuild import Synced
-from orchestrator.tracking.runs import curve_points, flattened, whole_chain
-from orchestrator.tracking.spool import Spool, adopt
+from orchestrator.tracking.rebuild import RebuildSummary
+from orchestrator.tracking.runs import build_finished_chain_run, curve_points, to_params
+from orchestrator.tracking.spool import Spool, abandoned_messages
 from orchestrator.tracking.tracker import Tracker, spool_folder
 from training.metrics import Convention, wilson
 
 
 def rebuild(store: Store, uri: str, convention: Convention) -> int:
     found = rebuilding.rebuild(store, uri, convention)
-    assert found == Synced(found.runs, 0, ())
+    assert found == RebuildSummary(found.runs, 0, ())
     return found.runs
 
 
@@ -50,7 +51,7 @@ def uri(empty_database: Path, tmp_path: Path) -> str:
 
 @pytest.fixture
 def result(store: Store, publish_chain: Callable[..., ChainRecord]) -> ChainResult:
-    return load_chains(store, [publish_chain(store, "alpha 0.5")])[0]
+    return load_chains(Repository(store), [publish_chain(store, "alpha 0.5")])[0]
 
 
 def runs(uri: str) -> list[MlflowRun]:
@@ -237,7 +238,7 @@ def test_a_resumed_step_finds_its_run_and_measures_no_iteration_twice(
 
 
 def test_a_finished_run_stays_finished_and_a_score_may_be_corrected(uri: str, result: ChainResult):
-    mirror, run = RunClient(uri), whole_chain(result, wilson())
+    mirror, run = RunClient(uri), build_finished_chain_run(result, wilson())
     mirror.put(run)
     mirror.put(run.model_copy(update={"status": "RUNNING"}))
     corrected = tuple(point._replace(value=0.25) for point in run.points)
@@ -257,7 +258,9 @@ def test_a_dead_mlflow_holds_nothing_up_and_learns_everything_later(
 ):
     started = time.perf_counter()
     tracker = Tracker(
-        f"http://ada:secret@127.0.0.1:{closed_port()}", tmp_path / "spool", patience=20
+        f"http://ada:secret@127.0.0.1:{closed_port()}",
+        tmp_path / "spool",
+        Retries(tracking_close_seconds=20),
     )
     tell(tracker, result)
     assert time.perf_counter() - started < 1, "sixty calls that were not waited for"
@@ -276,10 +279,9 @@ def test_a_dead_mlflow_holds_nothing_up_and_learns_everything_later(
 
 
 def test_an_emptied_mlflow_is_told_all_that_this_process_said(
-    uri: str, result: ChainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uri: str, result: ChainResult, tmp_path: Path
 ):
-    monkeypatch.setattr(tracker_module, "GATHER", 0.01)
-    with Tracker(uri, tmp_path / "spool") as tracker:
+    with Tracker(uri, tmp_path / "spool", Retries(tracking_gather_seconds=0.01)) as tracker:
         chain = tracker.chain_started(Chain.model_validate(result.record.chain), planned(result))
         tracker.step_started(planned(result)[0], result.steps[0].record.data, chain)
         tracker.curves(result.steps[0].record.key, result.steps[0].curves[:5])
@@ -328,18 +330,18 @@ def test_a_spool_survives_its_writer_and_is_adopted_once(tmp_path: Path):
     dead.append("one")
     dead.append("two")
     dead.keep()
-    (left,) = [path for path, _ in adopt(tmp_path)]
+    (left,) = [path for path, _ in abandoned_messages(tmp_path)]
     with left.open("ab") as file:
         file.write(b"cut sho")
-    assert [messages for _, messages in adopt(tmp_path)] == [["one", "two"]]
+    assert [messages for _, messages in abandoned_messages(tmp_path)] == [["one", "two"]]
     assert alive.messages() == ["mine"]
     alive.discard()
-    assert [path for path, _ in adopt(tmp_path)] == [left]
+    assert [path for path, _ in abandoned_messages(tmp_path)] == [left]
 
 
 def test_names_and_values_fit_mlflow():
     document = {"a": {"b": 0.5, "c": None}, "d": [["x"]], "e": "text", "f": True}
-    assert flattened(document) == {
+    assert to_params(document) == {
         "a.b": "0.5",
         "a.c": "null",
         "d": '[["x"]]',

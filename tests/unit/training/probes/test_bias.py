@@ -5,7 +5,7 @@ import torch
 
 from training.config import ModelConfig
 from training.models.segmenter import Segmenter
-from training.probes.bias import classifier_weights, corrected, logit_gap
+from training.probes.bias import classifier_weights, correct_logits, logit_gap
 
 # One image of 1 x 4 pixels: background, previous class 1, previous class 2, void; channels background, 1, 2, new 3, new 4.
 TRUTH = torch.tensor([[[0, 1, 2, 255]]])
@@ -35,7 +35,7 @@ def test_batches_add_up():
 def test_correction_lowers_new_classes_by_the_gap_and_nothing_else():
     gap = logit_gap([(LOGITS, TRUTH)], 3)
     assert gap is not None
-    after = corrected(LOGITS, 3, gap)
+    after = correct_logits(LOGITS, 3, gap)
     torch.testing.assert_close(after[:, :3], LOGITS[:, :3])
     torch.testing.assert_close(after[:, 3:], LOGITS[:, 3:] - 4)
     assert after.argmax(1).flatten().tolist()[1:3] == [1, 4]  # one pixel of two comes back
@@ -44,7 +44,7 @@ def test_correction_lowers_new_classes_by_the_gap_and_nothing_else():
 def test_background_is_lowered_by_its_own_gap_where_it_leads():
     gap = logit_gap([(LOGITS + torch.tensor([10.0, 0, 0, 0, 0])[:, None, None], TRUTH)], 3)
     assert gap is not None
-    after = corrected(LOGITS, 3, gap, background=True)
+    after = correct_logits(LOGITS, 3, gap, background=True)
     torch.testing.assert_close(after[:, 0], LOGITS[:, 0] - 8)
 
 
@@ -52,7 +52,7 @@ def test_a_gap_the_other_way_is_left_alone():
     gap = logit_gap([(-LOGITS, TRUTH)], 3)
     assert gap is not None
     assert gap.new_minus_previous < 0
-    torch.testing.assert_close(corrected(LOGITS, 3, gap), LOGITS)
+    torch.testing.assert_close(correct_logits(LOGITS, 3, gap), LOGITS)
 
 
 def test_no_pixel_of_a_previous_class_means_no_gap():

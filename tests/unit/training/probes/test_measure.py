@@ -18,7 +18,8 @@ from training.data.shards import LocalSplit
 from training.data.source import Sample
 from training.metrics import score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
-from training.probes.measure import Bias, Pair, Similarity, Stitching, _counts, measure, open_pair
+from training.probes.measure import Pair, _counts, measure, open_pair
+from training.probes.questions import Bias, Similarity, Stitching
 from training.probes.stitching import parts
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=None)

@@ -9,11 +9,11 @@ from torch import nn
 from training.config import ModelConfig
 from training.models.segmenter import Segmenter
 from training.probes.stitching import (
-    LOGITS,
+    CLASSIFIER,
     identity_joint,
     least_squares_joint,
     parts,
-    run,
+    run_parts,
     train_joint,
 )
 
@@ -45,27 +45,27 @@ def images(count: int = 2, side: int = 32) -> torch.Tensor:
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_the_parts_in_order_are_the_network(encoder: str):
     network = model(encoder, (4, 2))
-    torch.testing.assert_close(run(network, images()), network(images()).logits)
+    torch.testing.assert_close(run_parts(network, images()), network(images()).logits)
     assert next(iter(parts(network))) == "stem"
-    assert list(parts(network))[-2:] == ["head", LOGITS]
+    assert list(parts(network))[-2:] == ["head", CLASSIFIER]
 
 
-@pytest.mark.parametrize("cut", ["stem", "stage 1", "stage 2", "head", LOGITS])
+@pytest.mark.parametrize("cut", ["stem", "stage 1", "stage 2", "head", CLASSIFIER])
 def test_a_model_stitched_to_itself_is_itself(cut: str):
     network = model()
-    features = run(network, images(), upto=cut)
+    features = run_parts(network, images(), upto=cut)
     whole = network(images()).logits
     same = identity_joint(features.shape[1], features.shape[1])
-    torch.testing.assert_close(run(network, same(features), after=cut), whole)
+    torch.testing.assert_close(run_parts(network, same(features), after=cut), whole)
     fitted = least_squares_joint([(features, features)])
     torch.testing.assert_close(
-        run(network, fitted(features), after=cut), whole, rtol=1e-3, atol=1e-3
+        run_parts(network, fitted(features), after=cut), whole, rtol=1e-3, atol=1e-3
     )
 
 
 def test_a_permuted_layer_is_recovered():
     earlier = model()
-    features = run(earlier, images(), upto="head")
+    features = run_parts(earlier, images(), upto="head")
     order = torch.randperm(features.shape[1])
     joint = least_squares_joint(
         [(features[:1, order], features[:1]), (features[1:, order], features[1:])]
@@ -103,13 +103,13 @@ def test_a_later_models_new_classes_are_cut_off_at_the_logits():
 def test_training_brings_the_stitched_outputs_nearer():
     earlier, later = model(), model(seed=3)
     before = copy.deepcopy(earlier.state_dict())
-    features = run(later, images(), upto="stage 1")
+    features = run_parts(later, images(), upto="stage 1")
     wanted = earlier(images()).logits
-    joint = least_squares_joint([(features, run(earlier, images(), upto="stage 1"))])
+    joint = least_squares_joint([(features, run_parts(earlier, images(), upto="stage 1"))])
 
     def distance() -> float:
         return nn.functional.kl_div(
-            run(earlier, joint(features), after="stage 1").log_softmax(1),
+            run_parts(earlier, joint(features), after="stage 1").log_softmax(1),
             wanted.softmax(1),
             reduction="batchmean",
         ).item()

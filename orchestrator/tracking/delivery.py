@@ -1,0 +1,157 @@
+"""Deliver runs to MLflow from a thread, so that it can neither slow down nor fail a training.
+
+Every run is written to a spool on disk before it is sent. While MLflow is down, the thread tries
+again. When a process ends before everything is delivered, the next process that uses the same spool
+delivers the rest. When MLflow was emptied, the thread sends again all that this process has sent.
+"""
+
+import logging
+import queue
+import re
+import threading
+from collections import deque
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+from orchestrator.store.retries import Retries
+from orchestrator.tracking.mlflow_client import RunClient, RunRefused, ServerEmptied
+from orchestrator.tracking.runs import Run
+from orchestrator.tracking.spool import Spool, abandoned_messages
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """A queue of runs and the thread that sends them to MLflow.
+
+    No method raises an error of MLflow's.
+    """
+
+    def __init__(self, uri: str, spool: Path, retries: Retries) -> None:
+        self.failures = 0  # attempts to reach MLflow that failed, and runs that it refused
+        self._uri = uri
+        self._retries = retries
+        self._spool = Spool(spool)
+        # None wakes the thread without a run to send.
+        self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        # Connect at once, because a new sqlite file takes seconds to set up.
+        self._queue.put(None)
+        self._closing = threading.Event()
+        self._warned: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+        self._thread.start()
+
+    def enqueue(self, run: Run) -> None:
+        """Write the run to the spool and leave it to the thread; return at once."""
+        try:
+            self._spool.append(run.model_dump_json())
+        except OSError as error:
+            self._warn(
+                "disk",
+                f"cannot write to {self._spool.folder} ({error}): "
+                "if this process dies, MLflow misses some runs",
+            )
+        self._queue.put(run)
+
+    def close(self) -> None:
+        """Wait until everything is delivered, and leave the rest in the spool.
+
+        The wait is shorter when MLflow is known to be down.
+        """
+        self._closing.set()
+        self._queue.put(None)
+        wait = self._retries.tracking_close_seconds
+        self._thread.join(self._retries.tracking_last_try_seconds if self._down else wait)
+        if not self._down:
+            # MLflow may have come back during the first wait.
+            self._thread.join(wait)
+        if self._thread.is_alive() or self._down:
+            self._warn(
+                "left",
+                f"what MLflow has not received is kept in {self._spool.folder}; "
+                "the next job delivers it",
+            )
+
+    @property
+    def _down(self) -> bool:
+        return "down" in self._warned
+
+    def _warn(self, kind: str, message: str) -> None:
+        """Log one warning of each kind, without the user and password of a URI."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            log.warning("%s", re.sub(r"//[^/@\s]+@", "//", message))
+
+    def _run(self) -> None:
+        """Send runs in order until `close` is called, then once more. The thread runs this."""
+        waiting: deque[Run] = deque()
+        client, pause = None, 0.0
+        while waiting or not self._closing.is_set() or not self._queue.empty():
+            waiting.extend(self._next_runs(pause))
+            try:
+                if client is None:
+                    client = RunClient(self._uri)
+                    self._deliver_abandoned(client)
+                self._deliver(client, waiting)
+                pause = 0.0
+            except Exception as error:  # noqa: BLE001 - MLflow's transport may raise anything
+                self.failures += 1
+                emptied = isinstance(error, ServerEmptied) and not pause
+                if emptied:
+                    self._warn("emptied", f"MLflow was emptied ({error}); sending its runs again")
+                    sent = [Run.model_validate_json(text) for text in self._spool.messages()]
+                    waiting = deque(_merge([*sent, *waiting]))
+                else:
+                    self._warn(
+                        "down",
+                        f"MLflow at {self._uri} does not answer ({error}); "
+                        "training goes on, and MLflow receives it later",
+                    )
+                if self._closing.is_set() and not emptied:
+                    break
+                client = None
+                pause = min(self._retries.tracking_pause_seconds, 2 * pause or 1.0)
+        if waiting:
+            self._spool.keep()
+        else:
+            self._spool.discard()
+
+    def _next_runs(self, pause: float) -> list[Run]:
+        """Return what was enqueued. Wait `pause` seconds; if that is 0, wait for a first run."""
+        messages = [] if pause else [self._queue.get()]
+        # Wait a little for more, because fewer calls of MLflow are faster.
+        self._closing.wait(pause or self._retries.tracking_gather_seconds)
+        while not self._queue.empty():
+            messages.append(self._queue.get())
+        return _merge(run for run in messages if run is not None)
+
+    def _deliver(self, client: RunClient, waiting: deque[Run]) -> None:
+        """Send the runs in order, and drop each from `waiting` when MLflow has it."""
+        while waiting:
+            self._put(client, waiting[0])
+            waiting.popleft()
+            self._warned.discard("down")
+
+    def _deliver_abandoned(self, client: RunClient) -> None:
+        """Send what processes that have ended left in the spool."""
+        for path, messages in abandoned_messages(self._spool.folder):
+            for run in _merge(Run.model_validate_json(text) for text in messages):
+                self._put(client, run)
+            path.unlink()
+
+    def _put(self, client: RunClient, run: Run) -> None:
+        try:
+            client.put(run)
+        except RunRefused as error:
+            self.failures += 1
+            self._warn(f"refused {run.key}", f"MLflow refuses {error}; its record is untouched")
+
+
+def _merge(runs: Iterable[Run]) -> list[Run]:
+    """Join consecutive runs that differ in their points alone, so that fewer calls send them."""
+    merged = []
+    for run, group in groupby(runs, lambda run: run.model_copy(update={"points": ()})):
+        points = [point for each in group for point in each.points]
+        merged.append(run.model_copy(update={"points": tuple(points)}))
+    return merged
