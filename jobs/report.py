@@ -126,21 +126,17 @@ def _load_campaign(
     A campaign that was run is read from its record. One that was not, or that is named by its path,
     is read from its file.
     """
-    from dataclasses import replace
-
-    from jobs.campaigns import SHIPPED
-    from jobs.weights import with_weights
-    from orchestrator.planning.campaign_file import load_campaign
-    from orchestrator.planning.campaign_record import campaign_tree, find_campaign
+    from jobs.open_campaign import open_campaign
+    from orchestrator.planning.campaign_plan import plan_tree
+    from orchestrator.planning.campaign_record import find_campaign
     from orchestrator.report.campaign_results import load_campaign_results, recorded_results
 
     record = None if wanted.endswith(".py") else find_campaign(store, wanted)
     if record is not None:
         return recorded_results(record, store, convention)
-    campaign = load_campaign(wanted, SHIPPED)
-    chains = with_weights(campaign.chains, encoder_weights, store)
-    campaign = replace(campaign, chains=tuple(chains))
-    return load_campaign_results(campaign, campaign_tree(campaign, store), store, convention)
+    with open_campaign(wanted, encoder_weights, store) as opened:
+        tree = plan_tree(opened.campaign, opened.planner)
+    return load_campaign_results(opened.campaign, tree, store, convention)
 
 
 def _show_campaign(result: "CampaignResult", out: Path, quiet: bool) -> Shown:

@@ -172,7 +172,6 @@ def complete(chain: "Chain", options: Options, store: "Store") -> "Chain":
 
     Lists and weights are checked and stored.
     """
-    from jobs.weights import with_weights
     from orchestrator.datasets.catalog import resolve
     from orchestrator.datasets.image_lists import publish_selections
     from orchestrator.planning.campaign import with_field
@@ -189,7 +188,12 @@ def complete(chain: "Chain", options: Options, store: "Store") -> "Chain":
     if options.selections:
         digest = publish_selections(store, options.selections, chain.scenario.dataset)
         chain = with_field(chain, "scenario.selections", digest)
-    (chain,) = with_weights([chain], options.encoder_weights, store)
+    if options.encoder_weights:
+        # Checking weights imports torch.
+        from orchestrator.datasets.pretrained import publish_weights
+
+        digest = publish_weights(store, options.encoder_weights, chain.model)
+        chain = with_field(chain, "model.weights", digest)
     return chain
 
 

@@ -9,7 +9,7 @@ something failed or was not run, 2 the input cannot be used, 130 interrupted.
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +23,7 @@ from orchestrator.cluster.resources import Request
 from training.metrics import CONVENTIONS, ConventionName
 
 if TYPE_CHECKING:
-    from orchestrator.planning.campaign import Campaign
+    from jobs.open_campaign import OpenCampaign
     from orchestrator.planning.campaign_plan import CampaignPlan
     from orchestrator.planning.step_tree import StepTree
     from orchestrator.store.base import Store
@@ -50,7 +50,8 @@ def plan(
     from jobs.campaign.plan import print_plan
     from orchestrator.planning.campaign_plan import plan_document
 
-    planned = _plan(campaign, part, options, request, images_per_second, options.open())
+    with _open(campaign, options, options.open()) as opened:
+        planned = _plan(opened, part, request, images_per_second)
     if as_json:
         _print_json(plan_document(planned))
     else:
@@ -74,14 +75,20 @@ def run(
     """
     from jobs.campaign.plan import print_plan
     from jobs.campaign.run import run_plan
+    from orchestrator.store.base import check_writable
 
     limits = spending.limits()
     store = options.open()
     console = open_console()
-    planned = _plan(campaign, part, options, options.request, images_per_second, store)
-    if dry_run:
-        print_plan(planned, console)
-    elif not run_plan(planned, limits, options, store, console):
+    with _open(campaign, options, store) as opened:
+        planned = _plan(opened, part, options.request, images_per_second)
+        if dry_run:
+            print_plan(planned, console)
+            return
+        check_writable(store)
+        if opened.weights:
+            opened.weights.publish(store)
+    if not run_plan(planned, limits, options, store, console):
         raise SystemExit(1)
 
 
@@ -100,7 +107,8 @@ def status(
     from orchestrator.campaigns.status import campaign_status, status_table
 
     store = options.open()
-    tree = _plan_tree(_load(campaign, options, store), part, store)
+    with _open(campaign, options, store) as opened:
+        tree = _plan_tree(opened, part)
     statuses = campaign_status(tree, store)
     if as_json:
         _print_json([each._asdict() for each in statuses])
@@ -128,10 +136,10 @@ def table(
     from orchestrator.report.render import to_csv, to_json, to_markdown
 
     store = options.open()
-    wanted = _load(campaign, options, store)
-    tree = _plan_tree(wanted, part, store)
+    with _open(campaign, options, store) as opened:
+        tree = _plan_tree(opened, part)
     stored = look_up_steps(tree, store)
-    scores = campaign_table(tree, stored, store, wanted.paper, CONVENTIONS[convention])
+    scores = campaign_table(tree, stored, store, opened.campaign.paper, CONVENTIONS[convention])
     match format:
         case "terminal":
             console = open_console()
@@ -175,34 +183,25 @@ def prune(
     print(f"{len(found)} folders, {total:,.1f} MB {outcome}")
 
 
-def _load(wanted: str, options: ChainOptions, store: "Store") -> "Campaign":
-    """Return the campaign with the encoder's weights in its chains."""
-    from jobs.campaigns import SHIPPED
-    from orchestrator.planning.campaign_file import load_campaign
+def _open(
+    wanted: str, options: ChainOptions, store: "Store"
+) -> AbstractContextManager["OpenCampaign"]:
+    from jobs.open_campaign import open_campaign
 
-    campaign = load_campaign(wanted, SHIPPED)
-    if options.encoder_weights is None:
-        return campaign
-    from jobs.weights import with_weights
-
-    chains = with_weights(campaign.chains, options.encoder_weights, store)
-    return replace(campaign, chains=tuple(chains))
+    return open_campaign(wanted, options.encoder_weights, store)
 
 
 def _plan(
-    wanted: str,
+    opened: "OpenCampaign",
     part: ChainFilter,
-    options: ChainOptions,
     request: Request,
     images_per_second: float | None,
-    store: "Store",
 ) -> "CampaignPlan":
     from orchestrator.planning.campaign_plan import make_plan
-    from orchestrator.planning.planner import Planner
 
     return make_plan(
-        _load(wanted, options, store),
-        Planner(store),
+        opened.campaign,
+        opened.planner,
         patterns=part.only,
         last_step=part.until_step,
         request=request,
@@ -210,11 +209,10 @@ def _plan(
     )
 
 
-def _plan_tree(campaign: "Campaign", part: ChainFilter, store: "Store") -> "StepTree":
+def _plan_tree(opened: "OpenCampaign", part: ChainFilter) -> "StepTree":
     from orchestrator.planning.campaign_plan import plan_tree
-    from orchestrator.planning.planner import Planner
 
-    return plan_tree(campaign, Planner(store), patterns=part.only, last_step=part.until_step)
+    return plan_tree(opened.campaign, opened.planner, patterns=part.only, last_step=part.until_step)
 
 
 def _print_json(document: object) -> None:

@@ -3,14 +3,17 @@
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from safetensors.torch import save_file
 
 import jobs.campaign.run
+import jobs.report
 import orchestrator.planning.planner
 import orchestrator.planning.resolver
 from jobs.campaign.cli import main
@@ -18,20 +21,24 @@ from jobs.campaigns import SHIPPED
 from orchestrator.campaigns.bookkeeper import ChainOutcome
 from orchestrator.campaigns.run import CampaignOutcome
 from orchestrator.campaigns.scheduler import Limits
+from orchestrator.datasets import pretrained
 from orchestrator.datasets.catalog import publish
 from orchestrator.planning.campaign import Campaign, sweep
 from orchestrator.planning.campaign_file import load_campaign, shipped_campaigns
 from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
 from orchestrator.planning.planner import Planner
+from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import look_up_steps
-from orchestrator.store.base import Store
+from orchestrator.records import layout
+from orchestrator.store.base import Store, StoreError
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.open import open_store
 from stepchain.presets import digits_wilson
 from tests.support.datasets import build_dataset
 from training.config import InputError
 from training.data.digits import Digits
+from training.models.backbones import build_encoder
 
 HEADER = '''"""Does harder pseudo-supervision help?"""
 from stepchain.presets import digits_wilson
@@ -47,7 +54,12 @@ SWEEP = (
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("digits")
     store = open_store(str(folder / "store"))
-    publish(store, "digits", folder / "built", build_dataset(Digits(train=60, val=4), folder / "built")[0])
+    publish(
+        store,
+        "digits",
+        folder / "built",
+        build_dataset(Digits(train=60, val=4), folder / "built")[0],
+    )
     return store
 
 
@@ -307,12 +319,20 @@ def test_mlflow_shows_a_campaign_that_was_run(
     assert len(record.campaign.chains) == 12
 
 
-@pytest.mark.parametrize(("ending", "status"), [(KeyboardInterrupt, "KILLED"), (None, "FAILED")])
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        (KeyboardInterrupt(), "KILLED"),
+        (RuntimeError("unexpected"), "FAILED"),
+        (StoreError("the store does not answer"), "FAILED"),
+        (None, "FAILED"),
+    ],
+)
 def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
     digits: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    ending: type[KeyboardInterrupt] | None,
+    ending: BaseException | None,
     status: str,
 ):
     seen: list[str] = []
@@ -329,12 +349,81 @@ def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)
     file.write_text(SWEEP)
-    with pytest.raises(SystemExit):
+    with pytest.raises((SystemExit, RuntimeError)):
         main(["run", str(file), "--store", digits.uri, "--tracking-uri", uri])
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("campaigns").experiment_id])  # pyright: ignore[reportOptionalMemberAccess]
     assert run.info.status == status
     assert set(seen) <= {"RUNNING"}
+
+
+@pytest.fixture
+def encoder_weights(tmp_path: Path) -> str:
+    """Path of pretrained weights that fit the encoder of the campaign."""
+    encoder = build_encoder(digits_wilson().model)
+    save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
+    return str(tmp_path / "encoder.safetensors")
+
+
+def objects(store: Store) -> list[str]:
+    return sorted(store.list(""))
+
+
+@pytest.mark.parametrize("verb", ["plan", "run --dry-run", "status", "table"])
+def test_a_plan_with_encoder_weights_writes_nothing(
+    campaign: Callable[..., None], digits: Store, encoder_weights: str, verb: str
+):
+    before = objects(digits)
+    campaign(*verb.split(), "--encoder-weights", encoder_weights)
+    assert objects(digits) == before
+
+
+def test_a_report_of_a_campaign_that_was_not_run_writes_nothing(
+    digits: Store, encoder_weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "question.py").write_text(SWEEP)
+    before = objects(digits)
+    arguments = ["--campaign", str(tmp_path / "question.py"), "--store", digits.uri, "--json"]
+    out = ["--out", str(tmp_path / "out"), "--encoder-weights", encoder_weights]
+    jobs.report.main([*arguments, *out])
+    assert objects(digits) == before
+
+
+def test_a_run_plans_once_and_handles_its_weights_once(
+    campaign: Callable[..., None],
+    digits: Store,
+    encoder_weights: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    calls: Counter[str] = Counter()
+
+    def count(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(pretrained, "_fetch")
+    count(pretrained, "file_sha256")
+    count(orchestrator.planning.planner.Planner, "plan")
+    count(FolderStore, "upload")
+    plans: list[Any] = []
+
+    def made_up(name: str, tree: StepTree, *_: Any) -> CampaignOutcome:
+        plans.append(tree)
+        return CampaignOutcome({}, (), (), 0, 0)
+
+    monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    campaign("run", "--encoder-weights", encoder_weights, "--tracking-uri", uri)
+    (weights,) = {plan.chain.model.weights for plan in plans[0].chains}
+    assert digits.exists(layout.encoder_weights(weights))
+    assert calls == {"_fetch": 1, "file_sha256": 1, "upload": 1, "plan": 6}
 
 
 def test_status_and_table_of_what_is_not_begun(

@@ -1,0 +1,96 @@
+"""Limit how much a run of a campaign does: its GPU-hours, and chains that fall behind."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.planning.cost import Costs
+from orchestrator.planning.step_tree import Node
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a run of a campaign may do."""
+
+    max_gpu_hours: float | None = None
+    max_concurrent: int | None = None
+    """Steps that train at once. None means as many as the cluster holds."""
+    retries: int = 1
+    """Of a step that fails, and of a trial whose process is lost."""
+    stop_behind: float | None = None
+    """A chain is not continued if it is so much mIoU, 0 to 1, behind the best at the same step."""
+
+
+class Budget:
+    """Counts the GPU-hours that a run spends, and decides which steps it can still pay for."""
+
+    def __init__(
+        self,
+        limit: float | None,
+        costs: Costs,
+        estimates: Mapping[str, float | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            limit: GPU-hours; None means no limit.
+            costs: Convert seconds to GPU-hours.
+            estimates: Expected seconds of each step, None where nothing is known.
+            clock: Returns seconds.
+        """
+        self.spent = 0.0  # GPU-hours of attempts that ended
+        self._limit = limit
+        self._costs = costs
+        self._estimates = estimates
+        self._clock = clock
+        self._begun: dict[str, float] = {}  # when the running attempt at each step began
+
+    def begin(self, step: str) -> None:
+        """Note that an attempt at the step begins. An earlier attempt of this run is over."""
+        self.end(step)
+        self._begun[step] = self._clock()
+
+    def end(self, step: str) -> None:
+        """Charge the attempt at the step, which is over, if there was one."""
+        self.spent += self._costs.gpu_hours(self.elapsed(step))
+        self._begun.pop(step, None)
+
+    def elapsed(self, step: str) -> float:
+        """Return the seconds since the running attempt at the step began, 0 without one."""
+        return self._clock() - self._begun[step] if step in self._begun else 0.0
+
+    def affords(self, step: str, running: Iterable[str]) -> bool:
+        """Return whether the step fits into what the running steps will leave."""
+        if self._limit is None:
+            return True
+        expected = [max(self._estimates[key] or 0.0, self.elapsed(key)) for key in running]
+        used = self.spent + self._costs.gpu_hours(sum(expected))
+        wanted = self._costs.gpu_hours(self._estimates[step] or 0.0)
+        return used < self._limit and used + wanted <= self._limit
+
+
+class BestScores:
+    """The best score after each step, and which chains are too far behind it."""
+
+    def __init__(self, margin: float) -> None:
+        """Begin without scores. `margin`: mIoU, 0 to 1, that a chain may be behind."""
+        self._margin = margin
+        # The best score and the name of its chain, by what makes scores comparable.
+        self._best: dict[object, tuple[float, str]] = {}
+
+    def reason_to_stop(self, node: Node, score: float) -> str | None:
+        """Compare a published step with the best one.
+
+        Return why its chain is not continued, or None if it is.
+        """
+        config = node.plan.chain.evaluation
+        comparable = (node.planned.step.task.groups, node.plan.manifest_digest, config)
+        best, name = self._best.get(comparable, (score, ""))
+        if score >= best:
+            self._best[comparable] = score, node.plan.chain.name
+            return None
+        if best - score <= self._margin:
+            return None
+        behind = f"{100 * (best - score):.1f} points of mIoU behind {name!r}"
+        return f"{behind} after step {node.planned.index}"
