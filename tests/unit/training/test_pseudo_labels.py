@@ -197,6 +197,20 @@ def test_hard_targets_drop_images_whose_class_wins_no_pixel() -> None:
     assert image_weight.tolist() == [1, 0]
 
 
+def test_background_is_the_smaller_of_both_or_their_mixture() -> None:
+    scores, previous = torch.randn(2, 6, 4, 4).double(), torch.randn(2, 4, 4, 4).double()
+    labels = torch.tensor([[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]])
+
+    def target(background_mix: float | None) -> Tensor:
+        return pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5, background_mix)[0]
+
+    smaller, old, localizer, half = target(None), target(0), target(1), target(0.5)
+    assert_close(old[:, 0], previous[:, 0].sigmoid())
+    assert_close(smaller[:, 0], torch.minimum(old[:, 0], localizer[:, 0]))
+    assert_close(half[:, 0], (old[:, 0] + localizer[:, 0]) / 2)
+    assert_close(half[:, 1:], smaller[:, 1:])
+
+
 def test_alpha_interpolates() -> None:
     (soft, _), (hard, _), (mixed, weight) = supervision(0), supervision(1), supervision(0.3)
     assert_close(mixed[:, 2:], 0.3 * hard[:, 2:] + 0.7 * soft[:, 2:])
