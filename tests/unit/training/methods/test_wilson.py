@@ -14,7 +14,8 @@ from training.config import Augmentation, ModelConfig, Optimization, StepConfig,
 from training.losses import distillation, localization_prior_loss
 from training.methods import base, wilson
 from training.models.segmenter import Segmenter, normalise
-from training.pseudo_labels import keep_labelled, pamr, pseudo_masks, pseudo_supervision
+from training.pamr import pamr
+from training.pseudo_labels import keep_labelled, pseudo_masks, pseudo_supervision
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8)
 WARMUP, LATER = base.Progress(0, 100, 10), base.Progress(60, 100, 10)
