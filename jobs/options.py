@@ -13,8 +13,9 @@ import tyro
 from rich.console import Console
 
 from orchestrator.cluster.resources import Request
+from orchestrator.records.store_version import open_checked_store
 from orchestrator.store.base import Store
-from orchestrator.store.open import DEFAULT_STORE, open_store
+from orchestrator.store.open import default_store
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 class StoreOptions:
     """Where everything is."""
 
-    store: str = DEFAULT_STORE
+    store: str = field(default_factory=default_store)
     """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
 
     def open(self) -> Store:
-        """Open the store. Raise StoreError for a URI that names none."""
-        return open_store(self.store)
+        """Open the store. Raise StoreError for one that this Stepchain cannot read."""
+        return open_checked_store(self.store)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from orchestrator.datasets.catalog import (
 )
 from orchestrator.datasets.ingest import Ingestion, OnBad, Where, ingest
 from orchestrator.records import layout
-from orchestrator.store.base import Store, check_writable, write_if_changed
+from orchestrator.records.store_version import prepare_store
+from orchestrator.store.base import Store, write_if_changed
 from orchestrator.store.canonical import canonical_json
 from training.data.manifest import Manifest
 from training.data.source import Source
@@ -49,7 +50,7 @@ def store_dataset(request: IngestRequest, verify: bool = False) -> str:
         StoreError: The store cannot be read or written.
     """
     check_name(request.name)
-    check_writable(request.store)
+    prepare_store(request.store)
     done = _ingest(request)
     if verify:
         done = _repair(request, done)

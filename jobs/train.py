@@ -61,12 +61,12 @@ def train(chain: "Chain", options: Options) -> None:
     from orchestrator.execution.context import RunContext
     from orchestrator.execution.ensure import ensure_chain
     from orchestrator.planning.planner import plan_chain
-    from orchestrator.store.base import check_writable
+    from orchestrator.records.store_version import prepare_store
     from training.metrics import wilson
 
     console = open_console()
     store = options.open()
-    check_writable(store)
+    prepare_store(store)
     plan = plan_chain(complete(chain, options, store), store)
     batches = [planned.step.optimization.batch for planned in plan.steps]
     check_batches(options.request.workers, batches)

@@ -1,8 +1,12 @@
-"""The documents that decide a result.
+"""Define the documents that decide a result.
 
-A `StepConfig` holds everything that decides the weights of one incremental step, and nothing else: no path, no name, no
-worker count. Its canonical JSON, with the parent's key, is the identity of the step (`orchestrator.store.canonical`).
-A field that a step does not use must not be in its document; that is why each method has a document of its own.
+A `StepConfig` holds everything that decides the weights of one incremental step, and nothing else:
+no path, no name, no number of workers. Its canonical JSON, with the parent's key, is the identity
+of the step (`orchestrator.store.canonical`). A field that a step does not use must not be in its
+document, so each method has a document of its own.
+
+A field with a legacy value is left out of the canonical JSON at that value, so that keys made
+before the field existed stay valid.
 """
 
 from collections.abc import Iterable
@@ -25,11 +29,17 @@ T = TypeVar("T")
 
 
 class InputError(ValueError):
-    """What a person asked for or gave cannot be used: the message says what, where and what to do. Jobs show nothing else."""
+    """The user's input cannot be used.
+
+    The message says what is wrong, where, and what to do. Jobs show the message alone.
+    """
 
 
 class Document(BaseModel):
-    """An immutable, strictly checked value: unknown fields are refused, equal documents have equal JSON."""
+    """An immutable, strictly checked value.
+
+    Unknown fields are refused, and equal documents have equal JSON.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -40,7 +50,7 @@ def flatten_groups(groups: Iterable[Iterable[T]]) -> tuple[T, ...]:
 
 
 def classifier_channels(groups: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-    """Output channels of the classifier of each class group; background is channel 0 of the first."""
+    """Return the output channels of each group's classifier; the first has background, too."""
     first, *later = (len(group) for group in groups)
     return (first + 1, *later)
 
@@ -48,27 +58,25 @@ def classifier_channels(groups: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
 class Task(Document):
     """What one step sees of its scenario.
 
-    `groups` are the dataset's class ids in the order they were learned, up to and including this step's own group;
-    the last group is new, the others are previous. Nothing of later groups enters, but for its effect on `selection`.
+    `groups` are the dataset's class ids in the order they were learned. They end with the step's
+    own group, which is new; the others are previous. Later groups enter only by their effect on the
+    selection.
     """
 
-    data: str  # content digest of the dataset's training split
+    # Content digest of the dataset's training split.
+    data: str
     groups: tuple[tuple[int, ...], ...]
-    selection: str  # digest of the selected image ids, in dataset order
-    images: int  # how many were selected
+    # Digest of the selected images, in dataset order, and their number.
+    selection: str
+    images: int
     supervision: Literal["pixel", "image"]
-    labels: Literal["new", "seen"] = (
-        "new"  # which classes the step's labels name; others read as background
-    )
-    void: Literal["background", "ignore"] = (
-        "background"  # how pixels marked void are read in training
-    )
-    memory: str | None = Field(
-        default=None, json_schema_extra={"legacy": None}
-    )  # digest of the images kept of earlier steps
-    memory_images: int = Field(
-        default=0, ge=0, json_schema_extra={"legacy": 0}
-    )  # how many these are
+    # Which classes the step's labels name; others read as background.
+    labels: Literal["new", "seen"] = "new"
+    # How training reads pixels marked void.
+    void: Literal["background", "ignore"] = "background"
+    # Digest of the images kept of earlier steps, and their number.
+    memory: str | None = Field(default=None, json_schema_extra={"legacy": None})
+    memory_images: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})
 
     @property
     def previous_classes(self) -> tuple[int, ...]:
@@ -82,7 +90,7 @@ class Task(Document):
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Dataset ids of all classes seen so far, in the order of the classifier's channels 1, 2, ..."""
+        """Dataset ids of all classes seen so far, in the order of channels 1, 2, ..."""
         return self.previous_classes + self.new_classes
 
     @property
@@ -96,17 +104,14 @@ class ModelConfig(Document):
 
     encoder: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101"] = "resnet101"
     output_stride: Literal[4, 8, 16] = 16
-    weights: str | None = (
-        None  # sha256 of the encoder's pretrained weights; None starts from random ones
-    )
+    # sha256 of the encoder's pretrained weights; None starts from random ones.
+    weights: str | None = None
     head_channels: int = Field(default=256, ge=1)
-    eval_pooling: int | None = Field(
-        default=32, ge=1
-    )  # pooling window of the head at evaluation, cells: crop // output_stride
+    # Pooling window of the head at evaluation, in cells: crop // output_stride.
+    eval_pooling: int | None = Field(default=32, ge=1)
     activation: Literal["relu", "leaky_relu"] = "relu"
-    encoder_norm: Literal["batch", "frozen"] = (
-        "batch"  # frozen: pretrained statistics, never updated
-    )
+    # frozen: pretrained statistics, never updated.
+    encoder_norm: Literal["batch", "frozen"] = "batch"
 
 
 def check_output_stride(config: ModelConfig) -> None:
@@ -150,24 +155,27 @@ class Augmentation(Document):
     """Random resized crop and horizontal flip, applied to image and mask alike."""
 
     crop: int = Field(default=512, ge=1)
-    scale: Bounds = (0.5, 2.0)  # area fraction, as the papers' code draws it (methods: see docs)
+    scale: Bounds = (0.5, 2.0)  # area fraction, as the papers' code draws it (docs/methods.md)
     ratio: Bounds = (3 / 4, 4 / 3)
     flip: bool = True
 
 
 class MethodConfig(Document):
-    """Base of every method's document: `Config` in `training/methods/a_b.py` for method `a-b`, beside its code."""
+    """Base of every method's document.
+
+    The document of method `a-b` is the class `Config` in `training/methods/a_b.py`, by its code.
+    """
 
     name: str
-    needs_previous: ClassVar[bool] = True  # a model of the parent step to start from
+    # Whether it starts from the parent step's model.
+    needs_previous: ClassVar[bool] = True
     supervision: ClassVar[Literal["pixel", "image"]] = "pixel"
-    least_new_classes: ClassVar[int] = 1  # of a step that keeps no images of earlier ones
-    all_at_once: ClassVar[bool] = (
-        False  # trains all groups as one step: no increments, an upper bound
-    )
-    needs_importance: ClassVar[bool] = (
-        False  # of the weights, as the parent step recorded it (`training.importance`)
-    )
+    # Fewest new classes of a step that keeps no images of earlier ones.
+    least_new_classes: ClassVar[int] = 1
+    # Whether it trains all groups as one step, without increments: an upper bound.
+    all_at_once: ClassVar[bool] = False
+    # Whether it needs the weights' importance, which the parent step records.
+    needs_importance: ClassVar[bool] = False
 
     @property
     def records_importance(self) -> bool:
@@ -176,17 +184,28 @@ class MethodConfig(Document):
 
     @property
     def curvature(self) -> float:
-        """Second derivative, with respect to some weight, of what the method adds to the loss whatever the images."""
+        """Largest second derivative, by a weight, of what the method adds to the loss.
+
+        It counts only what is added whatever the images.
+        """
         return 0.0
 
     @property
     def epochs_before_segmentation(self) -> float:
-        """Epochs in which something else is trained first; a step must have more."""
+        """Epochs in which something else is trained first; a step must have more epochs."""
         return 0.0
 
 
 def read_method(value: Any) -> Any:
-    """Read a stored method document as the class its name stands for."""
+    """Read a method's document as the class that its name stands for.
+
+    Args:
+        value: the document as a dict, or an object, which is returned as it is.
+
+    Raises:
+        InputError: there is no method of that name.
+        ValidationError: the document does not fit the method.
+    """
     if not isinstance(value, dict):
         return value
     name = str(value.get("name"))
@@ -218,45 +237,45 @@ class StepConfig(Document):
         method, task, index = self.method, self.task, len(self.task.groups) - 1
         if index == 0 and method.needs_previous:
             raise InputError(
-                f"step 0 has no previous model, which {method.name!r} needs: train it with fine-tuning "
-                "(loss bce before WILSON, cross_entropy before the others)"
+                f"step 0 has no previous model, which {method.name!r} needs: train it with "
+                "fine-tuning (loss bce before WILSON, cross_entropy before the others)"
             )
         if method.supervision != task.supervision:
             raise InputError(
-                f"step {index} has {task.supervision} labels and {method.name!r} learns from {method.supervision} labels: "
-                "change the method, or the scenario's supervision"
+                f"step {index} has {task.supervision} labels and {method.name!r} learns from "
+                f"{method.supervision} labels: change the method, or the scenario's supervision"
             )
         if method.epochs_before_segmentation >= self.optimization.epochs:
             raise InputError(
-                f"step {index} ends before its segmentation model learns: {method.name!r} trains something else for "
-                f"{method.epochs_before_segmentation:g} of {self.optimization.epochs:g} epochs; raise optimization.epochs"
+                f"step {index} ends before its segmentation model learns: {method.name!r} trains "
+                f"something else for {method.epochs_before_segmentation:g} of "
+                f"{self.optimization.epochs:g} epochs; raise optimization.epochs"
             )
-        rate, momentum = (
-            max(self.optimization.encoder_lr, self.optimization.head_lr),
-            self.optimization.momentum,
-        )
-        # SGD with Nesterov momentum diverges on a parabola above this product of learning rate and curvature.
+        rate = max(self.optimization.encoder_lr, self.optimization.head_lr)
+        momentum = self.optimization.momentum
+        # SGD with Nesterov momentum diverges on a parabola when the learning rate times the
+        # curvature exceeds this limit.
         limit = 2 * (1 + momentum) / (1 + 2 * momentum)
         if rate * method.curvature > limit:
             raise InputError(
-                f"step {index} would diverge: at a learning rate of {rate:g} {method.name!r} pulls weights back further than "
-                f"they went; lower encoder_lr and head_lr of optimization to {limit / method.curvature:.1g}, or method.weight"
+                f"step {index} would diverge: at a learning rate of {rate:g} {method.name!r} pulls "
+                "weights back further than they went; lower encoder_lr and head_lr of optimization "
+                f"to {limit / method.curvature:.1g}, or method.weight"
             )
         if len(task.new_classes) < method.least_new_classes and task.memory is None:
             raise InputError(
-                f"step {index} brings a single class and {method.name!r} learns from image labels: its localizer needs "
-                "images without the new class to tell it from the rest. Keep images of earlier steps (scenario.memory 100), "
-                "group the class with another one, or use masks (scenario.supervision pixel)"
+                f"step {index} brings a single class and {method.name!r} learns from image labels: "
+                "its localizer needs images without the new class to tell it from the rest. Keep "
+                "images of earlier steps (scenario.memory 100), group the class with another one, "
+                "or use masks (scenario.supervision pixel)"
             )
         return self
 
 
 class EvaluationConfig(Document):
-    """On what pixels a published step is scored; no part of a training key."""
+    """The pixels on which a published step is scored; no part of a training key."""
 
-    short_side: int | None = Field(
-        default=512, ge=1
-    )  # resize the shorter side to this; None keeps the original resolution
-    crop: int | None = Field(
-        default=512, ge=1
-    )  # then crop the centre to this square; None keeps the whole image
+    # Resize the shorter side to this; None keeps the original resolution.
+    short_side: int | None = Field(default=512, ge=1)
+    # Then crop the centre to this square; None keeps the whole image.
+    crop: int | None = Field(default=512, ge=1)

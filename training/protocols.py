@@ -1,14 +1,15 @@
-"""Class groups of COCO-to-VOC (WILSON, Table 3): what COCO has and PASCAL VOC has not, then the classes of VOC.
+"""Group the classes of COCO-to-VOC (WILSON, Table 3): COCO's that PASCAL VOC lacks, then VOC's.
 
-The other protocols of the papers are a base and an increment over a dataset's classes in their own order, such as 15-5 of VOC
-or 100-10 of ADE20K (`training.scenario.split_groups`). This one goes by names: the 60 classes of step 0 are not consecutive.
+The papers' other protocols are a base and an increment over a dataset's classes in their own order,
+such as 15-5 of VOC or 100-10 of ADE20K (`training.scenario.split_groups`). This one goes by names,
+because the 60 classes of step 0 are not consecutive.
 """
 
 from collections.abc import Sequence
 
 from training.config import InputError
 
-# VOC's classes by their names in COCO, in the order of COCO's ids, which is the order they are learned in.
+# VOC's classes by their names in COCO, in the order of COCO's ids, in which they are learned.
 VOC_IN_COCO = {
     "person": "person", "bicycle": "bicycle", "car": "car", "motorcycle": "motorbike",
     "airplane": "aeroplane", "bus": "bus", "train": "train", "boat": "boat", "bird": "bird",
@@ -24,17 +25,23 @@ UNUSED = (
 
 
 def coco_to_voc_groups(classes: Sequence[str], increment: int = 20) -> tuple[tuple[str, ...], ...]:
-    """COCO's other 60 classes, then the 20 that VOC has, `increment` at a time (5 and 2 in the follow-up work).
+    """Return COCO's other 60 classes, then the 20 that VOC has, some at a time.
 
-    `classes` of the dataset, in the spelling of COCO or of VOC. Raises InputError when one of the 20 is missing or there is
-    no other, or when `increment` does not divide 20.
+    Args:
+        classes: the dataset's class names, in the spelling of COCO or of VOC.
+        increment: how many of the 20 each later step brings; 5 and 2 in follow-up work.
+
+    Raises:
+        InputError: one of the 20 is missing, there is no other class, or `increment` does not
+            divide 20.
     """
     learned = []
     for name, other in VOC_IN_COCO.items():
         spelling = next((each for each in (name, other) if each in classes), None)
         if spelling is None:
             raise InputError(
-                f"COCO-to-VOC needs a class {name!r} (or {other!r}), which the dataset does not have"
+                f"COCO-to-VOC needs a class {name!r} (or {other!r}), "
+                "which the dataset does not have"
             )
         learned.append(spelling)
     if increment < 1 or len(learned) % increment:
@@ -46,6 +53,5 @@ def coco_to_voc_groups(classes: Sequence[str], increment: int = 20) -> tuple[tup
         raise InputError(
             "COCO-to-VOC begins with the classes that VOC does not have, and the dataset has none"
         )
-    return base, *(
-        tuple(learned[start : start + increment]) for start in range(0, len(learned), increment)
-    )
+    starts = range(0, len(learned), increment)
+    return (base, *(tuple(learned[start : start + increment]) for start in starts))

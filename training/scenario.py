@@ -1,12 +1,12 @@
-"""Class groups, settings, label maps and image selection: pure functions of a label matrix.
+"""Select each step's images and map its labels, by pure functions of a matrix of image labels.
 
-The rules reproduce, bit for bit, the index files that the papers ship. With L_i the classes present in image i, step t of
-groups C_0..C_T selects
+The rules reproduce, bit for bit, the index files that the papers ship. With L_i the classes present
+in image i, step t of groups C_0..C_T selects
     overlap   images with L_i & C_t non-empty;
     disjoint  the same, and L_i & C_s empty for every later group s > t.
 
-What is drawn from these (a share of them, a memory of earlier ones) is drawn in the order of the images' hashed ids:
-the same on every machine, and a smaller draw is part of a larger one.
+A share of these images, or a memory of earlier ones, is drawn in the order of the images' hashed
+ids. The draw is the same on every machine, and a smaller draw is part of a larger one.
 """
 
 import re
@@ -29,20 +29,18 @@ class Scenario(Document):
     dataset: str
     groups: tuple[tuple[str, ...], ...]  # class names
     setting: Setting = "overlap"
-    supervision: Literal["pixel", "image"] = (
-        "image"  # of the steps after the first, which always has masks
-    )
+    # Of the steps after the first, which always has masks.
+    supervision: Literal["pixel", "image"] = "image"
     labels: Literal["new", "seen"] = "new"
     void: Literal["background", "ignore"] = "background"
-    # Step 0 also trains on images that show no class at all, which COCO-to-VOC's numbers in the papers include.
+    # Whether step 0 also trains on images that show no class at all, as COCO-to-VOC in the papers.
     empty_images: bool = Field(default=False, json_schema_extra={"legacy": False})
-    image_share: float = Field(
-        default=1.0, gt=0, le=1, json_schema_extra={"legacy": 1.0}
-    )  # of each later step's images
-    memory: int = Field(
-        default=0, ge=0, json_schema_extra={"legacy": 0}
-    )  # images of earlier steps that each later one keeps
-    # Digest of published lists of each step's images, for protocols without a rule; None selects by `setting`.
+    # Share of each later step's images that it trains on.
+    image_share: float = Field(default=1.0, gt=0, le=1, json_schema_extra={"legacy": 1.0})
+    # Number of images of earlier steps that each later step keeps.
+    memory: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})
+    # Digest of published lists of each step's images, for protocols without a rule.
+    # None selects by `setting`.
     selections: str | None = Field(default=None, json_schema_extra={"legacy": None})
 
     @model_validator(mode="after")
@@ -61,23 +59,31 @@ class Scenario(Document):
 
     @property
     def title(self) -> str:
-        """Name of the scenario for people: `voc 15-1 overlap`; methods and kinds of labels meet in it."""
+        """Name for people, such as `voc 15-1 overlap`; it does not name the kind of labels."""
         sizes = [len(group) for group in self.groups]
-        later = sizes[1:]
-        split = f"{sizes[0]}-{later[0]}" if len(set(later)) == 1 else "-".join(map(str, sizes))
-        return f"{self.dataset} {split} {self.setting if self.selections is None else 'listed'}"
+        base, *later = sizes
+        same_size = len(set(later)) == 1
+        split = f"{base}-{later[0]}" if same_size else "-".join(map(str, sizes))
+        selection = self.setting if self.selections is None else "listed"
+        return f"{self.dataset} {split} {selection}"
 
 
 def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Class groups of an `A-B` split: the first A names, then B at a time (`15-1` of 20 names has six groups).
+    """Return the class groups that a split stands for.
 
-    `coco-voc` are the groups of COCO-to-VOC, `coco-voc-5` the same with five classes at a time (`training.protocols`).
-    Raises InputError when the names cannot be divided so.
+    Args:
+        split: `A-B` for the first A names, then B at a time, so `15-1` of 20 names has six groups.
+            `coco-voc` for COCO-to-VOC, and `coco-voc-5` for the same with five classes at a time
+            (`training.protocols`).
+        names: the dataset's class names, in order.
+
+    Raises:
+        InputError: the split cannot be read, or does not divide the names.
     """
     if named := re.fullmatch(r"coco-voc(?:-(\d+))?", split):
         return coco_to_voc_groups(names, int(named[1] or 20))
     try:
-        base, increment = (int(part) for part in split.split("-"))
+        base, increment = map(int, split.split("-"))
     except ValueError:
         raise InputError(
             f"split {split!r} is not of the form A-B, such as 15-5 or 15-1, nor coco-voc"
@@ -85,7 +91,8 @@ def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...
     rest = len(names) - base
     if base < 1 or increment < 1 or rest < 0 or rest % increment:
         raise InputError(
-            f"split {split!r} does not divide {len(names)} classes: B must divide what A leaves of them, and both be at least 1"
+            f"split {split!r} does not divide {len(names)} classes: B must divide what A leaves "
+            "of them, and both must be at least 1"
         )
     starts = range(base, len(names), increment)
     return (tuple(names[:base]), *(tuple(names[s : s + increment]) for s in starts))
@@ -94,9 +101,13 @@ def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...
 def select_images(
     labels: np.ndarray, groups: Sequence[Sequence[int]], step: int, setting: Setting
 ) -> np.ndarray:
-    """Sorted row numbers of the images that step `step` trains on.
+    """Return the rows of the images that a step trains on, int64 [n], sorted.
 
-    `labels`: bool [images, classes], column c - 1 for dataset class id c. `groups`: dataset class ids of every step.
+    Args:
+        labels: bool [images, classes], column c - 1 for dataset class id c.
+        groups: dataset class ids of every step.
+        step: the step's number, from 0.
+        setting: the rule.
     """
     columns = [np.asarray(group) - 1 for group in groups]
     chosen = labels[:, columns[step]].any(1)
@@ -107,7 +118,10 @@ def select_images(
 
 
 def hashed_order(rows: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-    """The rows in the order of the sha256 of their images' ids: as good as random, and the same everywhere."""
+    """Return the rows in the order of the sha256 of their images' ids.
+
+    The order is as good as random, and the same on every machine.
+    """
     return np.array(
         sorted(rows.tolist(), key=lambda row: sha256(ids[int(row)].encode()).digest()),
         dtype=np.int64,
@@ -115,8 +129,9 @@ def hashed_order(rows: np.ndarray, ids: Sequence[str]) -> np.ndarray:
 
 
 def keep_share(rows: np.ndarray, ids: Sequence[str], share: float) -> np.ndarray:
-    """`share` of the rows (at least one), sorted; a smaller share is part of a larger one."""
-    return np.sort(hashed_order(rows, ids)[: max(1, round(share * len(rows)))])
+    """Return a share of the rows, at least one, sorted; a smaller share is part of a larger one."""
+    count = max(1, round(share * len(rows)))
+    return np.sort(hashed_order(rows, ids)[:count])
 
 
 def choose_memory(
@@ -126,10 +141,17 @@ def choose_memory(
     ids: Sequence[str],
     size: int,
 ) -> np.ndarray:
-    """Rows of `size` images of previous classes, sorted; all candidates when they are fewer.
+    """Return the rows of at most `size` images that show previous classes, sorted.
 
-    Classes take turns in the order they were learned, each taking its first image, in hashed order, that none has taken.
-    `labels`: bool [images, classes]. `candidates`: rows of the images that earlier steps trained on.
+    Classes take turns in the order they were learned. Each takes its first image, in hashed order,
+    that no class has taken yet.
+
+    Args:
+        labels: bool [images, classes], column c - 1 for dataset class id c.
+        previous_classes: dataset class ids, in the order they were learned.
+        candidates: rows of the images that earlier steps trained on.
+        ids: the images' ids, by row.
+        size: number of images to choose.
     """
     order = hashed_order(candidates, ids)
     queues = [order[labels[order, class_id - 1]].tolist()[::-1] for class_id in previous_classes]
@@ -144,15 +166,16 @@ def choose_memory(
 
 
 def label_map(task: Task) -> np.ndarray:
-    """Dataset value -> training target, uint8 [256]: labelled classes to their channel, all else to background.
+    """Return the training target of each mask value, uint8 [256].
 
-    Channels follow the order the classes were learned in; void becomes background or 255 as the task says.
+    It is the channel of a labelled class, and background for all others. Channels follow the order
+    in which classes were learned. Void becomes background or 255, as the task says.
     """
     return _label_map(task, task.new_classes if task.labels == "new" else task.classes)
 
 
 def memory_label_map(task: Task) -> np.ndarray:
-    """As `label_map`, for the images that are kept from earlier steps: they know the previous classes, and no new one."""
+    """Return the `label_map` of images kept of earlier steps; it has the previous classes only."""
     return _label_map(task, task.previous_classes)
 
 
@@ -165,9 +188,15 @@ def _label_map(task: Task, labelled: Sequence[int]) -> np.ndarray:
 
 
 def image_labels(task: Task, labels: np.ndarray) -> np.ndarray:
-    """What a weak step may know of each image, float32 [images, channels - 1] in channel order, without background.
+    """Return the labels that a weak step may know of each image.
 
-    `labels`: bool [images, classes] of the whole dataset. Previous classes are zero unless the task labels all seen ones.
+    Args:
+        task: the step's task.
+        labels: bool [images, classes] of the whole dataset.
+
+    Returns:
+        float32 [images, channels - 1] in channel order, without background. Previous classes are
+        zero unless the task labels all classes seen so far.
     """
     columns = np.asarray(task.classes) - 1
     known = labels[:, columns].astype(np.float32)
@@ -177,7 +206,7 @@ def image_labels(task: Task, labels: np.ndarray) -> np.ndarray:
 
 
 def memory_image_labels(task: Task, labels: np.ndarray) -> np.ndarray:
-    """As `image_labels`, for the images that are kept from earlier steps: they know the previous classes, and no new one."""
+    """Return the `image_labels` of images kept of earlier steps; new classes are zero."""
     known = labels[:, np.asarray(task.classes) - 1].astype(np.float32)
     known[:, len(task.previous_classes) :] = 0
     return known

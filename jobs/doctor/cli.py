@@ -28,7 +28,7 @@ from jobs.doctor.services import (
     tried,
 )
 from orchestrator.store.cache import default_cache
-from orchestrator.store.open import DEFAULT_STORE
+from orchestrator.store.open import default_store
 
 PACKAGES = (
     "torch",
@@ -47,7 +47,7 @@ LEAST_SHARED_ON_NODE = 0.5  # GB: less, and Ray's object store goes to disk
 LEAST_SHARED_MEMORY = 0.25  # of the memory, which is what Ray's object store wants
 
 
-def main(store: str = DEFAULT_STORE, tracking_uri: str | None = None, ray: bool = True) -> None:
+def main(store: str | None = None, tracking_uri: str | None = None, ray: bool = True) -> None:
     """Check that this machine can work, and every machine of the cluster that RAY_ADDRESS names or that this job runs on.
 
     Args:
@@ -57,7 +57,7 @@ def main(store: str = DEFAULT_STORE, tracking_uri: str | None = None, ray: bool 
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     failed = 0
-    for finding in findings(store, tracking_uri, ray):
+    for finding in findings(store or default_store(), tracking_uri, ray):
         failed += bool(finding.fix)
         console.print(f"{'FAIL' if finding.fix else 'ok  '} {finding.what}: {finding.found}")
         if finding.fix:

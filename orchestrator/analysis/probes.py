@@ -15,10 +15,10 @@ from orchestrator.datasets.catalog import load_index, resolve
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.execution.context import RunContext
 from orchestrator.records.provenance import provenance
+from orchestrator.records.publish import publish_record
 from orchestrator.records.results import StepResult
 from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import default_cache
-from orchestrator.store.canonical import canonical_json
 from training.data.manifest import Manifest
 from training.probes.questions import AnyProbe, Bias, Joint, Similarity, Stitching
 
@@ -159,5 +159,4 @@ def _answer(pair: _StepPair, threads: int, question: Question) -> ProbeRecord:
         seconds=time.monotonic() - began,
         provenance=provenance(device_name(device)),
     )
-    store.write(question.name, canonical_json(record), only_if_absent=True)
-    return ProbeRecord.model_validate_json(store.read(question.name))
+    return publish_record(store, question.name, record)

@@ -66,13 +66,13 @@ def publish_analysis(
     return publish_record(store, layout.analysis_record(key), record)
 
 
-def recorded_analyses(store: Store) -> list[AnalysisRecord]:
+def recorded_analyses(repository: Repository) -> list[AnalysisRecord]:
     """Return all analyses in the store, the oldest first."""
-    records = Repository(store).documents(store.list(layout.ANALYSES), AnalysisRecord)
+    records = repository.documents(repository.store.list(layout.ANALYSES), AnalysisRecord)
     return sorted(records, key=lambda record: (record.created, record.key))
 
 
-def load_analysis(store: Store, record: AnalysisRecord) -> Analysis:
+def load_analysis(repository: Repository, record: AnalysisRecord) -> Analysis:
     """Return the analysis, made again from everything that its record names.
 
     Raises:
@@ -80,7 +80,6 @@ def load_analysis(store: Store, record: AnalysisRecord) -> Analysis:
         StoreError: the store does not answer.
         CorruptedObject: an object is not the one that its record names.
     """
-    repository = Repository(store)
     chain = repository.chain(record.chain)
     (result,) = load_chains(repository, [chain])
     groups = chain.chain["scenario"]["groups"]

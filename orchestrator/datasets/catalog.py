@@ -56,7 +56,7 @@ def publish(
     manifest: Manifest,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Publication:
-    """Upload what `training.data.shards.build` wrote to `folder`, skip what is there, and let `name` stand for it.
+    """Upload the manifest's files from `folder`, skip what is there, and let `name` stand for it.
 
     `progress(done, total)` counts bytes. Interrupted, it leaves no name behind, and goes on where it was when repeated.
     """

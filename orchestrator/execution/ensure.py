@@ -33,6 +33,7 @@ from orchestrator.records.publish import (
     publish_chain,
     publish_evaluation,
     publish_step,
+    write_request,
 )
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
@@ -136,6 +137,7 @@ def _produce(
     store, attempt, resources = place.store, new_attempt(), place.resources()
     if place.on_message:
         place.on_message(AttemptStarted(attempt))
+    write_request(store, planned.key, planned.title, planned.step, planned.index, planned.parent)
     assignment = Assignment(
         store,
         planned,

@@ -281,9 +281,9 @@ def test_an_analysis_is_read_back_from_its_record(store: Store, chain: ChainResu
         store.write(asked[number].name, canonical_json(asked[number]))
     record = publish_analysis(store, chain, (0, 1), asked, {"classifier": chain.steps[0]})
     assert publish_analysis(store, chain, (0, 1), asked, {"classifier": chain.steps[0]}) == record
-    assert list(recorded_analyses(store)) == [record]
+    assert list(recorded_analyses(Repository(store))) == [record]
     again, first = (
-        load_analysis(store, record),
+        load_analysis(Repository(store), record),
         analyse(chain, *chain.steps, asked, {"classifier": chain.steps[0]}),
     )
     assert describe_analysis(again) == describe_analysis(first)

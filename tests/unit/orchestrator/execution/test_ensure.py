@@ -30,8 +30,9 @@ from orchestrator.records.attempts import (
     newest_checkpoint,
     upload_folder,
 )
+from orchestrator.records.keys import step_key
 from orchestrator.records.repository import Repository
-from orchestrator.records.schema import Scoring, StepFailed, StepRecord
+from orchestrator.records.schema import Scoring, StepFailed, StepRecord, StepRequest
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease, LeaseLost
 from orchestrator.store.open import open_store
@@ -454,3 +455,24 @@ def test_plans_are_checked_before_anything_is_spent(store: Store, here: Here):
     with pytest.raises(ValueError, match="cannot share a batch of 4 images evenly: use 2 workers"):
         ensure_chain(plan_chain(CHAIN, store), place(store, request=Request(workers=3)))
     assert not here.runs
+
+
+def test_a_step_says_what_was_asked_from_its_first_attempt_on(store: Store, here: Here):
+    def fail(number: int) -> None:
+        if number == 1:
+            raise ray_train.WorkersFailed("ValueError: no", ValueError("no"), "traceback")
+
+    here.before = fail
+    plan = plan_chain(CHAIN, store)
+    planned = plan.steps[0]
+    with pytest.raises(StepFailed):
+        ensure_step(planned, plan, place(store), None)
+    written = store.read(layout.step_request(planned.key))
+    request = StepRequest.model_validate_json(written)
+    assert (request.key, request.title) == (planned.key, planned.title)
+    assert step_key(request.step, request.parent) == planned.key
+
+    ensure_step(planned, plan, place(store), None)
+    assert store.read(layout.step_request(planned.key)) == written, (
+        "a later attempt changes nothing"
+    )
