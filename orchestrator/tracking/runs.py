@@ -19,11 +19,12 @@ from orchestrator.planning.chain import Chain, leaves
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
-from orchestrator.records.results import ChainResult, StepResult, named_scores
+from orchestrator.records.results import ChainResult, StepResult
 from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.report.chain_tables import class_table
 from orchestrator.report.render import to_json, to_markdown
 from orchestrator.store.canonical import digest
+from orchestrator.tracking.metric_names import curve_metric, score_metrics
 from training.config import Document
 from training.curves import CurveRow
 from training.metrics import Convention
@@ -218,7 +219,11 @@ def curve_points(rows: Iterable[CurveRow]) -> tuple[Point, ...]:
     """
     points: list[Point] = []
     for row in rows:
-        values = {name: value for name, value in row.items() if name not in POSITION_FIELDS}
+        values = {
+            curve_metric(name): value
+            for name, value in row.items()
+            if name not in POSITION_FIELDS
+        }
         points += _points(values, int(1000 * row["time"]), int(row["iteration"]))
     return tuple(points)
 
@@ -240,7 +245,7 @@ def to_milliseconds(created: str) -> int:
 
 
 def _step_scores(step: StepResult, convention: Convention) -> dict[str, float]:
-    return named_scores(step.scores(convention), step.evaluation.class_names)
+    return score_metrics(step.scores(convention), step.evaluation.class_names)
 
 
 def _points(values: Mapping[str, float], time: int, step: int) -> list[Point]:

@@ -16,8 +16,8 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from orchestrator.records.results import iou_of
 from orchestrator.store.canonical import digest
+from orchestrator.tracking.metric_names import class_metric
 from training.metrics import Convention
 
 TAG = "mlflow.sharedViewState."
@@ -41,7 +41,7 @@ def saved_views(
         convention: of the scores that the charts show.
         created: milliseconds since 1970.
     """
-    class_metrics = [iou_of(name) for name in classes]
+    class_metrics = [class_metric(name) for name in classes]
     tags = {}
     for axis in (None, *axes):
         name = campaign if axis is None else f"{campaign} by {axis}"

@@ -18,12 +18,13 @@ from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.provenance import submission
-from orchestrator.records.results import ChainResult, named_scores
+from orchestrator.records.results import ChainResult
 from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.cache import default_cache
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from orchestrator.tracking.delivery import Delivery
+from orchestrator.tracking.metric_names import score_metrics
 from orchestrator.tracking.runs import (
     Run,
     Status,
@@ -130,7 +131,7 @@ class Tracker:
             scores: how each of them scored.
             class_names: names of all classes by dataset class id.
         """
-        named = [named_scores(each, class_names) for each in scores]
+        named = [score_metrics(each, class_names) for each in scores]
         self._delivery.enqueue(add_step_scores(chain, records, named))
 
     def chain_finished(self, result: ChainResult, convention: Convention) -> None:
@@ -170,7 +171,7 @@ class Tracker:
             chain: what `chain_started` returned for the chain that the step belongs to.
         """
         self._open.pop(record.key, None)
-        named = named_scores(scores, class_names)
+        named = score_metrics(scores, class_names)
         run = build_published_step_run(record, chain.experiment, chain.key, named, rows)
         self._delivery.enqueue(run)
 

@@ -69,7 +69,7 @@ from orchestrator.table import to_csv, to_markdown
 from orchestrator.worker import Scoring
 from training.config import EvaluationConfig
 from training.data.digits import Digits
-from tests.support.datasets import build_dataset
+from training.data.shards import build
 from training.methods import fine_tuning, mib
 from training.metrics import mib as mib_convention
 from training.metrics import plop as plop_convention
@@ -173,7 +173,7 @@ def ingest(store: Store) -> str:
     """The dataset, and lists of the images of two steps; returns the digest of the lists."""
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        publish(store, "digits", folder, build_dataset(Digits(seed=23, train=14, val=5), folder)[0])
+        publish(store, "digits", folder, build(Digits(seed=23, train=14, val=5), folder)[0])
         (folder / "train-0.txt").write_text("".join(f"train-{number:05d}\n" for number in range(7)))
         (folder / "train-1.txt").write_text("".join(f"train-{number:05d}\n" for number in range(6, 12)))
         return publish_selections(store, folder, "digits")
