@@ -130,8 +130,9 @@ def _answer(pair: _StepPair, threads: int, question: Question) -> ProbeRecord:
     """Compute and record an answer; return the record that was written first. A task runs this."""
     import torch
 
-    from orchestrator.execution.worker import device_name, fetch_published
+    from orchestrator.execution.worker import fetch_published
     from training.probes.measure import fixed_rows, measure, open_pair
+    from training.runtime import device_name
 
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
