@@ -66,11 +66,13 @@ def analyze(
     from orchestrator.execution.context import RunContext
     from orchestrator.records.repository import Repository
     from orchestrator.records.results import load_chains
+    from orchestrator.records.store_version import prepare_store
     from orchestrator.tracking.analysis_runs import analysis_runs
     from orchestrator.tracking.tracker import open_tracker
 
     context = RunContext(at.open(), request, open_console())
     store = context.store
+    prepare_store(store)
     repository = Repository(store)
     names = dict.fromkeys(chains)
     results = load_chains(repository, [repository.chain_by_name(name) for name in names])

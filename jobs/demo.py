@@ -25,15 +25,15 @@ def demo(at: AtStore, out: Path = Path("reports/demo")) -> None:
         out: Folder for the report.
     """
     from jobs.tables import print_chains
+    from orchestrator.records.store_version import prepare_store
     from orchestrator.report.chain_page import build_report, write_report
     from orchestrator.report.predictions import published_pictures
-    from orchestrator.store.base import check_writable
     from training.metrics import wilson
 
     begun = time.monotonic()
     console = open_console()
     store = at.open()
-    check_writable(store)
+    prepare_store(store)
     results = _train(store, console)
     pictures = published_pictures(store, results)
     page = write_report(build_report(results, wilson(), pictures), out)

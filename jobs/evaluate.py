@@ -54,10 +54,10 @@ def evaluate(
     from orchestrator.execution.context import RunContext
     from orchestrator.execution.evaluate import ensure_evaluation
     from orchestrator.records.repository import Repository
-    from orchestrator.store.base import check_writable
+    from orchestrator.records.store_version import prepare_store
 
     context = RunContext(at.open(), request, open_console())
-    check_writable(context.store)
+    prepare_store(context.store)
     repository = Repository(context.store)
     record = repository.step_by_name(step)
     first = repository.first_evaluation(record)

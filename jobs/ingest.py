@@ -131,11 +131,11 @@ def _open(name: str, options: Options) -> "Store":
     A source is opened only afterwards, because reading COCO's annotations takes a while.
     """
     from orchestrator.datasets.catalog import check_name
-    from orchestrator.store.base import check_writable
+    from orchestrator.records.store_version import prepare_store
 
     store = options.open()
     check_name(name)
-    check_writable(store)
+    prepare_store(store)
     return store
 
 

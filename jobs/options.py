@@ -6,15 +6,17 @@ None of them is part of a key.
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 
 from orchestrator.cluster.resources import Request
+from orchestrator.records.store_version import open_checked_store
 from orchestrator.store.base import Store
-from orchestrator.store.open import DEFAULT_STORE, open_store
+from orchestrator.store.open import default_store
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
 class StoreOptions:
     """Where everything is."""
 
-    store: str = DEFAULT_STORE
+    store: str = field(default_factory=default_store)
     """Folder or s3://bucket/prefix; by default $STEPCHAIN_STORE or ./stepchain-store."""
 
     def open(self) -> Store:
-        """Open the store. Raise StoreError for a URI that names none."""
-        return open_store(self.store)
+        """Open the store. Raise StoreError for one that this Stepchain cannot read."""
+        return open_checked_store(self.store)
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,15 @@ class JobOptions(ChainOptions):
     """Show the chains in MLflow."""
     tracking_uri: str | None = None
     """MLflow's address; by default $MLFLOW_TRACKING_URI or a database file in the store."""
-    lease_seconds: float = 60
+    lease_seconds: float = DEFAULT_RETRIES.lease_seconds
     """How long the lease of a job that stopped responding holds. Then another job may train its
     steps."""
     request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
+
+    @property
+    def retries(self) -> Retries:
+        """The product's retries, with this job's leases."""
+        return replace(DEFAULT_RETRIES, lease_seconds=self.lease_seconds)
 
     def tracker(self, store: Store) -> "Tracker | None":
         """Return the tracker that shows the chains in MLflow, or None when tracking is off."""

@@ -61,12 +61,12 @@ def train(chain: "Chain", options: Options) -> None:
     from orchestrator.execution.context import RunContext
     from orchestrator.execution.ensure import ensure_chain
     from orchestrator.planning.planner import plan_chain
-    from orchestrator.store.base import check_writable
+    from orchestrator.records.store_version import prepare_store
     from training.metrics import wilson
 
     console = open_console()
     store = options.open()
-    check_writable(store)
+    prepare_store(store)
     plan = plan_chain(complete(chain, options, store), store)
     batches = [planned.step.optimization.batch for planned in plan.steps]
     check_batches(options.request.workers, batches)
@@ -74,8 +74,8 @@ def train(chain: "Chain", options: Options) -> None:
     print_plan(plan, store, console)
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        seconds = options.lease_seconds
-        context = RunContext(store, options.request, console, tracker, lease_seconds=seconds)
+        retries = options.retries
+        context = RunContext(store, options.request, console, tracker, retries=retries)
         result = ensure_chain(plan, context)
     print_classes([result], wilson(), console)
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.planning.campaign import Campaign, sweep, with_field
     from orchestrator.planning.chain import Base, Chain
     from orchestrator.planning.paper_numbers import Expected
-    from orchestrator.store.open import open_store
     from stepchain.prediction import load_model, predict
     from stepchain.presets import (
         coco_voc_wilson,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
         voc_mib,
         voc_wilson,
     )
-    from stepchain.results import PublishedChain, PublishedStep, find_chain, find_step
+    from stepchain.results import PublishedChain, PublishedStep, find_chain, find_step, open_store
     from training.config import (
         Augmentation,
         EvaluationConfig,
@@ -104,7 +103,6 @@ _NAMES = {
     "orchestrator.planning.campaign": ("Campaign", "sweep", "with_field"),
     "orchestrator.planning.chain": ("Base", "Chain"),
     "orchestrator.planning.paper_numbers": ("Expected",),
-    "orchestrator.store.open": ("open_store",),
     "stepchain.prediction": ("load_model", "predict"),
     "stepchain.presets": (
         "coco_voc_wilson",
@@ -116,7 +114,13 @@ _NAMES = {
         "voc_mib",
         "voc_wilson",
     ),
-    "stepchain.results": ("PublishedChain", "PublishedStep", "find_chain", "find_step"),
+    "stepchain.results": (
+        "PublishedChain",
+        "PublishedStep",
+        "find_chain",
+        "find_step",
+        "open_store",
+    ),
     "training.config": (
         "Augmentation",
         "EvaluationConfig",

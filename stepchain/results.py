@@ -8,6 +8,7 @@ import numpy as np
 
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
+from orchestrator.records.store_version import open_checked_store
 from orchestrator.store.base import Store
 from training.config import InputError
 from training.continual_metrics import Continual
@@ -90,6 +91,20 @@ class PublishedChain:
             convention: As for `PublishedStep.scores`.
         """
         return self.result.continual(CONVENTIONS[convention])
+
+
+def open_store(uri: str) -> Store:
+    """Open the store that a URI names.
+
+    Args:
+        uri: A folder's path, `file:///folder` or `s3://bucket/prefix`. S3 takes its credentials from
+            the AWS_* variables and files, never from the URI.
+
+    Raises:
+        StoreError: The URI is of another form, or this Stepchain does not handle the version of the
+            store.
+    """
+    return open_checked_store(uri)
 
 
 def find_chain(store: Store, wanted: str) -> PublishedChain:

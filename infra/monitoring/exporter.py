@@ -18,8 +18,9 @@ from prometheus_client.registry import Collector
 
 from orchestrator.records import layout
 from orchestrator.records.schema import ChainRecord, StepRecord
+from orchestrator.records.store_version import open_checked_store
 from orchestrator.store.base import Store, StoreError
-from orchestrator.store.open import DEFAULT_STORE, open_store
+from orchestrator.store.open import default_store
 
 log = logging.getLogger(__name__)
 Kind = tuple[str, str]  # dataset and method
@@ -88,11 +89,11 @@ def _family(name: str, words: str, values: Mapping[Kind, float]) -> CounterMetri
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", default=DEFAULT_STORE)
+    parser.add_argument("--store", default=default_store())
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9108)
     options = parser.parse_args()
-    REGISTRY.register(Records(open_store(options.store)))
+    REGISTRY.register(Records(open_checked_store(options.store)))
     start_http_server(options.port, options.host)
     while True:
         time.sleep(3600)

@@ -75,7 +75,7 @@ def run(
     """
     from jobs.campaign.plan import print_plan
     from jobs.campaign.run import run_plan
-    from orchestrator.store.base import check_writable
+    from orchestrator.records.store_version import prepare_store
 
     limits = spending.limits()
     store = options.open()
@@ -85,7 +85,7 @@ def run(
         if dry_run:
             print_plan(planned, console)
             return
-        check_writable(store)
+        prepare_store(store)
         if opened.weights:
             opened.weights.publish(store)
     if not run_plan(planned, limits, options, store, console):

@@ -30,9 +30,7 @@ def run_plan(
     console.print(*summary(plan), sep="\n")
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        context = RunContext(
-            store, options.request, console, tracker, lease_seconds=options.lease_seconds
-        )
+        context = RunContext(store, options.request, console, tracker, retries=options.retries)
         with recorded(plan, context, tracker):
             outcome = run_campaign(
                 plan.campaign.name, plan.tree, plan.stored, context, plan.costs, limits

@@ -28,7 +28,7 @@ from jobs.doctor.services import (
     tried,
 )
 from orchestrator.store.cache import default_cache
-from orchestrator.store.open import DEFAULT_STORE
+from orchestrator.store.open import default_store
 
 PACKAGES = (
     "torch",
@@ -47,7 +47,7 @@ LEAST_SHARED_ON_NODE = 0.5  # GB: less, and Ray's object store goes to disk
 LEAST_SHARED_MEMORY = 0.25  # of the memory, which is what Ray's object store wants
 
 
-def main(store: str = DEFAULT_STORE, tracking_uri: str | None = None, ray: bool = True) -> None:
+def main(store: str | None = None, tracking_uri: str | None = None, ray: bool = True) -> None:
     """Check that this machine can work, and every machine of the cluster that RAY_ADDRESS names or that this job runs on.
 
     Args:
@@ -57,7 +57,7 @@ def main(store: str = DEFAULT_STORE, tracking_uri: str | None = None, ray: bool 
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     failed = 0
-    for finding in findings(store, tracking_uri, ray):
+    for finding in findings(store or default_store(), tracking_uri, ray):
         failed += bool(finding.fix)
         console.print(f"{'FAIL' if finding.fix else 'ok  '} {finding.what}: {finding.found}")
         if finding.fix:
@@ -140,9 +140,7 @@ def check_ray(store: str) -> Iterator[Finding]:
         if where
         else "see /tmp/ray/session_latest/logs; often memory or /dev/shm"
     )
-    import ray
-
-    from orchestrator.cluster.connection import cluster_nodes, connect
+    from orchestrator.cluster.connection import cluster_nodes, connect, disconnect
 
     def work() -> str:
         start = time.monotonic()
@@ -158,7 +156,7 @@ def check_ray(store: str) -> Iterator[Finding]:
             answers = ask_nodes(partial(check_store, store))
             yield from judge(answers, LEAST_DISK * GIGABYTE, LEAST_SHARED_ON_NODE * GIGABYTE)
     finally:
-        ray.shutdown()
+        disconnect()
 
 
 def command() -> None:

@@ -144,7 +144,9 @@ def write_curves(store: Store, key: str, attempt: str, rows: list[CurveRow]) -> 
     store.write(name, json.dumps(rows).encode())
 
 
-def read_curves(store: Store, key: str, attempt: str, seen: dict[str, int]) -> Iterator[list[CurveRow]]:
+def read_curves(
+    store: Store, key: str, attempt: str, seen: dict[str, int]
+) -> Iterator[list[CurveRow]]:
     """Rows of an attempt's curves that were not read before. `seen` counts what was read of each piece."""
     for name in store.list(layout.curves_folder(key, attempt)):
         known = seen.get(name, 0)

@@ -1,32 +1,59 @@
-"""Find and delete what nobody needs any more: attempts that came to nothing, and checkpoints of steps that are published.
+"""Find and delete attempts without a result, and checkpoints of published steps.
 
-An attempt stays when a record names it, as a step's own or as the parent that a later step was trained from. Everything of a
-step stays while somebody may be at work on it: until its lease, and the attempt itself, were left untouched for the grace
-period. The newest checkpoint of a step that is not published stays, too, as its next attempt goes on from there.
+An attempt stays when a record names it, as a step's own or as the parent that a later step was
+trained from. Everything of a step stays while a worker may be training it, which means until its
+lease and the attempt itself were left untouched for the grace period. The newest checkpoint of an
+unpublished step stays too, because the next attempt resumes from it. What was asked of a step
+(`request.json`) always stays.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from orchestrator.records import layout
 from orchestrator.records.attempts import newest_checkpoint
-from orchestrator.records.schema import StepRecord
-from orchestrator.store.base import READERS, Entry, Store
+from orchestrator.records.repository import Repository
+from orchestrator.store.base import Entry, Store
+from orchestrator.store.retries import DEFAULT_RETRIES
 
-GRACE = timedelta(hours=24)  # covers clocks that differ and whoever does not answer for a while
+GRACE = DEFAULT_RETRIES.prune_grace
 
 
 class Leftover(NamedTuple):
-    """A folder that may go."""
+    """A folder that can be deleted."""
 
     folder: str  # ends with /
     step: str
     reason: str
     objects: int
     bytes: int
+
+
+@dataclass(frozen=True)
+class _StepFiles:
+    """The objects of one step, and what records say about it."""
+
+    key: str
+    entries: list[Entry]
+    named: set[str]  # attempts that records name
+    published: bool
+
+    def touched_since(self, before: datetime) -> bool:
+        """Return True if a worker may hold the lease: every heartbeat writes it again."""
+        lease = layout.step_lease(self.key)
+        return any(entry.key == lease and entry.modified > before for entry in self.entries)
+
+    def attempts(self) -> dict[str, list[Entry]]:
+        """Return the objects of each attempt."""
+        found: defaultdict[str, list[Entry]] = defaultdict(list)
+        folder = layout.attempts_folder(self.key)
+        for entry in self.entries:
+            if entry.key.startswith(folder):
+                found[layout.attempt_of(entry.key)].append(entry)
+        return found
 
 
 def leftovers(
@@ -36,101 +63,100 @@ def leftovers(
     unfinished: bool = False,
     grace: timedelta = GRACE,
 ) -> tuple[Leftover, ...]:
-    """What may be deleted, of these steps or of all in the store. Reads all records, deletes nothing. Raises StoreError.
+    """Return what can be deleted. Reads all records and deletes nothing.
 
-    `unfinished`: also the newest checkpoints of steps that are not published; what they cost must be trained again.
+    Args:
+        store: The store to look at.
+        steps: Keys of the steps to look at; by default all of the store.
+        unfinished: Also return the newest checkpoints of unpublished steps. What they hold must be
+            trained again.
+        grace: Leave alone what was written within this period.
+
+    Raises:
+        StoreError: The store does not answer.
     """
-    entries: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in store.entries(layout.STEPS):
-        entries[layout.step_of(entry.key)].append(entry)
-    published = {
-        step
-        for step, found in entries.items()
-        if any(entry.key == layout.step_record(step) for entry in found)
-    }
-    named = _named_attempts(store, published)
     before = datetime.now(UTC) - grace
-    found = [
-        leftover
-        for step in (entries if steps is None else [step for step in entries if step in steps])
-        for leftover in _of_step(
-            store, step, entries[step], named[step], before, step in published, unfinished
-        )
-    ]
+    found: list[Leftover] = []
+    for step in _read_steps(store).values():
+        if steps is None or step.key in steps:
+            found.extend(_leftovers_of_step(store, step, before, unfinished))
     return tuple(found)
 
 
 def delete(
     store: Store, found: Iterable[Leftover], *, unfinished: bool = False, grace: timedelta = GRACE
 ) -> list[Leftover]:
-    """Delete leftovers that still are leftovers, and return them: somebody may have begun to work on a step since."""
+    """Delete those leftovers that still are leftovers, and return them.
+
+    A worker may have begun to train a step since they were found.
+    """
     wanted = {leftover.folder for leftover in found}
-    still = leftovers(
-        store, {layout.step_of(folder) for folder in wanted}, unfinished=unfinished, grace=grace
-    )
-    gone = [leftover for leftover in still if leftover.folder in wanted]
-    for leftover in gone:
-        for name in store.list(leftover.folder):
-            if layout.is_checkpoint_done(name):
-                store.delete(
-                    name
-                )  # first, so that what is half deleted is not taken for a complete checkpoint
+    steps = {layout.step_of(folder) for folder in wanted}
+    still = leftovers(store, steps, unfinished=unfinished, grace=grace)
+    deleted = [leftover for leftover in still if leftover.folder in wanted]
+    for leftover in deleted:
+        # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
+        for name in filter(layout.is_checkpoint_done, store.list(leftover.folder)):
+            store.delete(name)
         store.delete(leftover.folder)
-    return gone
+    return deleted
 
 
-def _named_attempts(store: Store, published: Iterable[str]) -> defaultdict[str, set[str]]:
-    """The attempts that records name, by step."""
+def _read_steps(store: Store) -> dict[str, _StepFiles]:
+    entries: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in store.entries(layout.STEPS):
+        entries[layout.step_of(entry.key)].append(entry)
+    published = {step for step, objects in entries.items() if _has_record(objects)}
+    named = _named_attempts(Repository(store), published)
+    return {
+        step: _StepFiles(step, objects, named.get(step, set()), step in published)
+        for step, objects in entries.items()
+    }
+
+
+def _has_record(entries: Iterable[Entry]) -> bool:
+    return any(layout.is_step_record(entry.key) for entry in entries)
+
+
+def _named_attempts(repository: Repository, published: Iterable[str]) -> Mapping[str, set[str]]:
+    """Return the attempts that records name, by step."""
     named: defaultdict[str, set[str]] = defaultdict(set)
-    with ThreadPoolExecutor(READERS) as readers:
-        for data in readers.map(lambda step: store.read(layout.step_record(step)), published):
-            record = StepRecord.model_validate_json(data)
-            named[record.key].add(record.attempt)
-            if record.parent and record.parent_attempt:
-                named[record.parent].add(record.parent_attempt)
+    for record in repository.in_parallel(repository.step, published):
+        named[record.key].add(record.attempt)
+        if record.parent and record.parent_attempt:
+            named[record.parent].add(record.parent_attempt)
     return named
 
 
-def _of_step(
-    store: Store,
-    step: str,
-    entries: list[Entry],
-    named: set[str],
-    before: datetime,
-    published: bool,
-    unfinished: bool,
+def _leftovers_of_step(
+    store: Store, step: _StepFiles, before: datetime, unfinished: bool
 ) -> Iterator[Leftover]:
-    """What of one step may go."""
-    if any(entry.key == layout.step_lease(step) and entry.modified > before for entry in entries):
-        return  # every heartbeat writes the lease anew: somebody is, or was not long ago, at work on it
-    attempts: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.key.startswith(layout.attempts_folder(step)):
-            attempts[layout.attempt_of(entry.key)].append(entry)
-    newest = None if published or unfinished else newest_checkpoint(store, step)
-    for attempt, files in attempts.items():
-        if any(entry.modified > before for entry in files) or (
-            newest and newest.attempt == attempt
-        ):
-            continue
-        folder = f"{layout.attempt_folder(step, attempt)}/"
-        if attempt not in named:
-            reason = (
-                "came second to the published attempt"
-                if published
-                else "its step is not published, nobody works on it"
-            )
-            yield Leftover(folder, step, reason, len(files), sum(entry.bytes for entry in files))
-        elif states := [
-            entry
-            for entry in files
-            if entry.key.startswith(layout.checkpoints_folder(step, attempt))
-        ]:
-            reason = "checkpoints of a published step"
-            yield Leftover(
-                layout.checkpoints_folder(step, attempt),
-                step,
-                reason,
-                len(states),
-                sum(entry.bytes for entry in states),
-            )
+    if step.touched_since(before):
+        return
+    kept = None if step.published or unfinished else newest_checkpoint(store, step.key)
+    for attempt, entries in step.attempts().items():
+        is_young = any(entry.modified > before for entry in entries)
+        is_needed = kept is not None and kept.attempt == attempt
+        if not is_young and not is_needed:
+            yield from _leftovers_of_attempt(step, attempt, entries)
+
+
+def _leftovers_of_attempt(
+    step: _StepFiles, attempt: str, entries: list[Entry]
+) -> Iterator[Leftover]:
+    if attempt not in step.named:
+        folder = f"{layout.attempt_folder(step.key, attempt)}/"
+        reason = "its step is not published, and no worker trains it"
+        if step.published:
+            reason = "came second to the published attempt"
+        yield _leftover(folder, step.key, reason, entries)
+        return
+    folder = layout.checkpoints_folder(step.key, attempt)
+    checkpoints = [entry for entry in entries if entry.key.startswith(folder)]
+    if checkpoints:
+        yield _leftover(folder, step.key, "checkpoints of a published step", checkpoints)
+
+
+def _leftover(folder: str, step: str, reason: str, entries: list[Entry]) -> Leftover:
+    size = sum(entry.bytes for entry in entries)
+    return Leftover(folder, step, reason, len(entries), size)

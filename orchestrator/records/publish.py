@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from orchestrator.records import layout
 from orchestrator.records.keys import chain_key, evaluation_key
-from orchestrator.records.provenance import provenance
+from orchestrator.records.provenance import person, provenance
 from orchestrator.records.schema import (
     ChainRecord,
     DataSource,
@@ -18,10 +18,11 @@ from orchestrator.records.schema import (
     File,
     Scoring,
     StepRecord,
+    StepRequest,
 )
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json, digest
-from training.config import Document
+from training.config import Document, StepConfig
 
 Record = TypeVar("Record", bound=Document)
 
@@ -30,6 +31,25 @@ def publish_record(store: Store, name: str, record: Record) -> Record:
     """Write a record unless the object exists. Returns the record that was written first."""
     store.write(name, canonical_json(record), only_if_absent=True)
     return type(record).model_validate_json(store.read(name))
+
+
+def write_request(
+    store: Store, key: str, title: str, step: StepConfig, index: int, parent: str | None
+) -> None:
+    """Write what is asked of a step, unless an earlier attempt did.
+
+    A person who looks at the step's folder before there is a record sees what it is for.
+    """
+    request = StepRequest(
+        key=key,
+        title=title,
+        step=step,
+        index=index,
+        parent=parent,
+        asked_by=person(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    store.write(layout.step_request(key), canonical_json(request), only_if_absent=True)
 
 
 def publish_step(store: Store, record: StepRecord) -> StepRecord:

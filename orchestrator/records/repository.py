@@ -206,5 +206,6 @@ def _unless_absent(read: Callable[[str], Result], key: str) -> Result | None:
 
 
 def _confusion(data: bytes) -> Confusion:
-    table = pyarrow.parquet.read_table(BytesIO(data))
+    # read_table would import pyarrow.dataset, and with it pandas.
+    table = pyarrow.parquet.ParquetFile(BytesIO(data)).read()
     return Confusion(*(table[name].to_numpy() for name in Confusion._fields))

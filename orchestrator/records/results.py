@@ -4,8 +4,7 @@ Everything that people look at (tables, figures, report, pictures) starts from a
 a number. What the counts mean as IoU follows from a convention (`training.metrics`), chosen when they are read.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -151,22 +150,3 @@ def _scored_on(evaluation: EvaluationRecord) -> str:
     size = evaluation.config
     where = f"{evaluation.data.name}/{evaluation.data.split} ({evaluation.content[:8]})"
     return f"{where}, short side {size.short_side or 'as is'}, crop {size.crop or 'none'}"
-
-
-def named_scores(scores: Scores, class_names: Mapping[int, str]) -> dict[str, float]:
-    """Scores by the names they have in MLflow: `miou/all`, `iou/dog`, `pixel_accuracy`; what does not exist is left out."""
-    means = {
-        name.replace("miou_", "miou/", 1): value
-        for name, value in scores
-        if isinstance(value, float)
-    }
-    return means | {
-        iou_of(class_names[class_id]): value
-        for class_id, value in scores.iou.items()
-        if value is not None
-    }
-
-
-def iou_of(class_name: str) -> str:
-    """The metric of a class; MLflow takes few characters."""
-    return "iou/" + re.sub(r"[^\w. -]", "_", class_name)

@@ -43,6 +43,19 @@ class DataSource(Document):
     split: str
 
 
+class StepRequest(Document):
+    """What the first attempt at a step was asked to train. It is for people, and part of no key."""
+
+    format: int = 1
+    key: str
+    title: str
+    step: StepConfig
+    index: int  # 0 for the base step
+    parent: str | None  # key of the parent step
+    asked_by: str  # user and host
+    created: str  # UTC, ISO 8601
+
+
 class StepRecord(Document):
     """The proof that a step is published."""
 

@@ -7,7 +7,10 @@ from urllib.parse import unquote, urlsplit
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.folder import FolderStore
 
-DEFAULT_STORE = os.environ.get("STEPCHAIN_STORE", "./stepchain-store")
+
+def default_store() -> str:
+    """Return the URI of the store that is used when none is given: $STEPCHAIN_STORE if set."""
+    return os.environ.get("STEPCHAIN_STORE", "./stepchain-store")
 
 
 def open_store(uri: str) -> Store:

@@ -40,9 +40,9 @@ def campaign_runs(
     """Return the campaign's own run, then what it adds to the runs of its published chains.
 
     Args:
-        record: the campaign's record.
-        result: the campaign as far as it is published.
-        unfinished: status of a campaign of which something is missing; None leaves it as it is.
+        record: The campaign's record.
+        result: The campaign as far as it is published.
+        unfinished: Status of a campaign of which something is missing; None leaves it as it is.
     """
     report = build_campaign_report(result)
     began = to_milliseconds(record.created)

@@ -5,7 +5,6 @@ store alone. An MLflow that was lost, or that never existed, can therefore be ma
 again as often as one likes.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -50,19 +49,20 @@ def rebuild(
     A step that no published chain or analysis names is left out.
 
     Args:
-        store: the store that is read.
-        uri: where MLflow is.
-        convention: of the scores that MLflow shows.
-        retries: says how long a run may be without a lease before it is stale.
+        store: The store that is read.
+        uri: Where MLflow is.
+        convention: Of the scores that MLflow shows.
+        retries: Says how long a run may be without a lease before it is stale.
 
     Raises:
-        StoreError: the store does not answer.
-        CorruptedObject: an object is not the one that its record names.
-        Exception: whatever MLflow's transport raises.
+        StoreError: The store does not answer.
+        CorruptedObject: An object is not the one that its record names.
+        Exception: Whatever MLflow's transport raises.
     """
     client = RunClient(uri)
+    repository = Repository(store)
     put: set[str] = set()
-    for run in chain(_chain_runs(store, convention), _analysis_runs(store)):
+    for run in chain(_chain_runs(repository, convention), _analysis_runs(repository)):
         if run.key not in put:
             client.put(run)
             put.add(run.key)
@@ -79,13 +79,12 @@ def rebuild(
             if run.kind == "campaign" or run.key in put:
                 client.put(run)
                 put.add(run.key)
-    closed = _end_stale_runs(client, store, retries.rebuild_grace_seconds)
+    closed = _end_stale_runs(client, repository, retries.rebuild_grace_seconds)
     return RebuildSummary(len(put), closed, tuple(left_out))
 
 
-def _chain_runs(store: Store, convention: Convention) -> Iterator[Run]:
+def _chain_runs(repository: Repository, convention: Convention) -> Iterator[Run]:
     """Yield the runs of all published chains and of their steps, the oldest chain first."""
-    repository = Repository(store)
     for record in repository.chains():
         (result,) = load_chains(repository, [record])
         run = build_finished_chain_run(result, convention)
@@ -94,21 +93,21 @@ def _chain_runs(store: Store, convention: Convention) -> Iterator[Run]:
             yield build_step_result_run(step, run, convention)
 
 
-def _analysis_runs(store: Store) -> Iterator[Run]:
-    for record in recorded_analyses(store):
-        yield from analysis_runs(record, load_analysis(store, record))
+def _analysis_runs(repository: Repository) -> Iterator[Run]:
+    for record in recorded_analyses(repository):
+        yield from analysis_runs(record, load_analysis(repository, record))
 
 
-def _end_stale_runs(client: RunClient, store: Store, grace: float) -> int:
+def _end_stale_runs(client: RunClient, repository: Repository, grace: float) -> int:
     """End the runs that MLflow shows as running although no step of theirs is; return how many."""
     now = time.time()
     stale = [
         run
         for run in client.running_runs()
-        if run.began / 1000 <= now - grace and not _has_lease(run, store)
+        if run.began / 1000 <= now - grace and not _has_lease(run, repository.store)
     ]
     for run in stale:
-        client.put(_ended_run(run, store, int(1000 * now)))
+        client.put(_ended_run(run, repository, int(1000 * now)))
     return len(stale)
 
 
@@ -129,11 +128,10 @@ def _step_keys(run: Run, store: Store) -> list[str]:
     return [key for tree in trees for key in tree.nodes]
 
 
-def _ended_run(run: Run, store: Store, now: int) -> Run:
+def _ended_run(run: Run, repository: Repository, now: int) -> Run:
     """Return how a stale run ended. A step may be published although no chain names it."""
-    record = Repository(store).find_step(run.key) if run.kind == "step" else None
+    record = repository.find_step(run.key) if run.kind == "step" else None
     if record is None:
         return run.model_copy(update={"status": "KILLED", "ended": now, "tags": {}})
-    curves = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)
-    rows = json.loads(store.read(curves))
+    rows = repository.curves(record)
     return build_published_step_run(record, run.experiment, None, {}, rows)

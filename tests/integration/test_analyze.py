@@ -1,4 +1,4 @@
-"""`python -m jobs.analyze` on a small published chain: answers are recorded, shown, told to MLflow, and asked only once."""
+"""`python -m jobs.analyze` on a small published chain: answers are recorded, shown, analysis to MLflow, and asked only once."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ from typing import NamedTuple, NoReturn
 import pytest
 import ray
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from jobs.analyze import main
 from orchestrator.analysis.record import load_analysis, recorded_analyses
@@ -18,11 +17,13 @@ from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
+from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.rebuild import rebuild
 from tests.support.datasets import build_dataset
+from tests.support.mlflow_runs import runs_of_kind
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.methods import fine_tuning
@@ -67,14 +68,14 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     store = open_store(str(folder / "store"))
     manifest, _ = build_dataset(Digits(seed=1, train=40, val=6), folder / "dataset")
     publish(store, "digits", folder / "dataset", manifest)
-    empty, told = folder / "empty.db", folder / "mlflow.db"
+    empty, analysis = folder / "empty.db", folder / "mlflow.db"
     RunClient(f"sqlite:///{empty}")
-    shutil.copy(empty, told)
+    shutil.copy(empty, analysis)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEPCHAIN_CACHE", str(folder / "cache"))
         ensure_chain(plan_chain(CHAIN, store), RunContext(store, Request(cpus_per_worker=1)))
-        analyze(store, f"sqlite:///{told}", folder / "first")
-        yield Asked(store, f"sqlite:///{told}", empty, folder / "first" / "analysis.html")
+        analyze(store, f"sqlite:///{analysis}", folder / "first")
+        yield Asked(store, f"sqlite:///{analysis}", empty, folder / "first" / "analysis.html")
     ray.shutdown()
 
 
@@ -90,40 +91,26 @@ def analyze(store: Store, uri: str, out: Path) -> None:
     main(["asked why", *(str(part) for pair in options.items() for part in pair)])
 
 
-def runs(uri: str, kind: str) -> list[Run]:
-    client = MlflowClient(uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return list(client.search_runs(experiments, f"tags.`stepchain.kind` = '{kind}'"))
-
-
 def test_every_answer_is_recorded_and_the_page_says_them(asked: Asked) -> None:
-    (record,) = recorded_analyses(asked.store)
+    (record,) = recorded_analyses(Repository(asked.store))
     assert len(record.answers) == CUTS * (JOINTS + 1) + 1
     assert sorted(record.answers) == sorted(asked.store.list("probes/"))
     assert set(record.retrained) == {"classifier", "decoder"}
-    told = load_analysis(asked.store, record)
-    assert [layer.cut for layer in told.layers] == [
-        "stem",
-        "stage 1",
-        "stage 2",
-        "head",
-        "classifier",
-    ]
-    assert all(
-        layer.cka is not None and set(layer.kept) == {"identity", "least_squares", "trained"}
-        for layer in told.layers
-    )
-    for step in (
-        told.anew.values()
-    ):  # of the later step, on all images that show a class it knows, by two workers
-        assert step.record.parent == told.later.record.key
+    analysis = load_analysis(Repository(asked.store), record)
+    cuts = [layer.cut for layer in analysis.layers]
+    assert cuts == ["stem", "stage 1", "stage 2", "head", "classifier"]
+    for layer in analysis.layers:
+        assert layer.cka is not None
+        assert set(layer.kept) == {"identity", "least_squares", "trained"}
+    for step in analysis.retrained_steps.values():
+        assert step.record.parent == analysis.later.record.key
         assert step.record.step.task.labels == "seen"
         assert step.record.resources["workers"] == 2
     page = asked.page.read_text()
     for words in (
         "Where forgetting sits",
         "What would have helped",
-        "decoder trained anew",
+        "decoder retrained",
         "What each figure is",
     ):
         assert words in page
@@ -148,24 +135,24 @@ def test_asking_again_computes_nothing(
 
 
 def test_mlflow_shows_it_and_is_made_again_from_the_records(asked: Asked, tmp_path: Path) -> None:
-    (record,) = recorded_analyses(asked.store)
-    (live,) = runs(asked.uri, "analysis")
-    told = load_analysis(asked.store, record)
-    assert live.data.metrics["miou earlier/after"] == pytest.approx(told.after.earlier or 0)
+    (record,) = recorded_analyses(Repository(asked.store))
+    (live,) = runs_of_kind(asked.uri, "analysis")
+    analysis = load_analysis(Repository(asked.store), record)
+    assert live.data.metrics["miou earlier/after"] == pytest.approx(analysis.after.earlier or 0)
     layers = MlflowClient(asked.uri).get_metric_history(live.info.run_id, "cka")
     assert {metric.step: metric.value for metric in layers} == dict(
-        enumerate(layer.cka for layer in told.layers)
+        enumerate(layer.cka for layer in analysis.layers)
     )
     shutil.copy(asked.empty, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     rebuild(asked.store, uri, wilson())
-    (made,) = runs(uri, "analysis")
+    (made,) = runs_of_kind(uri, "analysis")
     assert made.data.metrics == live.data.metrics
     assert made.data.params == live.data.params
-    (chain,) = runs(uri, "chain")
+    (chain,) = runs_of_kind(uri, "chain")
     below = [
         run
-        for run in (*runs(uri, "step"), made)
+        for run in (*runs_of_kind(uri, "step"), made)
         if run.data.tags.get("mlflow.parentRunId") == chain.info.run_id
     ]
-    assert len(below) == 4, "the later step, two decoders trained anew, and the analysis"
+    assert len(below) == 4, "the later step, two retrained parts, and the analysis"

@@ -40,7 +40,8 @@ class Index:
         # import.
         from pyarrow import parquet
 
-        table = parquet.read_table(path)
+        # read_table would import pyarrow.dataset, and with it pandas.
+        table = parquet.ParquetFile(path).read()
         column = {name: table[name].combine_chunks() for name in table.column_names}
 
         def integers(*names: str) -> np.ndarray:

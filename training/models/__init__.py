@@ -1,1 +1,1 @@
-"""Networks: encoders, head, classifiers and localizer; plain torch, with torchvision's parameter names."""
+"""Networks: encoders, head, classifiers and localizer, in plain torch, by torchvision's names."""

@@ -1,8 +1,12 @@
-"""From a `ModelConfig` to its encoder.
+"""Build the encoder that a `ModelConfig` describes.
 
-An encoder maps normalised images [B, 3, H, W] to features [B, channels, h, w] with h = ceil(H / output_stride). It
-says how many `channels` it gives and which entries of a pretrained file it leaves `unused`; `stages` gives, beside the
-features, the maps at the ends of its stages before activation, from fine to coarse.
+An encoder maps normalised images [B, 3, H, W] to features [B, channels, h, w], where
+h = ceil(H / output_stride). All encoders have
+    channels        of the features
+    unused          prefixes of the entries that a pretrained file holds besides the encoder
+    parts()         modules that compute the features when run one after another
+    stages(images)  the features, and the maps at the ends of the stages before their activation,
+                    from fine to coarse
 """
 
 from training.config import ModelConfig, check_output_stride
@@ -14,9 +18,10 @@ Encoder = Tiny | MobileNetV2 | ResNet
 
 
 def build_encoder(config: ModelConfig) -> Encoder:
-    """The encoder with random weights; MobileNetV2 keeps its ReLU6 whatever `activation` says.
+    """Return the encoder with random weights; MobileNetV2 keeps its ReLU6 whatever `activation` is.
 
-    Raises InputError for an output stride that the encoder cannot have.
+    Raises:
+        InputError: the encoder cannot have this output stride.
     """
     check_output_stride(config)
     stride, act, frozen = config.output_stride, config.activation, config.encoder_norm == "frozen"

@@ -1,7 +1,8 @@
-"""The DeepLabV3 head of the papers: convolutions at four dilations, and a pooled branch that is added to them.
+"""Define the papers' DeepLabV3 head: convolutions at four dilations, plus a pooled branch.
 
-It differs from the textbook's head: the pooled branch is added, not concatenated; in training it pools the whole map, at
-evaluation a window of the training map's size slides over it, so that larger images are seen as in training.
+It differs from the head of DeepLabV3 (Chen et al., 2017) in two ways. The pooled branch is added,
+not concatenated. It pools the whole map in training; at evaluation a window of the training map's
+size slides over the map, so that the head sees larger images as it saw images in training.
 """
 
 import torch
@@ -10,17 +11,25 @@ from torch.nn import functional as F
 
 from training.models.norm import LEAKY_SLOPE, Activation, BatchNorm, activation, convolve
 
-DILATIONS = {
-    4: (6, 12, 18),
-    8: (12, 24, 32),
-    16: (6, 12, 18),
-}  # by output stride; 32, not 36, as the papers' code has it
+# By output stride. 32, not 36, as the papers' code has it.
+DILATIONS = {4: (6, 12, 18), 8: (12, 24, 32), 16: (6, 12, 18)}
 
 
 class Head(nn.Module):
-    """[B, inputs, h, w] -> [B, channels, h, w].
+    """Map features [B, inputs, h, w] to what the classifiers read, [B, channels, h, w].
 
-    `eval_pooling`: side of the pooled branch's window at evaluation, in cells; None pools the whole map.
+    With BN a batch norm, a the activation and W 1x1 convolutions without bias,
+
+        x = a(BN(concat of a 1x1 and three dilated 3x3 convolutions))    [B, 4 * channels, h, w]
+        p = W_expand a(BN(W_pool pool(features)))                        [B, channels, h, w]
+        output = a(BN(W_reduce x + p))
+
+    Args:
+        inputs: channels of the features.
+        channels: channels of each branch and of the output.
+        output_stride: decides the dilations.
+        eval_pooling: side of the pooling window at evaluation, in cells; None pools the whole map.
+        act: the activation.
     """
 
     def __init__(
@@ -52,36 +61,34 @@ class Head(nn.Module):
                 nn.init.xavier_normal_(module.weight, gain)
 
     def forward(self, features: Tensor) -> Tensor:
-        """What the classifiers read."""
+        """Return what the classifiers read, [B, channels, h, w]."""
         x = torch.cat([_sparse(branch, features) for branch in self.branches], dim=1)
         x = self.reduce(self.act(self.branches_norm(x)))
         return self.act(self.norm(x + self._pooled(features)))
 
     def _pooled(self, features: Tensor) -> Tensor:
+        """Return the pooled branch: [B, channels, 1, 1] for the whole map, or [B, channels, h, w]."""
         height, width = features.shape[-2:]
-        side = (
-            max(height, width) if self.training or self.eval_pooling is None else self.eval_pooling
-        )
+        whole_map = self.training or self.eval_pooling is None
+        side = max(height, width) if whole_map else self.eval_pooling
         window = min(side, height), min(side, width)
-        pooled = (
-            features.mean((2, 3), keepdim=True)
-            if window == (height, width)
-            else F.avg_pool2d(features, window, stride=1)
-        )
-        pooled = self.pooled_expand(
-            self.act(convolve(self.pooled_reduce, self.pooled_norm, pooled))
-        )
-        # Repeating the border after the pointwise layers equals repeating it before them, on fewer channels.
-        (left, right), (top, bottom) = _margins(window[1]), _margins(window[0])
-        return (
-            pooled
-            if pooled.shape[-2:] == (1, 1)
-            else F.pad(pooled, (left, right, top, bottom), mode="replicate")
-        )
+        if window == (height, width):
+            pooled = features.mean((2, 3), keepdim=True)
+        else:
+            pooled = F.avg_pool2d(features, window, stride=1)
+        pooled = self.act(convolve(self.pooled_reduce, self.pooled_norm, pooled))
+        pooled = self.pooled_expand(pooled)
+        if pooled.shape[-2:] == (1, 1):
+            return pooled
+        # Repeating the border after the pointwise layers equals repeating it before them, and
+        # takes fewer channels.
+        top, bottom = _margins(window[0])
+        left, right = _margins(window[1])
+        return F.pad(pooled, (left, right, top, bottom), mode="replicate")
 
 
 def _sparse(convolution: nn.Module, x: Tensor) -> Tensor:
-    """The convolution; when its dilation leaves the map, by its centre alone: all else would meet padding."""
+    """Convolve; use the kernel's centre alone where all else meets padding."""
     assert isinstance(convolution, nn.Conv2d)
     if convolution.kernel_size == (1, 1) or convolution.dilation[0] < max(x.shape[-2:]):
         return convolution(x)
@@ -89,5 +96,5 @@ def _sparse(convolution: nn.Module, x: Tensor) -> Tensor:
 
 
 def _margins(window: int) -> tuple[int, int]:
-    """Cells that a sliding window cuts before and after; the odd one of an even window is cut after."""
+    """Return how many cells a sliding window cuts before and after; an even one cuts more after."""
     return (window - 1) // 2, window // 2

@@ -1,7 +1,8 @@
-"""Weights of the papers' encoders (in-place activated batch norm, Rota Bulò et al., CVPR 2018) under torchvision's names.
+"""Convert weights of encoders with in-place activated batch norms to torchvision's names.
 
-In-place ABN normalises, scales by |weight| + eps, adds the bias and applies a leaky ReLU of slope 0.01. With the scale written
-out it is a batch norm followed by that activation, so its ResNets are ours with `activation` leaky_relu.
+The papers' encoders have such norms. In-place ABN (Rota Bulò et al., CVPR 2018) normalises, scales by |weight| + eps, adds the bias and
+applies a leaky ReLU of slope 0.01. With weight' = |weight| + eps this is a batch norm followed by
+that activation. Its ResNets are therefore ours with `activation` leaky_relu.
 """
 
 import re
@@ -15,18 +16,21 @@ SHORTCUT = {"proj_conv": "downsample.0", "proj_bn": "downsample.1"}
 
 
 def is_inplace_abn(state: Mapping[str, Tensor]) -> bool:
-    """Whether the entries are named as in the ResNets of mapillary/inplace_abn."""
+    """Return True if the entries are named as in the ResNets of mapillary/inplace_abn."""
     return "mod1.bn1.weight" in state
 
 
 def from_inplace_abn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries by torchvision's names, scales written out; the classifier becomes `fc`, what is unknown keeps its name."""
+    """Return the entries by torchvision's names, with |weight| + eps as the norms' weights.
+
+    The classifier becomes `fc`. Unknown entries keep their names.
+    """
     converted = {}
     for name, value in state.items():
         module, _, entry = _torchvision_name(name).rpartition(".")
-        is_scale = entry == "weight" and (
-            module.rpartition(".")[2].startswith("bn") or module.endswith("downsample.1")
-        )
+        layer = module.rpartition(".")[2]
+        is_norm = layer.startswith("bn") or module.endswith("downsample.1")
+        is_scale = is_norm and entry == "weight"
         converted[f"{module}.{entry}"] = value.abs() + EPS if is_scale else value
     return converted
 

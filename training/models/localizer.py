@@ -1,4 +1,4 @@
-"""WILSON's localizer: a small head on the encoder's features that learns from image labels where classes are."""
+"""Define WILSON's localizer, which learns from image labels where classes are."""
 
 from torch import Tensor, nn
 
@@ -6,10 +6,11 @@ from training.models.norm import Activation, BatchNorm, Layers, activation
 
 
 class Localizer(nn.Module):
-    """Encoder features [B, in_channels, h, w] -> scores [B, classes, h, w] of all seen classes, background first.
+    """Map encoder features [B, in_channels, h, w] to class scores [B, classes, h, w].
 
-    Two 3x3 convolutions with norm and activation, and a 1x1 with bias. Each step trains a new one. It
-    is published beside the model for figures, and neither inference nor a later step uses it.
+    The scores are of all classes seen so far, background first. It has two 3x3 convolutions with
+    norm and activation, and a 1x1 with bias. Each step trains a new one. It is published beside the
+    model for figures, and neither inference nor a later step uses it.
     """
 
     def __init__(
@@ -27,5 +28,5 @@ class Localizer(nn.Module):
         self.classifier = nn.Conv2d(channels, classes, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Class scores before the softmax."""
+        """Return class scores before the softmax, [B, classes, h, w]."""
         return self.classifier(self.body(features))

@@ -1,9 +1,9 @@
-"""MobileNetV2 encoder, with torchvision's parameter names, so that its ImageNet weights load.
+"""Define the encoder MobileNetV2 (Sandler et al., 2018), by torchvision's names.
 
-The encoder ends with the last inverted residual (`features.17`, 320 channels). What follows in the classifier, `features.18`
-(1x1 to 1280 channels), is left out: a linear probe of VOC photos reads as much from the 320, and head and localizer cost a
-quarter.
-Strides beyond the output stride are dropped and the depthwise convolutions after them dilated, as in `resnet`.
+The encoder ends with the last inverted residual (`features.17`, 320 channels). `features.18`, a 1x1
+convolution to 1280 channels, is left out: a linear probe of VOC photos reads as much from the 320
+channels, and head and localizer cost a quarter. Strides beyond the output stride are dropped, and
+the depthwise convolutions after them dilated, as in `training.models.resnet`.
 """
 
 from torch import Tensor, nn
@@ -21,17 +21,16 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-
-
 # The last layers of strides 4, 8, 16 and 32, which stand for a ResNet's four stages.
 STAGE_ENDS = (3, 6, 13, 17)
 
 
 class Depthwise(nn.Conv2d):
-    """3x3 convolution of each channel by itself; strided or dilated, never both.
+    """Convolve each channel by itself with a 3x3 kernel; strided or dilated, never both.
 
-    A dilated one runs undilated on each of the dilation^2 phases of the map, which are the same sums: on CPU the backward
-    pass of dilated depthwise convolutions is more than ten times slower than that of others.
+    On CPUs a dilated convolution runs undilated on each of the dilation^2 phases of the map. The
+    sums are the same, and the backward pass of dilated depthwise convolutions is more than ten
+    times slower there.
     """
 
     def __init__(self, channels: int, stride: int, dilation: int) -> None:
@@ -44,8 +43,10 @@ class Depthwise(nn.Conv2d):
         height, width = input.shape[-2:]
         below, right = -height % step, -width % step
         if below or right:
-            input = F.pad(input, (0, right, 0, below))  # zeros, as the convolution's own padding
-        cells = input.permute(0, 2, 3, 1)  # channels last: a cell moves as one piece
+            # Zeros, like the convolution's own padding.
+            input = F.pad(input, (0, right, 0, below))
+        # With channels last, a cell moves as one piece.
+        cells = input.permute(0, 2, 3, 1)
         batch, rows, columns, channels = cells.shape
         phases = cells.view(batch, rows // step, step, columns // step, step, channels).permute(
             2, 4, 0, 1, 3, 5
@@ -65,7 +66,10 @@ def _unit(convolution: nn.Conv2d, frozen: bool) -> Layers:
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise (stride, dilation), linear 1x1 projection; added to its input where the shapes allow."""
+    """Expand by 1x1, convolve depthwise by 3x3 (stride, dilation) and project linearly by 1x1.
+
+    Where the shapes allow, the input is added: y = x + project(depthwise(expand(x))).
+    """
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, dilation: int, expansion: int, frozen: bool
@@ -83,15 +87,15 @@ class InvertedResidual(nn.Module):
         self.residual = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, h, w] -> [B, outputs, h / stride, w / stride]."""
+        """Map [B, inputs, h, w] to [B, outputs, h / stride, w / stride]."""
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
 class MobileNetV2(nn.Module):
-    """The encoder: [B, 3, H, W] -> [B, 320, H / output_stride, W / output_stride]."""
+    """Map images [B, 3, H, W] to features [B, 320, H / output_stride, W / output_stride]."""
 
     channels = 320
-    unused = ("classifier.", "features.18.")  # what torchvision's files hold besides the encoder
+    unused = ("classifier.", "features.18.")
 
     def __init__(self, output_stride: int, frozen: bool = False) -> None:
         super().__init__()
@@ -114,20 +118,25 @@ class MobileNetV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def parts(self) -> dict[str, nn.Module]:
-        """The encoder as parts that follow each other; a stage is the blocks of one width."""
-        parts, first = {"stem": self.features[:1]}, 1
+        """Return the encoder as parts that follow each other; a stage has blocks of one width."""
+        parts = {"stem": self.features[:1]}
+        first = 1
         for number, (_, _, blocks, _) in enumerate(STAGES, start=1):
             parts[f"stage {number}"] = self.features[first : first + blocks]
             first += blocks
         return parts
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of normalised images."""
+        """Return the features of normalised images."""
         return self.features(images)
 
     def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Features, and what the last block of each of four stages gives: linear, no activation follows it."""
-        maps, x = [], images
+        """Return the features, and the outputs of the last block of each of four stages.
+
+        These blocks end linearly, so no activation follows.
+        """
+        maps = []
+        x = images
         for layer in self.features:
             x = layer(x)
             maps.append(x)
@@ -135,5 +144,5 @@ class MobileNetV2(nn.Module):
 
 
 def mobilenet_v2(output_stride: int, frozen: bool = False) -> MobileNetV2:
-    """MobileNetV2 (1.8 M parameters up to `features.17`) at output stride 8, 16 or 32."""
+    """Return MobileNetV2 (1.8 M parameters up to `features.17`) at output stride 8, 16 or 32."""
     return MobileNetV2(output_stride, frozen)

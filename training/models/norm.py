@@ -1,10 +1,13 @@
-"""Batch normalisation that is exact on any number of workers, and the layers built around it.
+"""Define a batch norm that is exact on any number of workers, and the layers built around it.
 
-Three things a newcomer needs. (1) In training on several workers the statistics are those of the global batch:
-torch's SyncBatchNorm refuses CPU tensors, so the moments are gathered here, by code that runs on gloo and nccl alike.
-(2) A frozen norm is one that never leaves evaluation mode: `train()` cannot thaw it. (3) A norm with fixed statistics is
-an affine map, so it is folded into the convolution before it: one pass over the feature maps less, forward and backward.
-Parameter and buffer names are those of `nn.BatchNorm2d`, so pretrained weights load.
+Three facts to know:
+1. In training on several workers, the statistics are those of the global batch. torch's
+   SyncBatchNorm refuses CPU tensors, so the moments are gathered here, on gloo and nccl alike.
+2. A frozen norm never leaves evaluation mode: `train()` does not change it.
+3. A norm with fixed statistics is an affine map. It is folded into the convolution before it, which
+   saves one pass over the feature maps, forward and backward.
+
+Parameters and buffers are named as in `nn.BatchNorm2d`, so pretrained weights load.
 """
 
 from typing import Any, Literal, Self
@@ -20,9 +23,12 @@ MOMENTUM = 0.1  # share of the newest batch in the running statistics
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the global batch; `frozen` normalises by the running statistics always, and keeps them.
+    """Normalise over the global batch: y = weight * (x - mean) / sqrt(variance + eps) + bias.
 
-    The affine parameters of a frozen norm are trained like any other.
+    Args:
+        channels: of the input.
+        frozen: always normalise by the running statistics, and never change them. Weight and bias
+            are trained all the same.
     """
 
     running_mean: Tensor  # the base class allows for norms without statistics
@@ -35,11 +41,11 @@ class BatchNorm(nn.BatchNorm2d):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but a frozen norm stays in evaluation mode."""
+        """Set training mode as `nn.Module.train` does; a frozen norm stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise [B, C, h, w]; in training also update the running statistics, alike on every worker."""
+        """Normalise [B, C, h, w]; in training, also update the running statistics."""
         if not (
             self.training and distributed.is_initialized() and distributed.get_world_size() > 1
         ):
@@ -55,11 +61,20 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class _GlobalBatchNorm(torch.autograd.Function):
-    """Batch norm over all workers: one gather forward, one reduction backward.
+    """Normalise over the batches of all workers, by one gather forward and one reduction backward.
 
-    Forward returns the output, and the mean, biased variance and count of the global batch (not differentiable). Gradients
-    of weight and bias are this worker's share, as DDP expects. Mean and centred variance of each worker are combined (Chan
-    et al.) instead of summing squares, which would cancel.
+    Forward returns the output, and the mean, biased variance and count of the global batch, which
+    are not differentiable. With n_r, m_r and v_r the count, mean and variance of worker r (Chan et
+    al., 1979),
+
+        n = sum n_r,  m = sum n_r m_r / n,  v = sum n_r (v_r + (m_r - m)^2) / n
+
+    Sums of squares would lose digits instead. With s = 1 / sqrt(v + eps), g the gradient of the
+    output and means over the global batch, backward returns
+
+        dx = weight * s * (g - mean(g) - s^2 (x - m) mean(g (x - m)))
+
+    The gradients of weight and bias are this worker's share, as DDP expects.
     """
 
     @staticmethod
@@ -86,10 +101,11 @@ class _GlobalBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, scale, count = ctx.saved_tensors  # scale = 1 / standard deviation
+        x, weight, mean, scale, count = ctx.saved_tensors
         gradient = grads[0].to(weight.dtype)
         centred = x.to(weight.dtype) - _per_channel(mean)
-        total, projected = gradient.sum((0, 2, 3)), (gradient * centred).sum((0, 2, 3)) * scale
+        total = gradient.sum((0, 2, 3))
+        projected = (gradient * centred).sum((0, 2, 3)) * scale
         summed = torch.cat([total, projected])
         distributed.all_reduce(summed)
         mean_gradient, mean_projected = (summed / count).chunk(2)
@@ -103,35 +119,42 @@ def _per_channel(values: Tensor) -> Tensor:
 
 
 def convolve(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """`norm(convolution(x))`; where the norm's statistics are fixed, as one convolution.
+    """Return `norm(convolution(x))`; where the norm's statistics are fixed, by one convolution.
 
-    With s = weight / sqrt(running_var + eps), the kernel is W * s and the bias is bias - s * running_mean. The gradients reach
-    W, weight and bias as they would through the norm.
+    With s = weight / sqrt(running_var + eps), its kernel is W * s and its bias is
+    bias - s * running_mean. The gradients reach W, weight and bias as they would through the norm.
+
+    Args:
+        convolution: the convolution; one with a bias is not folded.
+        norm: the norm that follows it.
+        x: [B, C, h, w].
     """
     if norm.training or not isinstance(norm, BatchNorm) or convolution.bias is not None:
         return norm(convolution(x))
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    # What Conv2d.forward calls, with another kernel: a subclass computes it its own way.
-    return convolution._conv_forward(
-        x, convolution.weight * scale[:, None, None, None], norm.bias - scale * norm.running_mean
-    )
+    kernel = convolution.weight * scale[:, None, None, None]
+    bias = norm.bias - scale * norm.running_mean
+    # Conv2d.forward calls the same method, so a subclass computes the convolution its own way.
+    return convolution._conv_forward(x, kernel, bias)
 
 
 class Layers(nn.Sequential):
-    """Layers in order, in which every convolution is followed by its norm and the two run by `convolve`."""
+    """Run layers in order; `convolve` runs each convolution and the norm after it."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Run the layers on [B, C, h, w]."""
+        """Return the last layer's output for [B, C, h, w]."""
         layers = iter(self)
         for layer in layers:
-            input = (
-                convolve(layer, next(layers), input)
-                if isinstance(layer, nn.Conv2d)
-                else layer(input)
-            )
+            if isinstance(layer, nn.Conv2d):
+                input = convolve(layer, next(layers), input)
+            else:
+                input = layer(input)
         return input
 
 
 def activation(name: Activation) -> nn.Module:
-    """ReLU or leaky ReLU (slope 0.01), in place: no layer before it needs its own output for the backward pass."""
+    """Return a ReLU or leaky ReLU (slope 0.01) that works in place.
+
+    That is safe because no layer before it needs its own output for the backward pass.
+    """
     return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(LEAKY_SLOPE, inplace=True)

@@ -1,8 +1,9 @@
-"""ResNet-50 and ResNet-101 encoders, with torchvision's parameter names, so that its ImageNet weights load.
+"""Define the encoders ResNet-50 and ResNet-101 (He et al., 2016), by torchvision's names.
 
-The classifier is left out, and the last stages trade their stride for dilation: at output stride 16 the fourth stage keeps
-the resolution of the third. The convolution whose stride is dropped keeps its dilation, those after it double theirs; so at
-every second position the dense map equals what the strided network computes, and pretrained weights keep their meaning.
+The classifier is left out, and the last stages have dilation instead of stride. At output stride 16
+the fourth stage keeps the resolution of the third. The convolution whose stride is dropped keeps
+its dilation, and those after it double theirs. At every second position the dense map then equals
+what the strided network computes, so pretrained weights keep their meaning.
 """
 
 from torch import Tensor, nn
@@ -11,7 +12,11 @@ from training.models.norm import Activation, BatchNorm, Layers, activation, conv
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (stride, dilation), 1x1 to four times the width, added to the shortcut."""
+    """Compute y = a(branch(x) + shortcut(x)), with a the activation.
+
+    The branch convolves by 1x1, 3x3 (stride, dilation) and 1x1 to four times the width, each
+    followed by a norm. The shortcut is x, or a 1x1 convolution with a norm where the shapes differ.
+    """
 
     expansion = 4
 
@@ -36,11 +41,11 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, h, w] -> [B, 4 * width, h / stride, w / stride]."""
+        """Map [B, inputs, h, w] to [B, 4 * width, h / stride, w / stride]."""
         return self.act(self.total(x))
 
     def total(self, x: Tensor) -> Tensor:
-        """The same before its last activation: branch and shortcut added."""
+        """Return the sum of branch and shortcut, before the last activation."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.act(convolve(self.conv1, self.bn1, x))
         x = self.act(convolve(self.conv2, self.bn2, x))
@@ -48,10 +53,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The encoder: [B, 3, H, W] -> [B, 2048, H / output_stride, W / output_stride]."""
+    """Map images [B, 3, H, W] to features [B, 2048, H / output_stride, W / output_stride]."""
 
     channels = 512 * Bottleneck.expansion
-    unused = ("fc.",)  # what torchvision's files hold besides the encoder
+    unused = ("fc.",)
 
     def __init__(
         self,
@@ -83,7 +88,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def parts(self) -> dict[str, nn.Module]:
-        """The encoder as parts that follow each other."""
+        """Return the encoder as parts that follow each other."""
         stem = Layers(self.conv1, self.bn1, self.act, self.maxpool)
         return {
             "stem": stem,
@@ -94,30 +99,32 @@ class ResNet(nn.Module):
         }
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of normalised images."""
+        """Return the features of normalised images."""
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
 
     def stem(self, images: Tensor) -> Tensor:
-        """What the first stage reads."""
+        """Return what the first stage reads, [B, 64, H / 4, W / 4]."""
         return self.maxpool(self.act(convolve(self.conv1, self.bn1, images)))
 
     def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Features, and of each of the four stages the sum that its last block activates."""
-        x, totals = self.stem(images), []
+        """Return the features, and each stage's sum that its last block activates."""
+        totals = []
+        x = self.stem(images)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             *earlier, last = stage
             x = nn.Sequential(*earlier)(x)
             assert isinstance(last, Bottleneck)
             totals.append(last.total(x))
-            x = last.act(totals[-1].clone())  # it works in place
+            # The activation works in place.
+            x = last.act(totals[-1].clone())
         return x, tuple(totals)
 
 
 def resnet50(output_stride: int, act: Activation = "relu", frozen: bool = False) -> ResNet:
-    """ResNet-50 (23.5 M parameters) at output stride 8, 16 or 32."""
+    """Return ResNet-50 (23.5 M parameters) at output stride 8, 16 or 32."""
     return ResNet((3, 4, 6, 3), output_stride, act, frozen)
 
 
 def resnet101(output_stride: int, act: Activation = "relu", frozen: bool = False) -> ResNet:
-    """ResNet-101 (42.5 M parameters) at output stride 8, 16 or 32."""
+    """Return ResNet-101 (42.5 M parameters) at output stride 8, 16 or 32."""
     return ResNet((3, 4, 23, 3), output_stride, act, frozen)

@@ -1,8 +1,8 @@
-"""The segmentation network: encoder, DeepLabV3 head and one 1x1 classifier per step.
+"""Define the segmentation network: encoder, DeepLabV3 head and one 1x1 classifier per step.
 
-A later step adds a classifier and leaves the others as they are; the logits of all steps are concatenated along channels, so a
-channel means the same class for ever, and channel 0 is background. Logits are at the encoder's resolution; who needs them
-at the images' upsamples them.
+A later step adds a classifier and leaves the others as they are. The logits of all steps are
+concatenated along channels, so a channel always means the same class, and channel 0 is background.
+Logits are at the encoder's resolution; `upsample` brings them to the images'.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Outputs(NamedTuple):
-    """What the network computes, all at the resolution of the encoder's map."""
+    """The network's outputs, all at the resolution of the encoder's map."""
 
     features: Tensor  # [B, encoder channels, h, w]
     head: Tensor  # [B, head channels, h, w], what the classifiers read
@@ -29,7 +29,12 @@ class Outputs(NamedTuple):
 
 
 class Segmenter(nn.Module):
-    """The network of a step whose classifiers have `channels` outputs each, background with the first."""
+    """Compute logits = concat of W_t head(encoder(images)) + b_t over the steps t.
+
+    Args:
+        config: encoder and head.
+        channels: output channels of each step's classifier; background is the first's channel 0.
+    """
 
     def __init__(self, config: ModelConfig, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -45,29 +50,33 @@ class Segmenter(nn.Module):
         self.classifiers = nn.ModuleList(nn.Conv2d(width, count, 1) for count in channels)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Outputs for normalised images [B, 3, H, W] (see `normalise`)."""
+        """Return the outputs for images [B, 3, H, W], normalised by `normalise`."""
         return self.decode(self.encoder(images))
 
     def decode(self, features: Tensor) -> Outputs:
-        """What head and classifiers make of the encoder's features."""
+        """Return the outputs of head and classifiers for the encoder's features, [B, C, h, w]."""
         head = self.head(features)
-        return Outputs(
-            features, head, torch.cat([classifier(head) for classifier in self.classifiers], dim=1)
-        )
+        logits = [classifier(head) for classifier in self.classifiers]
+        return Outputs(features, head, torch.cat(logits, dim=1))
 
     def with_stages(self, images: Tensor) -> tuple[Outputs, tuple[Tensor, ...]]:
-        """Outputs, and the maps at the ends of the encoder's stages, before activation."""
+        """Return the outputs, and the maps at the ends of the encoder stages before activation."""
         features, stages = self.encoder.stages(images)
         return self.decode(features), stages
 
 
 def upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear interpolation of [B, C, h, w] to [B, C, *size], corners not aligned."""
+    """Interpolate [B, C, h, w] bilinearly to [B, C, *size], without aligned corners."""
     return F.interpolate(logits, list(size), mode="bilinear", align_corners=False)
 
 
 def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """RGB bytes uint8 [B, 3, H, W] -> `dtype`, with ImageNet's mean 0 and deviation 1, on the images' device."""
+    """Return (images - mean) / deviation of ImageNet, on the images' device.
+
+    Args:
+        images: RGB, uint8 [B, 3, H, W].
+        dtype: of the result.
+    """
     mean = torch.tensor(IMAGENET_MEAN, dtype=dtype, device=images.device)[:, None, None] * 255
     std = torch.tensor(IMAGENET_STD, dtype=dtype, device=images.device)[:, None, None] * 255
     return (images.to(dtype) - mean) / std

@@ -1,6 +1,7 @@
-"""The encoder of the digits scenes: small enough to train in seconds on one CPU thread.
+"""Define the encoder of the digits scenes, small enough to train in seconds on one CPU thread.
 
-Two strided convolutions and two residual blocks; dilation widens what one cell sees to 55 pixels, more than a digit.
+It has two strided convolutions and two residual blocks. By dilation one cell sees 55 pixels, which
+is more than a digit.
 """
 
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ def _unit(
 
 
 class _Residual(nn.Module):
+    """Compute y = a(x + branch(x)); the branch is two dilated 3x3 convolutions with norms."""
+
     def __init__(self, channels: int, dilation: int, act: Activation, frozen: bool) -> None:
         super().__init__()
         first, second = (_unit(channels, channels, 1, dilation, frozen) for _ in range(2))
@@ -33,37 +36,40 @@ class _Residual(nn.Module):
 
 
 class Tiny(nn.Module):
-    """The encoder: [B, 3, H, W] -> [B, 32, H / 4, W / 4]."""
+    """Map images [B, 3, H, W] to features [B, 32, H / 4, W / 4]."""
 
     channels = 32
     unused = ()
 
     def __init__(self, act: Activation = "relu", frozen: bool = False) -> None:
         super().__init__()
-        half, quarter = _unit(3, 16, 2, 1, frozen), _unit(16, self.channels, 2, 1, frozen)
+        half = _unit(3, 16, 2, 1, frozen)
+        quarter = _unit(16, self.channels, 2, 1, frozen)
         self.stem = Layers(*half, activation(act), *quarter, activation(act))
         self.blocks = nn.Sequential(
             *(_Residual(self.channels, dilation, act, frozen) for dilation in (1, 2))
         )
 
     def parts(self) -> dict[str, nn.Module]:
-        """The encoder as parts that follow each other."""
+        """Return the encoder as parts that follow each other."""
         return {"stem": self.stem, "stage 1": self.blocks[0], "stage 2": self.blocks[1]}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of normalised images."""
+        """Return the features of normalised images."""
         return self.blocks(self.stem(images))
 
     def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Features, and of each of the two residual blocks the sum that it activates."""
-        x, totals = self.stem(images), []
+        """Return the features, and each residual block's sum that it activates."""
+        totals = []
+        x = self.stem(images)
         for block in self.blocks:
             assert isinstance(block, _Residual)
             totals.append(block.total(x))
-            x = block.act(totals[-1].clone())  # it works in place
+            # The activation works in place.
+            x = block.act(totals[-1].clone())
         return x, tuple(totals)
 
 
 def tiny(act: Activation = "relu", frozen: bool = False) -> Tiny:
-    """The digits encoder, at output stride 4."""
+    """Return the digits encoder, at output stride 4."""
     return Tiny(act, frozen)

@@ -1,11 +1,14 @@
-"""Pretrained encoder weights from a file, as safetensors or as torch's own format; never by unpickling code.
+"""Load pretrained encoder weights from a file of safetensors or of torch's own format.
 
-The format is read from the file's first bytes: a cache may name files by digest, without a suffix. Files of the papers'
-encoders (in-place ABN) are recognised by their names and converted.
+The format is read from the file's first bytes, because a cache may name files by digest, without a
+suffix. No code is unpickled. Files of the papers' encoders (in-place ABN) are recognised by their
+names and converted.
 """
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -18,30 +21,57 @@ from training.models.inplace_abn import from_inplace_abn, is_inplace_abn
 from training.models.norm import LEAKY_SLOPE
 from training.models.resnet import ResNet
 
-TORCH_STARTS = (
-    b"PK\x03\x04",
-    b"\x80\x02\x8a\n",
-)  # an archive; before torch 1.6, a pickled magic number
+# An archive; before torch 1.6, a pickled magic number.
+TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\n")
 
 
 def load_encoder_weights(encoder: Encoder, path: Path) -> None:
-    """Copy a file's weights into `encoder`, by torchvision's names; a prefix `module.` is dropped.
+    """Copy a file's weights into an encoder, by torchvision's names.
 
-    The file's classifier, and whatever else the encoder names in `unused`, is ignored. Raises InputError when the file is
-    not one of weights, when any other name is missing, left over or of another shape, or when weights made with leaky ReLU
-    meet another activation.
+    A prefix `module.` is dropped. The file's classifier, and what else the encoder lists in
+    `unused`, is ignored.
+
+    Args:
+        encoder: its parameters and buffers are overwritten.
+        path: the file.
+
+    Raises:
+        InputError: the file does not hold weights, its entries do not fit the encoder, or weights
+            trained with leaky ReLU meet another activation.
     """
-    kind = type(encoder).__name__
     state = {name.removeprefix("module."): tensor for name, tensor in _read(path).items()}
     if is_inplace_abn(state):
+        _check_activation(encoder, path)
         state = from_inplace_abn(state)
-        if isinstance(encoder, ResNet) and getattr(encoder.act, "negative_slope", 0) != LEAKY_SLOPE:
-            raise InputError(
-                f"{path} was trained with leaky ReLU (in-place ABN): set model.activation to leaky_relu"
-            )
     state = {name: tensor for name, tensor in state.items() if not name.startswith(encoder.unused)}
-    wanted = encoder.state_dict()
-    # Older files do not count batches; nothing reads the count.
+    problems = _find_problems(encoder.state_dict(), state)
+    if problems:
+        raise InputError(
+            f"{path} does not hold weights of a {type(encoder).__name__}: {'; '.join(problems)}; "
+            "give the file of this encoder, or none"
+        )
+    # Not strict, because older files lack the counts of batches.
+    encoder.load_state_dict(state, strict=False)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return True if the file begins as safetensors do.
+
+    These are the length of the header, 8 bytes, and the header, a JSON object.
+    """
+    return _first_bytes(path)[8:] == b"{"
+
+
+def _check_activation(encoder: Encoder, path: Path) -> None:
+    if isinstance(encoder, ResNet) and getattr(encoder.act, "negative_slope", 0) != LEAKY_SLOPE:
+        raise InputError(
+            f"{path} was trained with leaky ReLU (in-place ABN): set model.activation to leaky_relu"
+        )
+
+
+def _find_problems(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return what differs between the entries of an encoder and those of a file, in words."""
+    # Older files do not count batches, and nothing reads the count.
     missing = [
         name for name in wanted if name not in state and not name.endswith("num_batches_tracked")
     ]
@@ -52,47 +82,43 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
         if name in wanted and tensor.shape != wanted[name].shape
     ]
     found = {"missing": missing, "unexpected": unexpected, "misshaped": misshaped}
-    wrong = [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for what, names in found.items()
-        if names
-    ]
-    if wrong:
-        raise InputError(
-            f"{path} does not hold weights of a {kind}: {'; '.join(wrong)}; give the file of this encoder, or none"
-        )
-    encoder.load_state_dict(state, strict=False)
+    return [_shorten(kind, names) for kind, names in found.items() if names]
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether the file begins as safetensors do: the length of the header in 8 bytes, and the header, a JSON object."""
-    return _start(path)[8:] == b"{"
+def _shorten(kind: str, names: list[str]) -> str:
+    more = ", ..." if len(names) > 3 else ""
+    return f"{len(names)} {kind} ({', '.join(names[:3])}{more})"
 
 
-def _start(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(9)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    start, state = _start(path), None
+    """Return the named tensors of a file."""
+    state = None
     try:
         if is_safetensors(path):
             state = load_file(path)
-        elif start.startswith(TORCH_STARTS):
+        elif _first_bytes(path).startswith(TORCH_STARTS):
             state = torch.load(path, map_location="cpu", weights_only=True)
+            # A checkpoint holds its epoch and the like beside the weights.
             if isinstance(state, dict) and "state_dict" in state:
-                state = state[
-                    "state_dict"
-                ]  # of a checkpoint that also says which epoch it is of, and the like
+                state = state["state_dict"]
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise InputError(
             f"{path} is not a readable file of weights: it is broken, or holds more than tensors"
         ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
+    if not _is_state(state):
         raise InputError(
-            f"{path} is not a file of weights: give safetensors, or torch's .pth of named tensors and nothing else"
+            f"{path} is not a file of weights: give safetensors, or torch's .pth of named tensors "
+            "and nothing else"
         )
     return state
+
+
+def _is_state(value: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )

@@ -126,3 +126,13 @@ def test_only_the_steps_asked_for(store, published):
     attempt(store, published, "a0")
     other = attempt(store, "other", "a0")
     assert found(store, steps=["other"]) == [other]
+
+
+def test_the_request_of_a_step_stays_when_its_attempts_go(store):
+    request = layout.step_request("step")
+    write(store, request, days=30)
+    folder = attempt(store, "step", "a0", days=30)
+    assert found(store) == [folder]
+    delete(store, leftovers(store))
+    assert list(store.list()) == [request]
+    assert found(store, unfinished=True) == []
