@@ -1,9 +1,9 @@
 """Run a real S3 server, OpenStack Swift, on one disk: `python -m infra.local.swift FOLDER`.
 
 Its user is AWS_ACCESS_KEY_ID (of the form account:user) with AWS_SECRET_ACCESS_KEY. It makes
-missing buckets and prints its URL once it answers. It ends on SIGTERM, or with its standard input on
-request. Unlike an S3 server in memory it checks signatures and checksums and writes to disk. It is eventually
-consistent, so of several conditional writes at once more than one may win.
+missing buckets and prints its URL once it answers. It ends on SIGTERM, or with its standard input
+on request. Unlike an S3 server in memory it checks signatures and checksums and writes to disk.
+It is eventually consistent, so of several conditional writes at once more than one may win.
 """
 
 import argparse
