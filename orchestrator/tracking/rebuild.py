@@ -69,7 +69,7 @@ def rebuild(
     left_out = []
     for record in recorded_campaigns(store):
         try:
-            result = recorded_results(record, store, convention)
+            result = recorded_results(record, repository, convention)
         except (InputError, UnknownDataset) as error:
             # The campaign's dataset is not in the store any more.
             left_out.append(f"{record.name}: {error}")
