@@ -1,8 +1,8 @@
 """Compute the targets that methods derive themselves: WILSON's and PLOP's pseudo-labels.
 
 WILSON's localizer has blurred scores. For its own targets, PAMR lets scores flow between pixels of
-similar colour (`pamr`), and a threshold keeps only confident pixels (`pseudo_masks`). The targets
-of its segmentation model are unrefined scores mixed with the previous model's
+similar colour (`training.pamr`), and a threshold keeps only confident pixels (`pseudo_masks`). The
+targets of its segmentation model are unrefined scores mixed with the previous model's
 (`pseudo_supervision`). PLOP labels background pixels where the previous model's prediction has an
 entropy below the median of its class (`entropy_labels`).
 
@@ -11,7 +11,6 @@ channels come first.
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -20,53 +19,6 @@ from torch import Tensor
 from training.config import BACKGROUND, VOID
 
 ENTROPY_BINS = 100  # of entropies in 0..1
-DILATIONS = (1, 2, 4, 8, 12)  # cells of the map
-DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-
-
-@torch.no_grad()
-def pamr(
-    image: Tensor,
-    probabilities: Tensor,
-    iterations: int = 10,
-    dilations: tuple[int, ...] = DILATIONS,
-) -> Tensor:
-    """Refine probabilities by PAMR, pixel-adaptive mask refinement (Araslanov and Roth, 2020).
-
-    Each iteration replaces m_i by sum_n w_in m_n over the 8 neighbours at each dilation, with the
-    border repeated. The weights w_i are the softmax over the neighbours of the mean over colours of
-    -|I_i - I_n| / (1e-8 + 0.1 std_i). std_i is taken over the neighbours and, once per dilation,
-    the pixel itself.
-
-    Args:
-        image: [B, 3, H, W] of any size; it is resized to the map's. Shift and scale of a colour
-            cancel out but for the 1e-8, so bytes and normalised images give the same.
-        probabilities: [B, C, h, w]. Channels do not influence each other. A channel that is zero
-            everywhere costs nothing, so call `keep_labelled` first.
-        iterations: How often the map is averaged.
-        dilations: Distances of the neighbours, in cells of the map.
-
-    Returns:
-        [B, C, h, w]. The weights of a pixel sum to 1.
-    """
-    size = (probabilities.shape[2], probabilities.shape[3])
-    # In float32 the sampling positions alone have an error of 1e-5 of a noisy image, which the
-    # affinity amplifies.
-    image = F.interpolate(image.double(), size, mode="bilinear", align_corners=True)
-    image = image.to(probabilities.dtype)
-    # With the batch as the innermost dimension, rows of a shifted map stay long contiguous runs.
-    # This is several times faster on small maps.
-    occupied = probabilities.amax((0, 2, 3)) > 0
-    maps = probabilities[:, occupied].permute(1, 2, 3, 0).contiguous()
-    weights = _affinity(image.permute(1, 2, 3, 0).contiguous(), dilations)
-    for _ in range(iterations):
-        refined = torch.zeros_like(maps)
-        for weight, neighbour in zip(weights, _neighbours(maps, dilations), strict=True):
-            refined.addcmul_(weight, neighbour)
-        maps = refined
-    result = torch.zeros_like(probabilities)
-    result[:, occupied] = maps.permute(3, 0, 1, 2)
-    return result
 
 
 @torch.no_grad()
@@ -90,7 +42,7 @@ def pseudo_masks(
     pixel of several classes is unassigned.
 
     Args:
-        probabilities: [B, C, h, w], refined by `pamr`, and 0 for classes that the image does not
+        probabilities: [B, C, h, w], refined by PAMR, and 0 for classes that the image does not
             have (`keep_labelled`).
         foreground: The share for classes.
         background: The share for background.
@@ -248,27 +200,3 @@ def _median(counts: list[int], published: bool) -> float:
     # exactly.
     within = (torch.tensor(half - before) / counts[found]).item()
     return (found + within) / len(counts)
-
-
-def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
-    """Yield the map [C, h, w, B] shifted in each direction by each dilation; borders repeat."""
-    height, width = maps.shape[1:3]
-    reach = max(dilations)
-    rows = torch.arange(-reach, height + reach, device=maps.device).clamp(0, height - 1)
-    columns = torch.arange(-reach, width + reach, device=maps.device).clamp(0, width - 1)
-    padded = maps.index_select(1, rows).index_select(2, columns)
-    for dilation in dilations:
-        for y, x in DIRECTIONS:
-            top = reach + dilation * y
-            left = reach + dilation * x
-            yield padded[:, top : top + height, left : left + width]
-
-
-def _affinity(colours: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """Return weights [neighbours, 1, h, w, B] that sum to 1, for colours [3, h, w, B]."""
-    difference = torch.stack([neighbour - colours for neighbour in _neighbours(colours, dilations)])
-    # The pixel itself, whose difference is 0, counts once per dilation.
-    samples = len(difference) + len(dilations)
-    variance = (difference.square().sum(0) - difference.sum(0).square() / samples) / (samples - 1)
-    deviation = variance.clamp(min=0).sqrt()
-    return (-difference.abs() / (1e-8 + 0.1 * deviation)).mean(1, keepdim=True).softmax(0)

@@ -4,8 +4,7 @@ Everything that people look at (tables, figures, report, pictures) starts from a
 a number. What the counts mean as IoU follows from a convention (`training.metrics`), chosen when they are read.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -33,9 +32,9 @@ class StepResult:
     record: StepRecord
     evaluation: EvaluationRecord
     confusion: Confusion
-    curves: list[
-        dict[str, Any]
-    ]  # the rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
+    # The rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
+    # Empty when the curves were not read.
+    curves: list[dict[str, Any]]
     groups: Groups  # dataset ids of the classes learned up to here, group by group as the scenario names them
 
     def scores(self, convention: Convention) -> Scores:
@@ -90,7 +89,11 @@ def load_chains(repository: Repository, records: Sequence[ChainRecord]) -> tuple
 
 
 def load_step(
-    repository: Repository, groups: Sequence[Sequence[str]], step: str, evaluation: str
+    repository: Repository,
+    groups: Sequence[Sequence[str]],
+    step: str,
+    evaluation: str,
+    with_curves: bool = True,
 ) -> StepResult:
     """Return a published step with an evaluation of it.
 
@@ -99,6 +102,7 @@ def load_step(
         groups: The class names of the step's scenario, group by group.
         step: Key of the step.
         evaluation: Key of the evaluation.
+        with_curves: Whether to read the training curves.
 
     Raises:
         NotFound: There is no such step or evaluation.
@@ -110,7 +114,7 @@ def load_step(
         record=record,
         evaluation=scored,
         confusion=repository.counts(scored),
-        curves=repository.curves(record),
+        curves=repository.curves(record) if with_curves else [],
         groups=_learned(groups, record, scored),
     )
 
@@ -151,22 +155,3 @@ def _scored_on(evaluation: EvaluationRecord) -> str:
     size = evaluation.config
     where = f"{evaluation.data.name}/{evaluation.data.split} ({evaluation.content[:8]})"
     return f"{where}, short side {size.short_side or 'as is'}, crop {size.crop or 'none'}"
-
-
-def named_scores(scores: Scores, class_names: Mapping[int, str]) -> dict[str, float]:
-    """Scores by the names they have in MLflow: `miou/all`, `iou/dog`, `pixel_accuracy`; what does not exist is left out."""
-    means = {
-        name.replace("miou_", "miou/", 1): value
-        for name, value in scores
-        if isinstance(value, float)
-    }
-    return means | {
-        iou_of(class_names[class_id]): value
-        for class_id, value in scores.iou.items()
-        if value is not None
-    }
-
-
-def iou_of(class_name: str) -> str:
-    """The metric of a class; MLflow takes few characters."""
-    return "iou/" + re.sub(r"[^\w. -]", "_", class_name)

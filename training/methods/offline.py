@@ -28,7 +28,8 @@ from training.losses import joint_binary_cross_entropy
 from training.methods import base
 from training.models.backbones import build_encoder
 from training.models.segmenter import Segmenter
-from training.pseudo_labels import keep_labelled, pamr, pseudo_masks
+from training.pamr import pamr
+from training.pseudo_labels import keep_labelled, pseudo_masks
 
 # Share of the classifier's epochs before a single-stage classifier also learns from its own masks.
 # The paper does not give it; this is our choice.

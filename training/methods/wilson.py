@@ -31,7 +31,8 @@ from training.image_label_losses import (
 from training.losses import distillation, encoder_distillation, localization_prior_loss
 from training.methods import base
 from training.models.localizer import Localizer
-from training.pseudo_labels import DILATIONS, keep_labelled, pamr, pseudo_masks, pseudo_supervision
+from training.pamr import DILATIONS, pamr
+from training.pseudo_labels import keep_labelled, pseudo_masks, pseudo_supervision
 
 
 class Config(MethodConfig):

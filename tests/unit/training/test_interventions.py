@@ -15,6 +15,7 @@ from training.config import Augmentation, MethodConfig, ModelConfig, Optimizatio
 from training.data.digits import Digits
 from training.data.shards import LocalSplit
 from training.fit import fit
+from training.journal import MemoryJournal
 from training.methods import fine_tuning, retraining
 from training.methods.base import Batch, Progress
 from training.models.segmenter import Segmenter, normalise
@@ -59,9 +60,7 @@ def trained(
         augmentation=Augmentation(crop=32, scale=(0.99, 1)),
     )
     places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": None}
-    return fit(
-        step, data, rows, Runtime(log_every=1), **places, save=lambda *_: None, log=lambda row: None
-    )
+    return fit(step, data, rows, Runtime(log_every=1), **places, journal=MemoryJournal())
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Refinement, masks and pseudo-supervision against the papers' code (tests/golden) and against hand-made scenes."""
+"""Check pseudo-labels against the papers' code (tests/golden) and on hand-made scenes."""
 
 import math
 
@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from tests.support.paths import GOLDEN
 from training import pseudo_labels
+from training.pamr import pamr
 
 WILSON = ["wilson_default", "wilson_all_class_supervision", "wilson_single_image"]
 
@@ -19,16 +20,6 @@ def load(name: str) -> dict[str, Tensor]:
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
-def test_pamr_agrees_with_the_published_code(dtype: torch.dtype, tolerance: float) -> None:
-    z = load("wilson_default")
-    refined = pseudo_labels.pamr(
-        z["in.image01"].to(dtype), z["in.localizer_logits_eval"].to(dtype).softmax(1)
-    )
-    assert refined.dtype == dtype
-    assert_close(refined.double(), z["out.pamr"], rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("file", WILSON)
 def test_masks_agree_with_the_published_code(file: str, dtype: torch.dtype) -> None:
@@ -36,7 +27,7 @@ def test_masks_agree_with_the_published_code(file: str, dtype: torch.dtype) -> N
     probabilities = pseudo_labels.keep_labelled(
         z["in.localizer_logits_eval"].to(dtype).softmax(1), z["in.image_labels"]
     )
-    masks = pseudo_labels.pseudo_masks(pseudo_labels.pamr(z["in.image01"], probabilities))
+    masks = pseudo_labels.pseudo_masks(pamr(z["in.image01"], probabilities))
     assert torch.equal(masks.double(), z["out.pseudo_mask_onehot"])
 
 
@@ -50,89 +41,6 @@ def test_pseudo_supervision_agrees_with_the_published_code(file: str, alpha: flo
     )
     assert_close(target, z[f"out.alpha{alpha}.target"], rtol=0, atol=1e-9)
     assert torch.equal(image_weight, z[f"out.alpha{alpha}.image_weight"])
-
-
-# PAMR.
-
-
-def scene(images: int = 2, size: int = 6) -> tuple[Tensor, Tensor]:
-    """Images [B, 3, 2 size, 2 size] of noise and probabilities [B, 4, size, size]."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(
-        0, 256, (images, 3, 2 * size, 2 * size), generator=generator, dtype=torch.uint8
-    )
-    return pixels, torch.randn(
-        images, 4, size, size, generator=generator, dtype=torch.float64
-    ).softmax(1)
-
-
-def test_pamr_is_its_formula() -> None:
-    """Pixel by pixel, on a map smaller than the dilations reach, where nearly every neighbour is a repeated border."""
-    pixels, probabilities = scene(images=1, size=4)
-    image = torch.nn.functional.interpolate(
-        pixels.double(), (4, 4), mode="bilinear", align_corners=True
-    )[0].numpy()
-    before, expected = probabilities[0].numpy(), np.zeros((4, 4, 4))
-    for row in range(4):
-        for column in range(4):
-            block = [(d * y, d * x) for d in (1, 2, 8) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-            places = [(np.clip(row + y, 0, 3), np.clip(column + x, 0, 3)) for y, x in block]
-            spread = np.std([image[:, y, x] for y, x in places], axis=0, ddof=1)
-            around = [place for place, shift in zip(places, block, strict=True) if shift != (0, 0)]
-            likeness = [
-                -np.mean(np.abs(image[:, row, column] - image[:, y, x]) / (1e-8 + 0.1 * spread))
-                for y, x in around
-            ]
-            weights = np.exp(likeness) / np.exp(likeness).sum()
-            expected[:, row, column] = sum(
-                w * before[:, y, x] for w, (y, x) in zip(weights, around, strict=True)
-            )
-    refined = pseudo_labels.pamr(pixels, probabilities, iterations=1, dilations=(1, 2, 8))
-    assert_close(refined[0], torch.from_numpy(expected), rtol=0, atol=1e-12)
-
-
-def test_pamr_keeps_scores_within_a_colour() -> None:
-    """Probabilities that leak over the border of a red and a blue half are drawn back behind it."""
-    image = torch.zeros(1, 3, 16, 16)
-    image[:, 0, :, :8] = image[:, 2, :, 8:] = 1
-    leaky = torch.zeros(1, 2, 16, 16)
-    leaky[:, 1, :, :10] = 0.9
-    leaky[:, 0] = 1 - leaky[:, 1]
-    refined = pseudo_labels.pamr(image, leaky)
-    assert refined[0, 1, :, :8].min() > 0.85
-    assert refined[0, 1, :, 8:].max() < 0.3
-
-
-def test_pamr_does_not_depend_on_how_pixels_are_scaled() -> None:
-    pixels, probabilities = scene()
-    refined = pseudo_labels.pamr(pixels, probabilities)
-    mean, spread = (
-        torch.tensor(v).view(1, 3, 1, 1) for v in ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
-    )
-    assert_close(
-        pseudo_labels.pamr((pixels.double() - mean) / spread, probabilities),
-        refined,
-        rtol=0,
-        atol=1e-6,
-    )
-
-
-def test_pamr_averages() -> None:
-    """Weights are positive and sum to one, so probabilities stay probabilities, and a flat image is no special case."""
-    pixels, probabilities = scene()
-    for image in (pixels, torch.zeros_like(pixels)):
-        refined = pseudo_labels.pamr(image, probabilities)
-        assert refined.min() > 0
-        assert_close(refined.sum(1), torch.ones(2, 6, 6, dtype=torch.float64))
-
-
-def test_pamr_treats_images_and_channels_apart() -> None:
-    pixels, probabilities = scene()
-    refined = pseudo_labels.pamr(pixels, probabilities)
-    assert_close(pseudo_labels.pamr(pixels[1:], probabilities[1:]), refined[1:])
-    labels = torch.tensor([[1, 0, 0], [0, 0, 1]])  # nobody has class 2: its channel is skipped
-    early = pseudo_labels.pamr(pixels, pseudo_labels.keep_labelled(probabilities, labels))
-    assert_close(early, pseudo_labels.keep_labelled(refined, labels), rtol=0, atol=1e-15)
 
 
 # Masks and targets.
@@ -151,7 +59,8 @@ def test_masks_take_confident_pixels_of_one_class() -> None:
     assert masks[0, :, 0].T.tolist() == [
         [0, 0, 0, 0],
         [1, 0, 0, 0],
-        [0, 0, 0, 0],  # torn between two classes
+        # Two classes exceed their thresholds.
+        [0, 0, 0, 0],
         [1, 0, 0, 0],
         [0, 1, 0, 0],
         [0, 0, 0, 1],
@@ -159,7 +68,10 @@ def test_masks_take_confident_pixels_of_one_class() -> None:
 
 
 def supervision(alpha: float) -> tuple[Tensor, Tensor]:
-    """Two images of two pixels; channels are background, one previous class, two new ones; both images hold class 2."""
+    """Return targets of two images of two pixels, with a previous and two new classes.
+
+    Both images have class 2.
+    """
     scores = torch.tensor(
         [
             [[0.2, 0.1], [0.1, 0.1], [0.6, 0.2], [0.1, 0.6]],
@@ -176,25 +88,35 @@ def supervision(alpha: float) -> tuple[Tensor, Tensor]:
 def test_soft_targets_mix_localizer_and_previous_model() -> None:
     target, image_weight = supervision(alpha=0)
     previous = torch.tensor([2.0, -2]).sigmoid()
-    assert_close(
-        target[0, 0, 0], torch.tensor([0.2, 0.1])
-    )  # the localizer's background is the smaller
-    assert_close(
-        target[1, 0, 0], torch.tensor([0.5, previous[1]])
-    )  # the previous model's is, at the second pixel
+    # The localizer's background is the smaller, except at the last pixel.
+    assert_close(target[0, 0, 0], torch.tensor([0.2, 0.1]))
+    assert_close(target[1, 0, 0], torch.tensor([0.5, previous[1]]))
     assert_close(target[:, 1, 0], torch.tensor([0.0, 1]).sigmoid().expand(2, 2))
     assert_close(target[:, 2, 0], torch.tensor([[0.6, 0.2], [0.3, 0.2]]))
-    assert target[:, 3].count_nonzero() == 0  # not in either image
+    # Class 3 is in neither image.
+    assert target[:, 3].count_nonzero() == 0
     assert image_weight.tolist() == [1, 1]
 
 
 def test_hard_targets_drop_images_whose_class_wins_no_pixel() -> None:
     target, image_weight = supervision(alpha=1)
-    assert target[:, 2, 0].tolist() == [
-        [1, 1],
-        [0, 0],
-    ]  # the highest score goes to an absent class: the next best wins
+    # Where a class that the image does not have is the highest, the next best wins.
+    assert target[:, 2, 0].tolist() == [[1, 1], [0, 0]]
     assert image_weight.tolist() == [1, 0]
+
+
+def test_background_is_the_smaller_of_both_or_their_mixture() -> None:
+    scores, previous = torch.randn(2, 6, 4, 4).double(), torch.randn(2, 4, 4, 4).double()
+    labels = torch.tensor([[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]])
+
+    def target(background_mix: float | None) -> Tensor:
+        return pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5, background_mix)[0]
+
+    smaller, old, localizer, half = target(None), target(0), target(1), target(0.5)
+    assert_close(old[:, 0], previous[:, 0].sigmoid())
+    assert_close(smaller[:, 0], torch.minimum(old[:, 0], localizer[:, 0]))
+    assert_close(half[:, 0], (old[:, 0] + localizer[:, 0]) / 2)
+    assert_close(half[:, 1:], smaller[:, 1:])
 
 
 def test_alpha_interpolates() -> None:
@@ -205,11 +127,9 @@ def test_alpha_interpolates() -> None:
 
 def test_pseudo_supervision_reads_no_previous_class_from_the_localizer() -> None:
     z = load("wilson_all_class_supervision")
-    scores, previous, labels = (
-        z["in.localizer_logits_eval"],
-        z["in.previous_logits"],
-        z["in.image_labels"],
-    )
+    scores = z["in.localizer_logits_eval"]
+    previous = z["in.previous_logits"]
+    labels = z["in.image_labels"]
     target, _ = pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5)
     assert_close(target[:, 1:4], previous[:, 1:].sigmoid())
 
@@ -221,7 +141,7 @@ def test_targets_carry_no_gradient_and_leave_inputs_alone() -> None:
     scores, labels = z["in.localizer_logits_eval"], z["in.image_labels"]
     probabilities = scores.softmax(1)
     kept = probabilities.detach().clone()
-    refined = pseudo_labels.pamr(z["in.image01"], probabilities)
+    refined = pamr(z["in.image01"], probabilities)
     target, image_weight = pseudo_labels.pseudo_supervision(
         scores, z["in.previous_logits"], labels, 0.5
     )
@@ -246,30 +166,23 @@ def test_labels_by_entropy_agree_with_the_published_code(
     dtype: torch.dtype, tolerance: float
 ) -> None:
     z = load("plop")
-    previous, channels = (
-        z["in.previous_logits"].to(dtype),
-        int(z["meta.n_previous"] + z["meta.n_new"]),
-    )
-    unsure = pseudo_labels.entropy(previous, channels) * math.log(channels)
-    assert_close(unsure.double(), z["out.entropy"], rtol=tolerance, atol=tolerance)
+    previous = z["in.previous_logits"].to(dtype)
+    channels = int(z["meta.n_previous"] + z["meta.n_new"])
+    entropy = pseudo_labels.entropy(previous, channels) * math.log(channels)
+    assert_close(entropy.double(), z["out.entropy"], rtol=tolerance, atol=tolerance)
     labels, share = pseudo_labels.entropy_labels(
         z["in.target"], previous, z["in.entropy_thresholds"], channels
     )
     assert torch.equal(labels, z["out.pseudo_labels"])
     # The published code counts pixels in float32.
-    assert_close(
-        share.double(),
-        z["out.adaptive_factor"],
-        rtol=1e-8 if dtype == torch.float64 else 1e-6,
-        atol=0,
-    )
+    rtol = 1e-8 if dtype == torch.float64 else 1e-6
+    assert_close(share.double(), z["out.adaptive_factor"], rtol=rtol, atol=0)
 
 
-def test_labels_take_sure_predictions_and_leave_the_rest_of_background_out() -> None:
-    """Two classes and background; the model is sure of pixels 0 and 3, torn at 1 and 2; pixel 3 has a label, 4 is void."""
-    previous = torch.tensor([[0.0, 9, 0], [1, 0, 1], [0, 1, 0.5], [0, 9, 0], [0, 9, 0]]).T.view(
-        1, 3, 1, 5
-    )
+def test_labels_are_confident_predictions_and_other_background_is_left_out() -> None:
+    """Pixels 0 and 3 have a low entropy, 1 and 2 a high one; pixel 3 has a label, 4 is void."""
+    pixels = [[0.0, 9, 0], [1, 0, 1], [0, 1, 0.5], [0, 9, 0], [0, 9, 0]]
+    previous = torch.tensor(pixels).T.view(1, 3, 1, 5)
     target = torch.tensor([[[0, 0, 0, 3, 255]]])
     labels, share = pseudo_labels.entropy_labels(
         target, previous, torch.tensor([0.001, 0.1, 0.001]), channels=4
@@ -278,9 +191,8 @@ def test_labels_take_sure_predictions_and_leave_the_rest_of_background_out() -> 
     assert share.item() == pytest.approx(1 / 3)
     everything = pseudo_labels.entropy_labels(target, previous, torch.full((3,), 2.0), channels=4)
     assert everything[0].tolist() == [[[1, 0, 1, 3, 255]]]
-    full = pseudo_labels.entropy_labels(
-        torch.full((1, 1, 5), 3), previous, torch.ones(3), channels=4
-    )
+    labelled = torch.full((1, 1, 5), 3)
+    full = pseudo_labels.entropy_labels(labelled, previous, torch.ones(3), channels=4)
     assert full[0].tolist() == [[[3] * 5]]
     assert full[1].tolist() == [0], "no background, no share"
 
@@ -290,17 +202,16 @@ def test_the_histogram_counts_the_background_pixels_of_each_predicted_class() ->
     previous = 3 * torch.randn(2, 4, 9, 7, generator=generator, dtype=torch.float64)
     target = torch.randint(0, 6, (2, 9, 7), generator=generator)
     counts = torch.zeros(4, 100, dtype=torch.int64)
-    unsure, predicted = pseudo_labels.entropy(previous, 6), previous.argmax(1)
-    for place in (target == 0).nonzero().tolist():
-        counts[predicted[*place], min(int(unsure[*place] * 100), 99)] += 1
+    entropy, predicted = pseudo_labels.entropy(previous, 6), previous.argmax(1)
+    for pixel in (target == 0).nonzero().tolist():
+        counts[predicted[*pixel], min(int(entropy[*pixel] * 100), 99)] += 1
     assert torch.equal(pseudo_labels.entropy_histogram(target, previous, 6), counts)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_thresholds_are_medians_to_within_a_bin(count: int) -> None:
-    values = (
-        torch.rand(count, generator=torch.Generator().manual_seed(count), dtype=torch.float64) ** 2
-    )
+    generator = torch.Generator().manual_seed(count)
+    values = torch.rand(count, generator=generator, dtype=torch.float64) ** 2
     histogram = torch.zeros(3, 100, dtype=torch.int64)
     histogram[1] = torch.bincount((values * 100).long(), minlength=100)
     thresholds = pseudo_labels.median_thresholds(histogram)
@@ -316,17 +227,15 @@ def test_a_median_is_interpolated_in_its_bin() -> None:
 
 
 def test_published_thresholds_add_numbers_of_bins_for_their_counts() -> None:
-    """Before bins 0 to 3 the sums are 0, 0, 1 and 3, whatever the counts: bin 3 is found by 3 <= half <= 3 + its count."""
+    """Before bins 0 to 3 the sums are 0, 0, 1 and 3, so bin 3 holds 3 <= half <= 3 + its count."""
 
     def threshold(*counts: int) -> float:
         return pseudo_labels.median_thresholds(torch.tensor([counts]), published=True).item()
 
     assert threshold(4, 4, 0, 12) == pytest.approx((3 + (10 - 3) / 12) / 4)
-    assert pseudo_labels.median_thresholds(torch.tensor([[4, 4, 0, 12]])).item() == pytest.approx(
-        (3 + (10 - 8) / 12) / 4
-    )
+    median = pseudo_labels.median_thresholds(torch.tensor([[4, 4, 0, 12]])).item()
+    assert median == pytest.approx((3 + (10 - 8) / 12) / 4)
     assert threshold(12, 8, 0, 0) == pytest.approx(10 / 12 / 4), "in the first bin it is the median"
-    assert threshold(8, 8, 8, 0) == math.inf, (
-        "no bin is taken to hold half: every prediction becomes a label"
-    )
+    # No bin holds half, so every prediction becomes a label.
+    assert threshold(8, 8, 8, 0) == math.inf
     assert threshold(8, 8, 8, 2) == pytest.approx((3 + (13 - 6) / 2) / 4)

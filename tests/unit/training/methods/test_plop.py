@@ -1,10 +1,11 @@
-"""PLOP as a method: its thresholds, its loss against the published code's, and each of its parts switched off."""
+"""Check PLOP's thresholds, its loss against the published code's, and its parts one by one."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -24,20 +25,17 @@ PROGRESS = base.Progress(0, 100, 10)
 
 def build(groups: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 5)), **fields: Any) -> plop.Method:
     task = Task(data="d", groups=groups, selection="s", images=8, supervision="pixel")
-    config, optimization = (
-        plop.Config(**fields),
-        Optimization(epochs=10, batch=4, precision="float64"),
-    )
     step = StepConfig(
         task=task,
-        method=config,
+        method=plop.Config(**fields),
         model=MODEL,
-        optimization=optimization,
+        optimization=Optimization(epochs=10, batch=4, precision="float64"),
         augmentation=Augmentation(crop=32),
     )
     torch.manual_seed(1)
     previous = freeze(Segmenter(MODEL, task.channels[:-1]).double())
-    previous.classifiers[0].weight.data *= 30  # sure here, unsure there
+    # Larger logits give pixels of low and of high entropy.
+    previous.classifiers[0].weight.data *= 30
     return plop.Method(step, previous).double().train()
 
 
@@ -46,13 +44,11 @@ def batches(method: plop.Method, count: int = 2) -> list[base.Batch]:
     made = []
     for _ in range(count):
         pixels = torch.randint(0, 256, (4, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        masks = torch.from_numpy(label_map(method.step.task))[
-            torch.randint(0, 6, (4, 32, 32), generator=generator)
-        ].long()
+        classes = torch.randint(0, 6, (4, 32, 32), generator=generator)
+        masks = torch.from_numpy(label_map(method.step.task))[classes].long()
         masks[:, :3] = 255
-        made.append(
-            base.Batch(pixels, normalise(pixels, torch.float64), masks, torch.zeros(4, 5).double())
-        )
+        images = normalise(pixels, torch.float64)
+        made.append(base.Batch(pixels, images, masks, torch.zeros(4, 5).double()))
     return made
 
 
@@ -64,34 +60,33 @@ def prepared(**fields: Any) -> plop.Method:
 
 def test_thresholds_are_the_medians_over_the_background_of_the_step_s_images() -> None:
     method = prepared()
-    unsure, predicted = [], []
+    parts = []
     for batch in batches(method):
         logits = upsample(method.previous(batch.images).logits, (32, 32))
-        unsure.append(entropy(logits, 6)[batch.masks == 0])
-        predicted.append(logits.argmax(1)[batch.masks == 0])
-    unsure, predicted = torch.cat(unsure), torch.cat(predicted)
+        background = batch.masks == 0
+        parts.append((entropy(logits, 6)[background], logits.argmax(1)[background]))
+    entropies = torch.cat([part for part, _ in parts])
+    predicted = torch.cat([part for _, part in parts])
     found = 0
     for channel in predicted.unique().tolist():
-        median = max(np.median(unsure[predicted == channel].numpy()), 0.001)
+        median = max(np.median(entropies[predicted == channel].numpy()), 0.001)
         assert method.thresholds[channel].item() == pytest.approx(median, abs=0.01)
         found += 1
     assert found > 1
-    assert method.state_dict()["thresholds"].count_nonzero() == len(method.thresholds), (
-        "a checkpoint holds them"
-    )
+    # A checkpoint holds them.
+    assert method.state_dict()["thresholds"].count_nonzero() == len(method.thresholds)
     assert (prepared(least_threshold=0.5).thresholds == 0.5).all()
     assert (prepared(pseudo_labels=False).thresholds == 0).all()
 
 
 def test_thresholds_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(
-        "training.methods.plop.median_thresholds",
-        lambda histogram, least, published: (
-            asked.append(published),
-            median_thresholds(histogram, least, published),
-        )[1],
-    )
+
+    def recorded(histogram: Tensor, least: float, published: bool) -> Tensor:
+        asked.append(published)
+        return median_thresholds(histogram, least, published)
+
+    monkeypatch.setattr("training.methods.plop.median_thresholds", recorded)
     prepared()
     prepared(published_median=True)
     assert asked == [False, True]
@@ -111,7 +106,7 @@ def test_the_classification_agrees_with_the_published_code() -> None:
     assert_close(logits.grad, gradient, rtol=1e-8, atol=1e-8 * gradient.abs().max().item())
 
 
-def test_levels_are_kept_alike_with_their_weights() -> None:
+def test_levels_are_distilled_with_their_weights() -> None:
     method = prepared(pod_weight=0.3, pod_logits_weight=0.7)
     (batch, _) = batches(method)
     now, before = method.model.with_stages(batch.images), method.previous.with_stages(batch.images)
@@ -119,9 +114,8 @@ def test_levels_are_kept_alike_with_their_weights() -> None:
         [*stages, outputs.head, outputs.logits] for outputs, stages in (now, before)
     ]
     assert len(levels) == 4
-    assert_close(
-        method(batch, PROGRESS)["distillation"], pod_loss(levels, previous, [0.3, 0.3, 0.3, 0.7])
-    )
+    expected = pod_loss(levels, previous, [0.3, 0.3, 0.3, 0.7])
+    assert_close(method(batch, PROGRESS)["distillation"], expected)
 
 
 def test_parts_can_be_switched_off() -> None:
@@ -131,33 +125,23 @@ def test_parts_can_be_switched_off() -> None:
     without_labels = prepared(pseudo_labels=False)
     logits = upsample(without_labels.model(batch.images).logits, (32, 32))
     losses = without_labels(batch, PROGRESS)
-    assert_close(
-        losses["segmentation"],
-        F.cross_entropy(logits, batch.masks, ignore_index=255, reduction="sum") / 4 / 32**2,
-    )
+    total = F.cross_entropy(logits, batch.masks, ignore_index=255, reduction="sum")
+    assert_close(losses["segmentation"], total / 4 / 32**2)
     assert torch.equal(losses["distillation"], whole["distillation"])
     unweighted = prepared(adaptive_weight=False)(batch, PROGRESS)
     assert unweighted["segmentation"] > whole["segmentation"]
     assert prepared(pod_weight=0, pod_logits_weight=0)(batch, PROGRESS)["distillation"] == 0
     plain = prepared(background_initialisation=False)
     for one, shares in ((method, True), (plain, False)):
-        assert (
-            torch.allclose(
-                one.model.classifiers[1].weight[0], one.previous.classifiers[0].weight[0]
-            )
-            == shares
-        )
-        assert (
-            torch.allclose(one.model.classifiers[0].bias, one.previous.classifiers[0].bias)
-            != shares
-        )
+        old = one.previous.classifiers[0]
+        assert torch.allclose(one.model.classifiers[1].weight[0], old.weight[0]) == shares
+        assert torch.allclose(one.model.classifiers[0].bias, old.bias) != shares
 
 
 def test_every_parameter_learns_and_the_previous_model_does_not() -> None:
     method = prepared()
     torch.stack(list(method(batches(method)[0], PROGRESS).values())).sum().backward()
-    assert all(
-        parameter.grad is not None and parameter.grad.isfinite().all()
-        for parameter in method.parameters()
-    )
+    for parameter in method.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
     assert all(parameter.grad is None for parameter in method.previous.parameters())

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.methods import build_batch, build_method, build_step
 from training import image_label_losses as losses
 from training.checkpoint import freeze
 from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
 from training.losses import distillation, localization_prior_loss
 from training.methods import base, wilson
 from training.models.segmenter import Segmenter, normalise
-from training.pseudo_labels import keep_labelled, pamr, pseudo_masks, pseudo_supervision
+from training.pamr import pamr
+from training.pseudo_labels import keep_labelled, pseudo_masks, pseudo_supervision
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8)
 WARMUP, LATER = base.Progress(0, 100, 10), base.Progress(60, 100, 10)
@@ -218,3 +220,42 @@ def test_kept_images_give_the_localizer_masks_of_the_classes_they_are_known_to_s
     assert all(loss > 0 for loss in apart)
     together = losses.self_supervision_loss(scores, masks, WITH_MEMORY)
     torch.testing.assert_close(together, torch.stack(apart).mean())
+
+
+def test_the_segmentation_model_does_not_learn_during_warmup() -> None:
+    document = build_step(wilson.Config(warmup_epochs=5))
+    method = build_method(document)
+    losses = method(build_batch(document), WARMUP)
+    assert losses["segmentation"] == 0
+    assert "self_supervision" not in losses
+    torch.stack(list(losses.values())).sum().backward()
+    head, encoder = next(method.model.head.parameters()), next(method.model.encoder.parameters())
+    assert head.grad is not None
+    assert encoder.grad is not None
+    assert head.grad.abs().sum() == 0
+    assert encoder.grad.abs().sum() > 0
+
+
+def test_the_learning_rate_is_constant_during_warmup_and_then_jumps() -> None:
+    method = build_method(build_step(wilson.Config(warmup_epochs=5)))
+    factors = [
+        method.learning_rate_factor(base.Progress(iteration, 100, 10), "head")
+        for iteration in (0, 49, 50)
+    ]
+    assert factors == [1, 1, pytest.approx(0.5**0.9)]
+
+
+def test_alpha_changes_only_the_segmentation_loss() -> None:
+    documents = [build_step(wilson.Config(alpha=alpha)) for alpha in (0, 1)]
+    soft, hard = (build_method(step)(build_batch(step), LATER) for step in documents)
+    assert [name for name in soft if soft[name] != hard[name]] == ["segmentation"]
+
+
+def test_with_labels_of_all_classes_previous_ones_are_classified_too() -> None:
+    document = build_step(wilson.Config())
+    task = document.task.model_copy(update={"labels": "seen"})
+    seen = document.model_copy(update={"task": task})
+    one = build_method(document)(build_batch(document), LATER)
+    other = build_method(seen)(build_batch(document), LATER)
+    assert one["classification"] != other["classification"]
+    torch.testing.assert_close(one["prior"], other["prior"])
