@@ -36,9 +36,9 @@ from orchestrator.store.open import open_store
 from stepchain.presets import digits_wilson
 from training.checkpoint import freeze
 from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
-from training.curves import CurveRow
 from training.data.digits import Digits
 from training.fit import fit
+from training.journal import MemoryJournal
 from training.methods import base, wilson
 from training.models.segmenter import Segmenter, normalise
 from training.runtime import Runtime
@@ -131,7 +131,7 @@ def train_digits(folder: Path, device: torch.device, sizes: Sizes) -> Iterator[d
     runtime = Runtime(device=device, log_every=1)
     parent: Path | None = None
     for planned in plan_chain(chain, store).steps:
-        rows: list[CurveRow] = []
+        journal = MemoryJournal()
         reset_peak_memory(device)
         begun = time.monotonic()
         parent = fit(
@@ -143,9 +143,9 @@ def train_digits(folder: Path, device: torch.device, sizes: Sizes) -> Iterator[d
             encoder_weights=None,
             folder=folder / planned.key,
             resume=None,
-            save=lambda folder, iteration: None,
-            log=rows.append,
+            journal=journal,
         )
+        rows = journal.rows
         yield {
             "step": planned.index,
             "iterations": rows[-1]["iteration"],

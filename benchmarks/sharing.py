@@ -9,26 +9,31 @@ that no step is shared; all else, two steps at a time included, is the same. Pri
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 import tyro
-from jobs.campaign.file import load_campaign
 from rich.console import Console
 
+from jobs.campaigns import SHIPPED
 from orchestrator.campaigns.run import run_campaign
 from orchestrator.campaigns.scheduler import Limits
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.ingest import ingest
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign import with_field
+from orchestrator.planning.campaign_file import load_campaign
+from orchestrator.planning.campaign_record import campaign_tree
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records.attempts import attempt_names
-from orchestrator.report.campaign_scores import campaign_table
+from orchestrator.records.repository import Repository
+from orchestrator.report.campaign_results import load_campaign_results
+from orchestrator.report.campaign_tables import scores_table
 from orchestrator.report.render import to_markdown
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
@@ -50,7 +55,7 @@ def main(
         out: Folder for the stores; what is published there already is not trained again, so give a new one.
         max_concurrent: Steps at a time, one CPU each.
     """
-    chains = [chain for name in campaigns for chain in load_campaign(name).chains]
+    chains = [chain for name in campaigns for chain in load_campaign(name, SHIPPED).chains]
     results = {}
     for how, wanted in (
         ("shared", chains),
@@ -70,14 +75,10 @@ def main(
         )
         if how == "shared":
             for name in campaigns:
-                part = build_tree(
-                    [Planner(store).plan(chain) for chain in load_campaign(name).chains]
-                )
-                print(
-                    to_markdown(
-                        campaign_table(part, look_up_steps(part, store), store, (), wilson())
-                    )
-                )
+                campaign = replace(load_campaign(name, SHIPPED), paper=())
+                part = campaign_tree(campaign, store)
+                result = load_campaign_results(campaign, part, Repository(store), wilson())
+                print(to_markdown(scores_table(result, mark_best=False)))
     ratio = results["alone"]["seconds"] / results["shared"]["seconds"]
     print(json.dumps({**results, "ratio": round(ratio, 2)}))
     ray.shutdown()

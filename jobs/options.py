@@ -6,7 +6,7 @@ None of them is part of a key.
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -16,6 +16,7 @@ from orchestrator.cluster.resources import Request
 from orchestrator.records.store_version import open_checked_store
 from orchestrator.store.base import Store
 from orchestrator.store.open import default_store
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
@@ -49,10 +50,15 @@ class JobOptions(ChainOptions):
     """Show the chains in MLflow."""
     tracking_uri: str | None = None
     """MLflow's address; by default $MLFLOW_TRACKING_URI or a database file in the store."""
-    lease_seconds: float = 60
+    lease_seconds: float = DEFAULT_RETRIES.lease_seconds
     """How long the lease of a job that stopped responding holds. Then another job may train its
     steps."""
     request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
+
+    @property
+    def retries(self) -> Retries:
+        """The product's retries, with this job's leases."""
+        return replace(DEFAULT_RETRIES, lease_seconds=self.lease_seconds)
 
     def tracker(self, store: Store) -> "Tracker | None":
         """Return the tracker that shows the chains in MLflow, or None when tracking is off."""

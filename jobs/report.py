@@ -129,14 +129,16 @@ def _load_campaign(
     from jobs.open_campaign import open_campaign
     from orchestrator.planning.campaign_plan import plan_tree
     from orchestrator.planning.campaign_record import find_campaign
+    from orchestrator.records.repository import Repository
     from orchestrator.report.campaign_results import load_campaign_results, recorded_results
 
+    repository = Repository(store)
     record = None if wanted.endswith(".py") else find_campaign(store, wanted)
     if record is not None:
-        return recorded_results(record, store, convention)
+        return recorded_results(record, repository, convention)
     with open_campaign(wanted, encoder_weights, store) as opened:
         tree = plan_tree(opened.campaign, opened.planner)
-    return load_campaign_results(opened.campaign, tree, store, convention)
+    return load_campaign_results(opened.campaign, tree, repository, convention)
 
 
 def _show_campaign(result: "CampaignResult", out: Path, quiet: bool) -> Shown:
@@ -151,7 +153,7 @@ def _show_campaign(result: "CampaignResult", out: Path, quiet: bool) -> Shown:
     page = write_campaign_report(built, out)
     if not quiet:
         console = open_console()
-        for table in (built.scores, built.forgetting, built.flow):
+        for table in (built.scores, built.forgetting, built.breakdown):
             if table:
                 print_table(paired(table), console)
         console.print(built.scores.caption)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from jobs.progress import progress_bar
 from orchestrator.datasets.catalog import (
     Publication,
     check_name,
@@ -14,6 +13,7 @@ from orchestrator.datasets.catalog import (
     stored_files,
 )
 from orchestrator.datasets.ingest import Ingestion, OnBad, Where, ingest
+from orchestrator.execution.progress_display import show_progress
 from orchestrator.records import layout
 from orchestrator.records.store_version import prepare_store
 from orchestrator.store.base import Store, write_if_changed
@@ -64,7 +64,7 @@ def _ingest(request: IngestRequest) -> Ingestion:
     source, name = request.source, request.name
     images = sum(len(source.ids(split)) for split in source.splits)
     try:
-        with progress_bar(request.console, f"checking and storing {name}", images) as advance:
+        with show_progress(request.console, f"checking and storing {name}", images) as advance:
             return ingest(
                 source,
                 request.store,
@@ -83,7 +83,7 @@ def _repair(request: IngestRequest, done: Ingestion) -> Ingestion:
     store, console = request.store, request.console
     files = stored_files(done.manifest)
     total = sum(file.bytes for file in files.values())
-    with progress_bar(console, f"verifying {request.name} (bytes)", total) as advance:
+    with show_progress(console, f"verifying {request.name} (bytes)", total) as advance:
         found = damaged(store, files, advance)
     for key in found:
         store.delete(key)

@@ -74,8 +74,8 @@ def train(chain: "Chain", options: Options) -> None:
     print_plan(plan, store, console)
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        seconds = options.lease_seconds
-        context = RunContext(store, options.request, console, tracker, lease_seconds=seconds)
+        retries = options.retries
+        context = RunContext(store, options.request, console, tracker, retries=retries)
         result = ensure_chain(plan, context)
     print_classes([result], wilson(), console)
 

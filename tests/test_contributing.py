@@ -20,6 +20,7 @@ from tests.support.paths import ROOT
 from training.config import Augmentation, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.fit import fit
+from training.journal import MemoryJournal
 from training.runtime import Runtime
 from training.scenario import Scenario
 
@@ -86,9 +87,9 @@ def test_the_method_of_the_example_trains(written: Path, local_split) -> None:
         }
     )
     parent = None
-    rows = []
+    journal = MemoryJournal()
     for planned in Resolver(data.classes, data.index, data.content).resolve(chain):
-        rows.clear()
+        journal.rows.clear()
         parent = fit(
             planned.step,
             data,
@@ -98,9 +99,9 @@ def test_the_method_of_the_example_trains(written: Path, local_split) -> None:
             encoder_weights=None,
             folder=written / planned.key,
             resume=None,
-            save=lambda folder, iteration: None,
-            log=rows.append,
+            journal=journal,
         )
+    rows = journal.rows
     assert len(rows) >= 2
     assert all({"loss/segmentation", "loss/distillation"} <= set(row) for row in rows)
     assert rows[-1]["loss/distillation"] > 0

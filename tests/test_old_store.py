@@ -21,7 +21,8 @@ from orchestrator.records.prune import leftovers
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.store_version import open_checked_store, prepare_store
-from orchestrator.report.campaign_scores import campaign_table
+from orchestrator.report.campaign_results import load_campaign_results
+from orchestrator.report.campaign_tables import scores_table
 from orchestrator.report.render import to_csv
 from orchestrator.store.base import Store
 from orchestrator.store.lease import read_lease
@@ -77,8 +78,8 @@ def test_the_campaign_has_the_numbers_and_states_that_it_had(old: Store) -> None
     stored = look_up_steps(tree, old, details=True)
     assert {key: str(step.state) for key, step in stored.items()} == CAMPAIGN["status"]
     for convention in CONVENTIONS.values():
-        table = campaign_table(tree, stored, old, record.campaign.paper, convention)
-        assert rows(to_csv(table)) == rows(CAMPAIGN["csv"][convention.name])
+        result = load_campaign_results(record.campaign, tree, Repository(old), convention)
+        assert rows(to_csv(scores_table(result))) == rows(CAMPAIGN["csv"][convention.name])
 
 
 def rows(text: str) -> list[list[str]]:
@@ -110,10 +111,10 @@ def test_the_dataset_its_image_lists_and_the_analysis_are_read(old: Store) -> No
         sha256 = Path(name).stem
         assert layout.image_lists(sha256) == name
         assert [list(ids) for ids in load_lists(old, sha256)] == lists
-    analyses = {record.key: record.chain for record in recorded_analyses(old)}
+    analyses = {record.key: record.chain for record in recorded_analyses(Repository(old))}
     assert analyses == {key: each["chain"] for key, each in EXPECTED["analyses"].items()}
-    for record in recorded_analyses(old):
-        assert load_analysis(old, record).chain.record.key == record.chain
+    for record in recorded_analyses(Repository(old)):
+        assert load_analysis(Repository(old), record).chain.record.key == record.chain
 
 
 def test_an_old_store_is_written_to_as_before(tmp_path: Path, old: Store) -> None:

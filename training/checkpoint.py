@@ -1,10 +1,13 @@
-"""Files of a step: checkpoints to resume from, and the published model, which rebuilds alone from its folder.
+"""Read and write the files of a step: checkpoints to resume from, and the published model.
 
-Weights are safetensors; nothing is pickled. A published folder holds
+A published model can be rebuilt from its folder alone. Weights are safetensors; nothing is pickled. A published folder
+holds
+
     model.json           ModelDocument: architecture and class groups
     model.safetensors    the segmenter
-    state.safetensors    what the method carries on (absent when nothing)
-    curves.json          the training curves, a list of rows
+    state.safetensors    the state that the method hands to the next step, if there is any
+    curves.json          the training curves, a list of rows (see training.journal)
+
 and a checkpoint folder `method.safetensors`, `momentum.safetensors` and `state.json`.
 """
 
@@ -24,7 +27,7 @@ from training.models.segmenter import Segmenter
 
 
 class ModelDocument(Document):
-    """What rebuilds a published model: its architecture, and the dataset's ids of its classes, group by group."""
+    """The document that rebuilds a published model: its architecture and its classes' dataset ids, group by group."""
 
     format: int = 1
     model: ModelConfig
@@ -32,6 +35,7 @@ class ModelDocument(Document):
 
     @property
     def channels(self) -> tuple[int, ...]:
+        """Number of output channels of each classifier."""
         return classifier_channels(self.groups)
 
     @property
@@ -43,7 +47,7 @@ class ModelDocument(Document):
 def save_checkpoint(
     folder: Path, method: Method, optimizer: SGD, iteration: int, curves: list[CurveRow]
 ) -> None:
-    """Write the complete state after `iteration` iterations. Data order and augmentation follow from the iteration."""
+    """Write the complete state after `iteration` iterations. Data order and augmentation depend on the iteration only."""
     folder.mkdir(parents=True, exist_ok=True)
     momentum = {
         name: optimizer.state[parameter]["momentum_buffer"]
@@ -56,7 +60,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, method: Method, optimizer: SGD) -> tuple[int, list[CurveRow]]:
-    """Restore a checkpoint in place; returns the number of iterations done and the curves so far."""
+    """Restore a checkpoint in place, and return the number of iterations done and the curves so far."""
     method.load_state_dict(load_file(folder / "method.safetensors"))
     momentum = load_file(folder / "momentum.safetensors")
     for name, parameter in method.named_parameters():
@@ -81,7 +85,7 @@ def save_model(folder: Path, method: Method, curves: list[CurveRow]) -> None:
 
 
 def load_model(folder: Path) -> tuple[Segmenter, ModelDocument]:
-    """The published model of a folder, frozen and in evaluation mode, in the precision it was saved in."""
+    """Return a folder's published model, frozen and in evaluation mode, in the precision it was saved in."""
     document = ModelDocument.model_validate_json((folder / "model.json").read_text())
     weights = load_file(folder / "model.safetensors")
     model = Segmenter(document.model, document.channels)
@@ -91,13 +95,13 @@ def load_model(folder: Path) -> tuple[Segmenter, ModelDocument]:
 
 
 def load_carried(folder: Path) -> dict[str, Tensor]:
-    """What the method of a published folder carries on, by name."""
+    """Return the state that the method of a published folder hands to the next step, by name."""
     path = folder / "state.safetensors"
     return load_file(path) if path.exists() else {}
 
 
 def freeze(model: Segmenter) -> Segmenter:
-    """Evaluation mode, no gradients."""
+    """Put the model into evaluation mode, without gradients, and return it."""
     return model.eval().requires_grad_(False)
 
 

@@ -1,4 +1,9 @@
 """Name the type of the rows of training curves."""
 
-# Values by name, such as `loss/segmentation` and `lr/encoder`, with the `iteration` they belong to.
+# Values by name. The names are stored with every step, so they must not change:
+#   iteration, total, epoch, time       where the training stands; time is Unix time
+#   loss, loss/NAME                     means over the iterations since the last row
+#   lr/GROUP                            learning rates
+#   images_per_second                   since the last row
+#   system/...                          what the leading worker uses (training.runtime.Runtime.usage)
 CurveRow = dict[str, float | int]

@@ -1,8 +1,8 @@
-"""Score published files: rebuild the model from its folder, predict every image once, keep what it confused with what.
+"""Score a published model: rebuild it from its folder, predict every image once, and count the confusions.
 
-The result holds, per image, how many pixels of each ground-truth class (of the whole dataset, void included) were predicted
-as each class the model knows. Every number shown anywhere is derived from it (`training.metrics`), so no convention about
-void, background or future classes enters here.
+The result holds, per image, how many pixels of each ground-truth class were predicted as each class that the model
+knows. Ground truth covers all classes of the dataset, and void. All scores are derived from these counts
+(`training.metrics`), so no convention about void, background or future classes enters here.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,9 +41,17 @@ def evaluate(
     runtime: Runtime,
     batch: int = 16,
 ) -> pyarrow.Table:
-    """Confusion counts of this worker's images: rows rank, rank + world_size, ... of the split, each exactly once.
+    """Count the confusions of this worker's images: rows rank, rank + world_size, ... of the split.
 
-    Columns: image (row of the split), truth and predicted (dataset ids; truth 255 is void), pixels.
+    Args:
+        model_folder: The files of a published step.
+        data: The split.
+        config: How images are resized and cropped.
+        runtime: This worker.
+        batch: Images that are predicted together.
+
+    Returns:
+        Columns image (row of the split), truth and predicted (dataset ids; truth 255 is void), and pixels.
     """
     model, document = load_model(model_folder)
     model.to(device=runtime.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -62,24 +70,29 @@ def confusion(
     device: torch.device,
     batch: int = 16,
 ) -> pyarrow.Table:
-    """Confusion counts of the images at `rows`; `predictor` maps uint8 [B, 3, H, W] to dataset ids, uint8 [B, H, W]."""
-    columns: list[list[np.ndarray]] = [[], [], [], []]
+    """Count the confusions of the images at `rows`.
+
+    `predictor` maps uint8 images [B, 3, H, W] to dataset ids, uint8 [B, H, W].
+    """
+    columns: list[list[np.ndarray]] = [[] for _ in SCHEMA]
     with data.prefetching(rows):
         for items in same_sized(views(data, rows, config), batch):
             predictions = predictor(torch.stack([item["image"] for item in items]).to(device))
             for item, predicted in zip(items, predictions.cpu().numpy(), strict=True):
                 truth, guess, pixels = confusion_counts(item["mask"].numpy(), predicted)
                 image = np.full(len(pixels), item["row"])
-                for column, values in zip(columns, (image, truth, guess, pixels), strict=True):
+                counted = (image, truth, guess, pixels)
+                for column, values in zip(columns, counted, strict=True):
                     column.append(values)
-    arrays = [np.concatenate(column) if column else np.empty(0) for column in columns]
-    return pyarrow.table(
-        [pyarrow.array(a, t) for a, t in zip(arrays, SCHEMA.types, strict=True)], schema=SCHEMA
-    )
+    arrays = []
+    for column, kind in zip(columns, SCHEMA.types, strict=True):
+        values = np.concatenate(column) if column else np.empty(0)
+        arrays.append(pyarrow.array(values, kind))
+    return pyarrow.table(arrays, schema=SCHEMA)
 
 
 def views(data: LocalSplit, rows: np.ndarray, config: EvaluationConfig) -> SegmentationDataset:
-    """Images and masks (dataset ids, 255 void) of `rows` as an evaluation sees them."""
+    """Return the images and masks (dataset ids, 255 is void) at `rows` as an evaluation sees them."""
     transform = partial(evaluation_view, config=config)
     return SegmentationDataset(
         data, rows, transform=transform, label_map=np.arange(256, dtype=np.uint8), seed=0
@@ -88,7 +101,7 @@ def views(data: LocalSplit, rows: np.ndarray, config: EvaluationConfig) -> Segme
 
 @torch.inference_mode()
 def predict(model: Segmenter, pixels: Tensor, class_ids: Tensor) -> Tensor:
-    """Dataset id of the likeliest class at each pixel, uint8 [B, H, W], of uint8 images [B, 3, H, W]."""
+    """Return the dataset id of the likeliest class at each pixel, uint8 [B, H, W], of uint8 images [B, 3, H, W]."""
     dtype = next(model.parameters()).dtype
     images = normalise(pixels, dtype).contiguous(memory_format=torch.channels_last)
     logits = upsample(model(images).logits, pixels.shape[-2:])
@@ -96,7 +109,7 @@ def predict(model: Segmenter, pixels: Tensor, class_ids: Tensor) -> Tensor:
 
 
 def same_sized(dataset: SegmentationDataset, batch: int) -> Iterator[list[dict[str, Any]]]:
-    """Consecutive items of one size, at most `batch` at a time; no image is padded or repeated."""
+    """Yield consecutive items of one size, at most `batch` at a time. No image is padded or repeated."""
     pending: list[dict[str, Any]] = []
     for position in range(len(dataset)):
         item: dict[str, Any] = dataset[0, position]

@@ -1,12 +1,12 @@
-"""Train one step: the loop, from the first line to the last.
+"""Train one step. `fit` is the training loop, from the first line to the last.
 
-The same document gives the same weights, bit for bit, on one machine, whatever interrupts it: the order of images and
-their augmentation follow from (seed, epoch, image), the learning rate from the iteration, and a checkpoint holds the rest.
+On one machine, the same document gives the same weights bit for bit, even when the training is interrupted and resumed.
+The order of images and their augmentation depend on (seed, epoch, image) only, the learning rate depends on the
+iteration, and a checkpoint holds the rest.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +30,8 @@ from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.loader import load_batches
 from training.data.shards import LocalSplit
 from training.data.transforms import random_resized_crop
+from training.journal import Journal
+from training.loss_guard import LossGuard
 from training.methods.base import Batch, Method, Progress
 from training.models.norm import BatchNorm
 from training.models.segmenter import normalise
@@ -48,26 +50,26 @@ def fit(
     encoder_weights: Path | None,
     folder: Path,
     resume: Path | None,
-    save: Callable[[Path, int], None],
-    log: Callable[[CurveRow], bool | None],
+    journal: Journal,
 ) -> Path:
-    """Train `step` on the images `rows` of `data`; returns the folder of the files to publish (see training.checkpoint).
+    """Train a step and return the folder of the files to publish (see training.checkpoint). Every worker calls it.
 
-    `rows`: the images that the task selects, then those it keeps of earlier steps.
-    Every worker calls it. `parent`: published folder of the parent step. `resume`: a folder that an earlier call gave to
-    `save(folder, iteration)`. `save` and `log` are called on rank 0 only; what they raise ends the training, and after a
-    row for which `log` returns True comes a checkpoint at once.
-    Raises InputError when the images are not the ones that the document names, FloatingPointError when the loss diverges.
+    Args:
+        step: The step's document.
+        data: The training split.
+        rows: The images of `data` that the task selects, then those it keeps of earlier steps.
+        runtime: This worker.
+        parent: The published folder of the parent step.
+        encoder_weights: File of pretrained weights, for a step without a parent.
+        folder: Where checkpoints and the files to publish are written.
+        resume: A folder that an earlier call gave to `journal.save`.
+        journal: Takes the curves and the checkpoints.
+
+    Raises:
+        InputError: The images are not the ones that the document names.
+        FloatingPointError: A loss is not finite.
     """
-    selected, kept = np.split(rows, [step.task.images])
-    digests = (
-        data.index.selection_digest(selected),
-        data.index.selection_digest(kept) if len(kept) else None,
-    )
-    if digests != (step.task.selection, step.task.memory):
-        raise InputError(
-            "the images given are not the ones that the step's document selects: its data has changed since; plan it anew"
-        )
+    _check_images(step.task, data, rows)
     method = build_method(step, runtime, parent, encoder_weights)
     if step.optimization.frozen == "encoder":
         method.model.encoder.requires_grad_(False)
@@ -94,37 +96,40 @@ def fit(
     if resume is None:
         with torch.no_grad(), autocast:
             method.prepare(partial(_batches, step, data, rows, runtime, 0, per_epoch))
-    sums, logged, saved, images = {}, time.monotonic(), time.monotonic(), 0
+    guard = LossGuard(runtime, total)
+    sums: dict[str, Tensor] = {}
+    images = 0
+    logged = saved = time.monotonic()
     for iteration, batch in enumerate(_batches(step, data, rows, runtime, start, total), start):
+        done = iteration + 1
         progress = Progress(iteration, total, per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * method.learning_rate_factor(progress, group["name"])
         optimizer.zero_grad()
         with autocast:
             losses: dict[str, Tensor] = trained(batch, progress)
+        guard.watch(losses, done)
         torch.stack(list(losses.values())).sum().backward()
+        guard.protect(method.parameters())
         with torch.no_grad():
             method.before_update(progress)
         optimizer.step()
 
         sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
         images += step.optimization.batch
-        done = iteration + 1
         if done % runtime.log_every and done != total:
             continue
         means = _mean_losses(sums, images // step.optimization.batch, runtime)
-        if not math.isfinite(sum(means.values())):
-            raise FloatingPointError(
-                f"the loss is {means} at iteration {done} of {total}: lower the learning rates"
-            )
+        guard.check(means)
         now = time.monotonic()
         row: CurveRow = {
             "iteration": done,
             "total": total,
             "epoch": done / per_epoch,
             "time": time.time(),
+            "images_per_second": images / (now - logged),
+            "loss": sum(means.values()),
         }
-        row |= {"images_per_second": images / (now - logged), "loss": sum(means.values())}
         row |= runtime.usage()
         row |= {f"loss/{name}": value for name, value in means.items()}
         row |= {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups}
@@ -132,11 +137,12 @@ def fit(
         sums, logged, images = {}, now, 0
         if not runtime.leads:
             continue
-        wanted = log(row) or now - saved > runtime.checkpoint_every
-        if wanted and done != total:
+        journal.log(row)
+        due = journal.should_stop() or now - saved > runtime.checkpoint_every
+        if due and done != total:
             checkpoint = folder / f"checkpoint-{done:07d}"
             save_checkpoint(checkpoint, method, optimizer, done, curves)
-            save(checkpoint, done)
+            journal.save(checkpoint, done)
             saved = time.monotonic()
     result = folder / "files"
     if runtime.leads:
@@ -144,10 +150,22 @@ def fit(
     return result
 
 
+def _check_images(task: Task, data: LocalSplit, rows: np.ndarray) -> None:
+    """Raise InputError unless the images at `rows` are the ones that the task's document names."""
+    selected, kept = np.split(rows, [task.images])
+    selection = data.index.selection_digest(selected)
+    memory = data.index.selection_digest(kept) if len(kept) else None
+    if (selection, memory) != (task.selection, task.memory):
+        raise InputError(
+            "the images given are not the ones that the step's document selects: "
+            "its data has changed since; plan it again"
+        )
+
+
 def build_method(
     step: StepConfig, runtime: Runtime, parent: Path | None, encoder_weights: Path | None
 ) -> Method:
-    """The step's method with its initial weights, on the worker's device; its random start follows from the seed."""
+    """Return the step's method with its initial weights, on the worker's device. Random weights depend on the seed only."""
     torch.manual_seed(step.seed)
     previous = load_model(parent)[0] if parent else None
     module = import_module(f"training.methods.{step.method.name.replace('-', '_')}")
@@ -156,18 +174,18 @@ def build_method(
     )
     if encoder_weights and parent is None:
         load_encoder_weights(method.model.encoder, encoder_weights)
-    placed = {
+    options = {
         "device": runtime.device,
         "dtype": DTYPES[step.optimization.precision],
         "memory_format": torch.channels_last,
     }
     if previous is not None:
-        previous.to(**placed)
-    return method.to(**placed)
+        previous.to(**options)
+    return method.to(**options)
 
 
 def _freeze(method: Method, step: StepConfig) -> None:
-    """Put into evaluation mode what must keep its statistics."""
+    """Put the modules that must keep their statistics into evaluation mode."""
     if step.optimization.frozen == "encoder":
         method.model.encoder.eval()
     elif step.optimization.frozen == "statistics":
@@ -179,7 +197,7 @@ def _freeze(method: Method, step: StepConfig) -> None:
 def _batches(
     step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int
 ) -> Iterator[Batch]:
-    """This worker's share of the global batches start..total, on its device. Weak steps never read masks."""
+    """Yield this worker's share of the global batches start..total, on its device. Weak steps never read masks."""
     weak = step.task.supervision == "image"
     dataset = SegmentationDataset(
         data,
@@ -188,24 +206,29 @@ def _batches(
         label_map=None if weak else _label_maps(step.task, len(rows)),
         seed=step.seed,
     )
-    batch, worker = step.optimization.batch, (runtime.rank, runtime.world_size)
     order = GlobalBatches(
-        len(rows), batch, step.seed, *worker, start_iteration=start, total_iterations=total
+        len(rows),
+        step.optimization.batch,
+        step.seed,
+        runtime.rank,
+        runtime.world_size,
+        start_iteration=start,
+        total_iterations=total,
     )
-    known = image_labels(step.task, data.index.labels)
     kept = rows[step.task.images :]
-    known[kept] = memory_image_labels(step.task, data.index.labels[kept])
-    known = torch.from_numpy(known)
+    labels = image_labels(step.task, data.index.labels)
+    labels[kept] = memory_image_labels(step.task, data.index.labels[kept])
+    known = torch.from_numpy(labels)
     dtype = DTYPES[step.optimization.precision]
     for items in load_batches(dataset, order, step.augmentation.crop, runtime.loader_workers):
         pixels = items["image"].to(runtime.device, non_blocking=True)
         targets = None if weak else items["mask"].to(runtime.device, non_blocking=True).long()
-        labels = known[items["row"]].to(runtime.device, dtype)
-        yield Batch(pixels, normalise(pixels, dtype), targets, labels)
+        image_level = known[items["row"]].to(runtime.device, dtype)
+        yield Batch(pixels, normalise(pixels, dtype), targets, image_level)
 
 
 def _label_maps(task: Task, count: int) -> np.ndarray:
-    """How each image's mask is read: one table, or where images are kept of earlier steps, one for each of `count` images."""
+    """Return how masks are read: one table, or one for each of `count` images if some are kept of earlier steps."""
     if not task.memory_images:
         return label_map(task)
     kept = np.arange(count) >= task.images
@@ -213,7 +236,7 @@ def _label_maps(task: Task, count: int) -> np.ndarray:
 
 
 def _mean_losses(sums: dict[str, Tensor], iterations: int, runtime: Runtime) -> dict[str, float]:
-    """Each loss's mean over the iterations and the workers."""
+    """Return each loss's mean over the iterations and the workers."""
     values = runtime.all_sum(torch.stack(list(sums.values())).double()) / (
         iterations * runtime.world_size
     )

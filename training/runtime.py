@@ -1,4 +1,4 @@
-"""Where one worker of a step runs: its rank, device and threads. Nothing here may change a result."""
+"""Describe where one worker of a step runs: its rank, its device and its processes. None of it changes a result."""
 
 from dataclasses import dataclass, field
 
@@ -9,16 +9,18 @@ from torch import Tensor
 
 from training.losses import divide
 
+# The dtype of the weights for each precision; bfloat16 is used by autocast only.
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.float32,
     "float64": torch.float64,
-}  # of the weights
+}
+MEGABYTE = 1e6  # bytes
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One of `world_size` workers. With more than one, torch.distributed is initialised (gloo on CPU, nccl on GPU)."""
+    """One of `world_size` workers. If there are several, torch.distributed is initialised (gloo on CPUs, NCCL on GPUs)."""
 
     rank: int = 0
     world_size: int = 1
@@ -29,30 +31,40 @@ class Runtime:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker writes for all."""
+        """Whether this worker writes for all workers."""
         return self.rank == 0
 
     def usage(self) -> dict[str, float]:
-        """What this worker takes, by the names of MLflow's system metrics; of the CPUs of its machine: since last asked."""
-        megabytes = 1e6
+        """Return what this worker uses, by the names that the rows of the curves have.
+
+        The CPUs' utilization is that of the whole machine since the last call.
+        """
         used = {
             "system/cpu_utilization_percentage": psutil.cpu_percent(),
-            "system/process_memory_megabytes": psutil.Process().memory_info().rss / megabytes,
+            "system/process_memory_megabytes": psutil.Process().memory_info().rss / MEGABYTE,
         }
         if self.device.type == "cuda":
             used["system/gpu_memory_megabytes"] = (
-                torch.cuda.max_memory_allocated(self.device) / megabytes
+                torch.cuda.max_memory_allocated(self.device) / MEGABYTE
             )
         return used
 
     def mean(self, total: Tensor, weight: Tensor, epsilon: float = 0.0) -> Tensor:
-        """`training.losses.Mean` over all workers: DDP averages gradients, so each worker divides by the mean weight."""
+        """Return the weighted mean over all workers (a `training.losses.Mean`).
+
+        Each worker divides by the mean weight, because DistributedDataParallel averages the gradients.
+        """
         return self.world_size * divide(total, self.all_sum(weight.detach()), epsilon)
 
     def all_sum(self, values: Tensor) -> Tensor:
-        """Sum of `values` over all workers, without gradient."""
+        """Return the sum of `values` over all workers, without gradient."""
         if self.world_size == 1:
             return values
         values = values.clone()
         distributed.all_reduce(values)
         return values
+
+
+def device_name(device: torch.device) -> str:
+    """Return `cpu`, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

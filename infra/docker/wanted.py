@@ -1,14 +1,10 @@
-"""Print what an image needs: what pyproject.toml requires at run time, and what its servers need besides."""
+"""Print the requirements of an image: those of pyproject.toml, and those of its servers."""
 
 import tomllib
 from pathlib import Path
 
-SERVERS = (
-    "flask-wtf",
-    "pg8000",
-    "setuptools",
-    "swift",
-)  # MLflow's basic-auth and PostgreSQL, the build, a laptop's S3
+# MLflow's basic-auth and PostgreSQL driver, the build, and the S3 server of a laptop.
+SERVERS = ("flask-wtf", "pg8000", "setuptools", "swift")
 
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]

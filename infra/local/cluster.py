@@ -1,8 +1,12 @@
-"""A cluster on this machine, as real as one machine can be: `python -m infra.local.cluster up`, `status`, `down`.
+"""Start and stop a cluster on this machine: `python -m infra.local.cluster up | status | down`.
 
-A Ray head that trains nothing, workers that do, MLflow on PostgreSQL (else sqlite), an S3 server with a bucket: all
-on loopback, Ray behind a token, the store behind keys. What is not running is started; `down` stops what `up` started and
-nothing else. Results and runs stay in the folder, so that the next `up` finds them. What clients need is in FOLDER/environment:
+The cluster has a Ray head that trains nothing, workers that train, MLflow on PostgreSQL (else
+sqlite), and an S3 server with a bucket. Everything listens on loopback. Ray asks for a token, and
+the store asks for keys.
+
+`up` starts every service that does not run, and `down` stops what `up` started and
+nothing else. Results and runs stay in the folder, so the next `up` finds them. Clients read their
+settings from FOLDER/environment:
 
     source stepchain-cluster/environment
     python -m jobs.submit -- python -m jobs.campaign run digits_wilson_alpha
@@ -25,6 +29,7 @@ FOLDER = Path("stepchain-cluster")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def up(folder: Path, options: argparse.Namespace) -> None:
-    """Start what is not running, in order, each when what it needs is ready; print where everything is."""
+    """Start services that do not run, in order, and print their addresses.
+
+    A service starts when those it needs are ready.
+    """
     settings = Settings.open(
         folder, options.workers, options.cpus, options.database, not options.any_ports
     )
@@ -69,11 +77,12 @@ def up(folder: Path, options: argparse.Namespace) -> None:
         for service in services(settings):
             if (options.names and service.name not in options.names) or ledger.alive(service.name):
                 continue
-            ledger.stop(service.name, 0)  # what is left of an earlier one
+            # Processes of an earlier start may be left.
+            ledger.stop(service.name, 0)
             start(service, ledger)
             print(f"{service.name}: {service.where}", flush=True)
         settings.write_environment()
-    print(f"all of it: source {settings.environment_file}")
+    print(f"to use it: source {settings.environment_file}")
 
 
 def start(service: Service, ledger: Ledger) -> None:
@@ -86,49 +95,48 @@ def start(service: Service, ledger: Ledger) -> None:
             ledger.wait(service.name, service.ready, service.seconds)
             return
         except NotStarted:
-            ledger.stop(service.name, service.patience)
+            ledger.stop(service.name, service.grace)
             if not left:
                 raise
 
 
 def down(folder: Path, names: Sequence[str], forget: bool) -> None:
-    """Stop what is running, the last started first."""
+    """Stop services, the last started first."""
     if not folder.exists():
         print(f"nothing was started from {folder}")
         return
     settings, ledger = Settings.open(folder), Ledger(folder)
     with alone(folder):
-        patience = {service.name: service.patience for service in services(settings)}
+        grace = {service.name: service.grace for service in services(settings)}
         for name in reversed(ledger.names()):
             if not names or name in names:
-                ledger.stop(name, patience.get(name, 5))
+                ledger.stop(name, grace.get(name, 5))
                 print(f"{name}: stopped", flush=True)
     if not ledger.names():
-        shutil.rmtree(
-            settings.ray_folder, ignore_errors=True
-        )  # sessions' logs and sockets, nothing else
+        # Ray's folder holds logs and sockets of sessions, and nothing else.
+        shutil.rmtree(settings.ray_folder, ignore_errors=True)
         if forget:
             shutil.rmtree(folder)
 
 
 def status(folder: Path) -> int:
-    """Print which services run; returns 0 when all do."""
+    """Print which services run, and return 0 when all do."""
     if not folder.exists():
         print(f"nothing was started from {folder}: python -m infra.local.cluster up")
         return 1
-    ledger, missing = Ledger(folder), 0
+    ledger = Ledger(folder)
+    missing = 0
     for service in services(Settings.open(folder)):
         process = ledger.alive(service.name)
         missing += process is None
-        print(
-            f"{service.name}: {f'runs as {process.pid}, {service.where}' if process else 'does not run'}"
-        )
+        state = f"runs as {process.pid}, {service.where}" if process else "does not run"
+        print(f"{service.name}: {state}")
     return int(missing > 0)
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One command at a time works on a folder."""
+    """Hold the folder's lock, so that one command at a time works on it."""
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         os.set_inheritable(file.fileno(), False)

@@ -1,7 +1,8 @@
-"""Processes that outlive the command that started them, and are stopped by another, with all they started and nothing else.
+"""Start processes that outlive this command, and stop them later with their children.
 
-A `Ledger` is a file that names each by its number and the moment it began, because numbers are used again. Each is the leader
-of a session of its own, which its children share or descend from.
+A `Ledger` is a file that names each process by its number and the moment it began, because the
+system uses numbers again. Each process leads a session of its own. Its children share that session
+or descend from it.
 """
 
 import json
@@ -18,11 +19,11 @@ SAME = 1.0  # seconds that two readings of a process's beginning may differ
 
 
 class NotStarted(Exception):
-    """A process ended or fell silent before it was ready; the message says what, and where its output is."""
+    """A process ended or did not become ready in time. The message names its log."""
 
 
 class Ledger:
-    """What was started from one folder: `processes.json` in it, and each one's output in `logs/`."""
+    """The processes started from one folder: `processes.json`, and their output in `logs/`."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "processes.json"
@@ -35,7 +36,7 @@ class Ledger:
         environment: Mapping[str, str],
         user: str | None = None,
     ) -> None:
-        """Start a process with that environment and no other, its output appended to its log."""
+        """Start a process with exactly this environment, and append its output to its log."""
         self._logs.mkdir(exist_ok=True)
         with self.log(name).open("ab") as output:
             started = subprocess.Popen(
@@ -48,16 +49,16 @@ class Ledger:
                 user=user,
                 group=user,
                 extra_groups=None if user is None else [],
-                cwd="/" if user else None,  # where it may look, unlike perhaps here
+                # Another user may not be allowed to read the current folder.
+                cwd="/" if user else None,
             )
-        started.returncode = 0  # it is to outlive this process: none here will wait for it
-        self._write(
-            self._read()
-            | {name: {"pid": started.pid, "began": psutil.Process(started.pid).create_time()}}
-        )
+        # The process outlives this one, so nothing here waits for it.
+        started.returncode = 0
+        began = psutil.Process(started.pid).create_time()
+        self._write(self._read() | {name: {"pid": started.pid, "began": began}})
 
     def alive(self, name: str) -> psutil.Process | None:
-        """The process, if it is still that one and runs."""
+        """Return the process, or None when it ended or its number belongs to another."""
         entry = self._read().get(name)
         if entry is None:
             return None
@@ -69,22 +70,22 @@ class Ledger:
             return None
 
     def names(self) -> list[str]:
-        """Of all that was started and not stopped, in the order of starting."""
+        """Return the names of started processes that were not stopped, in order of starting."""
         return list(self._read())
 
-    def stop(self, name: str, patience: float) -> None:
-        """Ask it to end, wait, then end it and whatever is left of what it started."""
+    def stop(self, name: str, grace: float) -> None:
+        """Terminate a process, wait `grace` seconds, then kill it and its children."""
         entry = self._read().get(name)
         if entry is None:
             return
         process = self.alive(name)
-        family = (
-            set(_session(entry["pid"])) if process or not psutil.pid_exists(entry["pid"]) else set()
-        )
+        # A number that now belongs to a stranger says nothing about the session.
+        is_ours = process is not None or not psutil.pid_exists(entry["pid"])
+        family = set(_session(entry["pid"])) if is_ours else set()
         if process:
             family |= {process, *process.children(recursive=True)}
             process.terminate()
-            psutil.wait_procs([process], timeout=patience)
+            psutil.wait_procs([process], timeout=grace)
         _, left = psutil.wait_procs(list(family), timeout=2)
         for each in left:
             try:
@@ -97,17 +98,21 @@ class Ledger:
         self._write(entries)
 
     def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
-        """Until `ready()` is true. Raises NotStarted."""
+        """Wait until `ready()` is true.
+
+        Raises:
+            NotStarted: The process ended, or was not ready after `seconds`.
+        """
         end = time.monotonic() + seconds
         while not ready():
             if self.alive(name) is None or time.monotonic() > end:
-                said = self.log(name).read_text(errors="replace").splitlines()[-15:]
-                raise NotStarted(
-                    "\n".join([f"{name} did not start; the end of {self.log(name)}:", *said])
-                )
+                output = self.log(name).read_text(errors="replace").splitlines()[-15:]
+                heading = f"{name} did not start; the end of {self.log(name)}:"
+                raise NotStarted("\n".join([heading, *output]))
             time.sleep(0.2)
 
     def log(self, name: str) -> Path:
+        """Return the path of a process's output."""
         return self._logs / f"{name}.log"
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -120,7 +125,10 @@ class Ledger:
 
 
 def _session(leader: int) -> list[psutil.Process]:
-    """What shares the session that this process began. The number is nobody else's while one of them lives."""
+    """Return the processes of the session that this process began.
+
+    The system does not use the number again while one of them lives.
+    """
     found = []
     for process in psutil.process_iter():
         try:

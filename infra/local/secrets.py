@@ -1,4 +1,7 @@
-"""Make the secrets of `infra/compose.yaml`: `python -m infra.local.secrets` writes infra/.secrets, once, for your eyes only."""
+"""Write the secrets of `infra/compose.yaml`, once: `python -m infra.local.secrets`.
+
+The files in infra/.secrets are readable by their owner only.
+"""
 
 import secrets
 import shlex
@@ -10,9 +13,9 @@ FOLDER = Path(__file__).parents[1] / ".secrets"
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Write what is missing; what is there stays, because databases remember it."""
+    """Write the secrets unless they exist, because databases remember them."""
     if folder.exists():
-        print(f"{folder} is there already; delete it, and the volumes, to begin anew")
+        print(f"{folder} exists; to start over, delete it and the volumes")
         return
     folder.mkdir(mode=0o700, parents=True)
     database, admin = secrets.token_hex(24), secrets.token_hex(24)
@@ -30,15 +33,14 @@ def main(folder: Path = FOLDER) -> None:
     write_variables(folder / "ray.env", keys | user | token)
     write_private(folder / "postgres", database)
     write_variables(folder / "grafana.env", {"GF_SECURITY_ADMIN_PASSWORD": secrets.token_hex(24)})
-    exports = (
-        f"export {name}={shlex.quote(value)}\n" for name, value in (client | token | user).items()
-    )
+    shown = client | token | user
+    exports = (f"export {name}={shlex.quote(value)}\n" for name, value in shown.items())
     write_private(folder / "client.env", "".join(exports))
     print(f"wrote {folder}")
 
 
 def write_variables(path: Path, values: dict[str, str]) -> None:
-    """As Docker Compose reads them: no quotes."""
+    """Write variables as Docker Compose reads them: without quotes."""
     write_private(path, "".join(f"{name}={value}\n" for name, value in values.items()))
 
 

@@ -1,4 +1,7 @@
-"""The services of a local cluster: how each is started, and how one sees that it is ready. Secrets travel in environments."""
+"""Define the services of a local cluster: how each starts, and how to see that it is ready.
+
+Secrets travel in environments.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,8 @@ NODE = (
     f"--node-ip-address={LOOPBACK}",
     "--min-worker-port=0",
     "--max-worker-port=0",
-    "--dashboard-agent-listen-port=0",  # the usual one is one node's: any other on this machine would take no jobs
+    # Only one node of a machine gets the usual port, and the others would accept no jobs.
+    "--dashboard-agent-listen-port=0",
     "--disable-usage-stats",
 )
 PASSED = (
@@ -53,13 +58,13 @@ class Service:
     where: str
     prepare: Callable[[], None] | None = None
     user: str | None = None
-    seconds: float = 120  # until it is ready
-    patience: float = 10  # when it is asked to end
+    seconds: float = 120  # to become ready
+    grace: float = 10  # seconds to end after SIGTERM
     tries: int = 1
 
 
 def services(settings: Settings) -> Iterator[Service]:
-    """All of them, in the order in which they need each other."""
+    """Yield all services, those that others need first."""
     if find_spec("swift"):
         yield s3(settings)
     else:
@@ -142,7 +147,7 @@ def postgres(settings: Settings) -> Service:
             "postgres",
             "-D",
             str(data),
-            *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+            *chain.from_iterable(("-c", f"{name}={value}") for name, value in options.items()),
         ),
         environment=surroundings(),
         ready=lambda: listens(port),
@@ -155,7 +160,8 @@ def postgres(settings: Settings) -> Service:
 def mlflow(settings: Settings) -> Service:
     port = settings.ports["mlflow"]
     if settings.database == "postgres":
-        uri = f"postgresql+pg8000://mlflow:{settings.database_password}@{LOOPBACK}:{settings.ports['postgres']}/postgres"
+        server = f"{LOOPBACK}:{settings.ports['postgres']}"
+        uri = f"postgresql+pg8000://mlflow:{settings.database_password}@{server}/postgres"
     else:
         uri = f"sqlite:///{settings.folder / 'mlflow.db'}"
     return Service(
@@ -200,7 +206,7 @@ def worker(settings: Settings, number: int) -> Service:
         lambda: name in alive_resources(settings),
         f"--address={LOOPBACK}:{settings.ports['ray']}",
         f"--num-cpus={settings.cpus}",
-        # Nodes unpack a job's code below their own folder, anew: in a shared one, from under the feet of who works there.
+        # A node unpacks a job's code below its folder, and would replace the code of other nodes.
         f"--temp-dir={settings.ray_folder / str(number)}",
         f"--resources={json.dumps({name: 1})}",
     )
@@ -215,25 +221,30 @@ def ray_node(
         environment=surroundings() | settings.job_environment | settings.ray_environment,
         ready=ready,
         where=where,
-        tries=3,  # Ray gives a node 30 s to start, which a busy machine may exceed
-        patience=30,
+        # Ray gives a node 30 s to start, which a busy machine may exceed.
+        tries=3,
+        grace=30,
     )
 
 
 def surroundings() -> dict[str, str]:
-    """What a service needs of our own environment: no more than that, so that no secret of a person's shell is in it."""
+    """Return the part of our environment that services need.
+
+    They get no more, so that no secret of the user's shell reaches them.
+    """
     programs = os.pathsep.join(
         filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
     )
     return {name: os.environ[name] for name in PASSED if name in os.environ} | {
-        "PATH": programs,  # so that `python` of a job's command line is this one
+        # `python` in a job's command line must be this interpreter.
+        "PATH": programs,
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }
 
 
 def answers(url: str) -> bool:
-    """Whether somebody answers there."""
+    """Return whether a server answers at this URL."""
     try:
         urllib.request.urlopen(url, timeout=5).close()
     except OSError:
@@ -242,6 +253,7 @@ def answers(url: str) -> bool:
 
 
 def bucket_is_there(settings: Settings) -> bool:
+    """Return whether the S3 server has the cluster's bucket."""
     client = boto3.client(
         "s3",
         endpoint_url=f"http://{LOOPBACK}:{settings.ports['s3']}",
@@ -258,26 +270,33 @@ def bucket_is_there(settings: Settings) -> bool:
 
 
 def alive_resources(settings: Settings) -> set[str]:
-    """Names of what the cluster's nodes that are alive have."""
+    """Return the names of the resources of live nodes."""
     answer = dashboard(settings, "/api/v0/nodes")
     nodes = answer["data"]["result"]["result"] if answer else ()
-    return {name for node in nodes if node["state"] == "ALIVE" for name in node["resources_total"]}
+    found: set[str] = set()
+    for node in nodes:
+        if node["state"] == "ALIVE":
+            found |= set(node["resources_total"])
+    return found
 
 
 def dashboard(settings: Settings, path: str) -> dict[str, Any] | None:
-    """What our dashboard answers; None while it does not, or where another cluster's, which refuses our token, has the port."""
+    """Return the answer of our dashboard, or None while it does not answer.
+
+    The dashboard of another cluster on this port refuses our token, which also gives None.
+    """
     token = (settings.folder / "token").read_text()
     url = f"http://{LOOPBACK}:{settings.ports['dashboard']}{path}"
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=10
-        ) as answer:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
     except OSError:
         return None
 
 
 def listens(port: int) -> bool:
+    """Return whether a process listens on this port."""
     try:
         socket.create_connection((LOOPBACK, port), 2).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a local cluster keeps between its starts: ports, sizes and secrets, in files that only their owner reads."""
+"""Keep the ports, sizes and secrets of a local cluster in files that only their owner reads."""
 
 import getpass
 import hashlib
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+# The usual ports, used where they are free.
 PORTS = {
     "s3": 8333,
     "postgres": 5433,
@@ -21,13 +22,13 @@ PORTS = {
     "ray": 6379,
     "client": 10001,
     "dashboard": 8265,
-}  # where they are free
+}
 BUCKET = "stepchain"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the services are started from."""
+    """Settings of all services of a local cluster."""
 
     folder: Path
     ports: dict[str, int]
@@ -47,15 +48,17 @@ class Settings:
         database: str | None = None,
         usual_ports: bool = True,
     ) -> Self:
-        """What the folder keeps, or new ones; what is given replaces sizes. Database and ports are chosen once."""
+        """Return the settings that the folder keeps, or new ones.
+
+        Given sizes replace those kept. Database and ports are chosen once.
+        """
         file = folder / "settings.json"
         if file.exists():
             kept = json.loads(file.read_text())
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(
-                0o711 if os.getuid() == 0 else 0o700
-            )  # root's PostgreSQL is another person's, who passes through
+            # Root runs PostgreSQL as another user, who must be able to enter the folder.
+            folder.chmod(0o711 if os.getuid() == 0 else 0o700)
             kept = {
                 "ports": free_ports(usual_ports),
                 "workers": 2,
@@ -68,18 +71,15 @@ class Settings:
             write_private(folder / "token", secrets.token_hex(32))
         if database and database != kept["database"]:
             raise SystemExit(
-                f"error: {folder} keeps its runs in {kept['database']}: give another --folder for {database}"
+                f"error: {folder} keeps its runs in {kept['database']}: "
+                f"give another --folder for {database}"
             )
         kept["workers"] = workers or kept["workers"]
         kept["cpus"] = cpus or kept["cpus"] or max(1, (os.cpu_count() or 1) // kept["workers"])
         settings = cls(folder, **kept)
-        write_private(
-            file,
-            json.dumps(
-                {name: value for name, value in asdict(settings).items() if name != "folder"},
-                indent=1,
-            ),
-        )
+        values = asdict(settings)
+        del values["folder"]
+        write_private(file, json.dumps(values, indent=1))
         return settings
 
     @property
@@ -88,13 +88,13 @@ class Settings:
 
     @property
     def ray_folder(self) -> Path:
-        """Ray's sessions: below a short path, since names of sockets may have 107 letters."""
+        """Folder of Ray's sessions. Its path is short, because a socket's may have 107 letters."""
         name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
         return Path(tempfile.gettempdir()) / f"stepchain-{getpass.getuser()}-{name}"
 
     @property
     def job_environment(self) -> dict[str, str]:
-        """What a job must know: Ray's processes have it, so that no submission need carry a secret."""
+        """Variables that jobs need. Ray's processes have them, so submissions carry no secret."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -109,15 +109,16 @@ class Settings:
 
     @property
     def ray_environment(self) -> dict[str, str]:
-        """What Ray's clients and servers know of the token: where it is, not what it is."""
+        """Variables that tell Ray's clients and servers where the token is, but not the token."""
         return {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a cluster on loopback, see ray_node.py
+            # The cluster stays on loopback: see ray_node.py.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }
 
     def write_environment(self) -> None:
-        """For a shell of whoever uses the cluster."""
+        """Write the file that users of the cluster source in their shell."""
         client = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.ports['dashboard']}"}
         variables = self.job_environment | self.ray_environment | client
         lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
@@ -125,16 +126,16 @@ class Settings:
 
 
 def has_postgres(folder: Path) -> bool:
-    """Whether PostgreSQL can be used: it is there, and somebody may run it on this folder (it refuses root)."""
+    """Return whether a user other than root can run PostgreSQL on this folder."""
     if shutil.which("initdb") is None or shutil.which("postgres") is None:
         return False
-    return postgres_user() is None or all(
-        parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents)
-    )
+    if postgres_user() is None:
+        return True
+    return all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
 
 
 def postgres_user() -> str | None:
-    """Who runs PostgreSQL: None for whoever we are, or for root the person that Debian's package made."""
+    """Return the user that runs PostgreSQL: for root the one of Debian's package, else None."""
     if os.getuid() != 0:
         return None
     try:
@@ -144,8 +145,9 @@ def postgres_user() -> str | None:
 
 
 def free_ports(prefer_usual: bool) -> dict[str, int]:
-    """The usual ports where they are free and wanted, else others."""
-    ports, held = {}, []
+    """Return the usual ports where they are free and wanted, else others."""
+    ports: dict[str, int] = {}
+    held: list[socket.socket] = []
     for name, usual in PORTS.items():
         taken = socket.socket()
         try:
@@ -160,7 +162,7 @@ def free_ports(prefer_usual: bool) -> dict[str, int]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only its owner reads, at no moment otherwise."""
+    """Replace a file by one that only its owner can read at any moment."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,9 +1,9 @@
-"""A real S3 server on one disk, in one process, OpenStack Swift's: `python -m infra.local.swift FOLDER --bucket NAME`.
+"""Run a real S3 server, OpenStack Swift, on one disk: `python -m infra.local.swift FOLDER`.
 
-Its user is AWS_ACCESS_KEY_ID (of the form account:user) and AWS_SECRET_ACCESS_KEY, from the environment. It makes the buckets
-that are missing, prints its URL once it answers, and ends on SIGTERM, or with its standard input where asked to. Unlike
-a server that imitates S3 in memory it checks signatures and checksums, writes to disk, and is slow to agree with itself: of
-several conditional writes at once, more than one may win.
+Its user is AWS_ACCESS_KEY_ID (of the form account:user) with AWS_SECRET_ACCESS_KEY. It makes
+missing buckets and prints its URL once it answers. It ends on SIGTERM, or with its standard input
+on request. Unlike an S3 server in memory it checks signatures and checksums and writes to disk.
+It is eventually consistent, so of several conditional writes at once more than one may win.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from swift.common.utils import SWIFT_CONF_FILE, monkey_patch, set_swift_dir
 
-monkey_patch()  # before anything else is imported: all servers are green threads of this process
+# All servers are green threads of this process, so this comes before any other import.
+monkey_patch()
 
 import boto3  # noqa: E402
 import eventlet  # noqa: E402
@@ -28,16 +29,23 @@ from swift.common.utils import NullLogger  # noqa: E402
 from swift.common.wsgi import loadapp  # noqa: E402
 
 KINDS = ("account", "container", "object")
-PIPELINE = "catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth copy slo dlo symlink proxy-server"
-SETTINGS = {  # of a middleware, beyond its name
-    "s3api": "s3_acl = false\nlocation = us-east-1\nallow_multipart_uploads = true\nmax_multi_delete_objects = 1000\n",
+PIPELINE = (
+    "catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth "
+    "copy slo dlo symlink proxy-server"
+)
+# Settings of a middleware, by its name.
+SETTINGS = {
+    "s3api": (
+        "s3_acl = false\nlocation = us-east-1\n"
+        "allow_multipart_uploads = true\nmax_multi_delete_objects = 1000\n"
+    ),
     "tempauth": "user_{user} = {secret} .admin\n",
     "proxy-server": "allow_account_management = true\naccount_autocreate = true\n",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve what is, or will be, below the folder."""
+    """Serve the objects below the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
@@ -51,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--end-with-input", action="store_true", help="end when standard input does"
     )
     options = parser.parse_args(arguments)
-    os.umask(0o077)  # the proxy's settings hold the secret
+    # The settings of the proxy hold the secret.
+    os.umask(0o077)
     folder = options.folder.resolve()
     (folder / "disk").mkdir(parents=True, exist_ok=True)
     public = eventlet.listen((options.host, options.port))
@@ -67,17 +76,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def serve(folder: Path, public: socket.socket, user: str, secret: str) -> None:
-    """Start Swift's four servers as green threads: one that speaks S3, three behind it that keep things, on loopback."""
+    """Start Swift's S3 proxy and the three servers behind it, as green threads."""
     sockets = {"proxy": public} | {kind: eventlet.listen(("127.0.0.1", 0)) for kind in KINDS}
     (folder / Path(SWIFT_CONF_FILE).name).write_text(
-        "[swift-hash]\nswift_hash_path_suffix = stepchain\n\n[storage-policy:0]\nname = only\ndefault = yes\n"
+        "[swift-hash]\nswift_hash_path_suffix = stepchain\n\n"
+        "[storage-policy:0]\nname = only\ndefault = yes\n"
     )
     set_swift_dir(str(folder))
-    common = f"[DEFAULT]\nswift_dir = {folder}\ndevices = {folder}\nmount_check = false\nfallocate_reserve = 0\n"
+    common = (
+        f"[DEFAULT]\nswift_dir = {folder}\ndevices = {folder}\n"
+        "mount_check = false\nfallocate_reserve = 0\n"
+    )
     for kind in KINDS:
         save_ring(folder / f"{kind}.ring.gz", sockets[kind].getsockname()[1])
         (folder / f"{kind}.conf").write_text(
-            f"{common}\n[pipeline:main]\npipeline = {kind}-server\n\n[app:{kind}-server]\nuse = egg:swift#{kind}\n"
+            f"{common}\n[pipeline:main]\npipeline = {kind}-server\n\n"
+            f"[app:{kind}-server]\nuse = egg:swift#{kind}\n"
         )
     parts = [f"{common}\n[pipeline:main]\npipeline = {PIPELINE}\n"]
     for name in PIPELINE.split():
@@ -86,10 +100,8 @@ def serve(folder: Path, public: socket.socket, user: str, secret: str) -> None:
         parts.append(f"[{kind}:{name}]\nuse = egg:swift#{egg}\n{settings}")
     (folder / "proxy.conf").write_text("\n".join(parts))
     for kind, listening in sockets.items():
-        options = {
-            "protocol": SwiftHttpProtocol,
-            "capitalize_response_headers": False,
-        }  # S3 says ETag, not Etag
+        # S3 answers with ETag, and eventlet would write Etag.
+        options = {"protocol": SwiftHttpProtocol, "capitalize_response_headers": False}
         eventlet.spawn(
             eventlet.wsgi.server,
             listening,
@@ -100,7 +112,7 @@ def serve(folder: Path, public: socket.socket, user: str, secret: str) -> None:
 
 
 def save_ring(path: Path, port: int) -> None:
-    """Say that everything lies once on the one disk."""
+    """Write the ring that puts everything once on the one disk."""
     builder = RingBuilder(part_power=2, replicas=1, min_part_hours=0)
     builder.add_dev(
         {"region": 1, "zone": 1, "weight": 1, "ip": "127.0.0.1", "port": port, "device": "disk"}
@@ -110,7 +122,7 @@ def save_ring(path: Path, port: int) -> None:
 
 
 def make_buckets(url: str, names: Sequence[str]) -> None:
-    """Through the server itself, as its own first client."""
+    """Make missing buckets, as a client of the server."""
     path_style = Config(s3={"addressing_style": "path"})
     client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", config=path_style)
     there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}

@@ -1,8 +1,9 @@
-"""Serve MLflow: `python -m infra.mlflow.serve`, the same on a laptop, in Docker and on Kubernetes.
+"""Serve MLflow on a laptop, in Docker or on Kubernetes: `python -m infra.mlflow.serve`.
 
-What is secret comes from the environment and never enters a command line: MLFLOW_BACKEND_STORE_URI (it holds the database's
-password) and, with --auth, MLFLOW_AUTH_ADMIN_PASSWORD and MLFLOW_FLASK_SERVER_SECRET_KEY. The database's tables are made when
-there are none; an older schema is refused, and `mlflow db upgrade` is for a person to run, after a backup.
+Secrets come from the environment and never enter a command line. They are MLFLOW_BACKEND_STORE_URI,
+which holds the database's password, and with --auth MLFLOW_AUTH_ADMIN_PASSWORD and
+MLFLOW_FLASK_SERVER_SECRET_KEY. MLflow makes the tables of an empty database and refuses an older
+schema. Run `mlflow db upgrade` yourself then, after a backup.
 """
 
 import argparse
@@ -17,7 +18,7 @@ AUTH = ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Become the server; does not return."""
+    """Replace this process by the server. Does not return."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 in a container"
@@ -53,26 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.auth:
         command += ["--app-name", "basic-auth"]
         os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(auth_settings(os.environ[BACKEND]))
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
-        "false"  # seven more processes that nothing here uses
-    )
+    # Job execution would start seven more processes that nothing here uses.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(command[0], command)
 
 
 def auth_settings(database: str) -> Path:
-    """Write MLflow's settings of basic-auth to a file that only we can read: it names the database, and so its password.
+    """Write the settings of MLflow's basic-auth, and return the file's path.
 
-    Who has an account may read everything and change what is their own. Users live beside the runs, in tables of their own.
+    Only this user can read the file, because it holds the database's password. An account may read
+    everything and change its own runs. Accounts are tables in the same database.
     """
-    number, path = tempfile.mkstemp(prefix="mlflow-auth-", suffix=".ini")  # with rights 0600
+    number, path = tempfile.mkstemp(prefix="mlflow-auth-", suffix=".ini")
     with os.fdopen(number, "w") as file:
         file.write(
             "[mlflow]\n"
             "default_permission = READ\n"
             f"database_uri = {database.replace('%', '%%')}\n"
             "admin_username = admin\n"
-            "auth_cache_ttl_seconds = 60\n"  # else every request hashes its password anew
+            # Without a cache every request hashes its password again.
+            "auth_cache_ttl_seconds = 60\n"
         )
     return Path(path)
 

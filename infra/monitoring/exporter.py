@@ -1,9 +1,9 @@
-"""Tell Prometheus what the store's records say: `python -m infra.monitoring.exporter --store URI`.
+"""Export counts of a store's records to Prometheus: `python -m infra.monitoring.exporter`.
 
-Records are the truth, so what is counted here survives every cluster, counts each step once whoever trained it, and needs
-nothing of jobs. A record never changes: each is read once, and a look at the store lists keys alone.
+The counts come from records, so they survive every cluster and count each step once. A record never
+changes, so the exporter reads it once and then only lists keys.
 
-A step is used each time a chain names it. Uses less steps is what sharing saved: the cache's hits.
+A step is used each time a chain names it. Uses minus steps is what sharing saved.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -27,7 +28,7 @@ Kind = tuple[str, str]  # dataset and method
 
 
 class Records(Collector):
-    """The store's records as Prometheus asks for them."""
+    """Collector that Prometheus asks for the counts of a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -35,7 +36,7 @@ class Records(Collector):
         self._chains: dict[str, tuple[str, ...]] = {}
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Look for new records and add all up. A store that does not answer is told as `stepchain_store_up 0`."""
+        """Read new records and yield all counts; `stepchain_store_up` is 0 where that fails."""
         up = GaugeMetricFamily("stepchain_store_up", "Whether the store answered")
         try:
             self._read_new()
@@ -44,7 +45,8 @@ class Records(Collector):
             log.warning("%s", error)
             up.add_metric([], 0)
         yield up
-        steps, hours = defaultdict[Kind, float](float), defaultdict[Kind, float](float)
+        steps = defaultdict[Kind, float](float)
+        hours = defaultdict[Kind, float](float)
         for record in self._steps.values():
             kind = (record.data.name, record.step.method.name)
             steps[kind] += 1
@@ -61,7 +63,7 @@ class Records(Collector):
         named = CounterMetricFamily(
             "stepchain_steps_named", "Steps that published chains name, each counted once"
         )
-        named.add_metric([], len({name for names in self._chains.values() for name in names}))
+        named.add_metric([], len(set(chain.from_iterable(self._chains.values()))))
         yield named
 
     def _read_new(self) -> None:
@@ -74,8 +76,8 @@ class Records(Collector):
 
 
 def worker_hours(record: StepRecord) -> float:
-    """What a step took of its workers' GPUs, in hours; a worker without a GPU counts as one."""
-    seconds = sum(seconds for part, seconds in record.seconds.items() if part != "wait")
+    """Return the GPU-hours of a step. A worker without a GPU counts as one."""
+    seconds = sum(record.seconds.values()) - record.seconds.get("wait", 0)
     gpus = record.resources.get("gpus_per_worker") or 1
     return seconds * record.resources.get("workers", 1) * gpus / 3600
 
@@ -88,6 +90,7 @@ def _family(name: str, words: str, values: Mapping[Kind, float]) -> CounterMetri
 
 
 def main() -> None:
+    """Serve the counts until the process ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", default=default_store())
     parser.add_argument("--host", default="127.0.0.1")

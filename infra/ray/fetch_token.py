@@ -1,7 +1,7 @@
-"""Write a secret of AWS Secrets Manager to a file that only its owner reads: `python -m infra.ray.fetch_token NAME FILE`.
+"""Write a secret of AWS Secrets Manager to a file: `python -m infra.ray.fetch_token NAME FILE`.
 
-Every machine of a cluster started by `ray up` runs it with the rights of its instance profile. The secret passes through no
-command line, no environment and no log.
+Every machine that `ray up` starts runs this with the rights of its instance profile. The secret
+passes through no command line, no environment and no log.
 """
 
 import os
@@ -12,10 +12,11 @@ import boto3
 
 
 def fetch(name: str, path: Path) -> None:
-    """Replace the file, if it is there, by the secret of that name. Raises what boto3 raises."""
+    """Write the secret of this name to `path`, readable by its owner only."""
     secret = boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # its rights may be too wide
+    # An existing file may be readable by others.
+    path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secret.strip())
 

@@ -131,15 +131,17 @@ def table(
         format: How to print it.
     """
     from jobs.tables import print_table
-    from orchestrator.planning.store_state import look_up_steps
-    from orchestrator.report.campaign_scores import campaign_table
+    from orchestrator.records.repository import Repository
+    from orchestrator.report.campaign_results import load_campaign_results
+    from orchestrator.report.campaign_tables import scores_table
     from orchestrator.report.render import to_csv, to_json, to_markdown
 
     store = options.open()
     with _open(campaign, options, store) as opened:
         tree = _plan_tree(opened, part)
-    stored = look_up_steps(tree, store)
-    scores = campaign_table(tree, stored, store, opened.campaign.paper, CONVENTIONS[convention])
+    counted = CONVENTIONS[convention]
+    result = load_campaign_results(opened.campaign, tree, Repository(store), counted)
+    scores = scores_table(result, mark_best=False)
     match format:
         case "terminal":
             console = open_console()

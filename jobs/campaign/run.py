@@ -13,8 +13,9 @@ from orchestrator.campaigns.run import outcome_tables, run_campaign
 from orchestrator.campaigns.scheduler import Limits
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign_plan import CampaignPlan
-from orchestrator.planning.store_state import look_up_steps
-from orchestrator.report.campaign_scores import campaign_table
+from orchestrator.records.repository import Repository
+from orchestrator.report.campaign_results import load_campaign_results
+from orchestrator.report.campaign_tables import scores_table
 from orchestrator.store.base import Store
 
 
@@ -30,15 +31,13 @@ def run_plan(
     console.print(*summary(plan), sep="\n")
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        context = RunContext(
-            store, options.request, console, tracker, lease_seconds=options.lease_seconds
-        )
+        context = RunContext(store, options.request, console, tracker, retries=options.retries)
         with recorded(plan, context, tracker):
             outcome = run_campaign(
                 plan.campaign.name, plan.tree, plan.stored, context, plan.costs, limits
             )
-    stored = look_up_steps(plan.tree, store)
-    scores = campaign_table(plan.tree, stored, store, plan.campaign.paper, context.convention)
+    result = load_campaign_results(plan.campaign, plan.tree, Repository(store), context.convention)
+    scores = scores_table(result, mark_best=False)
     print_table(scores, console)
     console.print(scores.caption)
     console.print(*outcome_tables(outcome), sep="\n")

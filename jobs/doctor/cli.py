@@ -140,9 +140,7 @@ def check_ray(store: str) -> Iterator[Finding]:
         if where
         else "see /tmp/ray/session_latest/logs; often memory or /dev/shm"
     )
-    import ray
-
-    from orchestrator.cluster.connection import cluster_nodes, connect
+    from orchestrator.cluster.connection import cluster_nodes, connect, disconnect
 
     def work() -> str:
         start = time.monotonic()
@@ -158,7 +156,7 @@ def check_ray(store: str) -> Iterator[Finding]:
             answers = ask_nodes(partial(check_store, store))
             yield from judge(answers, LEAST_DISK * GIGABYTE, LEAST_SHARED_ON_NODE * GIGABYTE)
     finally:
-        ray.shutdown()
+        disconnect()
 
 
 def command() -> None:

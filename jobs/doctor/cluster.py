@@ -9,11 +9,14 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from jobs.doctor.services import FAR_APART, Finding
+from orchestrator.cluster.ray_tasks import NodeAnswer, run_on_every_node
+from orchestrator.store.retries import DEFAULT_RETRIES
 
 SAME = (
     "torch",
@@ -23,7 +26,6 @@ SAME = (
     "pydantic",
     "safetensors",
 )  # what decides results, and what travels between machines
-PATIENCE = 120  # seconds for a machine to answer
 Facts = dict[str, Any]
 
 
@@ -48,35 +50,18 @@ def look(cache: str | None, check: Callable[[], Finding]) -> Facts:
     }
 
 
-def ask_nodes(check: Callable[[], Finding]) -> list[tuple[Facts, float, float]]:
-    """The facts of every machine, with this machine's clock before and after. Needs Ray to be connected."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    answers = []
-    remote = ray.remote(look)
-    for node in ray.nodes():
-        if node["Alive"]:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            gpus = node["Resources"].get("GPU", 0)
-            # Whoever asks for no GPU is shown none; so ask for a grain of one.
-            asked = remote.options(
-                num_cpus=0, num_gpus=0.001 if gpus else 0, scheduling_strategy=there
-            )
-            before = time.time()
-            facts = ray.get(
-                asked.remote(os.environ.get("STEPCHAIN_CACHE"), check), timeout=PATIENCE
-            )
-            answers.append((facts | {"promised": gpus}, before, time.time()))
-    return answers
+def ask_nodes(check: Callable[[], Finding]) -> list[NodeAnswer[Facts]]:
+    """Return the facts of every machine of the cluster."""
+    function = partial(look, os.environ.get("STEPCHAIN_CACHE"), check)
+    return run_on_every_node(function, DEFAULT_RETRIES.doctor_node_seconds)
 
 
 def judge(
-    answers: Sequence[tuple[Facts, float, float]], least_disk: float, least_shared: float
+    answers: Sequence[NodeAnswer[Facts]], least_disk: float, least_shared: float
 ) -> Iterator[Finding]:
     """What is wrong on which machine, or one line for all that is well. `least_disk`, `least_shared`: in bytes."""
-    first = answers[0][0]
-    for facts, before, after in answers:
+    first = answers[0].result
+    for facts, gpus, before, after in answers:
         host = facts["host"]
         yield compare_versions(host, facts["versions"], first["host"], first["versions"])
         apart = max(0.0, before - facts["time"], facts["time"] - after)
@@ -86,10 +71,10 @@ def judge(
                 f"{apart:.0f} s from ours",
                 "set it by NTP: timedatectl set-ntp true",
             )
-        if facts["promised"] and not facts["gpus"]:
+        if gpus and not facts["gpus"]:
             yield Finding(
                 f"{host} GPU",
-                f"Ray offers {facts['promised']:g}, torch sees none",
+                f"Ray offers {gpus:g}, torch sees none",
                 "use the image with torch's CUDA build there",
             )
         if facts["disk"] < least_disk:

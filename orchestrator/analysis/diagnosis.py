@@ -88,11 +88,11 @@ def analyse(
     """Bring together what records and probes say of two steps.
 
     Args:
-        chain: the chain that holds both steps.
-        earlier: the step whose classes may have been forgotten.
-        later: a later step of the chain.
-        answers: answers to probes of the two steps.
-        retrained: steps that retrained a part of the later model, by part.
+        chain: The chain that holds both steps.
+        earlier: The step whose classes may have been forgotten.
+        later: A later step of the chain.
+        answers: Answers to probes of the two steps.
+        retrained: Steps that retrained a part of the later model, by part.
     """
     convention = wilson()
     known = flatten_groups(earlier.groups)

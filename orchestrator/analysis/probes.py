@@ -41,8 +41,8 @@ def standard_probes(cuts: Sequence[str], images: int) -> tuple[AnyProbe, ...]:
     """Return all probes of a pair: each joint and the similarity at each cut, and the bias.
 
     Args:
-        cuts: names of the parts of the network after which it is cut.
-        images: how many images each probe uses.
+        cuts: Names of the parts of the network after which it is cut.
+        images: How many images each probe uses.
     """
     stitching = [Stitching(cut=cut, joint=joint, images=images) for cut in cuts for joint in JOINTS]
     similarities = [Similarity(cut=cut, images=images) for cut in cuts]
@@ -55,14 +55,14 @@ def ensure_answers(
     """Return the answer to each probe of two steps, in order; compute those that are missing.
 
     Args:
-        earlier: the step whose classes may have been forgotten.
-        later: a later step of the same chain.
-        probes: what is asked.
-        context: the run's store, resources and console.
+        earlier: The step whose classes may have been forgotten.
+        later: A later step of the same chain.
+        probes: What is asked.
+        context: The run's store, resources and console.
 
     Raises:
-        StoreError: the store does not answer.
-        Exception: whatever a probe raises.
+        StoreError: The store does not answer.
+        Exception: Whatever a probe raises.
     """
     evaluation = later.evaluation
     _, manifest = resolve(context.store, evaluation.data.manifest)
@@ -130,8 +130,9 @@ def _answer(pair: _StepPair, threads: int, question: Question) -> ProbeRecord:
     """Compute and record an answer; return the record that was written first. A task runs this."""
     import torch
 
-    from orchestrator.execution.worker import device_name, fetch_published
+    from orchestrator.execution.worker import fetch_published
     from training.probes.measure import fixed_rows, measure, open_pair
+    from training.runtime import device_name
 
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -42,11 +42,11 @@ def publish_analysis(
     """Write the record of an analysis, unless there is one.
 
     Args:
-        store: the store that holds the chain.
-        chain: the chain that holds both steps.
-        steps: indexes of the earlier and the later step.
-        answers: answers to probes of the two steps.
-        retrained: steps that retrained a part of the later model, by part.
+        store: The store that holds the chain.
+        chain: The chain that holds both steps.
+        steps: Indexes of the earlier and the later step.
+        answers: Answers to probes of the two steps.
+        retrained: Steps that retrained a part of the later model, by part.
 
     Returns:
         The record that was written first.
@@ -76,9 +76,9 @@ def load_analysis(repository: Repository, record: AnalysisRecord) -> Analysis:
     """Return the analysis, made again from everything that its record names.
 
     Raises:
-        NotFound: the store lacks a record that the analysis names.
-        StoreError: the store does not answer.
-        CorruptedObject: an object is not the one that its record names.
+        NotFound: The store lacks a record that the analysis names.
+        StoreError: The store does not answer.
+        CorruptedObject: An object is not the one that its record names.
     """
     chain = repository.chain(record.chain)
     (result,) = load_chains(repository, [chain])

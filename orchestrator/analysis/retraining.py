@@ -31,13 +31,13 @@ def ensure_retrained(
     """Return the later step with a part retrained, by part; train what is not in the store.
 
     Args:
-        chain: the chain that holds the step.
-        later: the step whose model is retrained.
-        context: the run's store, resources and console.
+        chain: The chain that holds the step.
+        later: The step whose model is retrained.
+        context: The run's store, resources and console.
 
     Raises:
-        StepFailed: an attempt to train failed.
-        StoreError: the store does not answer.
+        StepFailed: An attempt to train failed.
+        StoreError: The store does not answer.
     """
     document = Chain.model_validate(chain.record.chain)
     manifest_digest, manifest = resolve(context.store, later.record.data.manifest)

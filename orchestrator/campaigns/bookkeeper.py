@@ -5,7 +5,6 @@ record of a chain is published as soon as its last step is. What the thread cann
 in the end becomes a problem that the outcome names, since the steps themselves are safe in the store.
 """
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, Self
 from orchestrator.campaigns.live_view import LiveView
 from orchestrator.campaigns.scheduler import State, StepOutcome
 from orchestrator.execution.context import RunContext
+from orchestrator.execution.progress_display import read_progress
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.records import layout
@@ -28,7 +28,6 @@ from training.config import EvaluationConfig
 from training.metrics import Convention, Scores
 
 THERE = ("published", "reused")  # fates of steps that exist
-LOOK_SECONDS = {True: 1.0, False: 5.0}  # between looks into the store: a folder, a server
 
 
 class Scored(NamedTuple):
@@ -120,7 +119,8 @@ class Bookkeeper:
     def _follow(self) -> None:
         """The thread."""
         try:
-            while not self._stop.wait(LOOK_SECONDS[is_local(self._place.store)]):
+            period = self._place.retries.look_seconds(is_local(self._place.store))
+            while not self._stop.wait(period):
                 for what, key, _ in self._write_down():
                     self._events.put((what, key))
                 for key, fate in tuple(self._fates.items()):
@@ -247,8 +247,6 @@ class Bookkeeper:
             if self._place.tracker:
                 for rows in read_curves(store, key, attempt, seen):
                     self._place.tracker.curves(key, rows)
-            self._view.progress[key] = json.loads(store.read(layout.progress(key, attempt)))
-        except NotFound:
-            self._view.progress[key] = {"stage": "start"}
+            self._view.progress[key] = read_progress(store, key, attempt)
         except StoreError:
             self._view.progress[key] = {"stage": "the store does not answer"}

@@ -1,6 +1,5 @@
 """What people see of a running campaign: on a terminal one live picture, in a log a line for whatever happens."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -14,15 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.campaigns.scheduler import StepOutcome
-from orchestrator.execution.follow import describe
+from orchestrator.execution.progress_display import LogLines, describe_step, print_line
 from orchestrator.planning.step_tree import Node, StepTree
+from orchestrator.store.retries import DEFAULT_RETRIES
 from training.metrics import Scores
 
 if TYPE_CHECKING:
     from orchestrator.campaigns.bookkeeper import ChainOutcome
 
 SHOWN_CHAINS = 20  # finished ones in the live picture, the newest
-LINE_SECONDS = 60.0  # between lines in a log that tell how far all is
 MEANS = {"old": "miou_old", "new": "miou_new", "all": "miou_all"}
 
 
@@ -36,6 +35,7 @@ class LiveView:
         fates: Mapping[str, StepOutcome],
         console: Console,
         seconds_left: Callable[[], float | None],
+        line_seconds: float = DEFAULT_RETRIES.campaign_line_seconds,
     ) -> None:
         self.progress: dict[
             str, dict[str, Any]
@@ -48,7 +48,7 @@ class LiveView:
             if console.is_terminal
             else None
         )
-        self._line = time.monotonic()
+        self._lines = LogLines(console, line_seconds)
 
     def __enter__(self) -> Self:
         if self._live:
@@ -65,7 +65,8 @@ class LiveView:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print a sentence above the live picture, or to the log."""
+        print_line(self._console, text)
 
     def began(self, node: Node) -> None:
         if not self._live:
@@ -90,9 +91,8 @@ class LiveView:
         """Show how far all is now."""
         if self._live:
             self._live.update(self._picture(), refresh=True)
-        elif time.monotonic() - self._line > LINE_SECONDS:
-            self._line = time.monotonic()
-            self.say(f"{self._name}: {self._summary()}")
+        else:
+            self._lines.show(f"{self._name}: {self._summary()}")
 
     def _picture(self) -> Group:
         steps = Table.grid(padding=(0, 2))
@@ -105,7 +105,9 @@ class LiveView:
                 )
                 bar.width = 20
                 steps.add_row(
-                    self._title(node), bar, describe(progress, node.planned.step.optimization.batch)
+                    self._title(node),
+                    bar,
+                    describe_step(progress, node.planned.step.optimization.batch),
                 )
         finished = Table.grid(padding=(0, 2))
         for chain in self._chains[-SHOWN_CHAINS:]:

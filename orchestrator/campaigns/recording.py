@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign_plan import CampaignPlan
 from orchestrator.planning.campaign_record import publish_campaign
+from orchestrator.records.repository import Repository
 from orchestrator.report.campaign_results import load_campaign_results
 from orchestrator.store.base import StoreError
 from orchestrator.tracking.campaign_runs import campaign_runs
@@ -31,8 +32,9 @@ def recorded(plan: CampaignPlan, context: RunContext, tracker: Tracker | None) -
     record = publish_campaign(context.store, plan.campaign)
 
     def runs(unfinished: Status) -> list[Run]:
+        repository = Repository(context.store)
         results = load_campaign_results(
-            plan.campaign, plan.whole_tree, context.store, context.convention
+            plan.campaign, plan.whole_tree, repository, context.convention
         )
         return campaign_runs(record, results, unfinished)
 

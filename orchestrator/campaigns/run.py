@@ -20,7 +20,6 @@ from orchestrator.campaigns.bookkeeper import THERE, Bookkeeper, ChainOutcome, S
 from orchestrator.campaigns.live_view import LiveView
 from orchestrator.campaigns.scheduler import Limits, Scheduler, State, StepOutcome
 from orchestrator.campaigns.trial import run_trial, trial_spec
-from orchestrator.cluster import ray_tune
 from orchestrator.cluster.connection import connect, steps_at_once
 from orchestrator.cluster.resources import check_batches
 from orchestrator.execution.context import RunContext
@@ -56,9 +55,9 @@ def run_campaign(
     place: RunContext,
     costs: Costs,
     limits: Limits = Limits(),  # noqa: B008 - frozen
-    run: Run = ray_tune.run,
+    run: Run | None = None,
 ) -> CampaignOutcome:
-    """Publish all that is not published. `standings`: as `survey` found them; `run`: what calls the trials.
+    """Publish all that is not published. `standings`: as `survey` found them; `run`: what calls the trials, by default ray_tune.run.
 
     Returns when nothing is left that can be done, whatever failed. Raises InputError when the resources do not fit,
     KeyboardInterrupt when it is stopped: then running it again goes on.
@@ -81,9 +80,14 @@ def run_campaign(
         notify=lambda what, key: events.put((what, key)),
         score=lambda node: _miou(board, node),
     )
-    view = LiveView(name, tree, desk.fates, place.console, desk.seconds_left)
+    period = place.retries.campaign_line_seconds
+    view = LiveView(name, tree, desk.fates, place.console, desk.seconds_left, period)
     with view, Bookkeeper(tree, desk.fates, place, view, board, events) as chronicle:
         if not desk.finished:
+            if run is None:
+                from orchestrator.cluster import ray_tune  # importing Ray takes a second
+
+                run = ray_tune.run
             parts = {
                 key: trial_spec(tree.nodes[key], place, owner, limits.retries)
                 for key in desk.schedule.jobs

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-from orchestrator.execution.follow import describe
+from orchestrator.execution.progress_display import describe_step
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.planning.store_state import (
     StepState,
@@ -79,7 +79,7 @@ def _step_status(node: Node, stored: StoredStep, store: Store) -> StepStatus:
 def _describe(node: Node, stored: StoredStep, store: Store) -> str:
     """Return what there is to say of a step besides its state."""
     details = stored.details
-    progress = describe(details.progress, node.planned.step.optimization.batch) if details else ""
+    progress = describe_step(details.progress, node.planned.step.optimization.batch) if details else ""
     if stored.holder:
         return ": ".join(filter(None, (stored.holder.owner, progress)))
     if details is None:

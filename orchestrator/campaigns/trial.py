@@ -19,6 +19,7 @@ from orchestrator.planning.step_tree import Node
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import DataSource, Scoring, StepFailed
 from orchestrator.store.base import Store, StoreError
+from orchestrator.store.retries import Retries
 from training.config import InputError
 
 
@@ -31,9 +32,8 @@ class TrialSpec:
     scorings: tuple[tuple[DataSource, Scoring], ...]
     store: Store
     request: Request
-    lease_seconds: float
     owner: str  # of the lease, for people, and for the driver to know its own trials' leases by
-    retries: int
+    retries: Retries
 
 
 def trial_spec(node: Node, place: RunContext, owner: str, retries: int) -> TrialSpec:
@@ -45,9 +45,8 @@ def trial_spec(node: Node, place: RunContext, owner: str, retries: int) -> Trial
         node.scorings,
         place.store,
         place.request,
-        place.lease_seconds,
         owner,
-        retries,
+        replace(place.retries, trial_retries=retries),
     )
 
 
@@ -57,11 +56,12 @@ def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
         spec.store,
         spec.request,
         Console(quiet=True),
-        lease_seconds=spec.lease_seconds,
         owner=spec.owner,
+        retries=spec.retries,
+        follows_steps=False,
         on_message=on_message,
     )
-    for left in reversed(range(spec.retries + 1)):
+    for left in reversed(range(spec.retries.trial_retries + 1)):
         try:
             on_message(StepPublished(_ensure(spec, place)))
             return

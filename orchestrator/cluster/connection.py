@@ -1,4 +1,7 @@
-"""Connect to a Ray cluster, and ask it what it has."""
+"""Connect this process to a Ray cluster, and list the cluster's resources.
+
+Importing Ray takes a second, so the functions import it when they are called.
+"""
 
 import os
 import signal
@@ -6,57 +9,72 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import ray
-from ray._private import worker as ray_worker
-from ray._private.state import state as ray_state
+from typing import Any
 
 from orchestrator.cluster.resources import Node, Resources, room
 
+QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+STARTS = 3  # of a local cluster, when Ray's processes are slow to start
+
 
 def connect(dashboard: bool = False) -> None:
-    """Make this process the driver of a Ray cluster, once.
+    """Make this process the driver of a Ray cluster. Calling it again does nothing.
 
-    `dashboard`: a local cluster gets one. Ray asks it which of its processes are alive when one of those that start workers is
-    lost; without it the room of these workers is never given back.
+    Args:
+        dashboard: Whether a local cluster gets a dashboard. When a process that starts workers is lost, Ray asks the
+            dashboard which processes are alive. Without it, the resources of the lost workers are never released.
     """
+    import ray
+
     if ray.is_initialized():
         return
-    quiet = {"logging_level": "error", "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):  # set by hand, or in what `ray job submit` started
+    if os.environ.get("RAY_ADDRESS"):  # set by hand, or by `ray job submit`
         with _keeping_sigterm():
-            ray.init(**quiet)
-        return
-    # Read by Ray Train in this process. On one machine nothing is preempted and nobody collects metrics; asking the workers
-    # more often how they are makes each step end a second sooner.
+            ray.init(**QUIET)
+    else:
+        _start_here(dashboard)
+
+
+def disconnect() -> None:
+    """Leave the cluster, and end it if this process started it."""
+    import ray
+
+    ray.shutdown()
+
+
+def _start_here(dashboard: bool) -> None:
+    """Start a cluster on this machine that ends with this process."""
+    import ray
+
+    # Ray Train reads these in this process. On one machine no node is preempted and no metrics are collected. More
+    # frequent health checks make each step end a second sooner.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    # Threads that wait must not spin: on a machine that does anything else, two of them on two cores stand still.
+    # Waiting threads must not spin, because on a busy machine with two cores two spinning workers block each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for patient in (True, True, False):
+    for left in reversed(range(STARTS)):
         try:
             with _keeping_sigterm():
-                ray.init(address="local", include_dashboard=dashboard, **quiet)
+                ray.init(address="local", include_dashboard=dashboard, **QUIET)
             _hide_token()
             return
-        except (
-            Exception
-        ) as error:  # the class that Ray raises when its processes need over 30 s to start
-            if not patient or "timed out during startup" not in str(error):
+        except Exception as error:
+            # Ray raises a bare Exception when its processes take longer than 30 s to start.
+            if not left or "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
 
 
 def _hide_token() -> None:
-    """Ray makes a token for clusters of this machine, in a file that everybody may read."""
+    """Make the token that Ray generates for local clusters readable by its owner only."""
     with suppress(FileNotFoundError, PermissionError):
         (Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
 @contextmanager
 def _keeping_sigterm() -> Iterator[None]:
-    """Ray has SIGTERM end the process as it connects; whoever listened to it before goes on doing so."""
+    """Restore this process's handler of SIGTERM, because Ray replaces it as it connects."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -66,25 +84,37 @@ def _keeping_sigterm() -> Iterator[None]:
 
 
 def dashboard_address() -> str | None:
-    """Where the dashboard of the connected cluster is, as its own machines reach it."""
+    """Return the address of the connected cluster's dashboard, as the cluster's machines reach it."""
+    from ray._private import worker as ray_worker
+
     connect()
     url = ray_worker.get_dashboard_url()
     return f"http://{url}" if url else None
 
 
 def cluster_nodes() -> list[Node]:
-    """The machines of the connected cluster that are alive."""
+    """Return what each living machine of the connected cluster has."""
+    import ray
+
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def autoscales() -> bool:
-    """Whether the connected cluster adds machines by itself. Ray Train then refuses by itself what it can never place."""
-    # No public call tells; Ray Train asks in the same way.
-    return ray_state.get_max_resources_from_cluster_config() is not None
+    """Return whether the connected cluster adds machines by itself."""
+    return _largest_node() is not None
 
 
 def steps_at_once(resources: Resources) -> int:
-    """How many steps the connected cluster can train side by side, at its largest if it grows by itself; at least 1."""
-    largest = ray_state.get_max_resources_from_cluster_config()
-    nodes = [Node(largest)] if largest else cluster_nodes()
+    """Return how many steps the connected cluster can train side by side, at its largest if it autoscales; at least 1."""
+    largest = _largest_node()
+    nodes = [largest] if largest else cluster_nodes()
     return max(1, room(resources, nodes) // resources.workers)
+
+
+def _largest_node() -> Node | None:
+    """Return all that an autoscaling cluster may grow to, as if it were one machine; None if it does not autoscale."""
+    # Ray has no public call for this. Ray Train reads it in the same way.
+    from ray._private.state import state
+
+    largest = state.get_max_resources_from_cluster_config()
+    return None if largest is None else dict[str, float](largest)

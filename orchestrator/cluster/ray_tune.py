@@ -1,10 +1,11 @@
-"""Run a tree of jobs as Ray Tune trials, each as soon as what it waits for is done; the only file that knows Ray Tune.
+"""Run a tree of jobs as Ray Tune trials, each as soon as its parent is done. This is the only file that uses Ray Tune.
 
-Tune asks a search algorithm for the next trial whenever it can start one. Ours (`_SearchAlgorithm`) passes the question to a `Desk`, which
-knows the tree: it names a job, or none for now, which Tune takes as "ask again later". Trials run on processes that are used
-again and again. They hold no CPU and no GPU, or the workers that they start would wait for ever for what their trial keeps.
+Tune asks a search algorithm for the next trial whenever it can start one. `_SearchAlgorithm` passes the question to a
+`TrialSource`, which knows the tree. The source names a job, or None, which Tune takes as "ask again later". Trials run
+in processes that are reused. They reserve no CPU and no GPU, because the workers that they start would otherwise wait
+forever for what their trial holds.
 
-Nothing of Tune's is kept: what jobs leave is in the store, its folder is thrown away, and resuming is running again.
+Nothing of Tune's is kept. Results are in the store, Tune's folder is temporary, and to resume is to run again.
 """
 
 import base64
@@ -24,11 +25,12 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
-from orchestrator.store.lease import GRACE_SECONDS
+from orchestrator.store.retries import DEFAULT_RETRIES
 
 Message = TypeVar("Message", contravariant=True)
 Spec = TypeVar("Spec")
-HEAD = {"node:__internal_head__": 0.001}  # every cluster has it: trials run beside its head
+# Trials run on the head of the cluster, which every cluster has.
+HEAD = {"node:__internal_head__": 0.001}
 
 
 class TrialSource(Protocol[Message]):
@@ -71,6 +73,7 @@ def run(
     specs: Mapping[str, Spec],
     losses: int,
     as_message: Callable[[str], Message],
+    grace_seconds: float = DEFAULT_RETRIES.stop_grace_seconds,
 ) -> None:
     """Call `work(spec, on_message)` in a process of the cluster for each job the source names, until it is finished.
 
@@ -82,6 +85,7 @@ def run(
         specs: What each job is given, by id; pickled.
         losses: How often a job whose process dies is started again.
         as_message: Makes a message of the traceback of what `work` raised; pickled.
+        grace_seconds: After a signal, how long the running jobs may take to end.
 
     Raises:
         KeyboardInterrupt: With the signal's number, on SIGINT and SIGTERM; all trials are stopped then.
@@ -95,7 +99,7 @@ def run(
         TemporaryDirectory(prefix="stepchain-tune-") as disposable,
         _quiet(),
         _keyless(),
-        _signals(source) as stopping,
+        _signals(source, grace_seconds) as stopping,
     ):
         tuner = tune.Tuner(
             trial,
@@ -114,12 +118,13 @@ def run(
         finally:
             if not source.finished:
                 source.on_stopped()
-    if not source.finished:  # Tune takes a signal as the wish to end well, and returns
+    if not source.finished:
+        # Tune returns normally after a signal.
         raise KeyboardInterrupt(*stopping.caught[:1])
 
 
 class _Stopping:
-    """What signals came, and the end of Tune, which listens to SIGUSR1."""
+    """Holds the signals that came, and ends Tune, which handles SIGUSR1."""
 
     def __init__(self) -> None:
         self.caught: list[int] = []
@@ -135,7 +140,7 @@ class _Stopping:
 
 
 class _SearchAlgorithm(Searcher):
-    """Tune's search algorithm: it searches nothing."""
+    """The search algorithm that Tune asks for trials; it passes all questions to the source."""
 
     def __init__(self, source: TrialSource[Any], stopping: _Stopping) -> None:
         super().__init__()
@@ -143,7 +148,7 @@ class _SearchAlgorithm(Searcher):
         self._jobs: dict[str, str] = {}  # by trial
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its search algorithm to resume from; a campaign resumes from the store."""
+        """Return nothing: Tune pickles its search algorithm to resume from it, but a campaign resumes from the store."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -168,10 +173,10 @@ class _SearchAlgorithm(Searcher):
             self._stopping.end()
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing, for the same reason."""
+        """Write nothing, for the same reason."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as nothing was saved."""
+        """Read nothing, because nothing was saved."""
 
 
 def _trial(
@@ -202,13 +207,13 @@ def _decode(text: str) -> Any:
 
 
 def _resources() -> dict[str, float]:
-    """What a trial holds: a place for one where the cluster declares such places, else a grain of its head."""
+    """Return what a trial reserves: the custom resource for trials if the cluster declares it, else some of its head."""
     return {"orchestrator": 1} if "orchestrator" in ray.cluster_resources() else HEAD
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Tune tells at length of trials, files and folders; a campaign tells of steps. Signals are ours (`_signals`)."""
+    """Silence Tune's output about trials and files, and its handling of signals (see `_signals`)."""
     changed = {
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -232,7 +237,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _keyless() -> Iterator[None]:
-    """Tune gives trials the driver's AWS keys in a runtime environment, which Ray logs. Machines have their own."""
+    """Keep AWS keys out of the trials' runtime environment, because Ray logs it. Each machine has its own keys."""
     before = class_cache.ENV_VARS_TO_PROPAGATE
     class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
     try:
@@ -242,10 +247,10 @@ def _keyless() -> Iterator[None]:
 
 
 @contextmanager
-def _signals(source: TrialSource[Any]) -> Iterator[_Stopping]:
-    """SIGTERM, with which schedulers stop jobs, ends a campaign as Ctrl-C does: when the source is still, or patience at its end.
+def _signals(source: TrialSource[Any], grace_seconds: float) -> Iterator[_Stopping]:
+    """On SIGINT or SIGTERM, stop the source and end Tune as soon as the source is idle or `grace_seconds` have passed.
 
-    A second signal waits for nothing.
+    A second signal ends it at once.
     """
     stopping = _Stopping()
     if threading.current_thread() is not threading.main_thread():
@@ -255,16 +260,17 @@ def _signals(source: TrialSource[Any]) -> Iterator[_Stopping]:
         number: signal.getsignal(number)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     }
-    patience = threading.Timer(GRACE_SECONDS, stopping.end)
-    patience.daemon = True
+    timeout = threading.Timer(grace_seconds, stopping.end)
+    timeout.daemon = True
 
     def stop(number: int, frame: object) -> None:
         stopping.caught.append(number)
         if len(stopping.caught) > 1:
             raise KeyboardInterrupt(number)
-        runs = stopping.tune_runs  # or not yet, or not any more
+        # The signal may also come before Tune runs, or after.
+        runs = stopping.tune_runs
         if runs:
-            patience.start()
+            timeout.start()
         source.stop()
         if not runs:
             raise KeyboardInterrupt(number)
@@ -276,6 +282,6 @@ def _signals(source: TrialSource[Any]) -> Iterator[_Stopping]:
     try:
         yield stopping
     finally:
-        patience.cancel()
+        timeout.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -9,23 +9,28 @@ So an ingest that was interrupted goes on where it was, and one that was finishe
 this process look at few images sooner than a cluster starts; many go to Ray tasks.
 """
 
+import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
+from orchestrator.cluster.ray_tasks import run_tasks
 from orchestrator.datasets.catalog import Publication, check_name, publish
-from orchestrator.datasets.store_shard import store_shard, stored_shards
+from orchestrator.datasets.store_shard import StoredShard, store_shard, stored_shards
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from training.data.dataset_writer import SHARD_BYTES, assemble_dataset, plan_shards
 from training.data.manifest import Manifest
-from training.data.source import Source
+from training.data.shard_writer import ShardJob, current_key
+from training.data.source import BadData, Source
 from training.data.validation import BadRow
 
 LARGE = (
     20_000  # images from which on a cluster is sooner done, though it takes ten seconds to start
 )
+NODE_THREADS = 2  # of a task: one reads while the other decodes
 Where = Literal["auto", "here", "cluster"]
 OnBad = Literal["error", "skip"]
 Progress = Callable[[int, int], None]
@@ -70,11 +75,7 @@ def ingest(
         progress(seen, total)
 
     if where == "cluster" or (where == "auto" and images >= LARGE):
-        from orchestrator.datasets.ingest_ray import (
-            store_shards,  # Ray takes a second to import, and small datasets do without it
-        )
-
-        for part, stored in store_shards(store, source, pending):
+        for part, stored in run_tasks(partial(store_on_node, store, source), pending):
             shard = stored.part.shard
             if shard and not store.exists(layout.shard(shard.sha256)):
                 raise StoreError(
@@ -97,3 +98,18 @@ def ingest(
         uploaded=published.uploaded + len(sizes), bytes=published.bytes + sum(sizes)
     )
     return Ingestion(manifest, bad, published)
+
+
+def store_on_node(store: Store, source: Source, part: ShardJob) -> StoredShard:
+    """Store one shard in a task of a cluster, whose machines must see the source's files under one path.
+
+    Raises:
+        BadData: The machine sees other files than the driver did.
+    """
+    if current_key(source, part) != part.key:
+        raise BadData(
+            f"machine {socket.gethostname()} of the cluster sees other files than this one, or they are "
+            f"changing ({part.split}/{part.ids[0]} and the next): put the dataset where all machines "
+            "find it under one path, or ingest it with --where here"
+        )
+    return store_shard(store, source, part, threads=NODE_THREADS)

@@ -9,12 +9,14 @@ from rich.console import Console
 from orchestrator.cluster.connection import cluster_nodes, connect
 from orchestrator.cluster.resources import Request, Resources, settle
 from orchestrator.execution.messages import Notice, OnMessage
+from orchestrator.execution.progress_display import print_line
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records.provenance import person
 from orchestrator.records.results import ChainResult
 from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.store.base import Store
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from training.curves import CurveRow
 from training.metrics import Convention, Scores, wilson
 
@@ -80,8 +82,10 @@ class RunContext:
     tracker: Tracker[Any] | None = None
     chain_run: Any = None  # the tracker's handle of the chain that is being worked on
     convention: Convention = field(default_factory=wilson)  # of the scores that the tracker shows
-    lease_seconds: float = 60  # after which the lease of a process that stopped renewing it is free
     owner: str = field(default_factory=person)  # of the leases, for people
+    retries: Retries = DEFAULT_RETRIES
+    # Whether this process shows the progress of each step. A campaign's driver does it for its trials.
+    follows_steps: bool = True
     # Takes the messages of a campaign's trial. None: notices go to the console.
     on_message: OnMessage | None = None
 
@@ -95,4 +99,4 @@ class RunContext:
         if self.on_message:
             self.on_message(Notice(text))
         else:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            print_line(self.console, text)

@@ -1,8 +1,7 @@
-"""Score published steps: read the evaluation's record, or run it on the cluster and write the record.
+"""Score published steps: read the evaluation's record, or compute it on the cluster and write the record.
 
-An evaluation belongs to the very files it scored (step and attempt), to a split's content and to the way its pixels are viewed;
-all of these make its key. Every step is scored as soon as it is trained, by the workers that trained it; anything else
-a person wants to know of it is scored here.
+The key of an evaluation is made of the step, the attempt, the split's content and the way images are resized and
+cropped. Every step is scored on its own dataset by the workers that trained it. This module adds other evaluations.
 """
 
 from functools import partial
@@ -24,29 +23,42 @@ from training.config import InputError
 
 
 def ensure_evaluation(
-    record: StepRecord, source: DataSource, scoring: Scoring, place: RunContext
+    record: StepRecord, source: DataSource, scoring: Scoring, context: RunContext
 ) -> EvaluationRecord:
-    """A published step scored on a split of a dataset; runs on the cluster unless that was done before.
+    """Score a published step on a split of a dataset, unless that was done before.
 
-    Raises InputError when the dataset's classes are not those the step was trained on, StepFailed when the workers fail.
+    Args:
+        record: Of the step.
+        source: The dataset and the split.
+        scoring: The same with its content, and how images are resized and cropped.
+        context: Of the run.
+
+    Returns:
+        The record of the evaluation.
+
+    Raises:
+        InputError: The dataset's classes are not those the step was trained on.
+        StepFailed: The workers fail.
     """
-    found = Repository(place.store).find_evaluation(record, scoring)
+    found = Repository(context.store).find_evaluation(record, scoring)
     if found is not None:
         return found
     check_classes(record, source.name, scoring.manifest.classes)
-    place.say(f"scoring step {record.index} ({record.key}) on {source.name}/{source.split}")
-    work = partial(score_published, place.store, record, scoring)
+    context.say(f"scoring step {record.index} ({record.key}) on {source.name}/{source.split}")
+    work = partial(score_published, context.store, record, scoring)
     try:
-        confusion, device = ray_train.run(work, place.resources(), new_attempt())
+        confusion, device = ray_train.run(
+            work, context.resources(), new_attempt(), retries=context.retries
+        )
     except ray_train.WorkersFailed as error:
         raise StepFailed(f"step {record.key} could not be scored: {error}") from error
     return publish_evaluation(
-        place.store, record.key, record.attempt, source, scoring, confusion, device
+        context.store, record.key, record.attempt, source, scoring, confusion, device
     )
 
 
 def check_classes(record: StepRecord, dataset: str, classes: tuple[str, ...]) -> None:
-    """Raise InputError unless the dataset calls every class that the step knows by the same id and name."""
+    """Raise InputError unless the dataset has every class of the step under the same id and name."""
     names = dict(enumerate(classes, start=1))
     for class_id, name in zip(record.step.task.classes, record.class_names, strict=True):
         if names.get(class_id) != name:

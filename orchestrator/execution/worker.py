@@ -1,16 +1,13 @@
-"""One worker's part of a step: fetch, train, publish the files, score them as they were published.
+"""Train a step on one worker: fetch its inputs, train, publish the files, and score them as they were published.
 
-Every worker of a step calls `train` at once; rank 0 writes for all. What it reads and writes is in the store, so a worker may
-run on any machine and be replaced at any moment. No Ray here: one process can be a whole team.
+Every worker of a step calls `train` at the same time, and rank 0 writes for all. Inputs and results are in the store,
+so a worker may run on any machine and be replaced at any moment. This module does not know Ray, and one process alone
+can be all the workers.
 """
 
-import json
-import logging
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,35 +15,29 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet
-import torch
 import torch.distributed as distributed
 
 from orchestrator.datasets.stored_split import open_stored_split
+from orchestrator.execution.journal import StoreJournal
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.attempts import (
-    CURVE_ROWS,
+    Checkpoint,
     fetch_folder,
-    save_checkpoint,
     sound_checkpoint,
     upload_folder,
-    write_curves,
 )
 from orchestrator.records.schema import File, Scoring, StepRecord
-from orchestrator.store.base import NotFound, Store, StoreError, is_local
+from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import CorruptedObject, default_cache, open_object
-from orchestrator.store.lease import Lease, LeaseLost
+from orchestrator.store.lease import Lease
+from orchestrator.store.retries import Retries
 from training.config import InputError
-from training.curves import CurveRow
 from training.data.manifest import Manifest
+from training.data.shards import LocalSplit
 from training.evaluate import evaluate
 from training.fit import fit
-from training.runtime import Runtime
-
-log = logging.getLogger(__name__)
-
-FLUSH_SECONDS = {True: 2, False: 10}  # between writes of the curves, to a folder and to a server
-LEASE_SECONDS = 2  # between looks at the lease
+from training.runtime import Runtime, device_name
 
 
 @dataclass(frozen=True)
@@ -57,108 +48,129 @@ class Assignment:
     planned: PlannedStep
     attempt: str
     lease: Lease
-    dataset: str  # the name of what it trains on
+    dataset: str  # its name
     manifest: Manifest
     parent: StepRecord | None
     scoring: Scoring
+    retries: Retries
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What became of it, as rank 0 tells."""
+    """What rank 0 returns of an attempt."""
 
     files: dict[str, File]
     confusion: bytes  # Parquet
-    resumed_from: int  # iterations that a checkpoint had already
-    seconds: dict[str, float]
+    resumed_from: int  # iterations that a checkpoint already had
+    seconds: dict[str, float]  # of each stage
     device: str
     started: float  # Unix time at which the worker began
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """Local copies of all that a training reads."""
+
+    data: LocalSplit
+    parent: Path | None
+    encoder_weights: Path | None
+    checkpoint: Checkpoint | None
+    resume: Path | None  # folder of the checkpoint's files
+
+
 def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
-    """Train and score one step. Raises LeaseLost, StoreError, and what `training.fit.fit` raises."""
+    """Train, publish and score one step.
+
+    Raises:
+        LeaseLost: Another worker holds the step's lease, or the driver revoked it. A checkpoint is stored.
+        StoreError: The store does not answer.
+        Exception: What `training.fit.fit` raises.
+    """
+    started = time.time()
     store, planned = assignment.store, assignment.planned
-    files_folder = layout.files_folder(planned.key, assignment.attempt)
-    journal = Journal(store, planned.key, assignment.attempt, assignment.lease, runtime)
-    started, seconds = time.time(), {}
-    with TemporaryDirectory(prefix="stepchain-") as scratch, ExitStack() as in_use:
-        with _timed(seconds, "localise"):
-            journal.stage("localise")
-            masks = planned.step.task.supervision == "pixel"
-            data = open_stored_split(
-                store,
-                assignment.manifest,
-                "train",
-                default_cache(),
-                dataset=assignment.dataset,
-                rows=planned.rows,
-                masks=masks,
-            )
-            parent = (
-                fetch_published(store, assignment.parent, Path(scratch, "parent"))
-                if assignment.parent
-                else None
-            )
-            weights = planned.step.model.weights
-            encoder_weights = None
-            if weights:
-                file = in_use.enter_context(
-                    open_object(store, layout.encoder_weights(weights), weights, default_cache())
-                )
-                encoder_weights = Path(file.name)
-            checkpoint = broadcast_object(
-                sound_checkpoint(store, planned.key) if runtime.leads else None, runtime
-            )
-            resume = (
-                fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "resume"))
-                if checkpoint
-                else None
-            )
-        with _timed(seconds, "train"):
-            journal.stage("train")
+    published_folder = layout.files_folder(planned.key, assignment.attempt)
+    journal = StoreJournal(
+        store,
+        planned.key,
+        assignment.attempt,
+        assignment.lease,
+        assignment.retries,
+        leads=runtime.leads,
+    )
+    with TemporaryDirectory(prefix="stepchain-") as scratch, ExitStack() as open_files:
+        with journal.stage("fetch"):
+            inputs = _fetch_inputs(assignment, runtime, Path(scratch), open_files)
+        with journal.stage("train"):
             result = fit(
                 planned.step,
-                data,
+                inputs.data,
                 planned.rows,
                 runtime,
-                parent=parent,
-                encoder_weights=encoder_weights,
+                parent=inputs.parent,
+                encoder_weights=inputs.encoder_weights,
                 folder=Path(scratch),
-                resume=resume,
-                save=journal.save,
-                log=journal.log,
+                resume=inputs.resume,
+                journal=journal,
             )
-        with _timed(seconds, "publish"):
-            journal.stage("publish")
-            files = broadcast_object(
-                upload_folder(store, result, files_folder) if runtime.leads else None, runtime
-            )
-            published = fetch_folder(store, files_folder, files, Path(scratch, "published"))
-        with _timed(seconds, "evaluate"):
-            journal.stage("evaluate")
+        with journal.stage("publish"):
+            uploaded = upload_folder(store, result, published_folder) if runtime.leads else None
+            files = broadcast_object(uploaded, runtime)
+            published = fetch_folder(store, published_folder, files, Path(scratch, "published"))
+        with journal.stage("evaluate"):
             confusion = score(store, published, assignment.scoring, runtime)
     return TrainingOutcome(
         files,
         confusion,
-        checkpoint.iteration if checkpoint else 0,
-        seconds,
+        inputs.checkpoint.iteration if inputs.checkpoint else 0,
+        journal.seconds,
         device_name(runtime.device),
         started,
     )
 
 
+def _fetch_inputs(
+    assignment: Assignment, runtime: Runtime, scratch: Path, open_files: ExitStack
+) -> _Inputs:
+    """Fetch the training data, the parent, the encoder's weights and the newest checkpoint."""
+    store, planned = assignment.store, assignment.planned
+    data = open_stored_split(
+        store,
+        assignment.manifest,
+        "train",
+        default_cache(),
+        dataset=assignment.dataset,
+        rows=planned.rows,
+        masks=planned.step.task.supervision == "pixel",
+    )
+    parent = None
+    if assignment.parent:
+        parent = fetch_published(store, assignment.parent, scratch / "parent")
+    encoder_weights = None
+    if weights := planned.step.model.weights:
+        opened = open_object(store, layout.encoder_weights(weights), weights, default_cache())
+        encoder_weights = Path(open_files.enter_context(opened).name)
+    found = sound_checkpoint(store, planned.key) if runtime.leads else None
+    checkpoint: Checkpoint | None = broadcast_object(found, runtime)
+    resume = None
+    if checkpoint:
+        resume = fetch_folder(store, checkpoint.folder, checkpoint.files, scratch / "resume")
+    return _Inputs(data, parent, encoder_weights, checkpoint, resume)
+
+
 def score(store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime) -> bytes:
-    """Confusion counts of every image of a split, as Parquet on rank 0 and empty elsewhere; workers share the images."""
+    """Return the confusion counts of every image of a split, as Parquet on rank 0 and empty on the other workers.
+
+    The workers share the images.
+    """
     data = open_stored_split(
         store, scoring.manifest, scoring.split, default_cache(), dataset=scoring.dataset
     )
     tables = gather_object(evaluate(model_folder, data, scoring.config, runtime), runtime)
     if not runtime.leads:
         return b""
-    # In an order that does not tell how many workers there were.
-    table = pyarrow.concat_tables(tables).sort_by(
-        [(name, "ascending") for name in ("image", "truth", "predicted")]
-    )
+    # The order of the rows must not depend on the number of workers.
+    order = [(name, "ascending") for name in ("image", "truth", "predicted")]
+    table = pyarrow.concat_tables(tables).sort_by(order)
     file = BytesIO()
     pyarrow.parquet.write_table(table, file, compression="zstd")
     return file.getvalue()
@@ -167,93 +179,26 @@ def score(store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime) 
 def score_published(
     store: Store, record: StepRecord, scoring: Scoring, runtime: Runtime
 ) -> tuple[bytes, str]:
-    """Score a published step; returns the confusion counts and the device."""
+    """Score a published step, and return the confusion counts and the device."""
     with TemporaryDirectory(prefix="stepchain-") as scratch:
         folder = fetch_published(store, record, Path(scratch, "published"))
         return score(store, folder, scoring, runtime), device_name(runtime.device)
 
 
 def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
-    """The files of a published step as a local folder. Raises InputError when the store has lost one of them."""
+    """Fetch the files of a published step into a local folder. Raises InputError when the store has lost one of them."""
+    folder = layout.files_folder(record.key, record.attempt)
     try:
-        return fetch_folder(
-            store, layout.files_folder(record.key, record.attempt), record.files, target
-        )
+        return fetch_folder(store, folder, record.files, target)
     except (NotFound, CorruptedObject) as error:
         raise InputError(
-            f"step {record.index} ({record.key}) is published, but a file of it is missing or damaged: {error}. "
-            f"Delete {layout.step_record(record.key)}, and the step is trained again"
+            f"step {record.index} ({record.key}) is published, but a file of it is missing or damaged: "
+            f"{error}. Delete {layout.step_record(record.key)}, and the step is trained again"
         ) from error
 
 
-@dataclass
-class Journal:
-    """What rank 0 writes while a step runs: curves, progress and checkpoints.
-
-    When the lease is lost it stops the step, with a checkpoint for whoever goes on: that is how a job that is stopped stops it.
-    """
-
-    store: Store
-    key: str
-    attempt: str
-    lease: Lease
-    runtime: Runtime
-    rows: list[CurveRow] = field(
-        default_factory=list
-    )  # of the piece of the curves that is being written
-    progress: dict[str, Any] = field(default_factory=dict)
-    flushed: float = 0.0  # when that was, by time.monotonic()
-    checked: float = 0.0
-    lost: LeaseLost | None = None
-
-    def stage(self, name: str) -> None:
-        """Say what the step is at."""
-        if self.runtime.leads:
-            self.progress["stage"] = name
-            self.flush()
-
-    def log(self, row: CurveRow) -> bool:
-        """Note a row of the curves, to be written before long. True when the lease is lost: `save` is to come now."""
-        self.rows.append(row)
-        now = time.monotonic()
-        with _going_on():
-            if now - self.checked > LEASE_SECONDS:
-                self.look()
-                self.checked = now
-            if now - self.flushed > FLUSH_SECONDS[is_local(self.store)]:
-                self.flush()
-        return self.lost is not None
-
-    def save(self, folder: Path, iteration: int) -> None:
-        """Keep a checkpoint, and remove the local copy. Raises LeaseLost."""
-        with _going_on():
-            save_checkpoint(self.store, self.key, self.attempt, folder, iteration)
-            self.look()
-        shutil.rmtree(folder)
-        if self.lost:
-            raise self.lost
-
-    def look(self) -> None:
-        """Note whether the lease is still there."""
-        try:
-            self.lease.check()
-        except LeaseLost as error:
-            self.lost = error
-
-    def flush(self) -> None:
-        """Write what is noted."""
-        if self.rows:
-            write_curves(self.store, self.key, self.attempt, self.rows)
-            self.progress |= self.rows[-1]
-        if len(self.rows) >= CURVE_ROWS:
-            self.rows = []
-        name = layout.progress(self.key, self.attempt)
-        self.store.write(name, json.dumps(self.progress).encode())
-        self.flushed = time.monotonic()
-
-
 def broadcast_object(value: Any, runtime: Runtime) -> Any:
-    """Rank 0's value, on every worker."""
+    """Return rank 0's value on every worker."""
     box = [value]
     if runtime.world_size > 1:
         distributed.broadcast_object_list(box)
@@ -261,30 +206,9 @@ def broadcast_object(value: Any, runtime: Runtime) -> Any:
 
 
 def gather_object(value: Any, runtime: Runtime) -> list[Any]:
-    """Every worker's value by rank, on rank 0; empty elsewhere."""
+    """Return every worker's value, ordered by rank, on rank 0; an empty list on the other workers."""
     if runtime.world_size == 1:
         return [value]
     values = [None] * runtime.world_size if runtime.leads else None
     distributed.gather_object(value, values)
     return values or []
-
-
-def device_name(device: torch.device) -> str:
-    """`cpu`, or the GPU's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@contextmanager
-def _going_on() -> Iterator[None]:
-    """Training outlives a store that does not answer for a while: the next row or checkpoint tries again."""
-    try:
-        yield
-    except StoreError as error:
-        log.warning("training goes on, but its progress is not kept: %s", error)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - start

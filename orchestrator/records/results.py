@@ -32,9 +32,9 @@ class StepResult:
     record: StepRecord
     evaluation: EvaluationRecord
     confusion: Confusion
-    curves: list[
-        dict[str, Any]
-    ]  # the rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
+    # The rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
+    # Empty when the curves were not read.
+    curves: list[dict[str, Any]]
     groups: Groups  # dataset ids of the classes learned up to here, group by group as the scenario names them
 
     def scores(self, convention: Convention) -> Scores:
@@ -89,7 +89,11 @@ def load_chains(repository: Repository, records: Sequence[ChainRecord]) -> tuple
 
 
 def load_step(
-    repository: Repository, groups: Sequence[Sequence[str]], step: str, evaluation: str
+    repository: Repository,
+    groups: Sequence[Sequence[str]],
+    step: str,
+    evaluation: str,
+    with_curves: bool = True,
 ) -> StepResult:
     """Return a published step with an evaluation of it.
 
@@ -98,6 +102,7 @@ def load_step(
         groups: The class names of the step's scenario, group by group.
         step: Key of the step.
         evaluation: Key of the evaluation.
+        with_curves: Whether to read the training curves.
 
     Raises:
         NotFound: There is no such step or evaluation.
@@ -109,7 +114,7 @@ def load_step(
         record=record,
         evaluation=scored,
         confusion=repository.counts(scored),
-        curves=repository.curves(record),
+        curves=repository.curves(record) if with_curves else [],
         groups=_learned(groups, record, scored),
     )
 

@@ -1,108 +1,95 @@
-"""What came of a campaign so far, cell by cell: its published chains read back whole.
+"""Load the numbers of a campaign: the scores of its published chains, by variant.
 
-A cell is a variant, its chains the variant's seeds. Those that are not published yet are counted and otherwise left out, so
-a page of a campaign that still runs can say of each mean over how many seeds it is.
+Chains that are not published yet are counted and otherwise left out. A page of a campaign that
+still runs can therefore say over how many seeds each mean is. All numbers here are typed fractions.
+`orchestrator.report.campaign_tables` turns them into tables.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.campaign_record import CampaignRecord, campaign_tree
+from orchestrator.planning.paper_numbers import IMAGES, Expected, find_paper_number
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import StepTree
-from orchestrator.planning.store_state import StoredStep, look_up_steps
 from orchestrator.planning.variants import Variant, group_variants
 from orchestrator.records.publish import chain_record
 from orchestrator.records.repository import Repository
-from orchestrator.records.results import ChainResult, load_chains
-from orchestrator.report.campaign_scores import campaign_table
-from orchestrator.report.statistics import summarize
-from orchestrator.report.table import Measured, Table, Value
-from orchestrator.store.base import Store
+from orchestrator.records.results import ChainResult, load_step
+from orchestrator.records.schema import StepRecord
+from orchestrator.report.chain_tables import scored_on
+from orchestrator.report.variant_results import ScoredChain, VariantResult, printed_means
 from training.config import flatten_groups
-from training.continual_metrics import Continual, continual
-from training.metrics import Convention, Scores
-from training.prediction_breakdown import PredictionBreakdown, prediction_breakdown
-from training.scenario import Scenario
-
-
-class Scored(NamedTuple):
-    """A published chain with all its numbers under the campaign's convention."""
-
-    chain: ChainResult
-    scores: tuple[Scores, ...]  # after each step
-    continual: Continual
-    flow: (
-        PredictionBreakdown | None
-    )  # what became of the pixels of the classes that the last step did not bring
-
-
-@dataclass(frozen=True)
-class VariantResult:
-    """A cell and those of its chains that are published, one of each seed."""
-
-    cell: Variant
-    scenario: Scenario
-    seeds: tuple[Scored, ...]
-
-    @property
-    def name(self) -> str:
-        return self.cell.name
-
-    def average(self, number: Callable[[Scored], float | None]) -> Value:
-        """Mean over seeds, with the standard deviation where several have that number; None where none has."""
-        found = summarize(map(number, self.seeds))
-        if found is None:
-            return None
-        return found.mean if found.deviation is None else Measured(found.mean, found.deviation)
+from training.continual_metrics import continual
+from training.metrics import Convention
+from training.prediction_breakdown import break_down_old_classes
 
 
 @dataclass(frozen=True)
 class CampaignResult:
-    """A campaign as far as it is published."""
+    """The numbers of a campaign, as far as it is published."""
 
     name: str
     question: str
     chains: tuple[PlannedChain, ...]
-    cells: tuple[VariantResult, ...]
-    scores: (
-        Table  # old, new and all of each cell, as `orchestrator.report.campaign_scores` makes it
-    )
+    variants: tuple[VariantResult, ...]
     convention: Convention
     steps: int  # different ones
-    naive_steps: int  # if each chain were trained by itself
+    naive_steps: int  # if no two chains shared a step
 
     @property
-    def published(self) -> tuple[Scored, ...]:
-        return tuple(seed for cell in self.cells for seed in cell.seeds)
+    def published(self) -> tuple[ScoredChain, ...]:
+        """Return the published chains."""
+        return tuple(seed for variant in self.variants for seed in variant.seeds)
 
     @property
     def complete(self) -> bool:
-        return len(self.published) == sum(len(cell.cell.chains) for cell in self.cells)
+        """Return whether every chain of every variant is published."""
+        return all(len(each.seeds) == len(each.variant.chains) for each in self.variants)
+
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """Return the fields in which variants differ, each with its different values."""
+        axes: dict[str, list[Any]] = {}
+        for variant in self.variants:
+            for axis, value in variant.axes.items():
+                values = axes.setdefault(axis, [])
+                if value not in values:
+                    values.append(value)
+        return axes
 
 
 def load_campaign_results(
-    campaign: Campaign, tree: StepTree, store: Store, convention: Convention
+    campaign: Campaign, tree: StepTree, repository: Repository, convention: Convention
 ) -> CampaignResult:
-    """Look at every step of the campaign and read what is published. Raises StoreError, CorruptedObject for damaged counts."""
-    standings = look_up_steps(tree, store)
-    repository = Repository(store)
-    loaded = [_load(plan, standings, repository, convention) for plan in tree.chains]
+    """Read all that is published of a campaign, each object once and many in parallel.
+
+    Args:
+        campaign: The campaign.
+        tree: Its steps.
+        repository: The records.
+        convention: What to count.
+
+    Raises:
+        StoreError: The store does not answer.
+        CorruptedObject: Confusion counts are not those that their record names.
+    """
+    records = _read_records(tree, repository)
+    scored = repository.in_parallel(
+        lambda plan: _read_chain(plan, records, repository, convention), tree.chains
+    )
+    variants = []
+    for variant in group_variants([plan.chain for plan in tree.chains]):
+        seeds = [scored[index] for index in variant.chains]
+        plan = tree.chains[variant.chains[0]]
+        variants.append(_to_result(variant, plan, seeds, campaign.paper, convention))
     return CampaignResult(
         name=campaign.name,
         question=campaign.question,
         chains=tree.chains,
-        cells=tuple(
-            VariantResult(
-                cell,
-                tree.chains[cell.chains[0]].chain.scenario,
-                tuple(seed for index in cell.chains if (seed := loaded[index])),
-            )
-            for cell in group_variants([plan.chain for plan in tree.chains])
-        ),
-        scores=campaign_table(tree, standings, store, campaign.paper, convention),
+        variants=tuple(variants),
         convention=convention,
         steps=len(tree.nodes),
         naive_steps=tree.naive_steps,
@@ -110,33 +97,98 @@ def load_campaign_results(
 
 
 def recorded_results(
-    record: CampaignRecord, store: Store, convention: Convention
+    record: CampaignRecord, repository: Repository, convention: Convention
 ) -> CampaignResult:
-    """What came so far of a campaign that was recorded. Raises what `load_campaign_results` does, and what planning does."""
-    return load_campaign_results(
-        record.campaign, campaign_tree(record.campaign, store), store, convention
-    )
+    """Read all that is published of a recorded campaign. Its chains are planned again.
+
+    Args:
+        record: The record of the campaign.
+        repository: The records.
+        convention: What to count.
+
+    Raises:
+        InputError: The campaign cannot be planned over the datasets of the store.
+        StoreError: The store does not answer.
+        CorruptedObject: Confusion counts are not those that their record names.
+    """
+    campaign = record.campaign
+    tree = campaign_tree(campaign, repository.store)
+    return load_campaign_results(campaign, tree, repository, convention)
 
 
-def _load(
+def _read_records(tree: StepTree, repository: Repository) -> dict[str, StepRecord]:
+    """Read the records of all published steps, by key. Only children of published steps count."""
+    records: dict[str, StepRecord] = {}
+    generation = [key for key, node in tree.nodes.items() if node.parent is None]
+    while generation:
+        found = repository.find_steps(generation)
+        published = [record for record in found if record]
+        records |= {record.key: record for record in published}
+        generation = flatten_groups(tree.nodes[record.key].children for record in published)
+    return records
+
+
+def _read_chain(
     plan: PlannedChain,
-    standings: Mapping[str, StoredStep],
+    records: Mapping[str, StepRecord],
     repository: Repository,
     convention: Convention,
-) -> Scored | None:
-    """The chain, or those first steps of it that are asked for, read back; None while a step or its score is missing."""
-    records, evaluations = [], []
+) -> ScoredChain | None:
+    """Read the scores of a chain, or None while one of its steps is not published and scored."""
+    groups = plan.chain.scenario.groups
+    steps = []
     for planned in plan.steps:
-        record = standings[planned.key].record
+        record = records.get(planned.key)
         evaluation = repository.find_evaluation(record, plan.scoring) if record else None
         if record is None or evaluation is None:
             return None
-        records.append(record)
-        evaluations.append(evaluation)
-    (chain,) = load_chains(repository, [chain_record(plan.chain, records, evaluations)])
-    scores = chain.scores(convention)
-    old = flatten_groups(chain.groups[:-1])
-    lost = (
-        prediction_breakdown(chain.steps[-1].matrix(convention), chain.groups, old) if old else None
+        # Nothing in a campaign's tables and figures shows the training curves.
+        step = load_step(repository, groups, record.key, evaluation.key, with_curves=False)
+        steps.append(step)
+    record = chain_record(
+        plan.chain, [step.record for step in steps], [step.evaluation for step in steps]
     )
-    return Scored(chain, scores, continual(scores), lost)
+    chain = ChainResult(plan.chain.name, record, tuple(steps))
+    scores = chain.scores(convention)
+    matrix = chain.steps[-1].matrix(convention)
+    return ScoredChain(
+        chain=chain,
+        scores=scores,
+        means=printed_means(scores[-1], len(chain.groups), convention),
+        continual=continual(scores),
+        breakdown=break_down_old_classes(matrix, chain.groups).pooled,
+    )
+
+
+def _to_result(
+    variant: Variant,
+    plan: PlannedChain,
+    seeds: Sequence[ScoredChain | None],
+    expected: Sequence[Expected],
+    convention: Convention,
+) -> VariantResult:
+    """Return the result of a variant.
+
+    Args:
+        variant: The variant.
+        plan: Any of its chains.
+        seeds: The scores of all its chains.
+        expected: What papers say of the campaign's chains.
+        convention: What to count.
+    """
+    split = plan.manifest.splits[plan.scoring.split]
+    source = plan.source(plan.scoring.split)
+    paper = find_paper_number(plan.chain, expected, convention.name) if plan.whole else None
+    comparable = (
+        paper is not None
+        and paper.convention == convention.name
+        and split.rows == IMAGES[paper.dataset]
+    )
+    return VariantResult(
+        variant=variant,
+        scenario=plan.chain.scenario,
+        scored_on=scored_on(source, split.rows, plan.chain.evaluation),
+        seeds=tuple(seed for seed in seeds if seed),
+        paper=paper,
+        comparable=comparable,
+    )

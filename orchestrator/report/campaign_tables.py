@@ -1,163 +1,232 @@
-"""The tables of a campaign: old, new and all with the best in bold, every class after every step, forgetting, and flow.
+"""Build the tables of a campaign: scores, classes, forgetting and prediction breakdown.
 
-Every number is a mean over a cell's seeds, with its standard deviation where there are several.
+All numbers are means over the seeds of a variant, with their standard deviation where there are
+several. A variant appears from the start, and its numbers as its chains are published.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from orchestrator.report.campaign_results import CampaignResult, VariantResult
-from orchestrator.report.chain_tables import CONTINUAL, MEANS, headline_fields, shown_means
+from orchestrator.planning.paper_numbers import PaperNumber
+from orchestrator.report.campaign_results import CampaignResult
+from orchestrator.report.chain_tables import (
+    BREAKDOWN,
+    BREAKDOWN_TITLE,
+    CONTINUAL,
+    headline_fields,
+    shown_means,
+)
+from orchestrator.report.chain_tables import MEANS as CLASS_MEANS
 from orchestrator.report.table import Column, Measured, Row, Table, Value, with_best
+from orchestrator.report.variant_results import MEANS, VariantResult
 from training.config import BACKGROUND, flatten_groups
 from training.metrics import DEFINITIONS
 
-FLOW = {
-    "right": "right",
-    "background": "as background",
-    "new": "as new",
-    "other_old": "as other old",
-}
 SEEDS = "Means over seeds, ± their standard deviation (n − 1) where there are several."
+PUBLISHED = "how many seeds are published, of how many asked for"
+DEVIATION = "standard deviation over seeds, with n − 1"
+INTERVAL = "half the 95 % confidence interval of the mean, by Student's t"
 
 
-def scores_table(result: CampaignResult) -> Table:
-    """Old, new and all after the last step, beside the papers' numbers; the best of each scenario are marked."""
-    table = result.scores
-    return with_best(
-        table,
-        [index for index, column in enumerate(table.columns) if column.name == "mean"],
-        _alike(result),
-    )
+def scores_table(result: CampaignResult, *, mark_best: bool = True) -> Table:
+    """Return old, new and all after the last step of each variant, beside the paper's numbers.
+
+    Differences are ours minus the paper's, where the paper counts as we do and on as many images.
+
+    Args:
+        result: The numbers of the campaign.
+        mark_best: Whether to mark the best variant of each scenario.
+    """
+    columns = _score_columns(result.variants)
+    sections = len({variant.scored_on for variant in result.variants}) > 1
+    rows = [
+        Row(
+            variant.scored_on if sections else "",
+            variant.name,
+            _score_values(variant, columns),
+            meaning=_source(variant.paper),
+        )
+        for variant in result.variants
+    ]
+    title = "The campaign so far"
+    table = Table(title, _score_caption(result), "variant", columns, tuple(rows))
+    if not mark_best:
+        return table
+    means = [index for index, column in enumerate(columns) if column.name == "mean"]
+    return with_best(table, means, _problems(result))
+
+
+def _score_columns(variants: Sequence[VariantResult]) -> tuple[Column, ...]:
+    """Return the columns that hold anything.
+
+    There are no deviations without several seeds, and no columns of papers without their numbers.
+    """
+    several = any(len(variant.variant.chains) > 1 for variant in variants)
+    columns = [Column("", "seeds", meaning=PUBLISHED)]
+    for part in MEANS:
+        columns.append(Column(part, "mean"))
+        if several:
+            columns.append(Column(part, "std", meaning=DEVIATION))
+            columns.append(Column(part, "95 % ±", meaning=INTERVAL, spare=True))
+    if any(variant.paper for variant in variants):
+        columns += [Column("paper", part) for part in MEANS]
+    if any(variant.comparable for variant in variants):
+        columns += [Column("ours − paper", part) for part in MEANS]
+    return tuple(columns)
+
+
+def _score_values(variant: VariantResult, columns: Sequence[Column]) -> tuple[Value, ...]:
+    """Return the values of a variant below these columns."""
+    values: dict[tuple[str, str], Value] = {
+        ("", "seeds"): f"{len(variant.seeds)}/{len(variant.variant.chains)}"
+    }
+    for part, ours in zip(MEANS, variant.means, strict=True):
+        if ours:
+            values[part, "mean"] = ours.mean
+            values[part, "std"] = ours.deviation
+            values[part, "95 % ±"] = ours.margin
+        values["paper", part] = getattr(variant.paper, part, None)
+        values["ours − paper", part] = variant.difference(part)
+    return tuple(values.get((column.group, column.name)) for column in columns)
+
+
+def _source(paper: PaperNumber | None) -> str:
+    return f"paper: {paper.source}, {paper.variant}, convention {paper.convention}" if paper else ""
+
+
+def _score_caption(result: CampaignResult) -> str:
+    """Return what the numbers of the table mean."""
+    views = {variant.scored_on for variant in result.variants}
+    different = "Sections were scored on different pixels and do not compare."
+    sentences = [
+        views.pop() if len(views) == 1 else different,
+        "Per cent mIoU after the last step; "
+        "old: classes of step 0, new: classes of all later steps.",
+    ]
+    if any(len(variant.variant.chains) > 1 for variant in result.variants):
+        sentences.append(
+            "Mean over seeds, their standard deviation (n − 1), "
+            "and half the 95 % confidence interval of the mean."
+        )
+    sources = dict.fromkeys(each.paper.source for each in result.variants if each.paper)
+    if sources:
+        sentences.append(
+            f"Paper: {', '.join(sources)}. "
+            "Differences only where it counts as we do, on as many images."
+        )
+    return " ".join([*sentences, result.convention.words])
 
 
 def class_table(result: CampaignResult) -> Table:
-    """Per class and step, cells side by side: IoU of every class, then the means over classes."""
-    cells = [cell for cell in result.cells if cell.seeds]
-    shown = [(cell, step) for cell in cells for step in range(len(cell.seeds[0].scores))]
-    columns = tuple(Column(cell.name, f"step {step}") for cell, step in shown)
-    chains = [cell.seeds[0].chain for cell in cells]
-    names = {c: chain.class_name(c) for chain in chains for c in flatten_groups(chain.groups)}
-    rows = [
-        Row("classes", name, tuple(_iou(cell, step, class_id) for cell, step in shown))
-        for class_id, name in ({BACKGROUND: "background"} | names).items()
-    ]
-    for field in shown_means(chains):
-        values = (
-            cell.average(lambda seed, s=step, f=field: getattr(seed.scores[s], f))
-            for cell, step in shown
-        )
-        rows.append(
-            Row(
-                "means",
-                MEANS[field],
-                tuple(values),
-                field in headline_fields(result.convention),
-                DEFINITIONS[field],
-            )
-        )
+    """Return the IoU of every class and the means over classes, variants side by side."""
+    shown = []
+    for variant in result.variants:
+        shown += [(variant, step) for step in range(variant.steps)]
+    columns = [Column(variant.name, f"step {step}") for variant, step in shown]
+    rows = []
+    for class_id, name in _class_names(result).items():
+        values = tuple(_iou(variant, step, class_id) for variant, step in shown)
+        rows.append(Row("classes", name, values))
+    for field in shown_means([seed.chain for seed in result.published]):
+        values = tuple(variant.average_score(step, field) for variant, step in shown)
+        strong = field in headline_fields(result.convention)
+        rows.append(Row("means", CLASS_MEANS[field], values, strong, DEFINITIONS[field]))
     caption = (
         f"Per cent. {SEEDS} “x”: not learned yet; “–”: does not exist. {result.convention.words}"
     )
-    return Table("IoU of every class after every step", caption, "class", columns, tuple(rows))
+    return Table(
+        "IoU of every class after every step", caption, "class", tuple(columns), tuple(rows)
+    )
+
+
+def _class_names(result: CampaignResult) -> dict[int, str]:
+    """Return the names of background and of all classes that published chains learned."""
+    names = {BACKGROUND: "background"}
+    for seed in result.published:
+        for class_id in flatten_groups(seed.chain.groups):
+            names[class_id] = seed.chain.class_name(class_id)
+    return names
+
+
+def _iou(variant: VariantResult, step: int, class_id: int) -> Value:
+    if class_id not in variant.seeds[0].scores[step].iou:
+        return "x"
+    return variant.average(lambda seed: seed.scores[step].iou[class_id])
 
 
 def forgetting_table(result: CampaignResult) -> Table | None:
-    """What each cell forgot, by each definition; None when no chain has a second step."""
+    """Return what each variant forgot, or None when no published chain has a second step."""
     if not any(len(seed.scores) > 1 for seed in result.published):
         return None
-    columns = tuple(
+    columns = [
         Column("", name, meaning=DEFINITIONS[field], spare=field.startswith("average"))
         for field, name in CONTINUAL.items()
-    )
-    rows = tuple(
-        Row(
-            "",
-            cell.name,
-            tuple(
-                cell.average(lambda seed, f=field: getattr(seed.continual, f))
-                for field in CONTINUAL
-            ),
-        )
-        for cell in result.cells
-    )
+    ]
+    rows = []
+    for variant in result.variants:
+        values = tuple(variant.average_continual(field) for field in CONTINUAL)
+        rows.append(Row("", variant.name, values))
     caption = (
         f"Percentage points; averages over steps in per cent. {SEEDS} {result.convention.words}"
     )
-    table = Table("Forgetting", caption, "variant", columns, rows)
-    return with_best(table, range(len(columns)), _alike(result), lowest=(0, 1))
+    table = Table("Forgetting", caption, "variant", tuple(columns), tuple(rows))
+    return with_best(table, range(len(columns)), _problems(result), lowest=(0, 1))
 
 
-def flow_table(result: CampaignResult) -> Table | None:
-    """What became of the pixels of all old classes, by cell; None when nothing is old."""
-    if not any(seed.flow for seed in result.published):
+def breakdown_table(result: CampaignResult) -> Table | None:
+    """Return what the pixels of old classes were predicted as, or None when nothing is old."""
+    if not any(seed.breakdown for seed in result.published):
         return None
-    rows = tuple(
-        Row(
-            "",
-            cell.name,
-            tuple(cell.average(lambda seed, p=part: getattr(seed.flow, p, None)) for part in FLOW),
-        )
-        for cell in result.cells
-    )
+    rows = []
+    for variant in result.variants:
+        values = tuple(variant.average_share(part) for part in BREAKDOWN)
+        rows.append(Row("", variant.name, values))
     caption = (
-        "Share, in per cent, of the ground-truth pixels of all classes that the last step did not bring, after that step: "
-        "kept, lost to background (background shift), to the newest classes (their pull), or to other old ones. "
-        f"{SEEDS} {result.convention.words}"
+        "Share, in per cent, of the ground-truth pixels of all classes that the last step did not "
+        "bring, after that step: kept, lost to background (background shift), to the newest "
+        f"classes (their pull), or to other old ones. {SEEDS} {result.convention.words}"
     )
-    table = Table(
-        "What became of old classes' pixels",
-        caption,
-        "variant",
-        tuple(Column("", n) for n in FLOW.values()),
-        rows,
-    )
-    return with_best(table, (0,), _alike(result))
+    columns = tuple(Column("", name) for name in BREAKDOWN.values())
+    table = Table(BREAKDOWN_TITLE, caption, "variant", columns, tuple(rows))
+    return with_best(table, (0,), _problems(result))
+
+
+def _problems(result: CampaignResult) -> list[Hashable]:
+    """Return the problem of each variant. Only variants with the same problem compare.
+
+    Which masks a method may see is part of the method, not of the problem.
+    """
+    problems: list[Hashable] = []
+    for variant in result.variants:
+        scenario = variant.scenario
+        problems.append((variant.scored_on, scenario.dataset, scenario.groups, scenario.setting))
+    return problems
 
 
 def paired(table: Table) -> Table:
-    """The table with each mean and its standard deviation in one column: for people, who read `71.2 ± 0.4`."""
-    deviations = {
-        index for index, column in enumerate(table.columns) if column.name == "std"
-    }  # each follows its mean
+    """Return the scores table with each mean and its deviation in one column: `71.2 ± 0.4`.
+
+    People read it like that. In `scores_table` the two are columns of their own.
+    """
+    # Each deviation follows its mean.
+    deviations = {index for index, column in enumerate(table.columns) if column.name == "std"}
     kept = [index for index in range(len(table.columns)) if index not in deviations]
-
-    def cell(row: Row, index: int) -> Value:
-        mean, deviation = (
-            row.values[index],
-            row.values[index + 1] if index + 1 in deviations else None,
-        )
-        return (
-            Measured(mean, deviation)
-            if isinstance(mean, float) and isinstance(deviation, float)
-            else mean
-        )
-
-    columns = [table.columns[index] for index in kept]
-    columns = [
-        c._replace(name="mean ± std") if i + 1 in deviations else c
-        for i, c in zip(kept, columns, strict=True)
-    ]
-    rows = tuple(
-        row._replace(
-            values=tuple(cell(row, index) for index in kept),
-            best=frozenset(place for place, index in enumerate(kept) if index in row.best),
-        )
-        for row in table.rows
-    )
-    return replace(table, columns=tuple(columns), rows=rows)
+    columns = []
+    for index in kept:
+        column = table.columns[index]
+        columns.append(column._replace(name="mean ± std") if index + 1 in deviations else column)
+    rows = []
+    for row in table.rows:
+        values = tuple(_pair(row, index, index + 1 in deviations) for index in kept)
+        best = frozenset(place for place, index in enumerate(kept) if index in row.best)
+        rows.append(row._replace(values=values, best=best))
+    return replace(table, columns=tuple(columns), rows=tuple(rows))
 
 
-def _alike(result: CampaignResult) -> list[Hashable]:
-    """What each cell's problem is: others do not compare. Who may see which masks is part of the method."""
-    views = [row.section for row in result.scores.rows]
-    return [
-        (view, cell.scenario.dataset, cell.scenario.groups, cell.scenario.setting)
-        for view, cell in zip(views, result.cells, strict=True)
-    ]
-
-
-def _iou(cell: VariantResult, step: int, class_id: int) -> Value:
-    if class_id not in cell.seeds[0].scores[step].iou:
-        return "x"
-    return cell.average(lambda seed: seed.scores[step].iou[class_id])
+def _pair(row: Row, index: int, has_deviation: bool) -> Value:
+    """Return the value at `index`, with the deviation that follows it if there is one."""
+    mean = row.values[index]
+    deviation = row.values[index + 1] if has_deviation else None
+    if isinstance(mean, float) and isinstance(deviation, float):
+        return Measured(mean, deviation)
+    return mean

@@ -16,10 +16,9 @@ from orchestrator.planning.variants import axis_text
 from orchestrator.records import layout
 from orchestrator.report.campaign_page import CampaignReport, build_campaign_report, to_files
 from orchestrator.report.campaign_results import CampaignResult
-from orchestrator.report.campaign_scores import MEANS
 from orchestrator.report.campaign_tables import paired
 from orchestrator.report.render import to_json, to_markdown
-from orchestrator.report.table import fraction
+from orchestrator.report.variant_results import MEANS
 from orchestrator.tracking.runs import (
     LONGEST_PARAM,
     Point,
@@ -40,9 +39,9 @@ def campaign_runs(
     """Return the campaign's own run, then what it adds to the runs of its published chains.
 
     Args:
-        record: the campaign's record.
-        result: the campaign as far as it is published.
-        unfinished: status of a campaign of which something is missing; None leaves it as it is.
+        record: The campaign's record.
+        result: The campaign as far as it is published.
+        unfinished: Status of a campaign of which something is missing; None leaves it as it is.
     """
     report = build_campaign_report(result)
     began = to_milliseconds(record.created)
@@ -64,7 +63,7 @@ def campaign_runs(
             "stepchain.convention": result.convention.name,
             "stepchain.published": f"{len(result.published)} of {len(result.chains)}",
         },
-        points=tuple(_points(report, ended)),
+        points=tuple(_points(result, ended)),
         texts=_texts(report),
     )
     return [campaign, *_chain_runs(record, result)]
@@ -99,7 +98,7 @@ def _views(record: CampaignRecord, result: CampaignResult, scenario: str) -> dic
     """Return the saved views of the campaign in the experiment of one scenario."""
     plans = [plan for plan in result.chains if plan.chain.scenario.title == scenario]
     params = [build_chain_run(plan.chain, (), began=0).params for plan in plans]
-    axes = [axis for axis in _axes(result) if len({each.get(axis) for each in params}) > 1]
+    axes = [axis for axis in result.axes if len({each.get(axis) for each in params}) > 1]
     classes = ["background", *_class_names(plans)]
     return saved_views(
         record.name, axes, classes, result.convention, to_milliseconds(record.created)
@@ -112,34 +111,27 @@ def _class_names(plans: Sequence[PlannedChain]) -> list[str]:
     return list(dict.fromkeys(name for step in steps for name in step.class_names))
 
 
-def _axes(result: CampaignResult) -> list[str]:
-    """Return the fields in which the campaign's variants differ, each once."""
-    return list(dict.fromkeys(axis for each in result.cells for axis in each.cell.axes))
-
-
 def _varied(result: CampaignResult) -> dict[str, str]:
     """Return the parameters `varied.<field>` of the campaign's run, each with all values."""
     params = {}
-    for axis in _axes(result):
-        variants = [each.cell for each in result.cells if axis in each.cell.axes]
-        values = dict.fromkeys(axis_text(variant.axes[axis]) for variant in variants)
-        params[f"varied.{axis}"] = ", ".join(values)[:LONGEST_PARAM]
+    for axis, values in result.axes.items():
+        texts = dict.fromkeys(map(axis_text, values))
+        params[f"varied.{axis}"] = ", ".join(texts)[:LONGEST_PARAM]
     return params
 
 
-def _points(report: CampaignReport, time: int) -> Iterator[Point]:
-    """Yield each mean and deviation of the campaign's table.
+def _points(result: CampaignResult, time: int) -> Iterator[Point]:
+    """Yield the mean and deviation of each variant's scores.
 
     Their names are like `all/alpha 0.5` and `all std/alpha 0.5`.
     """
-    for row in report.scores.rows:
-        variant = re.sub(r"[^\w. :-]", " ", row.name)[:LONGEST_VARIANT]
-        for column, value in zip(report.scores.columns, row.values, strict=True):
-            number = fraction(value)
-            if number is None or column.group not in MEANS or column.name not in ("mean", "std"):
-                continue
-            suffix = " std" if column.name == "std" else ""
-            yield Point(f"{column.group}{suffix}/{variant}", number, time, 0)
+    for variant in result.variants:
+        name = re.sub(r"[^\w. :-]", " ", variant.name)[:LONGEST_VARIANT]
+        for part, summary in zip(MEANS, variant.means, strict=True):
+            if summary:
+                yield Point(f"{part}/{name}", summary.mean, time, 0)
+            if summary and summary.deviation is not None:
+                yield Point(f"{part} std/{name}", summary.deviation, time, 0)
 
 
 def _texts(report: CampaignReport) -> dict[str, str]:

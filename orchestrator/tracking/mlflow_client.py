@@ -75,7 +75,7 @@ class RunClient:
 
         Raises:
             RunRefused: MLflow does not accept the run.
-            ServerEmptied: the run was deleted since this client last wrote it.
+            ServerEmptied: The run was deleted since this client last wrote it.
         """
         from mlflow.exceptions import MlflowException
 

@@ -49,15 +49,15 @@ def rebuild(
     A step that no published chain or analysis names is left out.
 
     Args:
-        store: the store that is read.
-        uri: where MLflow is.
-        convention: of the scores that MLflow shows.
-        retries: says how long a run may be without a lease before it is stale.
+        store: The store that is read.
+        uri: Where MLflow is.
+        convention: Of the scores that MLflow shows.
+        retries: Says how long a run may be without a lease before it is stale.
 
     Raises:
-        StoreError: the store does not answer.
-        CorruptedObject: an object is not the one that its record names.
-        Exception: whatever MLflow's transport raises.
+        StoreError: The store does not answer.
+        CorruptedObject: An object is not the one that its record names.
+        Exception: Whatever MLflow's transport raises.
     """
     client = RunClient(uri)
     repository = Repository(store)
@@ -69,7 +69,7 @@ def rebuild(
     left_out = []
     for record in recorded_campaigns(store):
         try:
-            result = recorded_results(record, store, convention)
+            result = recorded_results(record, repository, convention)
         except (InputError, UnknownDataset) as error:
             # The campaign's dataset is not in the store any more.
             left_out.append(f"{record.name}: {error}")

@@ -77,9 +77,9 @@ def build_chain_run(chain: Chain, steps: Sequence[str], began: int) -> Run:
     """Return the run of a chain that begins.
 
     Args:
-        chain: the chain.
-        steps: keys of all its steps, in order.
-        began: milliseconds since 1970.
+        chain: The chain.
+        steps: Keys of all its steps, in order.
+        began: Milliseconds since 1970.
     """
     return Run(
         key=digest({"chain": chain, "steps": list(steps)})[:KEY_LENGTH],
@@ -99,9 +99,9 @@ def add_step_scores(
     """Return the run of a chain with the scores after each of its first steps.
 
     Args:
-        run: the chain's run.
-        records: the first steps of the chain, in order.
-        scores: scores after each of them, by metric name.
+        run: The chain's run.
+        records: The first steps of the chain, in order.
+        scores: Scores after each of them, by metric name.
     """
     points: list[Point] = []
     for index, (record, values) in enumerate(zip(records, scores, strict=True)):
@@ -150,11 +150,11 @@ def build_step_run(
     """Return the run of a step that is about to be trained.
 
     Args:
-        step: the step.
-        scenario: title of its scenario.
-        data: what it is trained on.
-        chain: key of the chain's run, in which every step but step 0 is nested.
-        began: milliseconds since 1970.
+        step: The step.
+        scenario: Title of its scenario.
+        data: What it is trained on.
+        chain: Key of the chain's run, in which every step but step 0 is nested.
+        began: Milliseconds since 1970.
     """
     new_classes = ", ".join(step.class_names[len(step.step.task.previous_classes) :])
     tags = {"stepchain.index": str(step.index)}
@@ -185,11 +185,11 @@ def build_published_step_run(
     """Return the run of a published step, complete whatever was reported of it before.
 
     Args:
-        record: the step's record.
-        scenario: title of its scenario.
-        chain: key of the chain's run, in which every step but step 0 is nested.
-        scores: its scores, by metric name.
-        rows: all rows of its training curves.
+        record: The step's record.
+        scenario: Title of its scenario.
+        chain: Key of the chain's run, in which every step but step 0 is nested.
+        scores: Its scores, by metric name.
+        rows: All rows of its training curves.
     """
     ended = to_milliseconds(record.provenance.created)
     run = build_step_run(record, scenario, record.data, chain, _began(record))

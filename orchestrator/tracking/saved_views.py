@@ -35,11 +35,11 @@ def saved_views(
     """Return tags of an experiment, one for each view.
 
     Args:
-        campaign: name of the campaign.
-        axes: parameters in which the campaign's chains differ.
-        classes: names of all classes that the chains learn.
-        convention: of the scores that the charts show.
-        created: milliseconds since 1970.
+        campaign: Name of the campaign.
+        axes: Parameters in which the campaign's chains differ.
+        classes: Names of all classes that the chains learn.
+        convention: Of the scores that the charts show.
+        created: Milliseconds since 1970.
     """
     class_metrics = [class_metric(name) for name in classes]
     tags = {}
@@ -68,11 +68,11 @@ def _state(
     """Return the state of MLflow's page; what is left out has its default.
 
     Args:
-        campaign: name of the campaign.
-        axis: parameter by which runs are grouped; None shows every run.
-        axes: parameters in which the campaign's chains differ.
-        class_metrics: names of the metrics that get a chart each.
-        convention: of the scores that the charts show.
+        campaign: Name of the campaign.
+        axis: Parameter by which runs are grouped; None shows every run.
+        axes: Parameters in which the campaign's chains differ.
+        class_metrics: Names of the metrics that get a chart each.
+        convention: Of the scores that the charts show.
     """
     means = _mean_metrics(convention)
     sections = _sections(axis, axes, means, class_metrics)

@@ -64,8 +64,8 @@ def open_tracker(store: Store, uri: str | None = None) -> "Tracker":
     """Return a tracker of this store's chains. The caller enters it as a context.
 
     Args:
-        store: the store; its tracker uses its spool.
-        uri: where MLflow is; see `tracking_uri` for the default.
+        store: The store; its tracker uses its spool.
+        uri: Where MLflow is; see `tracking_uri` for the default.
     """
     return Tracker(tracking_uri(store, uri), spool_folder(store))
 
@@ -80,9 +80,9 @@ class Tracker:
         """Start to deliver.
 
         Args:
-            uri: where MLflow is.
-            spool: folder of runs that could not be delivered.
-            retries: how long to wait for MLflow.
+            uri: Where MLflow is.
+            spool: Folder of runs that could not be delivered.
+            retries: How long to wait for MLflow.
         """
         self._delivery = Delivery(uri, spool, retries)
         # Runs that began here and have not ended, reduced to what identifies them.
@@ -108,8 +108,8 @@ class Tracker:
         """Report that a chain begins.
 
         Args:
-            chain: the chain.
-            steps: all its steps, in order.
+            chain: The chain.
+            steps: All its steps, in order.
 
         Returns:
             The chain's run, which the other methods ask for.
@@ -126,10 +126,10 @@ class Tracker:
         """Report the scores after each of the chain's first steps.
 
         Args:
-            chain: what `chain_started` returned.
-            records: the steps that are published, in order.
-            scores: how each of them scored.
-            class_names: names of all classes by dataset class id.
+            chain: What `chain_started` returned.
+            records: The steps that are published, in order.
+            scores: How each of them scored.
+            class_names: Names of all classes by dataset class id.
         """
         named = [score_metrics(each, class_names) for each in scores]
         self._delivery.enqueue(add_step_scores(chain, records, named))
@@ -164,11 +164,11 @@ class Tracker:
         """Report a published step.
 
         Args:
-            record: the step's record.
-            scores: how the step scored.
-            class_names: names of all classes by dataset class id.
-            rows: all rows of its training curves.
-            chain: what `chain_started` returned for the chain that the step belongs to.
+            record: The step's record.
+            scores: How the step scored.
+            class_names: Names of all classes by dataset class id.
+            rows: All rows of its training curves.
+            chain: What `chain_started` returned for the chain that the step belongs to.
         """
         self._open.pop(record.key, None)
         named = score_metrics(scores, class_names)

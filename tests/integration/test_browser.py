@@ -44,7 +44,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_opens_alone(page, finished_campaign, tmp_path, pictures, kind) -> None:
     campaign, store = finished_campaign
     if kind == "campaign":
-        result = load_campaign_results(campaign, campaign_tree(campaign, store), store, wilson())
+        result = load_campaign_results(
+            campaign, campaign_tree(campaign, store), Repository(store), wilson()
+        )
         path = write_campaign_report(build_campaign_report(result), tmp_path)
     else:
         chains = load_chains(

@@ -22,6 +22,7 @@ from orchestrator.records.attempts import attempt_names
 from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import Retries
 from orchestrator.tracking.tracker import Tracker
 from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
@@ -85,7 +86,7 @@ def run(
     grown: StepTree, store: Store, tracker: Tracker | None = None, limits: Limits = ONCE
 ) -> tuple[CampaignOutcome, str]:
     console = Console(file=StringIO(), width=200)
-    place = RunContext(store, Request(cpus_per_worker=1), console, tracker, lease_seconds=5)
+    place = RunContext(store, Request(cpus_per_worker=1), console, tracker, retries=Retries(lease_seconds=5))
     outcome = run_campaign("test", grown, look_up_steps(grown, store), place, Costs(), limits)
     assert isinstance(console.file, StringIO)
     return outcome, console.file.getvalue()

@@ -23,6 +23,7 @@ from orchestrator.records.repository import Repository
 from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import Retries
 from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.digits import Digits
@@ -68,7 +69,9 @@ def new_store(folder: Path) -> Store:
 
 def place(store: Store, workers: int = 1) -> RunContext:
     return RunContext(
-        store, Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1), lease_seconds=5
+        store,
+        Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1),
+        retries=Retries(lease_seconds=5),
     )
 
 

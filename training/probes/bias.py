@@ -45,14 +45,14 @@ def logit_gap(batches: Iterable[tuple[Tensor, Tensor]], previous_channels: int) 
     """Measure the gaps on all pixels of a previous class.
 
     Args:
-        batches: logits [B, C, H, W], and truth [B, H, W] in channels with 255 for void.
-        previous_channels: number of channels of background and the previous classes.
+        batches: Logits [B, C, H, W], and truth [B, H, W] in channels with 255 for void.
+        previous_channels: Number of channels of background and the previous classes.
 
     Returns:
         The mean gaps; None when there is no such pixel.
 
     Raises:
-        ValueError: the model has no new class.
+        ValueError: The model has no new class.
     """
     total = torch.zeros(2, dtype=torch.float64)
     pixels = 0
@@ -81,9 +81,9 @@ def correct_logits(
 
     Args:
         logits: [B, C, H, W].
-        previous_channels: number of channels of background and the previous classes.
-        gap: what `logit_gap` measured.
-        background: whether background's logit is lowered by its own gap, too.
+        previous_channels: Number of channels of background and the previous classes.
+        gap: What `logit_gap` measured.
+        background: Whether background's logit is lowered by its own gap, too.
 
     Returns:
         The corrected logits [B, C, H, W]; `logits` itself does not change.

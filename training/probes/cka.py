@@ -30,11 +30,11 @@ class LinearCka:
         """Add a minibatch.
 
         Args:
-            x: what the first layer computes, [n, C].
-            y: what the second layer computes for the same n examples, [n, D].
+            x: What the first layer computes, [n, C].
+            y: What the second layer computes for the same n examples, [n, D].
 
         Raises:
-            ValueError: there are fewer than 4 examples, or not the same number of each.
+            ValueError: There are fewer than 4 examples, or not the same number of each.
         """
         if len(x) != len(y) or len(x) < FEWEST_EXAMPLES:
             raise ValueError(

@@ -55,15 +55,15 @@ def open_pair(
     """Load two published models.
 
     Args:
-        earlier: folder of the earlier model.
-        later: folder of the later model, which continues the earlier one.
-        train: the training split.
-        val: the split on which mIoU is measured.
-        config: how images are viewed.
-        device: where the models run.
+        earlier: Folder of the earlier model.
+        later: Folder of the later model, which continues the earlier one.
+        train: The training split.
+        val: The split on which mIoU is measured.
+        config: How images are viewed.
+        device: Where the models run.
 
     Raises:
-        ValueError: the later model's classes do not continue the earlier model's.
+        ValueError: The later model's classes do not continue the earlier model's.
     """
     first, first_document = load_model(earlier)
     second, second_document = load_model(later)
@@ -179,9 +179,9 @@ def fixed_rows(index: Index, groups: Sequence[Sequence[int]], count: int) -> np.
     The same images are chosen for the same classes, in an order that their names decide.
 
     Args:
-        index: index of the training split.
-        groups: dataset ids of the classes that the earlier model knows.
-        count: the number of images at most.
+        index: Index of the training split.
+        groups: Dataset ids of the classes that the earlier model knows.
+        count: The number of images at most.
 
     Returns:
         Rows [n] of the index, n <= count, of images that show one of the classes.
@@ -243,9 +243,9 @@ def _counts(pair: Pair, logits: Callable[[Tensor], Tensor], document: ModelDocum
     """Count the confusions of a network on the validation images.
 
     Args:
-        pair: holds the images.
-        logits: maps normalised images [B, 3, H, W] to logits [B, C, h, w].
-        document: says which class each channel is.
+        pair: Holds the images.
+        logits: Maps normalised images [B, 3, H, W] to logits [B, C, h, w].
+        document: Says which class each channel is.
     """
     class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=pair.device)
     dtype = next(pair.earlier.parameters()).dtype

@@ -39,10 +39,10 @@ def run_parts(
     """Run consecutive parts of the network.
 
     Args:
-        model: the network.
-        x: input [B, C, h, w] of the first part that is run.
-        after: the part before the first one that is run; None begins with the images.
-        upto: the last part that is run; None goes on to the logits.
+        model: The network.
+        x: Input [B, C, h, w] of the first part that is run.
+        after: The part before the first one that is run; None begins with the images.
+        upto: The last part that is run; None goes on to the logits.
 
     Returns:
         The output [B, D, h', w'] of the last part.
@@ -75,11 +75,11 @@ def least_squares_joint(pairs: Iterable[tuple[Tensor, Tensor]]) -> nn.Conv2d:
     smallest weights.
 
     Args:
-        pairs: x [B, C, h, w] of the later model and y [B, D, h, w] of the earlier one, each
+        pairs: X [B, C, h, w] of the later model and y [B, D, h, w] of the earlier one, each
             pair of the same images.
 
     Raises:
-        ValueError: there is no pair.
+        ValueError: There is no pair.
     """
     inputs: Tensor | None = None  # X^T X, [C + 1, C + 1]
     outputs: Tensor | None = None  # X^T Y, [C + 1, D]
@@ -113,13 +113,13 @@ def train_joint(
     earlier model's logits and q that of the stitched network's. Both models stay as they are.
 
     Args:
-        joint: the 1x1 layer to be trained.
-        earlier: the earlier model.
-        cut: the part after which the joint stands.
-        batches: called once per epoch; yields features [B, C, h, w] of the later model up to
+        joint: The 1x1 layer to be trained.
+        earlier: The earlier model.
+        cut: The part after which the joint stands.
+        batches: Called once per epoch; yields features [B, C, h, w] of the later model up to
             `cut`, and the logits [B, K, h, w] that the earlier model gives the same images.
-        epochs: how often all batches are used.
-        learning_rate: of Adam.
+        epochs: How often all batches are used.
+        learning_rate: Of Adam.
 
     Returns:
         The same joint.

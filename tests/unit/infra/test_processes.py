@@ -29,7 +29,7 @@ def test_a_process_is_stopped_with_what_it_started_and_a_stranger_is_not(tmp_pat
     child = psutil.Process(int(ledger.log("one").read_text()))
     parent = ledger.alive("one")
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
-        Ledger(tmp_path).stop("one", patience=0.2)  # another command, later
+        Ledger(tmp_path).stop("one", grace=0.2)  # another command, later
         assert parent is not None
         assert not runs(parent)
         assert not runs(child)
@@ -47,7 +47,7 @@ def test_children_of_a_process_that_was_killed_are_stopped_too(tmp_path: Path):
     parent.wait(10)
     assert ledger.alive("one") is None
     assert runs(child)
-    ledger.stop("one", patience=1)
+    ledger.stop("one", grace=1)
     assert not runs(child)
 
 
@@ -60,7 +60,7 @@ def test_a_number_that_is_used_again_is_left_alone(tmp_path: Path):
         )
         ledger = Ledger(tmp_path)
         assert ledger.alive("one") is None
-        ledger.stop("one", patience=1)
+        ledger.stop("one", grace=1)
         assert stranger.poll() is None
         stranger.kill()
 

@@ -40,6 +40,7 @@ from training.data.shards import LocalSplit
 from training.data.source import BadData, Sample
 from training.evaluate import evaluate
 from training.fit import fit
+from training.journal import MemoryJournal
 from training.methods import ewc, fine_tuning, mib, offline, pi, plop, rw, wilson
 from training.methods.base import Batch, Method, Progress
 from training.models.segmenter import normalise
@@ -128,7 +129,7 @@ def fitted(
     step, rows = planned or document(world.train, name, **optimization)
     parent = None if name == "base" else world.base
     places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": resume}
-    return fit(step, world.train, rows, runtime, **places, save=save, log=lambda row: None)
+    return fit(step, world.train, rows, runtime, **places, journal=MemoryJournal(save))
 
 
 @pytest.fixture(
@@ -418,7 +419,7 @@ def test_images_that_the_document_does_not_select_are_refused(world: World, tmp_
     planned = document(
         replace(world.train, index=replace(world.train.index, row_sha256=hashes)), "base"
     )
-    with pytest.raises(InputError, match="plan it anew"):
+    with pytest.raises(InputError, match="plan it again"):
         fitted(world, "base", tmp_path, planned=planned)
     assert not any(tmp_path.iterdir())
 
@@ -430,6 +431,51 @@ def test_a_loss_that_diverges_ends_the_step(world: World, tmp_path: Path, name: 
     ):
         fitted(world, name, tmp_path, encoder_lr=1e200, head_lr=1e200)
     assert not (tmp_path / "files").exists()
+
+
+def test_no_update_is_made_with_a_loss_that_is_not_finite(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The loss of the second iteration is NaN, and rows are logged much later."""
+    updated: list[int] = []
+    forward = fine_tuning.Method.forward
+
+    def spoiled(
+        self: fine_tuning.Method, batch: Batch, progress: Progress
+    ) -> dict[str, torch.Tensor]:
+        losses = forward(self, batch, progress)
+        if progress.iteration != 1:
+            return losses
+        return {name: loss * float("nan") for name, loss in losses.items()}
+
+    def note(self: Method, progress: Progress) -> None:
+        updated.append(progress.iteration)
+
+    monkeypatch.setattr(fine_tuning.Method, "forward", spoiled)
+    monkeypatch.setattr(fine_tuning.Method, "before_update", note)
+    with pytest.raises(FloatingPointError, match=r"nan.* at iteration 2 of \d: lower"):
+        fitted(world, "fine-tuning", tmp_path, Runtime(log_every=100))
+    assert updated == [0]
+
+
+def test_a_checkpoint_is_taken_at_once_when_training_must_stop(world: World, tmp_path: Path):
+    """A row is logged, then the journal is asked; a value that `log` returns means nothing."""
+
+    class Stopped(MemoryJournal):
+        def log(self, row: CurveRow) -> Any:
+            super().log(row)
+            return True
+
+        def should_stop(self) -> bool:
+            return len(self.rows) == 2
+
+        def save(self, folder: Path, iteration: int) -> None:
+            raise Interrupted(f"after {iteration}")
+
+    step, rows = document(world.train, "base")
+    places = {"parent": None, "encoder_weights": None, "folder": tmp_path, "resume": None}
+    with pytest.raises(Interrupted, match="after 2"):
+        fit(step, world.train, rows, Runtime(log_every=1), **places, journal=Stopped())
 
 
 def test_the_published_folder_is_the_trained_model(

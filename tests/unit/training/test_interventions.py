@@ -18,6 +18,7 @@ from training.config import Augmentation, MethodConfig, ModelConfig, Optimizatio
 from training.data.digits import Digits
 from training.data.shards import LocalSplit
 from training.fit import fit
+from training.journal import MemoryJournal
 from training.methods import fine_tuning, retraining
 from training.methods.base import Batch, Progress
 from training.models.segmenter import Segmenter, normalise
@@ -70,8 +71,7 @@ def trained(
         encoder_weights=None,
         folder=folder,
         resume=None,
-        save=lambda folder, iteration: None,
-        log=lambda row: None,
+        journal=MemoryJournal(),
     )
 
 

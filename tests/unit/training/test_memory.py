@@ -22,6 +22,7 @@ from training.config import (
 from training.data.digits import Digits
 from training.data.shards import LocalSplit
 from training.fit import fit
+from training.journal import MemoryJournal
 from training.methods import base, fine_tuning, mib, wilson
 from training.runtime import Runtime
 from training.scenario import (
@@ -163,8 +164,7 @@ def trained(
         given,
         Runtime(log_every=1),
         **places,
-        save=lambda *_: None,
-        log=lambda row: None,
+        journal=MemoryJournal(),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from jobs.doctor.cluster import judge, look
 from jobs.doctor.services import Finding, check_jobs_api, check_mlflow, check_store, check_token
+from orchestrator.cluster.ray_tasks import NodeAnswer
 from orchestrator.store.folder import FolderStore
 
 SOUND = {
@@ -17,7 +18,6 @@ SOUND = {
     "time": 1000.0,
     "versions": {"python": "3.11.7", "torch": "2.13.0", "ray": "2.60.0"},
     "gpus": 1,
-    "promised": 1,
     "disk": 50e9,
     "shared": 8e9,
     "store": Finding("store", "well"),
@@ -25,7 +25,8 @@ SOUND = {
 
 
 def failures(**different: Any) -> list[Finding]:
-    answers = [(SOUND, 999.0, 1001.0), (SOUND | {"host": "b"} | different, 999.0, 1001.0)]
+    facts = (SOUND, SOUND | {"host": "b"} | different)
+    answers = [NodeAnswer(each, 1, 999.0, 1001.0) for each in facts]
     return [
         finding for finding in judge(answers, least_disk=5e9, least_shared=0.5e9) if finding.fix
     ]
@@ -53,8 +54,9 @@ def test_a_machine_that_differs_is_named(different: dict[str, Any], words: str):
 
 
 def test_what_a_machine_tells_can_be_judged(tmp_path: Path):
-    facts = look(str(tmp_path), lambda: check_store(str(tmp_path / "store"))) | {"promised": 0}
-    findings = list(judge([(facts, facts["time"], facts["time"])], least_disk=0, least_shared=0))
+    facts = look(str(tmp_path), lambda: check_store(str(tmp_path / "store")))
+    answer = NodeAnswer(facts, 0, facts["time"], facts["time"])
+    findings = list(judge([answer], least_disk=0, least_shared=0))
     assert [finding.fix for finding in findings] == [""]
 
 

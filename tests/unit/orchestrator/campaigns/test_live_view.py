@@ -1,5 +1,6 @@
 """What a campaign shows while it runs: a live picture on a terminal, lines in a log."""
 
+import time
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.campaigns import live_view
 from orchestrator.campaigns.bookkeeper import ChainOutcome
 from orchestrator.campaigns.live_view import LiveView
 from orchestrator.campaigns.scheduler import StepOutcome
+from orchestrator.execution import progress_display
 from training.metrics import Scores
 
 SCORES = Scores(
@@ -90,7 +91,8 @@ def test_a_log_gets_a_line_for_what_happens_and_now_and_then_for_the_whole(
         shown.refresh()  # too early
         shown.published(node("a", "alpha=0"), "published", SCORES)
         shown.given_up(node("c", "alpha=2"))
-        monkeypatch.setattr(live_view, "LINE_SECONDS", -1)
+        now = time.monotonic()
+        monkeypatch.setattr(progress_display.time, "monotonic", lambda: now + 61)
         shown.refresh()
     assert file.getvalue().splitlines() == [
         "step 1 (a) of alpha=0: published, mIoU old 71.2, all 61.1 (1 of 4 steps)",

@@ -13,7 +13,6 @@ from orchestrator.campaigns.scheduler import Limits
 from orchestrator.cluster import ray_train
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
-from orchestrator.execution import ensure
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.messages import AttemptStarted, WaitingForLease
 from orchestrator.planning.chain import Base, Chain
@@ -27,6 +26,7 @@ from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import Retries
 from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.data.digits import Digits
@@ -52,6 +52,7 @@ def chain(name: str, **method: Any) -> Chain:
     return START.model_copy(update={"name": name, "method": START.method.model_copy(update=method)})
 
 
+QUICK = Retries(lease_seconds=0.1, lease_poll_seconds=0.01)
 CHAINS = (
     chain("half", alpha=0.5),
     chain("one", alpha=1.0),
@@ -122,7 +123,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
         "steps_at_once": lambda resources: 1,
     }.items():
         monkeypatch.setattr(f"orchestrator.campaigns.run.{name}", value)
-    monkeypatch.setattr(ensure, "POLL_SECONDS", 0.01)
     return cluster
 
 
@@ -139,7 +139,7 @@ def campaign(
     **options: Any,
 ) -> tuple[CampaignOutcome, str]:
     console = Console(file=StringIO(), width=200)
-    place = RunContext(store, options.pop("request", Request()), console, lease_seconds=0.1)
+    place = RunContext(store, options.pop("request", Request()), console, retries=QUICK)
     grown = grown or tree(store)
     costs = options.pop("costs", Costs(speeds={}, guess=100.0))
     outcome = run_campaign(

@@ -6,16 +6,15 @@ import pytest
 
 from orchestrator.datasets import ingest as ingest_module
 from orchestrator.datasets.catalog import damaged, known, resolve, stored_files
-from orchestrator.datasets.ingest import ingest
-from orchestrator.datasets.ingest_ray import _store
-from orchestrator.datasets.store_shard import StoredShard, store_shard
+from orchestrator.datasets.ingest import ingest, store_on_node
+from orchestrator.datasets.store_shard import StoredShard
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.open import open_store
 from tests.support.datasets import build_dataset
 from training.data.dataset_writer import plan_shards
 from training.data.shard_writer import ShardJob
-from training.data.source import BadData, Sample, Source
+from training.data.source import BadData, Sample
 from training.data.validation import BadRows
 from training.data.voc import Voc
 
@@ -133,12 +132,13 @@ def test_parts_may_be_done_in_any_order(
     store: Store, voc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: int
 ):
     def shuffled(
-        store: Store, source: Source, parts: Sequence[ShardJob]
+        function: Callable[[ShardJob], StoredShard], parts: Sequence[ShardJob]
     ) -> Iterator[tuple[ShardJob, StoredShard]]:
         for part in random.Random(order).sample(list(parts), len(parts)):
-            yield part, store_shard(store, source, part, threads=order + 1)
+            yield part, function(part)
 
-    monkeypatch.setattr("orchestrator.datasets.ingest_ray.store_shards", shuffled)
+    monkeypatch.setattr(ingest_module, "NODE_THREADS", order + 1)
+    monkeypatch.setattr(ingest_module, "run_tasks", shuffled)
     done = ingest(Voc(voc_folder), store, "voc", shard_bytes=SMALL, where="cluster")
     assert done.manifest == build_dataset(Voc(voc_folder), tmp_path / "built", shard_bytes=SMALL)[0]
 
@@ -149,7 +149,7 @@ def test_a_cluster_is_asked_for_many_new_images_only(
     def asked(*_: object) -> Iterator:
         raise StoreError("a cluster was asked for")
 
-    monkeypatch.setattr("orchestrator.datasets.ingest_ray.store_shards", asked)
+    monkeypatch.setattr(ingest_module, "run_tasks", asked)
     monkeypatch.setattr(ingest_module, "LARGE", 32)
     with pytest.raises(StoreError, match="was asked for"):
         ingest(Voc(voc_folder), store, "voc")
@@ -184,5 +184,5 @@ def test_a_machine_that_sees_other_files_stores_nothing(store: Store, voc_folder
     with pytest.raises(
         BadData, match=r"sees other files than this one.*under one path.*--where here"
     ):
-        _store(store, source, part)
+        store_on_node(store, source, part)
     assert list(store.list()) == []

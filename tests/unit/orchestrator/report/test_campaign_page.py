@@ -38,7 +38,9 @@ from training.metrics import wilson
 
 
 def load(campaign: Campaign, store: Store) -> CampaignResult:
-    return load_campaign_results(campaign, campaign_tree(campaign, store), store, wilson())
+    return load_campaign_results(
+        campaign, campaign_tree(campaign, store), Repository(store), wilson()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +132,19 @@ def test_the_best_are_marked_among_what_compares(report, truth) -> None:
 
 
 def test_classes_stand_by_variant_and_step(report) -> None:
-    table, cell = report.classes, report.result.cells[1]
-    index = [(column.group, column.name) for column in table.columns].index((cell.name, "step 1"))
+    table = report.classes
+    variant = report.result.variants[1]
+    index = [(column.group, column.name) for column in table.columns].index(
+        (variant.name, "step 1")
+    )
     row = next(row for row in table.rows if row.name == "7")
     assert row.values[index - 1] == "x"
-    ious = [seed.scores[1].iou[8] for seed in cell.seeds]
+    ious = [seed.scores[1].iou[8] for seed in variant.seeds]
     assert tuple(row.values[index]) == (pytest.approx(fmean(ious)), pytest.approx(stdev(ious)))
 
 
-def test_what_old_pixels_became_adds_up(report) -> None:
-    for row in report.flow.rows:
+def test_prediction_breakdowns_add_up(report) -> None:
+    for row in report.breakdown.rows:
         assert sum(value.mean for value in row.values) == pytest.approx(1)
 
 

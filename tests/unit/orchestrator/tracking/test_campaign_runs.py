@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 
 from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.campaign_record import CampaignRecord, campaign_tree, find_campaign
+from orchestrator.records.repository import Repository
 from orchestrator.report.campaign_results import CampaignResult, load_campaign_results
 from orchestrator.report.campaign_tables import scores_table
 from orchestrator.report.render import to_json
@@ -23,7 +24,9 @@ def recorded(finished_campaign: tuple[Campaign, Store]) -> tuple[CampaignRecord,
     campaign, store = finished_campaign
     record = find_campaign(store, campaign.name)
     assert record
-    return record, load_campaign_results(campaign, campaign_tree(campaign, store), store, wilson())
+    return record, load_campaign_results(
+        campaign, campaign_tree(campaign, store), Repository(store), wilson()
+    )
 
 
 def test_a_campaign_has_a_run_with_its_table_figures_and_page(
@@ -46,7 +49,7 @@ def test_a_campaign_has_a_run_with_its_table_figures_and_page(
     assert shown == json.loads(json.dumps(to_json(table)))
     figures = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "figures")}
     axes = {"figures/method.alpha.svg", "figures/method.prior.svg"}
-    assert axes | {"figures/flow.svg"} <= figures
+    assert axes | {"figures/breakdown.svg"} <= figures
     assert "report.html" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
 
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.campaign_record import campaign_tree, find_campaign
+from orchestrator.records.repository import Repository
 from orchestrator.report.campaign_results import load_campaign_results
 from orchestrator.store.base import Store
 from orchestrator.tracking.campaign_runs import campaign_runs
@@ -60,7 +61,9 @@ def test_a_view_that_a_person_changed_stays(
     client.set_experiment_tag(experiment.experiment_id, name, "mine")
     record = find_campaign(store, campaign.name)
     assert record
-    result = load_campaign_results(campaign, campaign_tree(campaign, store), store, wilson())
+    result = load_campaign_results(
+        campaign, campaign_tree(campaign, store), Repository(store), wilson()
+    )
     (run,) = (run for run in campaign_runs(record, result) if run.views)
     RunClient(uri).put(run)
     assert experiment_tags(uri, SCENARIO) == experiment.tags | {name: "mine"}

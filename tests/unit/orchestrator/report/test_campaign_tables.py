@@ -1,16 +1,17 @@
-"""A campaign's table averages seeds, counts missing ones, and sets the papers' numbers beside ours where they compare."""
+"""Test that a campaign's table averages seeds, counts missing ones and compares with papers."""
 
 import math
 from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.campaign import Campaign, sweep, with_field
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.paper_numbers import Expected
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
-from orchestrator.planning.store_state import look_up_steps
-from orchestrator.report.campaign_scores import campaign_table
+from orchestrator.records.repository import Repository
+from orchestrator.report.campaign_results import load_campaign_results
+from orchestrator.report.campaign_tables import scores_table
 from orchestrator.report.render import to_csv, to_markdown
 from orchestrator.report.table import Table
 from orchestrator.store.base import Store
@@ -29,32 +30,35 @@ def show(
     paper: Sequence[Expected] = (),
     convention: Convention | None = None,
 ) -> Table:
-    return campaign_table(tree, look_up_steps(tree, store), store, paper, convention or wilson())
+    chains = tuple(plan.chain for plan in tree.chains)
+    campaign = Campaign("scores", "How well?", chains, tuple(paper))
+    result = load_campaign_results(campaign, tree, Repository(store), convention or wilson())
+    return scores_table(result, mark_best=False)
 
 
-def cells(table: Table) -> dict[str, dict[str, object]]:
-    """Values by row, then by the whole name of their column."""
+def by_row(table: Table) -> dict[str, dict[str, object]]:
+    """Return values by row, then by the whole name of their column."""
     names = [f"{column.group} {column.name}".strip() for column in table.columns]
     return {row.name: dict(zip(names, row.values, strict=True)) for row in table.rows}
 
 
 def shares(old: float, new: float) -> dict[int, float]:
-    """How right each digit is."""
+    """Return the share of right pixels of each digit."""
     return dict.fromkeys(OLD, old) | dict.fromkeys(NEW, new)
 
 
 @pytest.fixture
-def grown(planned):
-    """Function that grows the tree of these chains."""
+def tree_of(planned):
+    """Return a function that builds the tree of some chains."""
     return lambda chains: build_tree([planned(chain) for chain in chains])
 
 
-def test_seeds_are_averaged(store, grown, publish_step):
-    tree = grown(sweep(digits_wilson(), {"method.alpha": (0, 0.5), "seed": (1, 2, 3)}))
+def test_seeds_are_averaged(store, tree_of, publish_step):
+    tree = tree_of(sweep(digits_wilson(), {"method.alpha": (0, 0.5), "seed": (1, 2, 3)}))
     for plan, old in zip(tree.chains[:4], (0.6, 0.7, 0.8, 0.9), strict=True):
         publish_step(store, plan, plan.steps[0])
         publish_step(store, plan, plan.steps[1], shares(old, 0.5))
-    rows = cells(show(tree, store))
+    rows = by_row(show(tree, store))
     assert list(rows) == ["alpha=0", "alpha=0.5"]
     assert [row["seeds"] for row in rows.values()] == ["3/3", "1/3"]
     soft = rows["alpha=0"]
@@ -71,24 +75,24 @@ def test_seeds_are_averaged(store, grown, publish_step):
     )
 
 
-def test_a_campaign_not_begun_has_rows_without_numbers(store, grown):
-    (row,) = cells(show(grown([digits_wilson()]), store)).values()
+def test_a_campaign_not_begun_has_rows_without_numbers(store, tree_of):
+    (row,) = by_row(show(tree_of([digits_wilson()]), store)).values()
     assert row == {"seeds": "0/1", "old mean": None, "new mean": None, "all mean": None}
 
 
-def test_a_chain_half_done_does_not_count(store, grown, publish_step):
-    tree = grown([digits_wilson()])
+def test_a_chain_half_done_does_not_count(store, tree_of, publish_step):
+    tree = tree_of([digits_wilson()])
     publish_step(store, tree.chains[0], tree.chains[0].steps[0])
-    assert cells(show(tree, store))["wilson"]["seeds"] == "0/1"
+    assert by_row(show(tree, store))["wilson"]["seeds"] == "0/1"
 
 
 @pytest.mark.parametrize("convention", [wilson(), mib(), plop()])
-def test_the_convention_decides_on_background(store, grown, publish_step, convention):
-    tree = grown([digits_mib()])
+def test_the_convention_decides_on_background(store, tree_of, publish_step, convention):
+    tree = tree_of([digits_mib()])
     (plan,) = tree.chains
     for step in plan.steps:
         publish_step(store, plan, step, shares(0.6, 0.5))
-    (row,) = cells(show(tree, store, convention=convention)).values()
+    (row,) = by_row(show(tree, store, convention=convention)).values()
     background = 1000 / (
         1000 + 6 * 400 + 4 * 500
     )  # 1,000 pixels, and all that was missed of the digits
@@ -102,36 +106,36 @@ def test_the_convention_decides_on_background(store, grown, publish_step, conven
     )
 
 
-def test_longer_chains_set_step_0_against_all_later_steps(store, grown, publish_step):
-    tree = grown(
+def test_longer_chains_set_step_0_against_all_later_steps(store, tree_of, publish_step):
+    tree = tree_of(
         [with_field(digits_mib(), "scenario.groups", (tuple("012345"), ("6", "7"), ("8", "9")))]
     )
     (plan,) = tree.chains
     for step in plan.steps:
         publish_step(store, plan, step, shares(0.6, 0.5) | {9: 0.2, 10: 0.2})
-    (row,) = cells(show(tree, store, convention=mib())).values()
+    (row,) = by_row(show(tree, store, convention=mib())).values()
     assert (row["old mean"], row["new mean"]) == (pytest.approx(0.6), pytest.approx(0.35))
 
 
 def test_first_steps_of_chains_have_scores_of_their_own(store, planned, publish_step):
     plan = first_steps(planned(digits_wilson()), 0)
     publish_step(store, plan, plan.steps[0], shares(0.6, 0.5))
-    (row,) = cells(show(build_tree([plan]), store, convention=mib())).values()
+    (row,) = by_row(show(build_tree([plan]), store, convention=mib())).values()
     assert (row["seeds"], row["old mean"], row["new mean"]) == ("1/1", None, pytest.approx(0.6))
 
 
-def published_voc(store, grown, publish_step, chain: Chain) -> StepTree:
-    tree = grown([chain])
+def published_voc(store, tree_of, publish_step, chain: Chain) -> StepTree:
+    tree = tree_of([chain])
     for step in tree.chains[0].steps:
         publish_step(store, tree.chains[0], step, dict.fromkeys(range(1, 21), 0.7))
     return tree
 
 
-def test_differences_where_the_paper_counts_as_we_do(store, grown, publish_step):
+def test_differences_where_the_paper_counts_as_we_do(store, tree_of, publish_step):
     paper = (Expected("WILSON Table 2", "WILSON"), Expected("MiB Table 1", "MiB"))
     chain = with_field(voc_wilson(), "scenario.groups", split_groups("10-10", VOC_CLASSES))
-    table = show(published_voc(store, grown, publish_step, chain), store, paper)
-    (row,) = cells(table).values()
+    table = show(published_voc(store, tree_of, publish_step, chain), store, paper)
+    (row,) = by_row(table).values()
     assert [row[f"paper {name}"] for name in ("old", "new", "all")] == pytest.approx(
         [0.704, 0.571, 0.65]
     )
@@ -139,15 +143,15 @@ def test_differences_where_the_paper_counts_as_we_do(store, grown, publish_step)
     assert row["ours − paper new"] == pytest.approx(0.7 - 0.571)
     assert "Paper: WILSON Table 2." in table.caption
     assert "paper: WILSON Table 2, WILSON, convention wilson" in to_markdown(table)
-    other = cells(show(grown([chain]), store, paper, mib()))["wilson"]
+    other = by_row(show(tree_of([chain]), store, paper, mib()))["wilson"]
     assert other["paper all"] == pytest.approx(0.65)
     assert not any(name.startswith("ours") for name in other), "MiB counts otherwise"
 
 
-def test_a_paper_that_counts_otherwise_is_shown_and_not_subtracted(store, grown, publish_step):
-    tree = published_voc(store, grown, publish_step, voc_mib())
+def test_a_paper_that_counts_otherwise_is_shown_and_not_subtracted(store, tree_of, publish_step):
+    tree = published_voc(store, tree_of, publish_step, voc_mib())
     rows = {
-        convention.name: cells(show(tree, store, (Expected("MiB Table 1", "MiB"),), convention))
+        convention.name: by_row(show(tree, store, (Expected("MiB Table 1", "MiB"),), convention))
         for convention in (mib(), wilson())
     }
     assert rows["mib"]["mib"]["ours − paper all"] == pytest.approx(0.7 - 0.69)
@@ -155,14 +159,14 @@ def test_a_paper_that_counts_otherwise_is_shown_and_not_subtracted(store, grown,
     assert "ours − paper all" not in rows["wilson"]["mib"]
 
 
-def test_digits_have_no_paper(store, grown):
-    table = show(grown([digits_wilson()]), store, (Expected("WILSON Table 1", "WILSON"),))
+def test_digits_have_no_paper(store, tree_of):
+    table = show(tree_of([digits_wilson()]), store, (Expected("WILSON Table 1", "WILSON"),))
     assert not any(column.group.startswith(("paper", "ours")) for column in table.columns)
     assert "Paper" not in table.caption
 
 
-def test_variants_scored_on_other_pixels_stand_apart(store, grown):
-    table = show(grown(sweep(digits_wilson(), {"evaluation.crop": (32, 64)})), store)
+def test_variants_scored_on_other_pixels_stand_apart(store, tree_of):
+    table = show(tree_of(sweep(digits_wilson(), {"evaluation.crop": (32, 64)})), store)
     assert [section for section, _ in table.sections] == [
         "digits/val, 300 images, original resolution, centre crop 32.",
         "digits/val, 300 images, original resolution, centre crop 64.",
@@ -170,8 +174,8 @@ def test_variants_scored_on_other_pixels_stand_apart(store, grown):
     assert "do not compare" in table.caption
 
 
-def test_damaged_counts_are_noticed(store, grown, publish_step):
-    tree = grown([digits_wilson()])
+def test_damaged_counts_are_noticed(store, tree_of, publish_step):
+    tree = tree_of([digits_wilson()])
     for step in tree.chains[0].steps:
         publish_step(store, tree.chains[0], step)
     store.write(
@@ -186,8 +190,8 @@ def test_damaged_counts_are_noticed(store, grown, publish_step):
         show(tree, store)
 
 
-def test_a_spreadsheet_reads_the_same(store, grown, publish_step):
-    tree = grown([digits_wilson()])
+def test_a_spreadsheet_reads_the_same(store, tree_of, publish_step):
+    tree = tree_of([digits_wilson()])
     for step in tree.chains[0].steps:
         publish_step(store, tree.chains[0], step, shares(0.6, 0.5))
     heading, row = to_csv(show(tree, store)).splitlines()

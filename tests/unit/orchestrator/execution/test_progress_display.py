@@ -1,15 +1,17 @@
+"""Work shows how far it has come: a bar on a terminal, lines in a log."""
+
 import io
 
 import pytest
 from rich.console import Console
 
-from jobs import progress
-from jobs.progress import progress_bar
+from orchestrator.execution import progress_display
+from orchestrator.execution.progress_display import show_progress
 
 
 def test_a_terminal_gets_a_bar_with_the_time_left():
     out = io.StringIO()
-    with progress_bar(
+    with show_progress(
         Console(file=out, force_terminal=True, width=100), "checking voc", 40
     ) as update:
         update(10)
@@ -19,9 +21,9 @@ def test_a_terminal_gets_a_bar_with_the_time_left():
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch):
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: now)
     out = io.StringIO()
-    with progress_bar(Console(file=out), "checking voc", 40) as update:
+    with show_progress(Console(file=out), "checking voc", 40) as update:
         for now in range(1, 41):
             update(now)
     assert out.getvalue().splitlines() == [

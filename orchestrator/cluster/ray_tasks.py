@@ -1,0 +1,93 @@
+"""Run a function over many items as plain Ray tasks, or once on every machine of the cluster."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from orchestrator.cluster.connection import connect
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+SMALLEST_GPU = 0.001  # of a GPU: a task that asks for none sees none
+
+
+class NodeAnswer(NamedTuple, Generic[Result]):
+    """What a function returned on one machine."""
+
+    result: Result
+    gpus: float  # that Ray counts on the machine
+    asked: float  # Unix time of this machine before the call
+    answered: float  # and after it
+
+
+def run_tasks(
+    function: Callable[[Item], Result], items: Iterable[Item], cpus: float = 1, gpus: float = 0
+) -> Iterator[tuple[Item, Result]]:
+    """Call `function(item)` for each item on the cluster, and yield the results as they come.
+
+    When the caller stops early, or a task fails, the tasks that still run are cancelled.
+
+    Args:
+        function: Pickled, and sent to each machine once.
+        items: Pickled.
+        cpus: CPUs that each task reserves.
+        gpus: GPUs that each task reserves.
+
+    Yields:
+        Each item with its result.
+
+    Raises:
+        Exception: What `function` raised.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    connect()
+    # An object of the store travels once to each machine, and a task's argument with each task.
+    shared = ray.put(function)
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus)(_call)
+    running = {task.remote(shared, item): item for item in items}
+    try:
+        while running:
+            (ready, *_), _ = ray.wait(list(running))
+            try:
+                result = ray.get(ready)
+            except RayTaskError as error:
+                raise error.cause from error
+            yield running.pop(ready), result
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+
+
+def run_on_every_node(function: Callable[[], Result], timeout: float) -> list[NodeAnswer[Result]]:
+    """Call `function()` on each living machine, one after the other, and return the answers.
+
+    Args:
+        function: Pickled. It runs without a reserved CPU, so that it runs on a busy machine too.
+        timeout: Seconds for a machine to answer.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    connect()
+    task: Any = ray.remote(function)
+    answers = []
+    for node in ray.nodes():
+        if not node["Alive"]:
+            continue
+        gpus = node["Resources"].get("GPU", 0)
+        pinned = task.options(
+            num_cpus=0,
+            num_gpus=SMALLEST_GPU if gpus else 0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        )
+        asked = time.time()
+        result = ray.get(pinned.remote(), timeout=timeout)
+        answers.append(NodeAnswer(result, gpus, asked, time.time()))
+    return answers
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> Any:
+    """Run one task."""
+    return function(item)

@@ -1,0 +1,195 @@
+"""Run one attempt at a step: train and score it on the cluster, and publish its record.
+
+An attempt resumes from the newest checkpoint of any attempt. When its workers are lost, they are started again.
+"""
+
+import time
+from contextlib import nullcontext
+from functools import partial
+
+from orchestrator.cluster import ray_train
+from orchestrator.cluster.resources import Resources
+from orchestrator.execution.context import RunContext
+from orchestrator.execution.messages import AttemptStarted
+from orchestrator.execution.progress_display import follow_step
+from orchestrator.execution.worker import Assignment, TrainingOutcome, train
+from orchestrator.planning.planner import SPLIT, PlannedChain
+from orchestrator.planning.resolver import PlannedStep
+from orchestrator.records import layout
+from orchestrator.records.attempts import (
+    count_attempts,
+    delete_checkpoints,
+    new_attempt,
+    newest_checkpoint,
+)
+from orchestrator.records.provenance import provenance
+from orchestrator.records.publish import publish_evaluation, publish_step, write_request
+from orchestrator.records.schema import StepFailed, StepRecord
+from orchestrator.store.base import StoreError
+from orchestrator.store.lease import Lease, LeaseLost
+
+
+def produce_step(
+    planned: PlannedStep,
+    plan: PlannedChain,
+    context: RunContext,
+    parent: StepRecord | None,
+    lease: Lease,
+    asked: float,
+) -> StepRecord:
+    """Train, score and publish a step in a new attempt.
+
+    Args:
+        planned: The step.
+        plan: A chain that contains the step.
+        context: Of the run.
+        parent: The record of the parent step.
+        lease: Held by this process.
+        asked: time.monotonic() at which the step was asked for.
+
+    Returns:
+        The published record. If another attempt published one first, that one.
+
+    Raises:
+        LeaseLost: Another process holds the lease now.
+        StepFailed: The workers failed.
+    """
+    waited = time.monotonic() - asked
+    began = time.time()
+    store = context.store
+    attempt = new_attempt()
+    resources = context.resources()
+    if context.on_message:
+        context.on_message(AttemptStarted(attempt))
+    write_request(store, planned.key, planned.title, planned.step, planned.index, planned.parent)
+    assignment = Assignment(
+        store,
+        planned,
+        attempt,
+        lease,
+        plan.chain.scenario.dataset,
+        plan.manifest,
+        parent,
+        plan.scoring,
+        context.retries,
+    )
+    outcome, restarts = _run_watched(assignment, resources, plan, context)
+    stopped = time.time() - outcome.started - sum(outcome.seconds.values())
+    publish_evaluation(
+        store,
+        planned.key,
+        attempt,
+        plan.source(SPLIT),
+        plan.scoring,
+        outcome.confusion,
+        outcome.device,
+    )
+    images = (planned.iterations - outcome.resumed_from) * planned.step.optimization.batch
+    record = StepRecord(
+        key=planned.key,
+        step=planned.step,
+        index=planned.index,
+        parent=planned.parent,
+        parent_attempt=parent.attempt if parent else None,
+        attempt=attempt,
+        files=outcome.files,
+        class_names=planned.class_names,
+        data=plan.source("train"),
+        iterations=planned.iterations,
+        seconds={
+            "wait": waited,
+            "start": outcome.started - began,
+            **outcome.seconds,
+            "stop": stopped,
+        },
+        images_per_second=images / outcome.seconds["train"] if images else None,
+        resources={
+            **resources.model_dump(),
+            "attempts": count_attempts(store, planned.key),
+            "restarts": restarts,
+            "resumed_from": outcome.resumed_from,
+        },
+        provenance=provenance(outcome.device),
+    )
+    # If another attempt published first, its record counts.
+    published = publish_step(store, record)
+    delete_checkpoints(store, planned.key)
+    return published
+
+
+def _run_watched(
+    assignment: Assignment, resources: Resources, plan: PlannedChain, context: RunContext
+) -> tuple[TrainingOutcome, int]:
+    """Run an attempt while people and the tracker watch. A failure is written to the attempt's folder."""
+    planned, tracker = assignment.planned, context.tracker
+    if tracker and context.chain_run:
+        tracker.step_started(planned, plan.source("train"), context.chain_run)
+    following = nullcontext()
+    if context.follows_steps:
+        on_rows = partial(tracker.curves, planned.key) if tracker else lambda rows: None
+        following = follow_step(
+            context.store,
+            planned,
+            assignment.attempt,
+            context.console,
+            on_rows,
+            context.retries,
+        )
+    try:
+        with following:
+            return _run_with_restarts(assignment, resources, context)
+    except ray_train.WorkersFailed as error:
+        if isinstance(error.reason, LeaseLost):
+            raise error.reason from error
+        name = layout.error(planned.key, assignment.attempt)
+        context.store.write(name, error.details.encode())
+        if tracker:
+            tracker.step_failed(planned.key)
+        raise StepFailed(
+            f"{planned.title} failed: {error} (details: {context.store.uri}/{name})"
+        ) from error
+
+
+def _run_with_restarts(
+    assignment: Assignment, resources: Resources, context: RunContext
+) -> tuple[TrainingOutcome, int]:
+    """Run the workers, again from the newest checkpoint whenever they are lost, and return how often as well.
+
+    Gives up after `retries.restarts` losses without a new checkpoint in between, because the cause is then unlikely to go
+    away.
+    """
+    key, title = assignment.planned.key, assignment.planned.title
+    restarts = 0
+    without_progress = 0
+    reached = 0
+    while True:
+        try:
+            outcome = ray_train.run(
+                partial(train, assignment),
+                resources,
+                f"{assignment.attempt}-{restarts}",
+                partial(_ask_to_end, assignment, context),
+                context.retries,
+            )
+            return outcome, restarts
+        except ray_train.WorkersFailed as error:
+            if error.reason is not None:
+                raise
+            newest = newest_checkpoint(context.store, key)
+            iteration = newest.iteration if newest else 0
+            without_progress = 0 if iteration > reached else without_progress + 1
+            if without_progress > context.retries.restarts:
+                raise
+            reached = iteration
+            restarts += 1
+            context.say(f"{title}: {error}; going on from iteration {iteration}")
+
+
+def _ask_to_end(assignment: Assignment, context: RunContext) -> None:
+    """Revoke the workers' lease, so that they store a checkpoint and exit."""
+    title = assignment.planned.title
+    context.say(f"{title}: keeping a checkpoint, then stopping")
+    try:
+        assignment.lease.seize()
+    except StoreError as error:
+        context.say(f"{title}: stopping without a checkpoint: {error}")
