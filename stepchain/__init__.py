@@ -1,9 +1,11 @@
 """Define campaigns, and read what they published, in a campaign file or a notebook.
 
-    from stepchain import digits_wilson, sweep
-
-    def chains():
-        return sweep(digits_wilson(), {"method.alpha": (0, 0.5, 1), "seed": (42, 43, 44)})
+    >>> from stepchain import digits_wilson, sweep
+    >>> chains = sweep(digits_wilson(), {"method.alpha": (0, 0.5, 1), "seed": (42, 43)})
+    >>> len(chains)
+    6
+    >>> chains[0].name
+    'digits_wilson alpha=0 seed=42'
 
 Every name below is public, typed and documented in docs/api.md. A name is imported when it is first used. So
 `import stepchain` takes no time, and imports PyTorch only for what needs it. It never imports Ray or MLflow.

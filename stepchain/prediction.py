@@ -57,6 +57,15 @@ def predict(
 
     Raises:
         InputError: A file of the step is missing or damaged, or an image cannot be used.
+
+    Examples:
+        >>> import numpy
+        >>> from stepchain import find_step, open_store, predict
+        >>> step = find_step(open_store("stepchain-store"), "digits_wilson:1")
+        >>> image = numpy.zeros((48, 64, 3), numpy.uint8)
+        >>> (labels,) = predict(step, [image])
+        >>> labels.shape, labels.dtype
+        ((48, 64), dtype('uint8'))
     """
     model, document = _load(step, device)
     class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=device)

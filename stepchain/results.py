@@ -116,6 +116,14 @@ def find_chain(store: Store, wanted: str) -> PublishedChain:
 
     Raises:
         InputError: There is no such chain; the message names those that there are.
+
+    Examples:
+        >>> from stepchain import find_chain, open_store
+        >>> chain = find_chain(open_store("stepchain-store"), "digits_wilson")
+        >>> [step.index for step in chain.steps]
+        [0, 1]
+        >>> 0 < chain.scores("mib")[-1].miou_all < 1
+        True
     """
     repository = Repository(store)
     (result,) = load_chains(repository, [repository.chain_by_name(wanted)])
@@ -132,6 +140,14 @@ def find_step(store: Store, wanted: str) -> PublishedStep:
 
     Raises:
         InputError: There is no such step, or it has no scores yet.
+
+    Examples:
+        >>> from stepchain import find_step, open_store
+        >>> step = find_step(open_store("stepchain-store"), "digits_wilson:0")
+        >>> step.class_names
+        {0: 'background', 1: '0', 2: '1', 3: '2', 4: '3', 5: '4', 6: '5'}
+        >>> step.confusion().shape
+        (7, 7)
     """
     chain, colon, index = wanted.rpartition(":")
     if colon and index.isdigit():

@@ -115,3 +115,25 @@ def test_one_file_spells_the_keys_of_a_store():
     assert breach == {"orchestrator/records/layout.py"}, (
         "orchestrator/records/layout.py alone says where things lie in a store; add a function there"
     )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "orchestrator.campaigns.status",
+        "orchestrator.planning.campaign",
+        "orchestrator.planning.planner",
+        "orchestrator.records.prune",
+        "orchestrator.records.schema",
+        "training.data.shards",
+        "training.scenario",
+    ],
+)
+def test_what_reads_documents_does_not_import_torch(module: str):
+    """A method's document is the exception: reading one imports the method's module."""
+    heavy = {"PIL", "cv2", "mlflow", "ray", "scipy", "torch"}
+    program = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == [], f"{module} imports these"

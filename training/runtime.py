@@ -40,13 +40,11 @@ class Runtime:
         The CPUs' utilization is that of the whole machine since the last call.
         """
         used = {
-            "system/cpu_utilization_percentage": psutil.cpu_percent(),
-            "system/process_memory_megabytes": psutil.Process().memory_info().rss / MEGABYTE,
+            "usage/cpu_percent": psutil.cpu_percent(),
+            "usage/process_megabytes": psutil.Process().memory_info().rss / MEGABYTE,
         }
         if self.device.type == "cuda":
-            used["system/gpu_memory_megabytes"] = (
-                torch.cuda.max_memory_allocated(self.device) / MEGABYTE
-            )
+            used["usage/gpu_megabytes"] = torch.cuda.max_memory_allocated(self.device) / MEGABYTE
         return used
 
     def mean(self, total: Tensor, weight: Tensor, epsilon: float = 0.0) -> Tensor:

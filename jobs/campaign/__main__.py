@@ -1,4 +1,4 @@
-"""The command line."""
+"""Run the command line."""
 
 from jobs.campaign.cli import main
 

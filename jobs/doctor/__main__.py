@@ -1,6 +1,6 @@
-"""The command line."""
+"""Run the command line."""
 
-from jobs.doctor.cli import command
+from jobs.doctor.cli import main
 
 if __name__ == "__main__":
-    command()
+    main()

@@ -1,4 +1,7 @@
-"""What the doctor asks of others: the store, MLflow, and the cluster's address. Each check says what mends what it finds."""
+"""Check what this machine needs of others: the store, MLflow and the cluster.
+
+Each check says how to fix what it finds.
+"""
 
 import os
 import stat
@@ -16,12 +19,12 @@ from orchestrator.store.open import open_store
 from orchestrator.tracking.tracker import tracking_uri
 
 MULTIPART = 33 << 20  # bytes: more than goes in one part
-FAR_APART = 60  # seconds between two clocks; S3 refuses whoever is 15 minutes off
+FAR_APART = 60  # seconds between two clocks; S3 refuses a client that is 15 minutes off
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 
 
 class Finding(NamedTuple):
-    """What a check found: a fix is given exactly when it failed."""
+    """The finding of a check. It has a fix exactly when the check failed."""
 
     what: str
     found: str
@@ -29,7 +32,10 @@ class Finding(NamedTuple):
 
 
 def check_store(uri: str) -> Finding:
-    """Write, read, list and delete for real, in one piece and in parts, and look whether a condition is honoured."""
+    """Write, read, list and delete objects, and check that conditional writes work.
+
+    In a bucket, one object is large enough to be uploaded in parts.
+    """
     what = f"store {uri}"
     try:
         store = open_store(uri)
@@ -44,12 +50,13 @@ def check_store(uri: str) -> Finding:
 
 
 def _probe(store: Store, folder: str) -> tuple[str, str]:
-    """What was found, and what mends it."""
+    """Return what was found, and how to fix it."""
     key = f"{folder}/condition"
     first, second = (store.write(key, data, only_if_absent=True) for data in (b"first", b"second"))
     if not first or second or store.read(key) != b"first":
         return "overwrites what it was asked to keep", (
-            "use a server that knows conditional writes (If-None-Match); results stay right without, and steps may train twice"
+            "use a server that knows conditional writes (If-None-Match); "
+            "without them results stay right, but steps may train twice"
         )
     found = {entry.key: entry for entry in store.entries(f"{folder}/")}
     if key not in found:
@@ -81,11 +88,11 @@ def _probe(store: Store, folder: str) -> tuple[str, str]:
 
 
 def check_mlflow(store: str, uri: str | None) -> Finding:
-    """Whether MLflow answers, lets us in, and has the tables that this version wants."""
+    """Check that MLflow answers, accepts us, and has the tables that this version needs."""
     try:
         uri = tracking_uri(open_store(store), uri)
     except StoreError as error:
-        return Finding("mlflow", str(error), "mend the store first")
+        return Finding("mlflow", str(error), "fix the store first")
     what = f"mlflow {without_password(uri)}"
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return Finding(what, "a database, made when it is first written")
@@ -94,38 +101,41 @@ def check_mlflow(store: str, uri: str | None) -> Finding:
     try:
         RunClient(uri)
     except Exception as error:  # noqa: BLE001 - whatever MLflow's transport or database raises
-        said = str(error).replace(uri, without_password(uri))
+        message = str(error).replace(uri, without_password(uri))
         return Finding(
-            what, f"{type(error).__name__}: {said.splitlines()[0][:300]}", _mlflow_fix(said)
+            what, f"{type(error).__name__}: {message.splitlines()[0][:300]}", _mlflow_fix(message)
         )
     return Finding(what, "answers, and its tables are of this version")
 
 
-def _mlflow_fix(said: str) -> str:
-    """What mends an error that reads so."""
-    words = said.lower()
+def _mlflow_fix(message: str) -> str:
+    """Return how to fix an error with this message."""
+    words = message.lower()
     if "database schema" in words:
-        return "make a backup of the database, then: mlflow db upgrade URI (with this version of MLflow)"
+        return "back up the database, then: mlflow db upgrade URI (with this version of MLflow)"
     if "401" in words or "authenticate" in words or "password" in words:
         return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if "403" in words or "host header" in words:
         return "add the name that you call it by to the server's --allowed-hosts, with its port"
-    return "start it (mlflow server), or correct --tracking-uri; training works without it and tells it later"
+    return (
+        "start it (mlflow server), or correct --tracking-uri; "
+        "training works without it and reports to it later"
+    )
 
 
 def without_password(uri: str) -> str:
-    """A URI as it may be shown."""
+    """Return a URI without its password."""
     scheme, slashes, rest = uri.partition("://")
     return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
 def token_file() -> Path:
-    """Where Ray looks for its token."""
+    """Return the path where Ray looks for its token."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 
 
 def check_token() -> Finding:
-    """Whether this machine has a token for Ray, and keeps it to itself."""
+    """Check that this machine has a token for Ray that no other user can read."""
     what = "ray's token"
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Finding(what, "in RAY_AUTH_TOKEN")
@@ -144,13 +154,13 @@ def check_token() -> Finding:
 
 
 def check_jobs_api(address: str) -> Finding:
-    """Whether jobs can be submitted there, by us and not by everybody."""
+    """Check that jobs can be submitted there, with a token and not without."""
     what = f"cluster {without_password(address)}"
     try:
         if _ask(address, None) == 200:
             return Finding(
                 what,
-                "takes jobs from anybody who reaches it",
+                "accepts jobs from anyone who reaches it",
                 "start it with RAY_AUTH_MODE=token: a job is any code",
             )
         token = os.environ.get("RAY_AUTH_TOKEN")
@@ -170,7 +180,7 @@ def check_jobs_api(address: str) -> Finding:
         )
     return Finding(
         what,
-        "takes our jobs; what its machines are like, they say: python -m jobs.submit -- python -m jobs.doctor",
+        "accepts jobs. To check every node: python -m jobs.submit -- python -m jobs.doctor",
     )
 
 
@@ -184,10 +194,10 @@ def _ask(address: str, token: str | None) -> int:
         return error.code
 
 
-def tried(
+def run_check(
     what: str, work: Callable[[], str], errors: tuple[type[Exception], ...], fix: str
 ) -> Finding:
-    """What the work returns, or its error with the fix."""
+    """Return what the work finds, or its error with the fix."""
     try:
         return Finding(what, work())
     except errors as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.analysis.probe_record import ProbeRecord, Question
+from orchestrator.cluster.ray_tasks import run_tasks
 from orchestrator.datasets.catalog import load_index, resolve
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.execution.context import RunContext
@@ -117,9 +118,6 @@ def _compute(
     questions: Sequence[Question], pair: _StepPair, context: RunContext
 ) -> Iterator[ProbeRecord]:
     """Yield the records of the answers as they come."""
-    # Importing the cluster takes seconds, and is not needed when all answers are recorded.
-    from orchestrator.cluster.ray_tasks import run_tasks
-
     resources = context.resources()
     cpus, gpus = resources.cpus_per_worker, min(1, resources.gpus_per_worker)
     for _, record in run_tasks(partial(_answer, pair, cpus), questions, cpus=cpus, gpus=gpus):

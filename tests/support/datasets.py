@@ -22,7 +22,7 @@ def build_dataset(
 ) -> tuple[Manifest, list[BadRow]]:
     """Write the source's splits to `folder` as <sha256>.arrow and <sha256>.parquet.
 
-    Returns and raises what `assemble_dataset` does. After an error, the files in `folder` are of no use.
+    It returns and raises what `assemble_dataset` does. After an error the files are of no use.
     """
     plans = plan_shards(source, shard_bytes)
     jobs = [job for plan in plans.values() for job in plan.jobs]

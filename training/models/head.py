@@ -67,7 +67,7 @@ class Head(nn.Module):
         return self.act(self.norm(x + self._pooled(features)))
 
     def _pooled(self, features: Tensor) -> Tensor:
-        """Return the pooled branch: [B, channels, 1, 1] for the whole map, or [B, channels, h, w]."""
+        """Return the pooled branch: [B, channels, 1, 1] or, by windows, [B, channels, h, w]."""
         height, width = features.shape[-2:]
         whole_map = self.training or self.eval_pooling is None
         side = max(height, width) if whole_map else self.eval_pooling

@@ -1,8 +1,9 @@
 """Convert weights of encoders with in-place activated batch norms to torchvision's names.
 
-The papers' encoders have such norms. In-place ABN (Rota Bulò et al., CVPR 2018) normalises, scales by |weight| + eps, adds the bias and
-applies a leaky ReLU of slope 0.01. With weight' = |weight| + eps this is a batch norm followed by
-that activation. Its ResNets are therefore ours with `activation` leaky_relu.
+The papers' encoders have such norms. In-place ABN (Rota Bulò et al., CVPR 2018) normalises, scales
+by |weight| + eps, adds the bias and applies a leaky ReLU of slope 0.01. With weight' = |weight| +
+eps this is a batch norm followed by that activation. Its ResNets are therefore ours with
+`activation` leaky_relu.
 """
 
 import re

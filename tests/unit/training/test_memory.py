@@ -1,4 +1,4 @@
-"""Images kept of earlier steps: which they are, what is known of them, and that training meets them so."""
+"""Images kept of earlier steps: which they are, what is known of them, how training reads them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -136,7 +136,10 @@ def trained(
     memory: int = 0,
     drop: bool = False,
 ) -> Path:
-    """The published folder of the first step, or with a parent of the second; `drop` gives it the selected images alone."""
+    """Train the first step, or the second one of a parent, and return its folder.
+
+    `drop` gives it the selected images alone.
+    """
     number = 0 if parent is None else 1
     rows = select_images(data.index.labels, GROUPS, number, "overlap")
     others = np.setdiff1d(np.arange(len(data.index.ids)), rows)
@@ -181,7 +184,10 @@ def parent(data: LocalSplit, tmp_path: Path) -> Path:
 def test_training_meets_kept_images_as_what_they_are(
     data: LocalSplit, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """In each epoch every image once: those of the new class say so and nothing else, kept ones their previous classes."""
+    """Each epoch has every image once, with the labels it may have.
+
+    Images of the new class name it alone; kept images name their previous classes.
+    """
     seen: list[base.Batch] = []
     for method in (wilson.Method, mib.Method):
         forward = method.forward

@@ -1,4 +1,4 @@
-"""The protocols of the papers by number of classes, and COCO-to-VOC by the sizes that its users publish."""
+"""Protocols have the papers' numbers of classes, and COCO-to-VOC the sizes its users publish."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ COCO = (
     *UNUSED,
     *OTHERS[20:],
 )
-# Images of each step after the first: the follow-up work's voc-5 and voc-2 over VOC's 10,582 photos.
+# Images of each step after the first, in the follow-up work's voc-5 and voc-2 on VOC.
 PUBLISHED = {
     5: [3178, 2815, 2373, 2216],
     2: [1453, 1149, 953, 921, 1517, 1434, 556, 838, 710, 1051],

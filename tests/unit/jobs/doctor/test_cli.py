@@ -1,16 +1,17 @@
-"""Each check passes where things are well, and says what mends it where they are not."""
+"""Each check passes on a sound machine, and says how to fix what it finds elsewhere."""
 
 from pathlib import Path
 
 import pytest
 
-from jobs.doctor.cli import check_package, check_python, findings, main
+from jobs.doctor.cli import doctor, findings
+from jobs.doctor.machine import check_package, check_python
 from jobs.doctor.services import check_mlflow, check_store
 
 
 def test_a_sound_machine_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
-        main(str(tmp_path / "store"), ray=False)
+        doctor(str(tmp_path / "store"), ray=False)
     shown = capsys.readouterr().out
     assert stop.value.code == ("FAIL" in shown)
     for check in ("python", "torch", "devices", "store", "mlflow"):
@@ -32,9 +33,9 @@ def test_an_mlflow_that_does_not_answer_is_shown_without_its_password(tmp_path: 
 
 def test_a_failure_shows_in_the_exit_code(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
-        main("s3:///nowhere", ray=False)
+        doctor("s3:///nowhere", ray=False)
     assert stop.value.code == 1
-    assert "to mend it: " in capsys.readouterr().out
+    assert "to fix it: " in capsys.readouterr().out
 
 
 def test_packages_come_first(monkeypatch: pytest.MonkeyPatch):

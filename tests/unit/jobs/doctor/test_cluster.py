@@ -1,4 +1,4 @@
-"""A machine that differs is named with what differs and what mends it; a cluster that lets anybody in fails."""
+"""A node that differs is named with its fix; a cluster that accepts jobs from anyone fails."""
 
 import threading
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def address() -> Iterator[str]:
 def test_a_cluster_that_takes_jobs_from_anybody_fails(
     address: str, monkeypatch: pytest.MonkeyPatch
 ):
-    assert "from anybody" in check_jobs_api(address).found
+    assert "from anyone" in check_jobs_api(address).found
     monkeypatch.setattr(Server, "token", "right")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
     assert "refuses our token" in check_jobs_api(address).found

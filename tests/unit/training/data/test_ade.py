@@ -36,7 +36,7 @@ def test_there_are_150_classes_each_once():
     ]
 
 
-def test_what_nobody_annotated_is_void(ade_folder: Path, tmp_path: Path):
+def test_pixels_without_annotation_are_void(ade_folder: Path, tmp_path: Path):
     source = Ade(ade_folder)
     assert source.ids("train") == ["ADE_training_00000001", "ADE_training_00000002"]
     sample = source.read("val", "ADE_validation_00000001")

@@ -120,7 +120,7 @@ def test_what_is_missing_or_broken_is_told(tmp_path: Path):
 def test_real_annotations_are_rasterised_as_cocos_own_interface_does(
     split: str, images: int, capsys: pytest.CaptureFixture
 ):
-    """The semantic conversion of COCO's tools: annToMask of every instance in order, the later over the earlier, no crowds."""
+    """Convert as COCO's tools do: annToMask of every instance, later ones on top, no crowds."""
     source = Coco(SAMPLE, "instances")
     official = COCO(SAMPLE / "annotations" / f"instances_{split}2017.json")
     assert {

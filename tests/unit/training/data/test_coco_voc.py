@@ -64,7 +64,8 @@ def test_60_classes_of_coco_come_before_vocs_20_in_cocos_order():
 def test_vocs_classes_are_cocos_of_the_same_meaning():
     names = [COCO_CATEGORIES[CATEGORY_IDS[class_id - 1]] for class_id in voc_table()[1:21].tolist()]
     renamed = {
-        "airplane": "aeroplane", "dining table": "diningtable", "motorcycle": "motorbike", "potted plant": "pottedplant",
+        "airplane": "aeroplane", "dining table": "diningtable", "motorcycle": "motorbike",
+        "potted plant": "pottedplant",
         "couch": "sofa", "tv": "tvmonitor",
     }  # fmt: skip
     assert tuple(renamed.get(name, name) for name in names) == VOC_CLASSES

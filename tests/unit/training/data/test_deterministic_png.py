@@ -46,7 +46,7 @@ def test_the_bytes_never_change():
         encode_mask(runs(1, 60, 80)) + encode_mask(np.full((7, 1000), 255, np.uint8))
     ).hexdigest()
     assert digest == "e16e6f0740ca7bd78b2c386096acf45790bbf3bdefd57736715fc2bb84abce28", (
-        "step keys cover these bytes: whoever changes them retrains everything on COCO and ADE20K"
+        "step keys cover these bytes: changing them retrains everything on COCO and ADE20K"
     )
 
 

@@ -12,7 +12,10 @@ from training.data.transforms import decode_mask
 
 @pytest.fixture
 def folders(voc_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """VOC with two training images of its own, and SBD with two others and two that VOC has, one of these for validation."""
+    """Write VOC with two training images, and SBD with two others and two that VOC has.
+
+    VOC has one of the latter for validation.
+    """
     lists = voc_folder / "ImageSets/Segmentation"
     ids, held_out = (
         (lists / "train_aug.txt").read_text().split(),

@@ -13,18 +13,20 @@ from training.data.voc import Voc
 
 
 def keys(source: Voc, shard_bytes: int = 30_000) -> list[str]:
-    return [part.key for part in divide(source, "train", source.ids("train"), shard_bytes)]
+    return [job.key for job in divide(source, "train", source.ids("train"), shard_bytes)]
 
 
-def test_parts_hold_every_image_once_in_order_and_are_about_as_large_as_asked(voc_folder: Path):
+def test_shard_jobs_hold_every_image_once_in_order_and_are_about_as_large_as_asked(
+    voc_folder: Path,
+):
     source = Voc(voc_folder)
-    parts = list(divide(source, "train", source.ids("train"), 30_000))
-    assert [id for part in parts for id in part.ids] == source.ids("train")
+    jobs = list(divide(source, "train", source.ids("train"), 30_000))
+    assert [id for job in jobs for id in job.ids] == source.ids("train")
     sizes = [
-        sum(path.stat().st_size for id in part.ids for path in source.files("train", id))
-        for part in parts
+        sum(path.stat().st_size for id in job.ids for path in source.files("train", id))
+        for job in jobs
     ]
-    assert len(parts) > 2
+    assert len(jobs) > 2
     assert all(30_000 <= size < 35_000 for size in sizes[:-1])
 
 
@@ -41,21 +43,21 @@ CHANGES: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("change", "kind"), CHANGES)
-def test_a_part_is_another_once_one_of_its_files_changed(
+def test_a_shard_job_is_another_once_one_of_its_files_changed(
     voc_folder: Path, change: Callable[[Path], object], kind: str
 ):
     source = Voc(voc_folder)
     before = keys(source)
     assert keys(source) == before
-    part = next(iter(divide(source, "train", source.ids("train"), 30_000)))
-    assert current_key(source, part) == part.key
+    job = next(iter(divide(source, "train", source.ids("train"), 30_000)))
+    assert current_key(source, job) == job.key
     change(source.files("train", source.ids("train")[0])[("image", "mask").index(kind)])
-    assert current_key(source, part) != part.key
+    assert current_key(source, job) != job.key
     assert keys(source)[0] != before[0]
     assert keys(source)[-1] == before[-1]
 
 
-def test_a_part_is_another_by_another_recipe_or_with_other_classes(voc_folder: Path):
+def test_a_shard_job_is_another_by_another_recipe_or_with_other_classes(voc_folder: Path):
     class Painted(Voc):
         recipe = "painted"
 
@@ -77,7 +79,7 @@ class Drawn:
 
 
 @pytest.mark.parametrize("kind", [Drawn, lambda seed: Digits(seed, train=60, val=1)])
-def test_a_source_without_files_has_parts_that_follow_from_what_it_gives(
+def test_a_source_without_files_has_shard_jobs_that_follow_from_what_it_gives(
     kind: Callable[[int], Source],
 ):
     first, again, other = (
@@ -96,9 +98,9 @@ def test_what_a_split_does_without_is_neither_stored_nor_bad(tmp_path: Path):
             return super().read(split, id)
 
     source = Even(train=10, val=1)
-    (part,) = plan_shards(source)["train"].jobs
+    (job,) = plan_shards(source)["train"].jobs
     seen = []
-    written = write_shard(source, part, tmp_path, lambda: seen.append(1))
+    written = write_shard(source, job, tmp_path, lambda: seen.append(1))
     assert [row.id for row in written.rows] == [f"train-{n:05d}" for n in (0, 2, 4, 6, 8)]
     assert written.bad == ()
     assert len(seen) == 10
@@ -106,8 +108,8 @@ def test_what_a_split_does_without_is_neither_stored_nor_bad(tmp_path: Path):
 
 def test_pixels_are_counted_per_value_without_void(voc_folder: Path, tmp_path: Path):
     source = Voc(voc_folder)
-    (part,) = plan_shards(source)["val"].jobs
-    for row in write_shard(source, part, tmp_path).rows:
+    (job,) = plan_shards(source)["val"].jobs
+    for row in write_shard(source, job, tmp_path).rows:
         assert 0 in row.values
         assert 255 not in row.values
         assert np.sum(row.pixels) < row.width * row.height

@@ -108,7 +108,9 @@ def test_building_again_gives_the_same_bytes_whatever_the_threads(
     assert first == second
 
 
-def test_sharding_anew_changes_files_and_no_identity(voc_folder: Path, tmp_path: Path):
+def test_other_shards_of_the_same_rows_change_files_and_no_identity(
+    voc_folder: Path, tmp_path: Path
+):
     large, _ = build_dataset(Voc(voc_folder), tmp_path / "a")
     small, _ = build_dataset(Voc(voc_folder), tmp_path / "b", shard_bytes=20_000)
     assert large.splits["train"].shards != small.splits["train"].shards

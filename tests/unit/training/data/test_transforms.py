@@ -93,7 +93,10 @@ def test_a_crop_lies_in_the_image(height: int, width: int, seed: int, low: float
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (480, 640)])
 def test_crops_are_distributed_as_the_papers_code_draws_them(height: int, width: int):
-    """14.5 % of the draws reject ten boxes and take the whole image; the rest cover half of it or more, 0.66 on average."""
+    """14.5 % of the draws reject ten boxes and take the whole image.
+
+    The others cover half of it or more, 0.66 on average.
+    """
     rng = np.random.default_rng(0)
     boxes = [crop_box(height, width, Augmentation(scale=(0.5, 2.0)), rng) for _ in range(6000)]
     areas = np.array([box[2] * box[3] for box in boxes]) / (height * width)
@@ -114,7 +117,7 @@ def test_after_ten_rejections_the_largest_centred_box_of_an_allowed_ratio_is_tak
 @pytest.mark.parametrize("crop", [16, 128])
 @pytest.mark.parametrize("seed", range(8))
 def test_image_and_mask_show_the_same_place(crop: int, seed: int):
-    """Columns read from the mask agree with those seen in the image, shrunk or enlarged, flipped or not."""
+    """Columns of the mask agree with the image's, shrunk or enlarged, flipped or not."""
     image, mask = random_resized_crop(
         *coordinates(60, 80), Augmentation(crop=crop), np.random.default_rng(seed)
     )

@@ -1,4 +1,4 @@
-"""Encoders: torchvision's names and sizes, and dilation that keeps what the strided network computes."""
+"""Encoders have torchvision's names and sizes; dilation keeps what the strided network computes."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_an_impossible_output_stride_is_refused() -> None:
 @pytest.mark.parametrize("make", [mobilenet_v2, resnet50])
 @pytest.mark.parametrize("size", [(64, 96), (50, 77)])
 def test_a_dense_map_holds_the_strided_one(make, size: tuple[int, int]) -> None:
-    """Every second cell of the map at half the output stride is the strided network's, borders included."""
+    """At half the output stride, every second cell is the strided network's, borders included."""
     encoders = {stride: make(stride).double().eval() for stride in (8, 16, 32)}
     state = encoders[32].state_dict()
     images = torch.randn(1, 3, *size, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The head and the localizer: sizes from the paper's code, and the pooled branch's window at evaluation."""
+"""Head and localizer have the sizes of the paper's code; a window pools at evaluation."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_dilations_follow_the_output_stride(output_stride: int, dilations: tuple
 def test_branches_are_what_their_convolutions_compute_on_maps_smaller_than_the_dilation(
     size: tuple[int, int],
 ) -> None:
-    """The head cuts kernels to their centre on small maps; the definition, written out here, does not."""
+    """The head cuts kernels to their centre on small maps; the definition here does not."""
     head = _head(eval_pooling=None).eval()
     features = torch.randn(2, 6, *size, dtype=torch.float64, requires_grad=True)
     mixed = head.reduce(
@@ -60,7 +60,7 @@ def test_branches_are_what_their_convolutions_compute_on_maps_smaller_than_the_d
 
 
 def _pooled_by_hand(features: torch.Tensor, window: int) -> torch.Tensor:
-    """Mean over a window per side, cut off at the map; border values are repeated where no whole window fits."""
+    """Average over a window cut off at the map; repeat border values where no whole window fits."""
     height, width = features.shape[-2:]
     sides = min(window, height), min(window, width)
     result = torch.empty_like(features)

@@ -1,4 +1,4 @@
-"""Encoders of the papers: a network of in-place ABN, computed by its own formula, is ours after conversion."""
+"""A network of in-place ABN, computed by its own formula, is ours after conversion."""
 
 from pathlib import Path
 
@@ -16,7 +16,10 @@ BLOCKS = (1, 2, 1, 1)
 
 
 def state() -> dict[str, Tensor]:
-    """Random weights by the names of mapillary/inplace_abn; some scales are negative, which the formula's |weight| undoes."""
+    """Return random weights by the names of mapillary/inplace_abn.
+
+    Some scales are negative, which the formula's |weight| undoes.
+    """
     torch.manual_seed(0)
     made: dict[str, Tensor] = {}
 
@@ -53,7 +56,10 @@ def state() -> dict[str, Tensor]:
 
 
 def abn(x: Tensor, weights: dict[str, Tensor], name: str, activate: bool = True) -> Tensor:
-    """act((x - mean) / sqrt(var + eps) * (|weight| + eps) + bias), the formula of in-place ABN at evaluation."""
+    """Return in-place ABN at evaluation.
+
+    act((x - mean) / sqrt(var + eps) * (|weight| + eps) + bias)
+    """
     mean, var, weight, bias = (
         weights[f"{name}.{e}"][:, None, None]
         for e in ("running_mean", "running_var", "weight", "bias")

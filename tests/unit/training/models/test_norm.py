@@ -1,4 +1,4 @@
-"""Norms: frozen ones, folded ones, and statistics over several workers (this file is also the worker)."""
+"""Norms are frozen, folded, or span several workers (this file is also the worker)."""
 
 import os
 import subprocess
@@ -128,7 +128,10 @@ def _worker(rank: int, folder: Path) -> None:
 
 
 def test_two_workers_equal_one(tmp_path: Path) -> None:
-    """Unequal shares (5 and 3 images) of batches whose mean is far from zero, where sums of squares would cancel."""
+    """Return unequal shares, 5 and 3 images, of batches whose mean is far from zero.
+
+    There, sums of squares would cancel.
+    """
     network = _network()
     batches = [100 + torch.randn(8, CHANNELS, 4, 5, dtype=torch.float64) for _ in range(2)]
     directions = [torch.randn_like(batch) for batch in batches]

@@ -27,7 +27,7 @@ def test_a_later_step_loads_the_earlier_ones_weights_and_keeps_its_scores() -> N
 
 
 def test_nothing_computed_is_overwritten_later() -> None:
-    """Activations work in place; what the network hands out must survive the layers that read it."""
+    """Activations work in place; what the network returns must survive the layers that read it."""
     network = Segmenter(TINY, (4,)).train()
     outputs = network(torch.randn(2, 3, 32, 32))
     features, head = outputs.features.clone(), outputs.head.clone()

@@ -1,4 +1,4 @@
-"""Pretrained weights: both formats, torchvision's extras, and one clear sentence for every wrong file."""
+"""Pretrained weights load from both formats; every wrong file gets one clear sentence."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ IMAGENET = SHARED / "data" / "mobilenet_v2_imagenet.safetensors"
 def _file(
     encoder: Encoder, extras: dict[str, Tensor], path: Path, prefix: str = ""
 ) -> dict[str, Tensor]:
-    """Write the encoder's weights as torchvision would, with `extras`; returns what was written of the encoder."""
+    """Write the encoder's weights as torchvision would, with `extras`; return the encoder's own."""
     state = encoder.state_dict()
     everything = {prefix + name: value for name, value in (state | extras).items()}
     save_file(everything, path) if path.suffix == ".safetensors" else torch.save(everything, path)
@@ -59,7 +59,8 @@ def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
     _file(resnet50(16), {}, path)
     with pytest.raises(
         ValueError,
-        match=r"resnet50.safetensors does not hold weights of a MobileNetV2: 255 missing \(features\.0",
+        match=r"resnet50.safetensors does not hold weights of a MobileNetV2: "
+        r"255 missing \(features\.0",
     ):
         load_encoder_weights(mobilenet_v2(16), path)
 

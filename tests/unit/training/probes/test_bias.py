@@ -7,7 +7,8 @@ from training.config import ModelConfig
 from training.models.segmenter import Segmenter
 from training.probes.bias import classifier_weights, correct_logits, logit_gap
 
-# One image of 1 x 4 pixels: background, previous class 1, previous class 2, void; channels background, 1, 2, new 3, new 4.
+# One image of 1 x 4 pixels: background, previous class 1, previous class 2, void.
+# Channels: background, previous classes 1 and 2, new classes 3 and 4.
 TRUTH = torch.tensor([[[0, 1, 2, 255]]])
 LOGITS = torch.tensor(
     [
@@ -38,7 +39,8 @@ def test_correction_lowers_new_classes_by_the_gap_and_nothing_else():
     after = correct_logits(LOGITS, 3, gap)
     torch.testing.assert_close(after[:, :3], LOGITS[:, :3])
     torch.testing.assert_close(after[:, 3:], LOGITS[:, 3:] - 4)
-    assert after.argmax(1).flatten().tolist()[1:3] == [1, 4]  # one pixel of two comes back
+    # One of two pixels comes back.
+    assert after.argmax(1).flatten().tolist()[1:3] == [1, 4]
 
 
 def test_background_is_lowered_by_its_own_gap_where_it_leads():
@@ -65,15 +67,12 @@ def test_a_model_without_new_classes_is_refused():
 
 
 def test_weights_of_each_channel_in_channel_order():
-    model = Segmenter(
-        ModelConfig(encoder="tiny", output_stride=4, head_channels=2, eval_pooling=None), (2, 1)
-    )
+    config = ModelConfig(encoder="tiny", output_stride=4, head_channels=2, eval_pooling=None)
+    model = Segmenter(config, (2, 1))
+    vector = torch.tensor([3.0, 4.0])[None, :, None, None]
     with torch.no_grad():
         for number, classifier in enumerate(model.classifiers):
-            classifier.weight.copy_(
-                torch.tensor([3.0, 4.0])[None, :, None, None].expand_as(classifier.weight)
-                * (number + 1)
-            )
+            classifier.weight.copy_((number + 1) * vector.expand_as(classifier.weight))
             classifier.bias.fill_(number)
     weights = classifier_weights(model)
     assert weights.norms == (5.0, 5.0, 10.0)

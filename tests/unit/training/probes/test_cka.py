@@ -1,5 +1,7 @@
 """CKA against closed forms and a slow direct computation."""
 
+from itertools import permutations
+
 import pytest
 import torch
 
@@ -31,7 +33,7 @@ def test_a_permuted_layer_is_the_same():
 
 
 def test_unrelated_layers_have_none_however_many_channels_they_have():
-    """The biased estimate is about 0.9 here: 64 channels of 32 examples."""
+    """Use 64 channels of 32 examples, for which the biased estimate is about 0.9."""
     values = [
         cka(features(2 * seed, 320, 64), features(2 * seed + 1, 320, 64), 32) for seed in range(8)
     ]
@@ -45,48 +47,39 @@ def test_a_layer_of_which_half_is_kept_lies_between():
 
 
 def test_hsic_is_the_mean_over_distinct_quadruples():
-    """Its definition as a U-statistic, with loops over all ordered quadruples of distinct examples."""
+    """Compute its U-statistic over all ordered quadruples of distinct examples."""
     n = 6
     x, y = features(0, n, 3), features(1, n, 2)
     first, second = (z @ z.T for z in (x, y))
-    total, count = 0.0, 0
-    for i in range(n):
-        for j in range(n):
-            for q in range(n):
-                for r in range(n):
-                    if len({i, j, q, r}) == 4:
-                        total += float(
-                            first[i, j] * (second[i, j] + second[q, r] - 2 * second[i, q])
-                        )
-                        count += 1
+    terms = [
+        float(first[i, j] * (second[i, j] + second[q, r] - 2 * second[i, q]))
+        for i, j, q, r in permutations(range(n), 4)
+    ]
     grams = [gram.clone().fill_diagonal_(0) for gram in (first, second)]
-    assert unbiased_hsic(*grams).item() == pytest.approx(total / count, rel=1e-10)
+    assert unbiased_hsic(*grams).item() == pytest.approx(sum(terms) / len(terms), rel=1e-10)
 
 
 def test_over_minibatches_it_is_the_ratio_of_summed_hsic():
-    """Against Song et al.'s estimator written with whole matrices, batch by batch; the last batch is a small one."""
+    """Compute Song et al.'s estimator with whole matrices. The last batch is small."""
     x, y = features(0, 30, 5), features(1, 30, 3) + features(0, 30, 5)[:, :3]
 
     def hsic(first: torch.Tensor, second: torch.Tensor) -> float:
         n = len(first)
         one = torch.ones(n, 1, dtype=torch.float64)
         k, low = ((z @ z.T) * (1 - torch.eye(n, dtype=torch.float64)) for z in (first, second))
-        trace, both = (
-            (k @ low).trace(),
-            (one.T @ k @ one) * (one.T @ low @ one) / ((n - 1) * (n - 2)),
-        )
+        trace = (k @ low).trace()
+        both = (one.T @ k @ one) * (one.T @ low @ one) / ((n - 1) * (n - 2))
         return float(trace + both - 2 / (n - 2) * (one.T @ k @ low @ one)) / (n * (n - 3))
 
     sizes = (12, 12, 6)
     parts = list(zip(x.split(sizes), y.split(sizes), strict=True))
-    sums = [
-        sum(hsic(*pair) for pair in pairs)
-        for pairs in (parts, [(a, a) for a, _ in parts], [(b, b) for _, b in parts])
-    ]
+    of_both = sum(hsic(a, b) for a, b in parts)
+    of_x = sum(hsic(a, a) for a, _ in parts)
+    of_y = sum(hsic(b, b) for _, b in parts)
     similarity = LinearCka()
     for pair in parts:
         similarity.update(*pair)
-    assert similarity.value == pytest.approx(sums[0] / (sums[1] * sums[2]) ** 0.5, rel=1e-10)
+    assert similarity.value == pytest.approx(of_both / (of_x * of_y) ** 0.5, rel=1e-10)
     assert 0.2 < similarity.value < 0.9
 
 

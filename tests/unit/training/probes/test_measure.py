@@ -1,4 +1,4 @@
-"""Probes of two models on scenes of digits: what must come out when the later one is the earlier one, and when it is not."""
+"""Probes of two models on scenes of digits give the known answers."""
 
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +28,7 @@ EARLIER, LATER = ((1, 2, 3),), ((1, 2, 3), (4, 5))
 
 
 class AsPredicted(Digits):
-    """Scenes whose masks are what a model predicts: to it, and to whatever says the same, all of them are right."""
+    """Scenes whose masks are what a model predicts, so that the model is always right."""
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__(seed=1, train=24, val=6)
@@ -49,7 +49,7 @@ def pixels(sample: Sample) -> torch.Tensor:
 
 
 def earlier_model() -> Segmenter:
-    """Random weights, and a classifier whose classes all win somewhere."""
+    """Return a model with random weights, whose classes are all predicted somewhere."""
     torch.manual_seed(0)
     model = (
         Segmenter(MODEL, ModelDocument(model=MODEL, groups=EARLIER).channels)
@@ -77,7 +77,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalSplit, LocalS
 def published(
     folder: Path, groups: tuple[tuple[int, ...], ...], state: dict[str, torch.Tensor] | None = None
 ) -> Path:
-    """A model's folder; `state`: the entries of an earlier model that it starts from."""
+    """Write a model's folder. It starts from the entries `state` of an earlier model."""
     document = ModelDocument(model=MODEL, groups=groups)
     torch.manual_seed(len(groups))
     model = Segmenter(MODEL, document.channels)
@@ -92,7 +92,7 @@ def published(
 
 
 def pair(tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit], *, drifted: bool = False) -> Pair:
-    """A model that is always right, and one that grew from it: with the same weights, or with weights of its own."""
+    """Return a model that is always right, and a later one: with its weights, or drifted."""
     state = earlier_model().state_dict()
     first = published(tmp_path / "earlier", EARLIER, state)
     second = published(tmp_path / "later", LATER, None if drifted else state)
@@ -106,22 +106,21 @@ def test_a_model_that_did_not_change_is_stitched_without_loss(
     unchanged = pair(tmp_path, scenes)
     for cut in parts(unchanged.earlier):
         answer = measure(Stitching(cut=cut, joint=joint, images=16), unchanged)
-        assert answer["miou"] == pytest.approx(1, abs=0 if joint == "identity" else 0.03), (
-            cut
-        )  # least squares rounds at ties
+        # Least squares rounds, which matters where two classes tie.
+        tolerance = 0 if joint == "identity" else 0.03
+        assert answer["miou"] == pytest.approx(1, abs=tolerance), cut
 
 
 def test_a_trained_joint_of_a_model_that_did_not_change_loses_nothing(tmp_path: Path, scenes: Any):
     answer = measure(
         Stitching(cut="head", joint="trained", images=16, epochs=2), pair(tmp_path, scenes)
     )
-    assert answer["miou"] == pytest.approx(
-        1, abs=0.1
-    )  # Adam takes steps of its own size even where nothing is to be gained
+    # Adam takes steps of its own size even where the loss is minimal.
+    assert answer["miou"] == pytest.approx(1, abs=0.1)
 
 
 def test_a_permuted_layer_is_recovered_by_a_joint_and_not_without_one(tmp_path: Path, scenes: Any):
-    """The later model says the same as the earlier one behind the head, under other numbers."""
+    """Permute the later model's channels after the head."""
     permuted = pair(tmp_path, scenes)
     order = torch.tensor([3, 5, 0, 7, 1, 6, 2, 4])
     shuffle = torch.nn.Conv2d(8, 8, 1, bias=False).requires_grad_(False)
@@ -136,17 +135,17 @@ def test_a_permuted_layer_is_recovered_by_a_joint_and_not_without_one(tmp_path: 
     assert measure(Similarity(cut="head", images=16), permuted)["cka"] == pytest.approx(1, abs=1e-9)
 
 
-def test_what_is_lost_at_a_layer_is_lost_behind_it(tmp_path: Path, scenes: Any):
-    """A later model whose head says nothing: all is there up to the encoder's end, and nothing behind the head."""
+def test_what_is_lost_in_a_layer_is_lost_after_it(tmp_path: Path, scenes: Any):
+    """Silence the later model's head: everything is there before it, and nothing after it."""
     silent = pair(tmp_path, scenes)
     for entry in silent.later.head.parameters():
         entry.zero_()
-    before, behind = (
+    before, after = (
         measure(Stitching(cut=cut, joint="least_squares", images=16), silent)["miou"]
         for cut in ("stage 2", "head")
     )
     assert before == pytest.approx(1, abs=0.03)
-    assert behind < 0.5
+    assert after < 0.5
     assert measure(Similarity(cut="head", images=16), silent)["cka"] is None
 
 

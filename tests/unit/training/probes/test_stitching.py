@@ -31,7 +31,8 @@ def model(encoder: str = "tiny", channels: tuple[int, ...] = (4,), seed: int = 0
         }
     )
     segmenter = Segmenter(config, channels)
-    for module in segmenter.modules():  # statistics that are not those of a fresh network
+    # Statistics must not be those of a fresh network.
+    for module in segmenter.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean = torch.randn(module.num_features) * 0.1
             module.running_var = torch.rand(module.num_features) + 0.5
@@ -72,9 +73,8 @@ def test_a_permuted_layer_is_recovered():
     )
     torch.testing.assert_close(joint(features[:, order]), features, rtol=1e-3, atol=1e-4)
     wanted = torch.eye(features.shape[1])[order].T
-    used = (
-        features.abs().amax((0, 2, 3)) > 1e-6
-    )  # a channel that ReLU holds at zero can be fitted by anything
+    # Anything can fit a channel that ReLU holds at zero.
+    used = features.abs().amax((0, 2, 3)) > 1e-6
     torch.testing.assert_close(
         joint.weight[used, :, 0, 0][:, used[order]],
         wanted[used][:, used[order]],
