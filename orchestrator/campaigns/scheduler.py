@@ -104,8 +104,7 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether no running trial would lose work if stopped now."""
         return all(
-            key in self._waiting or not self.outcomes[key].attempts
-            for key in self.schedule.running
+            key in self._waiting or not self.outcomes[key].attempts for key in self.schedule.running
         )
 
     def next(self) -> str | None:
