@@ -25,7 +25,8 @@ import numpy as np
 from orchestrator.datasets.catalog import load_index
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
-from orchestrator.store.cache import TRIES, CorruptedObject, fetch, hold, obtain
+from orchestrator.store.cache import CorruptedObject, fetch
+from orchestrator.store.cache_folder import hold, obtain
 from training.data.manifest import Manifest, Shard
 from training.data.shards import Index, LocalSplit, Unavailable
 
@@ -176,7 +177,7 @@ def _fetch_rows(
     wrong: list[int] = rows.tolist()
     with path.open("wb") as file:
         file.truncate(size)
-        for _ in range(TRIES):
+        for _ in range(store.retries.damaged_fetches):
             wrong = _write_rows(store, key, index, wrong, masks, file)
             if not wrong:
                 return

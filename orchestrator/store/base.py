@@ -1,8 +1,9 @@
-"""Where everything published lives: an object store, which is an S3 bucket or just a folder.
+"""Define what an object store can do. A store is an S3 bucket or a folder.
 
-A store maps keys such as `steps/0f3a/record.json` to bytes. It promises little, so that any store will do: an object is seen
-whole or not at all, and later reads see the last write. Nothing here is a lock; `only_if_absent` is a courtesy that some S3
-servers do not honour. A store is a small value that pickles without credentials: each process opens its own connection.
+A store maps keys such as `steps/0f3a/record.json` to bytes. It promises little, so that any store
+will do: an object is seen whole or not at all, and later reads see the last write. Nothing here is
+a lock, because some S3 servers do not honour `only_if_absent`. A store is a small value that
+pickles without credentials. Each process opens its own connection.
 """
 
 import uuid
@@ -11,15 +12,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-TEMPORARY = ".tmp"  # folder of half-written files in a local store; no key begins with it
+from orchestrator.store.retries import Retries
+
+# Folder of half-written files in a local store. No key begins with it.
+TEMPORARY = ".tmp"
+
+# Threads that read a store at the same time. A store has as many connections, and the threads do
+# nothing but wait for it.
+READERS = 16
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked; the message says what, where and what to do."""
+    """The store cannot do what was asked. The message says what, where and what to do."""
 
 
 class NotFound(StoreError):
-    """There is no object of that key."""
+    """The store has no object with this key."""
 
     def __init__(self, key: str, uri: str) -> None:
         super().__init__(f"there is no object {key!r} in the store {uri}")
@@ -27,7 +35,7 @@ class NotFound(StoreError):
         self.uri = uri
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        """Workers send it to whoever started them; an exception pickles as its class called with its message alone."""
+        """Return how to unpickle the error. By default, only its message would be passed on."""
         return type(self), (self.key, self.uri)
 
 
@@ -36,60 +44,84 @@ class Entry(NamedTuple):
 
     key: str
     bytes: int
-    modified: datetime  # by the clock of whoever keeps the store
+    modified: datetime  # by the clock of the server or the file system
 
 
 class Store(Protocol):
-    """What every store can do. Keys are relative, `/`-separated, without `.` or `..` (ValueError). All may raise StoreError."""
+    """What every store can do.
+
+    Keys are relative and `/`-separated, without `.` or `..`; others raise ValueError. Every method
+    may raise StoreError.
+    """
+
+    @property
+    def retries(self) -> Retries:
+        """How often the store, and the cache that reads it, try again."""
+        ...
 
     @property
     def uri(self) -> str:
-        """`open_store(store.uri)` is the same store."""
+        """The URI of the store: `open_store(store.uri)` opens the same store."""
         ...
 
     def read(self, key: str) -> bytes:
-        """The whole object. Raises NotFound."""
+        """Return the whole object. Raises NotFound."""
         ...
 
     def read_range(self, key: str, first: int, count: int) -> bytes:
-        """`count` bytes of the object from byte `first` on; fewer where it ends sooner. Raises NotFound."""
+        """Return `count` bytes from byte `first` on, or fewer at the end. Raises NotFound."""
         ...
 
     def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
-        """Write the object, replacing what was there, or keep that if asked. Returns whether anything was written."""
+        """Write an object, and replace what was there unless `only_if_absent`.
+
+        Returns True if anything was written.
+        """
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of that key."""
+        """Return True if there is an object with this key."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that begin with `prefix` (a string, not a folder), sorted."""
+        """Return the keys that begin with `prefix` (a string, not a folder), sorted."""
         ...
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """As `list`, with sizes and times."""
+        """Return what `list` does, with sizes and times."""
         ...
 
     def upload(self, path: Path, key: str) -> None:
-        """Write a file of any size."""
+        """Write a file of any size as an object."""
         ...
 
     def download(self, key: str, path: Path) -> None:
-        """Copy the object to a file that appears whole or not at all. Raises NotFound; OSError where the file's disk fails."""
+        """Copy an object to a file, which appears whole or not at all.
+
+        Raises NotFound, and OSError when the file's disk fails.
+        """
         ...
 
     def delete(self, prefix: str) -> None:
-        """Delete everything below `prefix` if it ends with `/`, else the one object of that key; nothing there is fine."""
+        """Delete all keys below a `prefix` that ends with `/`, else the one object of that key.
+
+        An object that does not exist is no error.
+        """
         ...
 
     def local_path(self, key: str) -> Path | None:
-        """The object as a file of this machine, never to be written to; None where the store is not a folder."""
+        """Return the object's file on this machine, or None if the store is not a folder.
+
+        The file must not be written to.
+        """
         ...
 
 
 def check_writable(store: Store) -> None:
-    """Write, read and delete a small object; raises StoreError before anything is spent on results that cannot be kept."""
+    """Write, read and delete a small object.
+
+    Raises StoreError before time is spent on results that cannot be kept.
+    """
     key = f"probe-{uuid.uuid4().hex}"
     store.write(key, b"stepchain")
     if store.read(key) != b"stepchain":
@@ -100,7 +132,7 @@ def check_writable(store: Store) -> None:
 
 
 def write_if_changed(store: Store, key: str, data: bytes) -> bool:
-    """Write the object unless it reads so already. Returns whether anything was written."""
+    """Write an object unless it holds this already. Returns True if anything was written."""
     try:
         if store.read(key) == data:
             return False
@@ -115,17 +147,11 @@ def is_local(store: Store) -> bool:
 
 
 def checked_key(key: str) -> str:
-    """`key` itself, or ValueError if it could leave the store or name one object in two ways."""
-    if (
-        any(part in ("", ".", "..") for part in key.split("/"))
-        or "\\" in key
-        or "\0" in key
-        or key.startswith(TEMPORARY)
-    ):
+    """Return the key. Raises ValueError if it could leave the store or be spelled in two ways."""
+    has_bad_part = any(part in ("", ".", "..") for part in key.split("/"))
+    has_bad_character = "\\" in key or "\0" in key
+    if has_bad_part or has_bad_character or key.startswith(TEMPORARY):
         raise ValueError(
             f"{key!r} is not a key: it must be relative, without empty, '.' or '..' parts"
         )
     return key
-
-
-READERS = 16  # threads that look into the store, which has as many connections; they do nothing but wait for it

@@ -1,22 +1,27 @@
-"""A store in a folder of a disk."""
+"""Keep a store in a folder of a disk."""
 
 import contextlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.store.base import TEMPORARY, Entry, NotFound, StoreError, checked_key
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A store in a folder, on a disk of this machine or one that all machines share. Deleting leaves empty folders behind."""
+    """A store in a folder, on a disk of this machine or one that all machines share.
+
+    Deleting objects leaves empty folders behind.
+    """
 
     root: Path
+    retries: Retries = field(default=DEFAULT_RETRIES, compare=False, repr=False)
 
     @property
     def uri(self) -> str:
@@ -39,9 +44,8 @@ class FolderStore:
                 os.fsync(file.fileno())
             if only_if_absent:
                 try:
-                    os.link(
-                        temporary, self._file(key)
-                    )  # unlike a rename, fails where there is a file already
+                    # Unlike a rename, a link fails if the file exists.
+                    os.link(temporary, self._file(key))
                 except FileExistsError:
                     return False
             else:
@@ -68,10 +72,8 @@ class FolderStore:
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         for key in self.list(prefix):
-            with (
-                self._explained("look at", key),
-                contextlib.suppress(FileNotFoundError),
-            ):  # deleted since
+            # The object may have been deleted since it was listed.
+            with self._explained("look at", key), contextlib.suppress(FileNotFoundError):
                 status = self._file(key).stat()
                 yield Entry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
@@ -110,7 +112,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _replacing(self, target: Path) -> Iterator[Path]:
-        """A new name in the store's own file system, for what is then moved to `target`."""
+        """Give a new path in the store's own file system, from which a file moves to `target`."""
         temporary = self.root / TEMPORARY / uuid.uuid4().hex
         temporary.parent.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _explained(self, action: str, key: str) -> Iterator[None]:
-        """Turn the operating system's errors into the store's."""
+        """Turn errors of the operating system into the store's."""
         try:
             yield
         except OSError as error:
@@ -131,11 +133,12 @@ class FolderStore:
                 raise NotFound(key, self.uri) from error
             reason = error.strerror or error
             raise StoreError(
-                f"cannot {action} {key!r} in the store {self.uri} ({reason}): check the folder, its rights and its disk"
+                f"cannot {action} {key!r} in the store {self.uri} ({reason}): "
+                "check the folder, its rights and its disk"
             ) from error
 
 
 def _raise_unless_absent(error: OSError) -> None:
-    """For `os.walk`, which would pass over a folder that may not be read: a listing is whole or an error."""
+    """Raise an error of `os.walk`, which would pass over a folder that cannot be read."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

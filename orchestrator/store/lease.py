@@ -1,7 +1,8 @@
-"""One worker at a time on a step, by courtesy: a small object beside the step says who is at it.
+"""Lease work to one process at a time, with a small object that says which process does it.
 
-Correctness never rests on a lease. Two workers that both believe they hold it write two attempts, both valid; a lease only
-saves the second one's time. Clocks of different machines are never compared: a lease is stale when its bytes, which every
+A lease is advisory: no result depends on it. Two processes that both believe they hold it do the
+work twice, both times validly. A lease only saves the time of the second. Clocks of different
+machines are never compared when a lease is taken over. A lease is stale when its bytes, which every
 heartbeat changes, stayed the same for a whole period of the watcher's own clock.
 """
 
@@ -17,6 +18,7 @@ from pydantic import ConfigDict, ValidationError
 
 from orchestrator.store.base import NotFound, Store, StoreError
 from orchestrator.store.canonical import canonical_json
+from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import Document
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ GRACE_SECONDS = (
 
 
 class LeaseLost(Exception):
-    """The step's lease is gone or another's: stop, and leave the step to whoever holds it."""
+    """Another process holds the lease, or it is gone. The work must stop."""
 
 
 class LeaseState(Document):
@@ -35,22 +37,23 @@ class LeaseState(Document):
 
     model_config = ConfigDict(extra="ignore")
 
-    owner: str  # for people: user and host
-    token: str  # one holder's own
-    heartbeat: int  # counts up while the holder lives
+    owner: str  # user and host, for people
+    token: str  # differs from holder to holder
+    heartbeat: int  # counts up while the holder is alive
     expires: str  # UTC by the holder's clock, ISO 8601
 
     @property
     def expired(self) -> bool:
-        """Return True if the lease has run out by its holder's clock.
+        """Return True if the lease has expired by its holder's clock.
 
-        Good enough to tell people; a lease is only ever taken over by what a watcher saw itself.
+        This is for people and for planning. A process takes over a lease only after it has watched
+        the lease for a whole period.
         """
         return datetime.fromisoformat(self.expires) <= datetime.now(UTC)
 
 
 class Lease:
-    """The right of way on one step. `acquire` until it says True, then work inside `with lease.held():`."""
+    """The right to do some work. Call `acquire` until it returns True, then work in `held()`."""
 
     def __init__(
         self,
@@ -58,60 +61,83 @@ class Lease:
         key: str,
         owner: str,
         *,
-        period: float = 60,
-        interval: float = 10,
+        period: float = DEFAULT_RETRIES.lease_seconds,
+        interval: float = DEFAULT_RETRIES.heartbeat_seconds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`period`: seconds without a heartbeat after which a lease is free; `interval`: seconds between heartbeats."""
-        self.holder: LeaseState | None = (
-            None  # who had it when `acquire` last said False; None if that cannot be read
-        )
-        self.key = key  # of the object in the store
-        self._store, self._owner = store, owner
-        self._period, self._interval, self._clock = period, interval, clock
-        self._token, self._heartbeat = uuid.uuid4().hex, 0
-        self._seen: tuple[bytes, float] | None = None  # another's lease, and since when it reads so
+        """Prepare to acquire a lease.
+
+        Args:
+            store: The store that holds the lease.
+            key: Key of the lease's object.
+            owner: User and host, for people.
+            period: Seconds without a heartbeat after which a lease is free.
+            interval: Seconds between heartbeats.
+            clock: Seconds of a clock that never goes back.
+        """
+        self.key = key
+        # The lease of another holder when `acquire` last returned False, if it could be read.
+        self.holder: LeaseState | None = None
+        self._store = store
+        self._owner = owner
+        self._period = period
+        self._interval = interval
+        self._clock = clock
+        self._token = uuid.uuid4().hex
+        self._heartbeat = 0
+        # The bytes of another holder's lease, and the time at which they were first seen.
+        self._seen: tuple[bytes, float] | None = None
 
     def acquire(self) -> bool:
-        """One attempt, without waiting: True if the lease was free, or stale in the eyes of this very object."""
+        """Try to acquire the lease, without waiting.
+
+        Returns True if the lease was free, or was stale while this very object watched it.
+        """
         if self._store.write(self.key, self._state(), only_if_absent=True):
             return True
         try:
             found = self._store.read(self.key)
-        except NotFound:  # released this moment: free at the next attempt
+        except NotFound:
+            # It was released just now, and is free at the next attempt.
             return False
-        self.holder = _parsed(found)
-        if self._is_own(self.holder):  # an answer of the store got lost, and the write was repeated
+        self.holder = _parse(found)
+        if self._is_own(self.holder):
+            # The answer to the first write was lost, and the store was asked again.
             return True
         if self._seen is None or self._seen[0] != found:
             self._seen = found, self._clock()
         if self._clock() - self._seen[1] < self._period:
             return False
         self._store.write(self.key, self._state())
-        return self.is_mine()  # of two that take over, the last to write has it
+        # Of two processes that take over at once, the last to write holds the lease.
+        return self.is_mine()
 
     def is_mine(self) -> bool:
-        """Whether the stored lease is this holder's."""
+        """Return True if the stored lease is this holder's."""
         try:
-            return self._is_own(_parsed(self._store.read(self.key)))
+            return self._is_own(_parse(self._store.read(self.key)))
         except NotFound:
             return False
 
     def check(self) -> None:
-        """Raises LeaseLost unless the stored lease is this holder's."""
+        """Raise LeaseLost unless the stored lease is this holder's."""
         if not self.is_mine():
             raise LeaseLost(
-                f"{self._owner} no longer holds {self.key}: it was slow, and another worker took over"
+                f"{self._owner} no longer holds {self.key}: "
+                "it was slow, and another worker took over"
             )
 
     def beat(self) -> None:
-        """Renew the lease. Raises LeaseLost, and never takes back one that is gone."""
+        """Renew the lease. Raises LeaseLost if it is lost, and never takes it back."""
         self.check()
         self._heartbeat += 1
         self._store.write(self.key, self._state())
 
     def seize(self) -> None:
-        """Take the lease from whoever has it, copies of this very object included, to have their work stopped."""
+        """Take the lease from its holder, so that the holder's work stops.
+
+        Copies of this very object lose the lease as well.
+        """
         self._token = uuid.uuid4().hex
         self._store.write(self.key, self._state())
 
@@ -124,7 +150,8 @@ class Lease:
     def held(self) -> Iterator["Lease"]:
         """Renew an acquired lease from a thread while the body runs, then release it.
 
-        The body learns of a loss when it calls `check`. While the store does not answer, the heart goes on trying.
+        The body learns of a loss when it calls `check`. While the store does not answer, the thread
+        keeps trying.
         """
         stop = threading.Event()
         heart = threading.Thread(
@@ -138,7 +165,8 @@ class Lease:
             heart.join()
             try:
                 self.release()
-            except StoreError as error:  # no reason to fail what was done under it: it will run out
+            except StoreError as error:
+                # The work is done, and the lease expires by itself.
                 log.warning("could not release the lease: %s", error)
 
     def _beat_until(self, stop: threading.Event) -> None:
@@ -153,29 +181,28 @@ class Lease:
 
     def _state(self) -> bytes:
         expires = datetime.now(UTC) + timedelta(seconds=self._period)
-        return canonical_json(
-            LeaseState(
-                owner=self._owner,
-                token=self._token,
-                heartbeat=self._heartbeat,
-                expires=expires.isoformat(timespec="seconds"),
-            )
+        state = LeaseState(
+            owner=self._owner,
+            token=self._token,
+            heartbeat=self._heartbeat,
+            expires=expires.isoformat(timespec="seconds"),
         )
+        return canonical_json(state)
 
     def _is_own(self, state: LeaseState | None) -> bool:
         return state is not None and state.token == self._token
 
 
 def read_lease(store: Store, key: str) -> LeaseState | None:
-    """Who has the lease of a step, alive or not; None while there is no lease that can be read."""
+    """Return the stored lease, expired or not, or None if there is none that can be read."""
     try:
-        return _parsed(store.read(key))
+        return _parse(store.read(key))
     except NotFound:
         return None
 
 
-def _parsed(data: bytes) -> LeaseState | None:
-    """The lease, or None for bytes that are none; those too are waited for, and then taken over."""
+def _parse(data: bytes) -> LeaseState | None:
+    """Return the lease, or None for bytes that are none. Those too are watched and taken over."""
     try:
         return LeaseState.model_validate_json(data)
     except ValidationError:

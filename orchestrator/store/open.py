@@ -14,20 +14,26 @@ def default_store() -> str:
 
 
 def open_store(uri: str) -> Store:
-    """The store at a folder's path, `file://` or `s3://bucket/prefix`; touches neither disk nor network.
+    """Return the store that a URI names, without touching disk or network.
 
-    S3 takes its credentials, profile, region and endpoint from the AWS_* variables and files that every AWS tool reads,
-    never from the URI. Raises StoreError for a URI of another form.
+    S3 takes its credentials, profile, region and endpoint from the AWS_* variables and files that
+    every AWS tool reads, never from the URI.
+
+    Args:
+        uri: A folder's path, `file:///folder` or `s3://bucket/prefix`.
+
+    Raises:
+        StoreError: The URI is of another form.
     """
     parts = urlsplit(uri)
     if parts.scheme == "s3":
-        from orchestrator.store.s3 import (
-            S3Store,  # boto3 takes a while to import, and folders do without it
-        )
+        # boto3 takes a while to import, and folders do without it.
+        from orchestrator.store.s3 import S3Store
 
         if "@" in parts.netloc or parts.query:
             raise StoreError(
-                "a store's URI is s3://bucket/prefix and holds no credentials: set AWS_ACCESS_KEY_ID or AWS_PROFILE"
+                "a store's URI is s3://bucket/prefix and holds no credentials: "
+                "set AWS_ACCESS_KEY_ID or AWS_PROFILE"
             )
         if not parts.netloc:
             raise StoreError(f"{uri!r} names no bucket: a store's URI is s3://bucket/prefix")

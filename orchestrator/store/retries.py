@@ -4,8 +4,10 @@ A mechanism takes its numbers from a `Retries` value that it is given. Tests giv
 instead of changing constants. docs/retries.md lists the mechanisms with their total times.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ class Retries:
     def flush_seconds(self, local: bool) -> float:
         """Return the time between writes of the curves; `local`: the store is a folder."""
         return self.flush_seconds_folder if local else self.flush_seconds_server
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle only what differs from the defaults, because stores and leases travel often."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: each for name, each in values.items() if each != getattr(Retries, name)}
+        return partial(Retries, **changed), ()
 
 
 DEFAULT_RETRIES = Retries()

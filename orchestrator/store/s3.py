@@ -1,7 +1,7 @@
-"""A store in an S3 bucket, of Amazon or of any server that speaks its language.
+"""Keep a store in an S3 bucket, of Amazon or of any server with the same interface.
 
-Only PUT, GET, HEAD, LIST, DELETE and multipart uploads are relied on. A client is opened by the process that first needs one
-and never travels: a store that is pickled, or carried over a fork, opens another.
+The store relies on PUT, GET, HEAD, LIST, DELETE and multipart uploads only. Each process opens its
+own client: a store that is pickled, or carried over a fork, opens another.
 """
 
 import contextlib
@@ -30,13 +30,14 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from orchestrator.store.base import Entry, NotFound, StoreError, checked_key
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 TRANSFER = TransferConfig(multipart_threshold=32 << 20, multipart_chunksize=32 << 20)
 Result = TypeVar("Result")
-ATTEMPTS = 8  # at a request that the server refuses or does not answer; boto3 waits longer and longer between them
-READ_SECONDS = 60  # without a byte, after which a request is made again
-BREAKS = 4  # of an answer in its midst, after which it is an error; boto3 leaves these to us
-# The last is urllib3's, which botocore lets through where the body of a refusal breaks off.
+CONNECTIONS = 16
+
+# Errors of an answer that breaks off. The last is urllib3's: botocore lets it through when the body
+# of an error response breaks off.
 BROKEN = (
     FlexibleChecksumError,
     IncompleteReadError,
@@ -45,18 +46,18 @@ BROKEN = (
     HTTPError,
 )
 ABSENT = {"404", "NoSuchKey", "NotFound"}
+TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 REFUSED = {
-    *(
-        "400",
-        "401",
-        "403",
-        "AccessDenied",
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidToken",
-        "RequestExpired",
-    ),
-    *("SignatureDoesNotMatch", "TokenRefreshRequired"),
+    "400",
+    "401",
+    "403",
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
 }
 
 
@@ -66,13 +67,13 @@ class S3Store:
 
     bucket: str
     prefix: str
-    _clients: dict[int, Any] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )  # by process id
+    retries: Retries = field(default=DEFAULT_RETRIES, compare=False, repr=False)
+    # By process id.
+    _clients: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _opening: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return S3Store, (self.bucket, self.prefix)
+        return type(self), (self.bucket, self.prefix, self.retries)
 
     @property
     def uri(self) -> str:
@@ -85,7 +86,8 @@ class S3Store:
         return self._read(key, {"Range": f"bytes={first}-{first + count - 1}"})
 
     def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
-        if only_if_absent and self.exists(key):  # for the servers that ignore the condition below
+        # Some servers ignore the condition of the request below.
+        if only_if_absent and self.exists(key):
             return False
         condition = {"IfNoneMatch": "*"} if only_if_absent else {}
         try:
@@ -122,13 +124,12 @@ class S3Store:
             return [item for page in pages for item in page.get("Contents", [])]
 
         with self._explained("list", prefix):
-            items = _repeated(fetch)
-        return iter(
-            sorted(
-                Entry(item["Key"].removeprefix(root), item["Size"], item["LastModified"])
-                for item in items
-            )
-        )
+            items = self._repeat(fetch)
+        entries = [
+            Entry(item["Key"].removeprefix(root), item["Size"], item["LastModified"])
+            for item in items
+        ]
+        return iter(sorted(entries))
 
     def upload(self, path: Path, key: str) -> None:
         with self._explained("write", key):
@@ -137,15 +138,17 @@ class S3Store:
     def download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
-        def fetch() -> None:  # boto3 writes to another name in the same folder and renames
+        # boto3 writes to another name in the same folder, and renames the file at the end.
+        def fetch() -> None:
             self._client().download_file(self.bucket, self._name(key), str(path), Config=TRANSFER)
 
         with self._explained("read", key):
-            _repeated(fetch)
+            self._repeat(fetch)
 
     def delete(self, prefix: str) -> None:
         keys = self.list(prefix) if prefix.endswith("/") else [checked_key(prefix)]
-        for key in keys:  # one by one: some servers do without the bulk request
+        # One by one, because some servers lack the bulk request.
+        for key in keys:
             with self._explained("delete", key):
                 self._client().delete_object(Bucket=self.bucket, Key=self._name(key))
 
@@ -161,7 +164,7 @@ class S3Store:
             )
 
         with self._explained("read", key):
-            return _repeated(fetch)
+            return self._repeat(fetch)
 
     def _root(self) -> str:
         return f"{self.prefix}/" if self.prefix else ""
@@ -173,51 +176,55 @@ class S3Store:
         process = os.getpid()
         with self._opening:
             if process not in self._clients:
-                # A bucket cannot be a host name of most servers other than Amazon's.
-                custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-                options = {"s3": {"addressing_style": "path"}} if custom else {}
-                retries = {"mode": "standard", "max_attempts": ATTEMPTS}
-                times = {"connect_timeout": 5, "read_timeout": READ_SECONDS}
-                config = Config(retries=retries, max_pool_connections=16, **times, **options)
-                self._clients[process] = Session().client("s3", config=config)
+                self._clients[process] = Session().client("s3", config=self._config())
             return self._clients[process]
+
+    def _config(self) -> Config:
+        # Most servers other than Amazon's do not accept a bucket as a part of the host name.
+        custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return Config(
+            retries={"mode": "standard", "max_attempts": self.retries.s3_attempts},
+            connect_timeout=self.retries.s3_connect_seconds,
+            read_timeout=self.retries.s3_read_seconds,
+            max_pool_connections=CONNECTIONS,
+            s3={"addressing_style": "path"} if custom else None,
+        )
+
+    def _repeat(self, request: Callable[[], Result]) -> Result:
+        """Return the result of a request, which is sent again when its answer breaks off."""
+        for attempt in range(self.retries.s3_broken_answers):
+            try:
+                return request()
+            except BROKEN:
+                time.sleep(self.retries.s3_broken_pause_seconds * 2**attempt)
+        return request()
 
     @contextlib.contextmanager
     def _explained(self, action: str, key: str) -> Iterator[None]:
-        """Turn boto3's errors into the store's: one sentence, with the server's own words in brackets."""
+        """Turn boto3's errors into the store's, with the server's own words in brackets."""
         try:
             yield
         except (ClientError, BotoCoreError, Boto3Error, HTTPError) as error:
             code = _code(error)
             if code in ABSENT:
                 raise NotFound(key, self.uri) from error
-            if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+            if code in TAKEN:
                 raise _TakenError(key) from error
             if code in REFUSED:
-                self._clients.pop(
-                    os.getpid(), None
-                )  # the next request reads the credentials anew: they may have expired
+                # The next request reads the credentials again, because they may have expired.
+                self._clients.pop(os.getpid(), None)
+            advice = _advice(error, code, self.bucket)
             raise StoreError(
-                f"cannot {action} {key!r} in the store {self.uri}: {_advice(error, code, self.bucket)}"
+                f"cannot {action} {key!r} in the store {self.uri}: {advice}"
             ) from error
 
 
-def _repeated(request: Callable[[], Result]) -> Result:
-    """The result of a request, made again when its answer breaks off."""
-    for attempt in range(BREAKS):
-        try:
-            return request()
-        except BROKEN:
-            time.sleep(0.2 * 2**attempt)
-    return request()
-
-
 class _TakenError(Exception):
-    """Someone else wrote the object first."""
+    """Another process wrote the object first."""
 
 
 def _code(error: Exception) -> str:
-    """The server's error code, wherever boto3 hid it; empty when no server answered."""
+    """Return the server's error code from the chain of errors, or "" if no server answered."""
     while not isinstance(error, ClientError):
         if not isinstance(error.__context__, Exception):
             return ""
@@ -229,10 +236,15 @@ def _advice(error: Exception, code: str, bucket: str) -> str:
     if code == "NoSuchBucket":
         return f"there is no bucket {bucket!r}; create it, or correct the store's URI"
     if code in REFUSED:
-        advice = "check AWS_ACCESS_KEY_ID or AWS_PROFILE, whether its credentials have expired, and the bucket's policy"
-        return f"the server refused it ({error}); {advice}"
+        return (
+            f"the server refused it ({error}); check AWS_ACCESS_KEY_ID or AWS_PROFILE, "
+            "whether its credentials have expired, and the bucket's policy"
+        )
     if isinstance(error, NoCredentialsError):
-        return "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        return (
+            "no credentials were found; "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if isinstance(error, EndpointConnectionError):
         return f"the server does not answer ({error}); check AWS_ENDPOINT_URL and the network"
     return f"{error}"

@@ -30,10 +30,11 @@ from orchestrator.execution.ensure import ensure_chain
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
 from orchestrator.records import layout
-from orchestrator.store import s3
 from orchestrator.store.base import NotFound, Store, StoreError
 from orchestrator.store.cache import CorruptedObject, fetch
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import Retries
+from orchestrator.store.s3 import S3Store
 from tests.support.datasets import build_dataset
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.dataset import GlobalBatches, SegmentationDataset
@@ -155,8 +156,7 @@ class Handler(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def proxy(swift_bucket: str, swift_url: str, s3_environment: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """Between the client and the server from here on; a client gives up on what is silent for a while."""
-    s3_environment.setattr(s3, "READ_SECONDS", 1.5)
+    """A proxy between the client and the server."""
     with Proxy(swift_url) as proxy:
         threading.Thread(
             target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
@@ -168,7 +168,8 @@ def proxy(swift_bucket: str, swift_url: str, s3_environment: pytest.MonkeyPatch)
 
 @pytest.fixture
 def store(swift_bucket: str, proxy: Proxy) -> Store:
-    return open_store(f"s3://{swift_bucket}/some/prefix")
+    # The client gives up soon on an answer that stops.
+    return S3Store(swift_bucket, "some/prefix", Retries(s3_read_seconds=1.5))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_the_beginning_of_several_keys_names_no_step(store, publish_chain) -> No
 def test_what_several_chains_share_is_read_once(store, publish_chain) -> None:
     counting = CountingStore(store)
     publish_chain(store, "demo")
-    repository = Repository(counting)
+    repository = Repository(cast(Store, counting))
     chains = repository.chains()
     load_chains(repository, chains)
     load_chains(repository, [*chains, *chains])
@@ -94,7 +95,7 @@ def test_what_several_chains_share_is_read_once(store, publish_chain) -> None:
 def test_threads_that_ask_for_the_same_record_read_it_once(store, publish_chain) -> None:
     counting = CountingStore(store)
     key = publish_chain(store, "demo").steps[0]
-    repository = Repository(counting)
+    repository = Repository(cast(Store, counting))
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(repository.step, [key] * 50))
     assert len(set(map(id, found))) == 1

@@ -9,7 +9,6 @@ import pytest
 
 from orchestrator.store.base import NotFound
 from orchestrator.store.cache import (
-    CacheError,
     CorruptedObject,
     copy_object,
     default_cache,
@@ -17,6 +16,7 @@ from orchestrator.store.cache import (
     file_sha256,
     open_object,
 )
+from orchestrator.store.cache_folder import CacheError
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.open import open_store
 from training.config import InputError

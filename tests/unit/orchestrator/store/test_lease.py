@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.folder import FolderStore
-from orchestrator.store.lease import Lease, LeaseLost, LeaseState
+from orchestrator.store.lease import Lease, LeaseLost, LeaseState, read_lease
 from orchestrator.store.open import open_store
 
 KEY = "steps/k/lease.json"
@@ -213,3 +213,19 @@ def test_a_worker_that_is_handed_the_lease_can_check_it(store: Store):
     copy.check()
     lease.beat()
     copy.check()
+
+
+def test_a_lease_of_an_older_version_is_read_without_its_progress(store: Store):
+    store.write(
+        KEY,
+        b'{"expires":"2999-01-01T00:00:00+00:00","heartbeat":1,"owner":"ada",'
+        b'"progress":{"iteration":3},"token":"t"}',
+    )
+    lease = read_lease(store, KEY)
+    assert lease is not None
+    assert (lease.owner, lease.expired) == ("ada", False)
+
+
+def test_a_lease_expires_by_its_holders_clock(store: Store):
+    assert Lease(store, KEY, "ada", period=-1).acquire()
+    assert stored(store).expired
