@@ -99,7 +99,7 @@ def measure(store: Store, steps: int) -> list[dict[str, float]]:
         ray_tune.run(Watched(desk, times), timed, parts, **options)
 
     place = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
-    outcome = run_campaign("overhead", grown, look_up_steps(grown, store), place, Costs(), run=run)
+    outcome = run_campaign("overhead", grown, look_up_steps(grown, store), place, Costs(), run_trials=run)
     if not outcome.complete:
         raise SystemExit(f"the campaign was not completed: {outcome.chains[0].reason}")
     found = []

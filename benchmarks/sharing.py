@@ -17,8 +17,8 @@ import tyro
 from rich.console import Console
 
 from jobs.campaigns import SHIPPED
+from orchestrator.campaigns.limits import Limits
 from orchestrator.campaigns.run import run_campaign
-from orchestrator.campaigns.scheduler import Limits
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.ingest import ingest
 from orchestrator.execution.context import RunContext

@@ -125,3 +125,12 @@ def test_the_example_is_in_house_style(example: dict[str, str], action: list[str
             command, cwd=ROOT, input=code, capture_output=True, text=True, check=False
         )
         assert result.returncode == 0, f"{path}: {result.stdout}{result.stderr}"
+
+
+def test_the_campaign_of_the_methods_page_is_read(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
+    path = tmp_path / "mib_parts.py"
+    path.write_text(code, encoding="utf-8")
+    campaign = load_campaign(str(path), tmp_path)
+    assert [chain.method.name for chain in campaign.chains] == ["mib"] * 3

@@ -47,7 +47,9 @@ def retention(values: Sequence[float | None]) -> Retention:
             forgetting_best_minus_last=None,
             backward_transfer=None,
         )
-    first, best, last = known[0], max(known[:-1]), known[-1]
+    first = known[0]
+    best = max(known[:-1])
+    last = known[-1]
     return Retention(
         forgetting_first_minus_last=first - last,
         forgetting_best_minus_last=best - last,
@@ -58,9 +60,7 @@ def retention(values: Sequence[float | None]) -> Retention:
 def continual(steps: Sequence[Scores]) -> Continual:
     """Return the scores of a chain from the scores after each of its steps, in order."""
     last = steps[-1]
-    classes = {
-        class_id: retention([step.iou.get(class_id) for step in steps]) for class_id in last.iou
-    }
+    classes = {class_id: _class_retention(steps, class_id) for class_id in last.iou}
     groups = tuple(_group_retention(steps, group) for group in range(len(last.miou_groups)))
     learned = [kept for class_id, kept in classes.items() if class_id != BACKGROUND]
     return Continual(
@@ -78,6 +78,11 @@ def continual(steps: Sequence[Scores]) -> Continual:
             step.miou_all_without_background for step in steps
         ),
     )
+
+
+def _class_retention(steps: Sequence[Scores], class_id: int) -> Retention:
+    """Return how the IoU of a class changed. Early steps do not know the class yet."""
+    return retention([step.iou.get(class_id) for step in steps])
 
 
 def _group_retention(steps: Sequence[Scores], group: int) -> Retention:

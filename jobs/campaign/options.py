@@ -8,7 +8,7 @@ import tyro
 from training.config import InputError
 
 if TYPE_CHECKING:
-    from orchestrator.campaigns.scheduler import Limits
+    from orchestrator.campaigns.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Spending:
 
     def limits(self) -> "Limits":
         """Return the limits of a run. Raise InputError for a value that makes no sense."""
-        from orchestrator.campaigns.scheduler import Limits
+        from orchestrator.campaigns.limits import Limits
 
         for name, value, least in (
             ("max-gpu-hours", self.max_gpu_hours, 0),

@@ -8,9 +8,10 @@ from rich.console import Console
 from jobs.campaign.plan import summary
 from jobs.options import JobOptions
 from jobs.tables import print_table
+from orchestrator.campaigns.limits import Limits
+from orchestrator.campaigns.outcome import outcome_tables
 from orchestrator.campaigns.recording import recorded
-from orchestrator.campaigns.run import outcome_tables, run_campaign
-from orchestrator.campaigns.scheduler import Limits
+from orchestrator.campaigns.run import run_campaign
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.campaign_plan import CampaignPlan
 from orchestrator.records.repository import Repository

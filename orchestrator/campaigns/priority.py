@@ -1,10 +1,12 @@
-"""Which step of a campaign comes next: the one on the longest path that is still to go, among those whose parent is done.
+"""Order the steps of a campaign: the ready step with the longest remaining path comes first.
 
-A schedule is bookkeeping alone: it knows ids, parents and seconds, no store and no cluster, so that the same code runs
-campaigns (`orchestrator.campaigns.scheduler`) and simulations of thousands of them (`benchmarks/makespan.py`). Nothing waits for a level of
-the tree to be complete: a job is ready the moment its parent is done. The longest remaining path comes first because, whatever
-else is done early, a campaign cannot end before it. Jobs are single steps, not whole segments: between two steps of a segment
-something more urgent may have become ready.
+A schedule knows ids, parents and seconds, but no store and no cluster. So the same code runs
+campaigns (`orchestrator.campaigns.scheduler`) and simulates thousands of them
+(`benchmarks/makespan.py`).
+
+A job is ready the moment its parent is done: nothing waits for a level of the tree to be complete.
+The longest remaining path comes first because a campaign cannot end before it. Jobs are single
+steps and not segments, because between two steps of a segment a more urgent step may become ready.
 """
 
 from bisect import bisect_left, insort
@@ -15,18 +17,22 @@ from heapq import heappop, heappush
 
 @dataclass(frozen=True)
 class Job:
-    """What a schedule must know of a step."""
+    """A step as a schedule knows it."""
 
     id: str
-    parent: str | None  # the job that must be done before; None where nothing is waited for
-    seconds: float  # expected, or whatever else says how jobs compare
+    parent: str | None  # the job that must be done before
+    seconds: float  # expected; any other unit serves as well
 
 
 class Schedule:
-    """Jobs that wait for their parents, are ready, run, are done, or will not be run. Each id is in one of these states."""
+    """Holds jobs that wait for their parents, are ready, run, are done, or are dropped."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        """Raises ValueError for an id that stands twice, an unknown parent, and jobs that wait for each other."""
+        """Take the jobs.
+
+        Raises:
+            ValueError: An id stands twice, a parent is unknown, or jobs wait for each other.
+        """
         self.jobs: dict[str, Job] = {}
         for job in jobs:
             if job.id in self.jobs:
@@ -34,9 +40,7 @@ class Schedule:
             self.jobs[job.id] = job
         self.running: set[str] = set()
         self.done: set[str] = set()
-        self.dropped: set[str] = (
-            set()
-        )  # failed or otherwise given up, and all that would have grown from them
+        self.dropped: set[str] = set()  # given up, and all jobs that need them
         self._children: dict[str, list[str]] = {id: [] for id in self.jobs}
         for job in self.jobs.values():
             if job.parent is not None:
@@ -53,16 +57,19 @@ class Schedule:
                 self._make_ready(job.id)
 
     def ready(self) -> Iterator[str]:
-        """Jobs that may start now, the most urgent first; equally urgent ones in the order they were given."""
+        """Return the jobs that may start now, the most urgent first.
+
+        Equally urgent jobs come in the order in which they were given.
+        """
         return (id for _, _, id in self._ready)
 
     def start(self, id: str) -> None:
-        """A ready job is handed out."""
+        """Start a ready job."""
         self._take(id)
         self.running.add(id)
 
     def finish(self, id: str) -> None:
-        """A running job is done: what waited for it is ready."""
+        """Finish a running job. The jobs that waited for it become ready."""
         self.running.remove(id)
         self.done.add(id)
         for child in self._children[id]:
@@ -70,7 +77,7 @@ class Schedule:
                 self._make_ready(child)
 
     def drop(self, id: str) -> list[str]:
-        """A job that is not done will not be: returns the jobs below it, which are dropped with it, in order."""
+        """Drop a job that is not done; return the jobs below it, which are dropped with it."""
         if id in self.running:
             self.running.remove(id)
         elif self.jobs[id].parent is None or self.jobs[id].parent in self.done:
@@ -80,7 +87,7 @@ class Schedule:
         return below
 
     def below(self, id: str) -> list[str]:
-        """All jobs that wait for this one, parents before their children."""
+        """Return all jobs that wait for this one, parents before their children."""
         found = [id]
         for parent in found:
             found.extend(self._children[parent])
@@ -95,16 +102,16 @@ class Schedule:
         insort(self._ready, self._rank(id))
 
     def _take(self, id: str) -> None:
-        place = bisect_left(self._ready, self._rank(id))
-        if self._ready[place : place + 1] != [self._rank(id)]:
+        index = bisect_left(self._ready, self._rank(id))
+        if self._ready[index : index + 1] != [self._rank(id)]:
             raise ValueError(f"{id!r} is not ready")
-        del self._ready[place]
+        del self._ready[index]
 
     def _rank(self, id: str) -> tuple[float, int, str]:
         return -self.remaining[id], self._order[id], id
 
     def _remaining(self) -> dict[str, float]:
-        """Seconds from the start of each job to the end of the longest path that begins with it."""
+        """Return the length of the longest path that begins with each job, in seconds."""
         order = [job.id for job in self.jobs.values() if job.parent is None]
         for id in order:
             order.extend(self._children[id])
@@ -112,15 +119,17 @@ class Schedule:
             raise ValueError("some jobs of a schedule wait for each other")
         remaining: dict[str, float] = {}
         for id in reversed(order):
-            remaining[id] = self.jobs[id].seconds + max(
-                (remaining[child] for child in self._children[id]), default=0.0
-            )
+            longest = max((remaining[child] for child in self._children[id]), default=0.0)
+            remaining[id] = self.jobs[id].seconds + longest
         return remaining
 
 
 def expected_seconds(schedule: Schedule, machines: int) -> float:
-    """How long a schedule of which nothing is started yet takes on so many machines, one job on each; it is finished after."""
-    ends: list[tuple[float, str]] = []  # of what runs, the earliest first
+    """Return how long a schedule takes on so many machines, one job on each.
+
+    Nothing of the schedule may be started. Afterwards all of it is finished.
+    """
+    ends: list[tuple[float, str]] = []  # of running jobs, the earliest first
     now = 0.0
     while not schedule.finished:
         while len(ends) < machines and (id := next(schedule.ready(), None)) is not None:

@@ -79,7 +79,9 @@ def _step_status(node: Node, stored: StoredStep, store: Store) -> StepStatus:
 def _describe(node: Node, stored: StoredStep, store: Store) -> str:
     """Return what there is to say of a step besides its state."""
     details = stored.details
-    progress = describe_step(details.progress, node.planned.step.optimization.batch) if details else ""
+    progress = (
+        describe_step(details.progress, node.planned.step.optimization.batch) if details else ""
+    )
     if stored.holder:
         return ": ".join(filter(None, (stored.holder.owner, progress)))
     if details is None:

@@ -1,7 +1,8 @@
-"""What a campaign's trial does: see to one step and its evaluations, try again what failed, tell the driver.
+"""Publish one step and its evaluations, as a trial of a campaign.
 
-A trial needs nothing but its `Part` and the store, so it runs on any process of the cluster and can be started again at any
-moment. It starts the step's workers and waits for them; by itself it holds no CPU and no GPU.
+A trial needs only its `TrialSpec` and the store. It may run in any process of the cluster, and be
+started again at any moment. It starts the step's workers and waits for them. By itself it holds no
+CPU and no GPU.
 """
 
 from dataclasses import dataclass, replace
@@ -25,34 +26,36 @@ from training.config import InputError
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """All that a trial must know."""
+    """Everything that a trial must know."""
 
     planned: PlannedStep
     plan: PlannedChain  # of a chain that wants the step; without its steps
     scorings: tuple[tuple[DataSource, Scoring], ...]
     store: Store
     request: Request
-    owner: str  # of the lease, for people, and for the driver to know its own trials' leases by
+    owner: str  # of the leases: people read it, and the driver finds its own trials' leases by it
     retries: Retries
 
 
-def trial_spec(node: Node, place: RunContext, owner: str, retries: int) -> TrialSpec:
-    """A node's part of the work."""
-    plan = replace(node.plan, steps=())
+def trial_spec(node: Node, context: RunContext, owner: str, retries: int) -> TrialSpec:
+    """Return the specification of a trial for a step. `retries`: how often it is tried again."""
     return TrialSpec(
-        node.planned,
-        plan,
-        node.scorings,
-        place.store,
-        place.request,
-        owner,
-        replace(place.retries, trial_retries=retries),
+        planned=node.planned,
+        plan=replace(node.plan, steps=()),
+        scorings=node.scorings,
+        store=context.store,
+        request=context.request,
+        owner=owner,
+        retries=replace(context.retries, trial_retries=retries),
     )
 
 
 def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
-    """Publish the step and its evaluations unless they are. The last message is StepPublished or TrialFailed."""
-    place = RunContext(
+    """Publish the step and its evaluations unless they are published.
+
+    The last message is StepPublished or TrialFailed.
+    """
+    context = RunContext(
         spec.store,
         spec.request,
         Console(quiet=True),
@@ -63,27 +66,31 @@ def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
     )
     for left in reversed(range(spec.retries.trial_retries + 1)):
         try:
-            on_message(StepPublished(_ensure(spec, place)))
+            on_message(StepPublished(_publish(spec, context)))
             return
-        except InputError as error:  # would fail again
+        except InputError as error:
+            # Another try would fail alike.
             on_message(TrialFailed(str(error)))
             return
         except (StepFailed, StoreError) as error:
             if left:
-                place.say(f"{spec.planned.title} is tried again, {left} times at most: {error}")
+                title = spec.planned.title
+                context.say(f"{title} is tried again, {left} times at most: {error}")
             else:
                 on_message(TrialFailed(str(error)))
 
 
-def _ensure(spec: TrialSpec, place: RunContext) -> str:
+def _publish(spec: TrialSpec, context: RunContext) -> str:
+    """Return the attempt that published the step, which may be another campaign's."""
     parent = None
     if spec.planned.parent:
         parent = Repository(spec.store).find_step(spec.planned.parent)
         if parent is None:
             raise InputError(
-                f"the record of its parent {spec.planned.parent} is gone from {spec.store.uri}: run the campaign again"
+                f"the record of its parent {spec.planned.parent} is gone from {spec.store.uri}: "
+                "run the campaign again"
             )
-    record = ensure_step(spec.planned, spec.plan, place, parent)
+    record = ensure_step(spec.planned, spec.plan, context, parent)
     for source, scoring in spec.scorings:
-        ensure_evaluation(record, source, scoring, place)
+        ensure_evaluation(record, source, scoring, context)
     return record.attempt

@@ -6,7 +6,6 @@ finish with a valid result. The first record that is written counts, and both jo
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.cluster.resources import check_batches
@@ -14,11 +13,11 @@ from orchestrator.execution.attempt import produce_step
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.execution.messages import WaitingForLease
-from orchestrator.planning.chain import Chain
+from orchestrator.execution.scoreboard import Reporter, Scoreboard
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
-from orchestrator.records.publish import chain_record, publish_chain
+from orchestrator.records.publish import publish_chain
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import EvaluationRecord, StepRecord
@@ -38,39 +37,21 @@ def ensure_chain(plan: PlannedChain, context: RunContext) -> ChainResult:
     """
     batches = [planned.step.optimization.batch for planned in plan.steps]
     check_batches(context.request.workers, batches)
-    if context.tracker:
-        chain_run = context.tracker.chain_started(plan.chain, plan.steps)
-        context = replace(context, chain_run=chain_run)
+    scoreboard = Scoreboard(Repository(context.store), context.convention)
+    reporter = Reporter(context.tracker, scoreboard)
+    context = replace(context, chain_run=reporter.chain_run(plan))
     records: list[StepRecord] = []
     evaluations: list[EvaluationRecord] = []
     for planned in plan.steps:
         record = ensure_step(planned, plan, context, records[-1] if records else None)
         records.append(record)
         evaluations.append(ensure_evaluation(record, plan.source(SPLIT), plan.scoring, context))
-        _track(context, plan.chain, records, evaluations)
+        reporter.step_published(plan, planned.key)
+        reporter.chain_progressed(plan, [each.key for each in records])
     chain = publish_chain(context.store, plan.chain, records, evaluations)
-    (result,) = load_chains(Repository(context.store), [chain])
-    if context.tracker:
-        context.tracker.chain_finished(result, context.convention)
+    (result,) = load_chains(scoreboard.repository, [chain])
+    reporter.chain_published(plan, result)
     return result
-
-
-def _track(
-    context: RunContext,
-    chain: Chain,
-    records: Sequence[StepRecord],
-    evaluations: Sequence[EvaluationRecord],
-) -> None:
-    """Show the newest step, and the chain so far, in the tracker."""
-    tracker, run = context.tracker, context.chain_run
-    if tracker is None or run is None:
-        return
-    repository = Repository(context.store)
-    (so_far,) = load_chains(repository, [chain_record(chain, records, evaluations)])
-    scores = list(so_far.scores(context.convention))
-    names = evaluations[-1].class_names
-    tracker.step_finished(records[-1], scores[-1], names, so_far.steps[-1].curves, run)
-    tracker.chain_progressed(run, records, scores, names)
 
 
 def ensure_step(

@@ -127,6 +127,6 @@ def to_html(report: Report) -> str:
 
 def _title(scenarios: Sequence[str]) -> str:
     """Return the words that the titles of all scenarios share."""
-    others = [title.split() for title in scenarios]
-    shared = [word for word in others[0] if all(word in words for words in others)]
+    in_all = set.intersection(*(set(title.split()) for title in scenarios))
+    shared = [word for word in scenarios[0].split() if word in in_all]
     return " ".join(shared) or "Several scenarios"

@@ -113,16 +113,11 @@ def _mean_rows(
     headline = headline_fields(convention)
     if has_later_steps(chains):
         headline = tuple(PRINTED.get(field, field) for field in headline)
-    return [
-        Row(
-            "means",
-            MEANS[field],
-            tuple(getattr(step, field) for step in scores),
-            strong=field in headline,
-            meaning=DEFINITIONS[field],
-        )
-        for field in shown_means(chains)
-    ]
+    rows = []
+    for field in shown_means(chains):
+        values = tuple(getattr(step, field) for step in scores)
+        rows.append(Row("means", MEANS[field], values, field in headline, DEFINITIONS[field]))
+    return rows
 
 
 def summary_table(chains: Sequence[ChainResult], convention: Convention) -> Table:

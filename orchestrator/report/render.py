@@ -177,7 +177,9 @@ def _latex_groups(table: Table) -> list[str]:
     """Return the lines above the column names, if columns have groups."""
     if not any(column.group for column in table.columns):
         return []
-    headings, rules, first = [""], [], 2
+    headings = [""]
+    rules: list[str] = []
+    first = 2
     for name, span in table.groups:
         headings.append(rf"\multicolumn{{{span}}}{{c}}{{{_escape(name)}}}")
         if name:

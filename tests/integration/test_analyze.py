@@ -1,4 +1,4 @@
-"""`python -m jobs.analyze` on a small published chain: answers are recorded, shown, analysis to MLflow, and asked only once."""
+"""`python -m jobs.analyze` records answers, shows them, reports them, and asks only once."""
 
 import shutil
 from collections.abc import Iterator

@@ -8,8 +8,9 @@ import pytest
 import ray
 from rich.console import Console
 
-from orchestrator.campaigns.run import CampaignOutcome, run_campaign
-from orchestrator.campaigns.scheduler import Limits
+from orchestrator.campaigns.limits import Limits
+from orchestrator.campaigns.outcome import CampaignOutcome
+from orchestrator.campaigns.run import run_campaign
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext

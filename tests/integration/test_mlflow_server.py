@@ -1,4 +1,6 @@
-"""An MLflow server that many write to at once, or that dies while they do, has everything once in the end.
+"""An MLflow server has everything exactly once in the end.
+
+That holds when many processes write to it at once, and when it dies meanwhile.
 
 With STEPCHAIN_SOAK=1 at full size: 1,000 runs, a minute without a server in mid-training.
 """
@@ -16,7 +18,6 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run as MlflowRun
 
 from orchestrator.datasets.catalog import publish
 from orchestrator.records.repository import Repository
@@ -28,6 +29,7 @@ from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.runs import Run, curve_points
 from orchestrator.tracking.tracker import Tracker, spool_folder
 from tests.support.datasets import build_dataset
+from tests.support.mlflow_runs import all_runs
 from training.data.digits import Digits
 from training.metrics import wilson
 
@@ -37,7 +39,8 @@ WRITERS = 16
 RUNS = 1000 if SOAK else 48  # in all
 DOWN = 60 if SOAK else 5  # seconds without MLflow in mid-training
 JOB = (
-    "digits_wilson --groups 0,1,2 3,4 --base.optimization.epochs 3 --base.optimization.batch 8 --optimization.batch 8 "
+    "digits_wilson --groups 0,1,2 3,4 --base.optimization.epochs 3 "
+    "--base.optimization.batch 8 --optimization.batch 8 "
     f"--optimization.epochs {150 if SOAK else 15} --method.warmup_epochs 1 --cpus-per-worker 1"
 )
 ROWS = 40
@@ -62,7 +65,12 @@ def made_up(number: int) -> Run:
 
 
 def check(uri: str, count: int) -> None:
-    """All runs are there, once, whole and finished. `uri`: the server's database, which answers faster than the server."""
+    """Check that all runs are there, once, complete and finished.
+
+    Args:
+        uri: The server's database, which answers faster than the server.
+        count: How many runs there must be.
+    """
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("made up")
     assert experiment
@@ -99,7 +107,8 @@ def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> 
     with ThreadPoolExecutor(WRITERS) as writers:
         failures = sum(writers.map(write, range(WRITERS)))
     print(
-        f"{RUNS} runs by {WRITERS} writers in {time.monotonic() - begun:.0f} s, {failures} calls failed and were made again"
+        f"{RUNS} runs by {WRITERS} writers in {time.monotonic() - begun:.0f} s, "
+        f"{failures} calls failed and were repeated"
     )
     for left in {
         path.parent for path in tmp_path.glob("spool-*/*")
@@ -132,7 +141,7 @@ def test_a_server_killed_in_mid_writing_has_everything_afterwards(
         time.sleep(5)
         server.start()
     assert tracker.failures, "it was down while there was something to say"
-    assert slowest < 1, "training waits for nobody"
+    assert slowest < 1, "training never waits"
     check(server.database, count)
 
 
@@ -160,8 +169,8 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
 
     (chain,) = load_chains(Repository(store), [Repository(store).chain_by_name("digits_wilson")])
     client = MlflowClient(server.database)
-    shown = {run.data.tags["stepchain.key"]: run for run in told(client)}
-    assert len(shown) == len(told(client)) == 1 + len(chain.steps), "each once"
+    shown = {run.data.tags["stepchain.key"]: run for run in all_runs(server.database)}
+    assert len(shown) == len(all_runs(server.database)) == 1 + len(chain.steps), "each once"
     for step in chain.steps:
         history = client.get_metric_history(shown[step.record.key].info.run_id, "loss")
         assert sorted((m.step, m.value) for m in history) == [
@@ -174,7 +183,7 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         times = [row["time"] for row in chain.steps[-1].curves]
         gaps = sorted(b - a for a, b in pairwise(times) if a < back and b > died)
         assert len(gaps) > 10, "it trained while MLflow was down"
-        assert gaps[-1] < DOWN / 2, "and waited for nobody"
+        assert gaps[-1] < DOWN / 2, "and never waited"
         quiet = new_store(tmp_path / "quiet")
         with job(quiet, tmp_path, server.address) as running:
             assert running.wait(timeout=900) == 0
@@ -183,7 +192,8 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         )
         took = [each.steps[-1].record.seconds["train"] for each in (chain, undisturbed)]
         print(
-            f"step 1 took {took[0]:.1f} s with MLflow away for {DOWN} s, {took[1]:.1f} s with it there"
+            f"step 1 took {took[0]:.1f} s with MLflow down for {DOWN} s, "
+            f"{took[1]:.1f} s with MLflow up"
         )
 
 
@@ -206,16 +216,9 @@ def job(store: Store, scratch: Path, uri: str) -> Iterator[subprocess.Popen]:
             os.killpg(running.pid, signal.SIGKILL)
 
 
-def told(client: MlflowClient) -> list[MlflowRun]:
-    """All runs of all experiments."""
-    return list(
-        client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    )
-
-
 def measured(database: str) -> bool:
     """Whether step 1's training shows in MLflow."""
-    runs = told(MlflowClient(database))
+    runs = all_runs(database)
     return any(
         run.data.tags.get("stepchain.index") == "1" and "loss" in run.data.metrics for run in runs
     )

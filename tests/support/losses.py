@@ -26,8 +26,9 @@ def learnable(tensor: Tensor) -> Tensor:
     return tensor.clone().requires_grad_()
 
 
-def close(actual: Tensor, golden: Tensor, relative: float = 1e-9) -> None:
+def close(actual: Tensor | None, golden: Tensor, relative: float = 1e-9) -> None:
     """Assert agreement relative to the largest value, since gradients are tiny numbers."""
+    assert actual is not None
     atol = relative * golden.abs().max().item()
     assert_close(actual.detach().double(), golden, rtol=relative, atol=atol)
 

@@ -1,4 +1,7 @@
-"""What takes away a cause of forgetting takes away just that: frozen parts, ignored background, labels of earlier classes."""
+"""Check that each intervention removes its own cause of forgetting and changes nothing else.
+
+The interventions are frozen parts, ignored background and labels of earlier classes.
+"""
 
 import shutil
 from pathlib import Path
@@ -41,7 +44,7 @@ def trained(
     labels: str = "new",
     **optimization: Any,
 ) -> Path:
-    """The published folder of the first step, or with a parent of the second."""
+    """Train and return the published folder of step 0, or with a parent of step 1."""
     number = 0 if parent is None else 1
     rows = select_images(data.index.labels, GROUPS, number, "overlap")
     task = {
@@ -59,8 +62,17 @@ def trained(
         optimization=Optimization.model_validate({"epochs": 1, "batch": 4} | optimization),
         augmentation=Augmentation(crop=32, scale=(0.99, 1)),
     )
-    places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": None}
-    return fit(step, data, rows, Runtime(log_every=1), **places, journal=MemoryJournal())
+    return fit(
+        step,
+        data,
+        rows,
+        Runtime(log_every=1),
+        parent=parent,
+        encoder_weights=None,
+        folder=folder,
+        resume=None,
+        journal=MemoryJournal(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,35 +85,39 @@ def later(data: LocalSplit, parent: Path, tmp_path_factory: pytest.TempPathFacto
     return trained(data, fine_tuning.Config(), tmp_path_factory.mktemp("later"), parent)
 
 
+PARTS = ("encoder weights", "encoder statistics", "decoder weights", "decoder statistics")
+
+
 def parts(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """A model's entries by what they are: encoder and decoder, weights and statistics."""
-    state = load_model(folder)[0].state_dict()
-    found: dict[str, dict[str, Tensor]] = {
-        f"{a} {b}": {} for a in ("encoder", "decoder") for b in ("weights", "statistics")
-    }
-    for name, value in state.items():
-        place = "encoder" if name.startswith("encoder.") else "decoder"
-        found[f"{place} {'statistics' if 'running' in name else 'weights'}"][name] = value
+    """Return a model's entries by part: encoder or decoder, weights or batch norm statistics."""
+    found: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    for name, value in load_model(folder)[0].state_dict().items():
+        part = "encoder" if name.startswith("encoder.") else "decoder"
+        kind = "statistics" if "running" in name else "weights"
+        found[f"{part} {kind}"][name] = value
     return found
 
 
 def changed(before: Path, after: Path) -> set[str]:
-    """The parts in which all that both models have differs, or some of it."""
+    """Return the parts in which some entry that both models have differs."""
     first, second = parts(before), parts(after)
-    return {
-        name
-        for name in first
-        if any(not torch.equal(value, second[name][key]) for key, value in first[name].items())
-    }
+    found = set()
+    for part, entries in first.items():
+        if any(not torch.equal(value, second[part][name]) for name, value in entries.items()):
+            found.add(part)
+    return found
+
+
+def head(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of a model's head."""
+    weights = parts(folder)["decoder weights"]
+    return {name: value for name, value in weights.items() if name.startswith("head.")}
 
 
 @pytest.mark.parametrize(
     ("frozen", "moves"),
     [
-        (
-            "nothing",
-            {"encoder weights", "encoder statistics", "decoder weights", "decoder statistics"},
-        ),
+        ("nothing", set(PARTS)),
         ("statistics", {"encoder weights", "decoder weights"}),
         ("encoder", {"decoder weights", "decoder statistics"}),
     ],
@@ -109,12 +125,8 @@ def changed(before: Path, after: Path) -> set[str]:
 def test_what_is_frozen_stays_and_the_rest_moves(
     data: LocalSplit, parent: Path, tmp_path: Path, frozen: str, moves: set[str]
 ):
-    assert (
-        changed(
-            parent, trained(data, fine_tuning.Config(), tmp_path / "step", parent, frozen=frozen)
-        )
-        == moves
-    )
+    step = trained(data, fine_tuning.Config(), tmp_path / "step", parent, frozen=frozen)
+    assert changed(parent, step) == moves
 
 
 @pytest.mark.parametrize(
@@ -124,38 +136,32 @@ def test_what_is_frozen_stays_and_the_rest_moves(
 def test_retraining_keeps_what_lies_before(
     data: LocalSplit, later: Path, tmp_path: Path, part: Any, moves: set[str]
 ):
-    step = trained(data, retraining.Config(part=part), tmp_path / "anew", later, labels="seen")
+    step = trained(data, retraining.Config(part=part), tmp_path / "again", later, labels="seen")
     assert changed(later, step) == moves
-    head = {
-        name: value
-        for name, value in parts(later)["decoder weights"].items()
-        if name.startswith("head.")
-    }
-    assert head
-    kept = all(
-        torch.equal(value, parts(step)["decoder weights"][name]) for name, value in head.items()
-    )
+    before, after = head(later), head(step)
+    assert before
+    kept = all(torch.equal(value, after[name]) for name, value in before.items())
     assert kept == (part == "classifier")
 
 
 def test_retraining_forgets_the_old_classifier(data: LocalSplit, later: Path, tmp_path: Path):
-    """Whatever the later model's classifiers said, the new ones start from the same random weights."""
+    """The new classifiers start from the same random weights, whatever the old ones were."""
     other = shutil.copytree(later, tmp_path / "other")
-    state = {
-        name: value + 3 * name.startswith("classifiers.")
-        for name, value in load_file(later / "model.safetensors").items()
-    }
+    state = load_file(later / "model.safetensors")
+    for name in state:
+        if name.startswith("classifiers."):
+            state[name] = state[name] + 3
     save_file(state, other / "model.safetensors")
     assert changed(later, other) == {"decoder weights"}
-    first, second = (
-        trained(data, retraining.Config(), tmp_path / folder.name / "anew", folder, labels="seen")
-        for folder in (later, other)
-    )
-    assert changed(first, second) == set()
+    retrained = []
+    for number, folder in enumerate((later, other)):
+        path = tmp_path / f"again {number}"
+        retrained.append(trained(data, retraining.Config(), path, folder, labels="seen"))
+    assert changed(*retrained) == set()
 
 
 def gradient_by_pixel(config: fine_tuning.Config, target: Tensor) -> Tensor:
-    """How much the loss pulls at each pixel's logits: sum of sizes over channels, [B, H, W]."""
+    """Return the gradient's size at each pixel's logits, summed over channels: [B, H, W]."""
     task = Task(data="d", groups=GROUPS, selection="s", images=4, supervision="pixel")
     step = StepConfig(
         task=task,
@@ -166,22 +172,17 @@ def gradient_by_pixel(config: fine_tuning.Config, target: Tensor) -> Tensor:
     )
     torch.manual_seed(0)
     method = fine_tuning.Method(step, freeze(Segmenter(MODEL, task.channels[:-1])))
-    logits = torch.randn(
-        *target.shape[:1],
-        task.channels[0] + task.channels[1],
-        *target.shape[1:],
-        requires_grad=True,
-    )
-    pixels = torch.zeros(*target.shape[:1], 3, *target.shape[1:], dtype=torch.uint8)
+    images, height, width = target.shape
+    logits = torch.randn(images, sum(task.channels), height, width, requires_grad=True)
+    pixels = torch.zeros(images, 3, height, width, dtype=torch.uint8)
     method.outputs = lambda images: method.model(images)._replace(logits=logits)
-    loss = method(Batch(pixels, normalise(pixels), target, torch.zeros(1)), Progress(0, 10, 5))[
-        "segmentation"
-    ]
+    batch = Batch(pixels, normalise(pixels), target, torch.zeros(1))
+    loss = method(batch, Progress(0, 10, 5))["segmentation"]
     (gradient,) = torch.autograd.grad(loss, logits)
     return gradient.abs().sum(1)
 
 
-def test_ignored_background_pulls_at_nothing():
+def test_ignored_background_has_no_gradient():
     target = torch.randint(0, 9, (2, 16, 16), generator=torch.Generator().manual_seed(0))
     target[:, :2] = 255
     ignored = gradient_by_pixel(fine_tuning.Config(ignore_background=True), target)
@@ -193,25 +194,24 @@ def test_ignored_background_pulls_at_nothing():
 def test_oracle_labels_name_earlier_classes_in_the_new_images(
     data: LocalSplit, parent: Path, tmp_path: Path, monkeypatch
 ):
-    """The same images in the same order; what was background now says which earlier class it is."""
+    """The images and their order are the same; background is now labelled with earlier classes."""
     seen: dict[str, list[Batch]] = {"new": [], "seen": []}
     forward = fine_tuning.Method.forward
     for labels, batches in seen.items():
 
-        def noted(
+        def recorded(
             self: fine_tuning.Method, batch: Batch, progress: Progress, batches=batches
         ) -> dict[str, Tensor]:
             batches.append(batch)
             return forward(self, batch, progress)
 
-        monkeypatch.setattr(fine_tuning.Method, "forward", noted)
+        monkeypatch.setattr(fine_tuning.Method, "forward", recorded)
         trained(data, fine_tuning.Config(), tmp_path / labels, parent, labels=labels)
-    plain, oracle = (
-        torch.cat([batch.masks for batch in seen[labels]]) for labels in ("new", "seen")
-    )
-    assert torch.equal(
-        *(torch.cat([batch.pixels for batch in seen[labels]]) for labels in ("new", "seen"))
-    )
+    plain = torch.cat([batch.masks for batch in seen["new"]])
+    oracle = torch.cat([batch.masks for batch in seen["seen"]])
+    plain_pixels = torch.cat([batch.pixels for batch in seen["new"]])
+    oracle_pixels = torch.cat([batch.pixels for batch in seen["seen"]])
+    assert torch.equal(plain_pixels, oracle_pixels)
     assert set(plain.unique().tolist()) == {0, 7, 8}
     assert torch.equal(torch.where(oracle < 7, 0, oracle), plain)
     assert set(oracle.unique().tolist()) & {1, 2, 3, 4, 5, 6}

@@ -214,6 +214,7 @@ def test_a_batch_without_labels_has_no_loss_and_no_gradient(name: str) -> None:
     loss = TARGETED[name](logits, torch.full_like(target, VOID))
     loss.backward()
     assert loss.item() == 0
+    assert logits.grad is not None
     assert logits.grad.count_nonzero() == 0
 
 

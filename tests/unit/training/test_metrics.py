@@ -66,7 +66,7 @@ def slow_iou(
 
 @st.composite
 def splits(draw) -> tuple[list[np.ndarray], list[np.ndarray], Groups]:
-    """A few small images with truths over all classes and predictions among background and the classes seen so far."""
+    """Draw a few small images: truths of any class, predictions of classes seen so far."""
     groups = GROUPS[: draw(st.integers(1, len(GROUPS)))]
     seen = [c for group in groups for c in group]
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -125,10 +125,11 @@ def test_counts_refuse_maps_that_do_not_match(predicted) -> None:
 
 
 def test_conventions_of_the_papers_on_one_case() -> None:
-    """Two learned classes, 1 then 2; class 3 is still to come, and fills the second image together with background."""
+    """Classes 1 and 2 are learned, class 3 is not. The second image has only background and 3."""
     truths = [np.array([[0, 1, 2, 255]], np.uint8), np.array([[0, 0, 3, 3]], np.uint8)]
     predictions = [np.array([[0, 1, 1, 1]], np.uint8), np.array([[0, 2, 2, 0]], np.uint8)]
-    confusion, groups = count_split(truths, predictions), ((1,), (2,))
+    confusion = count_split(truths, predictions)
+    groups = ((1,), (2,))
 
     everything = score(
         confusion, groups, wilson()

@@ -18,9 +18,8 @@ import orchestrator.planning.planner
 import orchestrator.planning.resolver
 from jobs.campaign.cli import main
 from jobs.campaigns import SHIPPED
-from orchestrator.campaigns.bookkeeper import ChainOutcome
-from orchestrator.campaigns.run import CampaignOutcome
-from orchestrator.campaigns.scheduler import Limits
+from orchestrator.campaigns.limits import Limits
+from orchestrator.campaigns.outcome import CampaignOutcome, ChainOutcome
 from orchestrator.datasets import pretrained
 from orchestrator.datasets.catalog import publish
 from orchestrator.planning.campaign import Campaign, sweep
@@ -29,7 +28,7 @@ from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree
-from orchestrator.planning.store_state import look_up_steps
+from orchestrator.planning.store_state import StepState, look_up_steps
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.folder import FolderStore
@@ -261,7 +260,9 @@ def test_the_exit_code_tells_whether_all_is_published(
         name: str, tree: Any, standings: Any, place: Any, costs: Any, limits: Limits
     ) -> CampaignOutcome:
         asked.append(limits)
-        return CampaignOutcome({}, (ChainOutcome("one", state, "for a reason"),), (), 1.5, 60)
+        return CampaignOutcome(
+            {}, (ChainOutcome("one", StepState(state), "for a reason"),), (), 1.5, 60
+        )
 
     monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)
     arguments = ("--no-tracking", "--max-gpu-hours", "2", "--stop-behind", "5")
@@ -344,7 +345,9 @@ def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
         seen.extend(run.info.status for run in MlflowClient(uri).search_runs([found.experiment_id]))
         if ending:
             raise ending
-        return CampaignOutcome({}, (ChainOutcome("one", "failed", "for a reason"),), (), 1.5, 60)
+        return CampaignOutcome(
+            {}, (ChainOutcome("one", StepState.FAILED, "for a reason"),), (), 1.5, 60
+        )
 
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(jobs.campaign.run, "run_campaign", made_up)

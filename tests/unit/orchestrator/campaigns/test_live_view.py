@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.campaigns.bookkeeper import ChainOutcome
 from orchestrator.campaigns.live_view import LiveView
-from orchestrator.campaigns.scheduler import StepOutcome
+from orchestrator.campaigns.outcome import ChainOutcome, StepOutcome
 from orchestrator.execution import progress_display
+from orchestrator.planning.store_state import StepState
 from training.metrics import Scores
 
 SCORES = Scores(
@@ -40,11 +40,11 @@ def node(key: str, name: str, chains: int = 1) -> Any:
 
 
 def view(terminal: bool) -> tuple[LiveView, StringIO]:
-    fates = {
-        "a": StepOutcome("published"),
-        "b": StepOutcome("running"),
-        "c": StepOutcome("failed", "it diverged"),
-        "d": StepOutcome("waiting"),
+    outcomes = {
+        "a": StepOutcome(StepState.PUBLISHED),
+        "b": StepOutcome(StepState.RUNNING),
+        "c": StepOutcome(StepState.FAILED, "it diverged"),
+        "d": StepOutcome(StepState.WAITING),
     }
     nodes = {
         "a": node("a", "alpha=0"),
@@ -55,7 +55,7 @@ def view(terminal: bool) -> tuple[LiveView, StringIO]:
     file = StringIO()
     console = Console(file=file, force_terminal=terminal, width=150, color_system=None)
     tree: Any = SimpleNamespace(nodes=nodes)
-    shown = LiveView("my campaign", tree, fates, console, lambda: 90.0)
+    shown = LiveView("my campaign", tree, outcomes, console, lambda: 90.0)
     shown.progress["b"] = {
         "stage": "train",
         "iteration": 40,
@@ -69,7 +69,7 @@ def view(terminal: bool) -> tuple[LiveView, StringIO]:
 def test_a_terminal_shows_running_steps_the_whole_and_finished_chains():
     shown, file = view(terminal=True)
     with shown:
-        shown.finished(ChainOutcome("alpha=0", "published", scores=SCORES))
+        shown.chain_done(ChainOutcome("alpha=0", StepState.PUBLISHED, scores=SCORES))
         shown.refresh()
     text = file.getvalue()
     for part in (
@@ -89,8 +89,8 @@ def test_a_log_gets_a_line_for_what_happens_and_now_and_then_for_the_whole(
     shown, file = view(terminal=False)
     with shown:
         shown.refresh()  # too early
-        shown.published(node("a", "alpha=0"), "published", SCORES)
-        shown.given_up(node("c", "alpha=2"))
+        shown.step_done(node("a", "alpha=0"), StepState.PUBLISHED, SCORES)
+        shown.step_given_up(node("c", "alpha=2"))
         now = time.monotonic()
         monkeypatch.setattr(progress_display.time, "monotonic", lambda: now + 61)
         shown.refresh()

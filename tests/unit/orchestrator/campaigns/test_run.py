@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.campaigns.run import CampaignOutcome, outcome_tables, run_campaign
-from orchestrator.campaigns.scheduler import Limits
+from orchestrator.campaigns.limits import Limits
+from orchestrator.campaigns.outcome import CampaignOutcome, outcome_tables
+from orchestrator.campaigns.run import run_campaign
 from orchestrator.cluster import ray_train
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
@@ -149,7 +150,7 @@ def campaign(
         place,
         costs,
         limits or Limits(retries=0),
-        run=cluster.tune,
+        run_trials=cluster.tune,
         **options,
     )
     for table in outcome_tables(outcome):
@@ -338,7 +339,7 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
             look_up_steps(grown, store),
             RunContext(store, console=console),
             Costs(),
-            run=interrupted,
+            run_trials=interrupted,
         )
     assert "(test, " in owners[0]
     assert not store.exists(f"steps/{grown.chains[0].steps[0].key}/lease.json")
@@ -364,7 +365,7 @@ def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
             look_up_steps(grown, store),
             RunContext(store, console=Console(quiet=True)),
             Costs(),
-            run=interrupted,
+            run_trials=interrupted,
         )
     assert other.is_mine()
 

@@ -1,4 +1,4 @@
-"""A campaign's page, tables and files show the numbers that follow from its records, and mark the best of what compares."""
+"""Test that a campaign's page, tables and files show the numbers of its records."""
 
 import csv
 import re
@@ -55,25 +55,19 @@ def report(result: CampaignResult) -> CampaignReport:
 
 @pytest.fixture(scope="module")
 def truth(finished_campaign: tuple[Campaign, Store]) -> Mapping[str, tuple[str, str, str]]:
-    """`71.2 ± 0.4` of old, new and all for each variant, from the chains' records by another way."""
-    _, store = finished_campaign
+    """Return `71.2 ± 0.4` of old, new and all for each variant, computed in another way."""
+    repository = Repository(finished_campaign[1])
     found = {}
     for prior in ("bce", "fixed"):
         for alpha in ("0", "0.5", "1"):
             names = [f"hardness prior={prior} alpha={alpha} seed={seed}" for seed in (1, 2)]
-            last = [
-                chain.scores(wilson())[-1]
-                for chain in load_chains(
-                    Repository(store), [Repository(store).chain_by_name(name) for name in names]
-                )
-            ]
-            numbers = [
-                [getattr(scores, field) for scores in last]
-                for field in ("miou_old", "miou_new", "miou_all")
-            ]
-            found[f"alpha={alpha} prior={prior}"] = tuple(
-                f"{100 * fmean(n):.1f} ± {100 * stdev(n):.1f}" for n in numbers
-            )
+            records = [repository.chain_by_name(name) for name in names]
+            last = [chain.scores(wilson())[-1] for chain in load_chains(repository, records)]
+            texts = []
+            for field in ("miou_old", "miou_new", "miou_all"):
+                numbers = [getattr(scores, field) for scores in last]
+                texts.append(f"{100 * fmean(numbers):.1f} ± {100 * stdev(numbers):.1f}")
+            found[f"alpha={alpha} prior={prior}"] = tuple(texts)
     return found
 
 

@@ -21,7 +21,8 @@ from training.data.voc import VOC_CLASSES
 from training.metrics import Convention, mib, plop, wilson
 from training.scenario import split_groups
 
-OLD, NEW = range(1, 7), range(7, 11)  # ids of digits 0-5 and 6-9
+OLD = range(1, 7)  # ids of the digits 0-5
+NEW = range(7, 11)  # ids of the digits 6-9
 
 
 def show(
@@ -93,10 +94,10 @@ def test_the_convention_decides_on_background(store, tree_of, publish_step, conv
     for step in plan.steps:
         publish_step(store, plan, step, shares(0.6, 0.5))
     (row,) = by_row(show(tree, store, convention=convention)).values()
-    background = 1000 / (
-        1000 + 6 * 400 + 4 * 500
-    )  # 1,000 pixels, and all that was missed of the digits
-    old, every = 6 * 0.6, 6 * 0.6 + 4 * 0.5
+    # Background has 1,000 pixels. All pixels that were missed of the digits read as background.
+    background = 1000 / (1000 + 6 * 400 + 4 * 500)
+    old = 6 * 0.6
+    every = old + 4 * 0.5
     assert row["new mean"] == pytest.approx(0.5)
     assert row["old mean"] == pytest.approx(
         (old + background) / 7 if convention == plop() else old / 6

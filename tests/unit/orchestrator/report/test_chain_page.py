@@ -1,4 +1,4 @@
-"""The page stands alone, is well-formed, and shows the numbers of the tables."""
+"""Test that the page stands alone, is well-formed, and shows the numbers of the tables."""
 
 import base64
 import io
@@ -112,9 +112,9 @@ def test_links_within_the_page_have_targets_and_ids_stand_once(page) -> None:
 
 
 def test_everything_can_be_read_out_and_reached_by_keyboard(page) -> None:
-    said = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
-    assert len(said) == 20
-    assert said[9] == "fine-tuning after step 1: 0, 6"
+    texts = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
+    assert len(texts) == 20
+    assert texts[9] == "fine-tuning after step 1: 0, 6"
     assert (
         sum(1 for tag, name, _ in page.attributes if (tag, name) == ("svg", "aria-label"))
         == 3 + 3 + 3
@@ -131,12 +131,12 @@ def test_everything_can_be_read_out_and_reached_by_keyboard(page) -> None:
 
 
 def test_strips_hold_the_very_label_maps(report) -> None:
-    shown, strip = pictures(2), report.strips[0]
-    maps = [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(thumbnail.uri.partition(",")[2]))))
-        for thumbnail in strip
-    ]
-    predictions, weak = shown[0].predictions, shown[0].weak[1]
+    shown = pictures(2)
+    strip = report.strips[0]
+    files = [base64.b64decode(thumbnail.uri.partition(",")[2]) for thumbnail in strip]
+    maps = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+    predictions = shown[0].predictions
+    weak = shown[0].weak[1]
     assert weak
     expected = [shown[0].pixels, shown[0].truth, *predictions[:2], *weak, *predictions[2:]]
     for drawn, labels in zip(maps, expected, strict=True):

@@ -1,4 +1,4 @@
-"""Tables hold the scores, and every rendering of a table shows the same numbers."""
+"""Test that tables hold the scores, and that every rendering shows the same numbers."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table as RichTable
 
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
@@ -41,7 +42,7 @@ def by_name(table: Table) -> dict[str, tuple]:
 
 
 def test_the_table_of_a_case_worked_out_by_hand(store, publish_chain) -> None:
-    """Step 0 knows class 1, step 1 brings class 2. One image: 10 pixels each of background, 1 and 2, and void."""
+    """Step 0 learns class 1, step 1 class 2. The image has 10 pixels of each, and void."""
     first = Confusion(
         *np.array(
             [(0, 0, 0, 10), (0, 1, 1, 8), (0, 1, 0, 2), (0, 2, 0, 5), (0, 2, 1, 5), (0, 255, 1, 99)]
@@ -59,13 +60,11 @@ def test_the_table_of_a_case_worked_out_by_hand(store, publish_chain) -> None:
             ]
         ).T
     )
-    groups = ((1,), (2,))
-    method = fine_tuning.Config()
     record = publish_chain(
         store,
         "demo",
-        groups=groups,
-        method=method,
+        groups=((1,), (2,)),
+        method=fine_tuning.Config(),
         names=("cat", "dog"),
         confusions=[first, second],
     )
@@ -97,23 +96,32 @@ def test_the_table_of_a_case_worked_out_by_hand(store, publish_chain) -> None:
     )
 
 
+def json_percent(value: float | str | None) -> str:
+    """Return a value of a JSON table as the other renderings print it."""
+    return percent(value / 100 if isinstance(value, float) else value)
+
+
+def markdown_cells(line: str) -> list[str]:
+    """Return the cells of a line of a Markdown table, without the marks of bold ones."""
+    return [cell.strip(" *") for cell in line.split("|")[1:-1]]
+
+
+def headers(part: RichTable) -> list[str]:
+    """Return the headings of a terminal table's columns, without that of the row names."""
+    return [str(column.header) for column in part.columns[1:]]
+
+
 @pytest.mark.parametrize("build", ALL_TABLES)
 @pytest.mark.parametrize("width", [60, 100, 400])
 def test_every_rendering_shows_the_same_numbers(chains, build, width) -> None:
     table = build(chains, wilson())
-    expected = [[percent(value) for value in row.values] for row in table.rows]
-    kinds = to_json(table)
-    assert [
-        [percent(v / 100) if isinstance(v, float) else percent(v) for v in row["values"]]
-        for row in kinds["rows"]
-    ] == expected
-    json.dumps(kinds, allow_nan=False)
+    expected = [list(map(percent, row.values)) for row in table.rows]
+    document = to_json(table)
+    assert [list(map(json_percent, row["values"])) for row in document["rows"]] == expected
+    json.dumps(document, allow_nan=False)
     assert [line[2:] for line in csv.reader(io.StringIO(to_csv(table)))][1:] == expected
     body = [line for line in to_markdown(table).splitlines() if line.startswith("|")][2:]
-    assert [
-        [cell.strip(" *") for cell in line.split("|")[-1 - len(table.columns) : -1]]
-        for line in body
-    ] == expected
+    assert [markdown_cells(line)[-len(table.columns) :] for line in body] == expected
     cells = re.findall(r"(?<=\s)(?:-?\d+\.\d|x|–)(?=\s)", printed(table, width))
     assert sorted(cells) == sorted(cell for row in expected for cell in row)
 
@@ -129,7 +137,7 @@ def test_terminal_tables_fit_their_width(chains, width) -> None:
 def test_a_table_too_wide_is_broken_between_chains(chains) -> None:
     table = class_table(chains, wilson())
     parts = to_terminal(table, 60)
-    assert [[str(column.header) for column in part.columns[1:]] for part in parts] == [
+    assert [headers(part) for part in parts] == [
         ["WILSON\nstep 0", "WILSON\nstep 1", "MiB\nstep 0", "MiB\nstep 1"],
         ["fine-tuning\nstep 0", "fine-tuning\nstep 1"],
     ]
@@ -175,18 +183,18 @@ def test_longer_chains_show_base_and_added_classes(store, publish_chain) -> None
         Repository(store), [publish_chain(store, "demo", groups=((1, 2, 3, 4), (5, 6), (7, 8, 9)))]
     )
     table = class_table(chains, wilson())
-    rows, scores = by_name(table), chains[0].scores(wilson())
+    rows = by_name(table)
+    scores = chains[0].scores(wilson())
     assert rows["base"] == tuple(step.miou_base for step in scores)
     assert rows["added"] == (None, scores[1].miou_new, scores[2].miou_added)
-    for convention, old in (
-        (wilson(), "base"),
-        (plop(), "base with background"),
-    ):  # what papers print as old after all steps
+    # Papers print these as old after all steps.
+    for convention, old in ((wilson(), "base"), (plop(), "base with background")):
         assert [row.name for row in class_table(chains, convention).rows if row.strong][:2] == [
             old,
             "added",
         ]
-    glance, last = summary_table(chains, plop()), chains[0].scores(plop())[-1]
+    glance = summary_table(chains, plop())
+    last = chains[0].scores(plop())[-1]
     shown = {
         column.name: value
         for column, value in zip(glance.columns, glance.rows[0].values, strict=True)

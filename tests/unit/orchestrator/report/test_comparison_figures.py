@@ -1,4 +1,4 @@
-"""Figures that compare show means where they are, their deviations beside them, and the paper's numbers apart."""
+"""Test that comparisons show means, their deviations, and the papers' numbers apart."""
 
 import numpy as np
 import pytest

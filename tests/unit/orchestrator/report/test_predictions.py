@@ -1,4 +1,4 @@
-"""Pictures: always the same images, showing every class, predicted by the written files."""
+"""Test that pictures are always the same images, predicted by the published files."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,8 @@
-"""Tables mark what is best among what compares, and every rendering of a spread says the same."""
+"""Test which values are marked as best, and that renderings of deviations agree."""
 
 import csv
 from io import StringIO
+from operator import attrgetter
 
 import pytest
 from rich.console import Console
@@ -67,9 +68,8 @@ def test_a_narrow_terminal_does_without_what_is_spare() -> None:
     table = Table("t", "", "variant", tuple(columns), (Row("", "a variant", (0.7, 0.1, 0.6)),))
 
     def shown(width: int) -> list[list[str]]:
-        return [
-            [str(column.header) for column in part.columns] for part in to_terminal(table, width)
-        ]
+        parts = to_terminal(table, width)
+        return [list(map(attrgetter("header"), part.columns)) for part in parts]
 
     assert shown(40) == [["variant", "mean", "interval", "paper"]]
     assert shown(30) == [["variant", "mean", "paper"]]

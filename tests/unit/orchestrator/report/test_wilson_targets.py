@@ -1,4 +1,4 @@
-"""What a WILSON step was taught by is worked out as its training does, from published files."""
+"""Test that a WILSON step's targets are computed as its training does."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,8 @@ def test_maps_are_the_likeliest_of_what_training_uses(published) -> None:
     trained, found = published
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 32, 48), np.uint8))
     mask = torch.zeros(32, 48, dtype=torch.uint8)
-    mask[4:9, 4:9], mask[20:30, 20:30] = 2, 7
+    mask[4:9, 4:9] = 2
+    mask[20:30, 20:30] = 7
     view = weak_view(found, pixels, mask)
     labels = torch.tensor(
         [[0.0, 0.0, 0.0, 1.0]]

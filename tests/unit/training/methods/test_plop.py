@@ -35,7 +35,7 @@ def build(groups: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 5)), **fields: A
     torch.manual_seed(1)
     previous = freeze(Segmenter(MODEL, task.channels[:-1]).double())
     # Larger logits give pixels of low and of high entropy.
-    previous.classifiers[0].weight.data *= 30
+    previous.get_parameter("classifiers.0.weight").data *= 30
     return plop.Method(step, previous).double().train()
 
 
@@ -133,9 +133,10 @@ def test_parts_can_be_switched_off() -> None:
     assert prepared(pod_weight=0, pod_logits_weight=0)(batch, PROGRESS)["distillation"] == 0
     plain = prepared(background_initialisation=False)
     for one, shares in ((method, True), (plain, False)):
-        old = one.previous.classifiers[0]
-        assert torch.allclose(one.model.classifiers[1].weight[0], old.weight[0]) == shares
-        assert torch.allclose(one.model.classifiers[0].bias, old.bias) != shares
+        old, new = one.previous.get_parameter, one.model.get_parameter
+        background, classes = old("classifiers.0.weight")[0], new("classifiers.1.weight")
+        assert torch.allclose(classes[0], background) == shares
+        assert torch.allclose(new("classifiers.0.bias"), old("classifiers.0.bias")) != shares
 
 
 def test_every_parameter_learns_and_the_previous_model_does_not() -> None:
