@@ -1,1 +1,1 @@
-"""Write down what exists and read it back. Nothing here trains, plans or draws."""
+"""Write and read the records of what exists. Nothing here trains, plans or draws."""

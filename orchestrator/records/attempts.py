@@ -1,13 +1,8 @@
-"""What one try at a step leaves in the store, while it runs and after.
+"""Read and write what an attempt at a step leaves in the store, while it runs and afterwards.
 
-An attempt writes to a folder of its own and never to another's, so racing, dead and revived attempts cannot spoil each
-other. Below `steps/<key>/attempts/<attempt>/`:
-
-    checkpoints/<iteration>/...   state to resume from; complete once done.json, written last, names every file by digest
-    curves/<iteration>.json       a piece of the training curves, from that iteration on
-    progress.json                 how far the attempt has come
-    files/...                     what the step publishes
-    error.txt                     why it failed
+An attempt writes to a folder of its own and never to another's, so racing, dead and resumed
+attempts cannot spoil each other. A checkpoint is complete once its `done.json` exists, which is
+written last and names every file by digest. `orchestrator.records.layout` shows the folder.
 """
 
 import json
@@ -30,7 +25,10 @@ from training.curves import CurveRow
 log = logging.getLogger(__name__)
 
 KEPT_CHECKPOINTS = 2
-CURVE_ROWS = 100  # in a piece of the curves: long steps must not leave thousands of objects
+
+# Rows in a piece of the curves. Long steps must not leave thousands of objects.
+CURVE_ROWS = 100
+
 FILES = TypeAdapter(dict[str, File])
 
 
@@ -44,12 +42,12 @@ class Checkpoint(NamedTuple):
 
 
 def new_attempt() -> str:
-    """A name no other attempt has; names sort by time."""
+    """Return a name that no other attempt has. Names sort by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def upload_folder(store: Store, source: Path, folder: str) -> dict[str, File]:
-    """Write the files of a local folder below `folder`; returns them by name."""
+    """Write the files of a local folder below `folder` of the store. Returns them by name."""
     files = {}
     for path in sorted(source.iterdir()):
         files[path.name] = File(sha256=file_sha256(path), bytes=path.stat().st_size)
@@ -58,7 +56,20 @@ def upload_folder(store: Store, source: Path, folder: str) -> dict[str, File]:
 
 
 def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path) -> Path:
-    """The files named, verified and as a local folder; the machine's cache holds them once for all its workers."""
+    """Write verified copies of files to the local folder `target`, and return it.
+
+    The cache of the machine holds the files once for all its workers.
+
+    Args:
+        store: The store to read from.
+        folder: Folder of the files in the store.
+        files: The files, by name.
+        target: The local folder, which must not exist.
+
+    Raises:
+        NotFound: A file is gone.
+        CorruptedObject: A file has another digest.
+    """
     target.mkdir(parents=True)
     for name, file in files.items():
         copy_object(store, f"{folder}/{name}", file.sha256, default_cache(), target / name)
@@ -66,7 +77,7 @@ def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path
 
 
 def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
-    """Upload a checkpoint, then remove the attempt's older ones."""
+    """Upload a checkpoint, then delete the attempt's older ones."""
     target = layout.checkpoint_folder(key, attempt, iteration)
     files = upload_folder(store, folder, target)
     store.write(layout.checkpoint_done(target), FILES.dump_json(files))
@@ -80,12 +91,12 @@ def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteratio
 
 
 def newest_checkpoint(store: Store, key: str) -> Checkpoint | None:
-    """The complete checkpoint with most iterations, whichever attempt wrote it."""
+    """Return the complete checkpoint of any attempt with the most iterations, or None."""
     return next(checkpoints(store, key), None)
 
 
 def sound_checkpoint(store: Store, key: str) -> Checkpoint | None:
-    """The newest complete checkpoint whose files are what they were when they were written."""
+    """Return the newest complete checkpoint whose files have their digests, or None."""
     for checkpoint in checkpoints(store, key):
         with TemporaryDirectory(prefix="stepchain-") as scratch:
             try:
@@ -101,13 +112,14 @@ def sound_checkpoint(store: Store, key: str) -> Checkpoint | None:
 
 
 def checkpoints(store: Store, key: str) -> Iterator[Checkpoint]:
-    """The complete checkpoints of a step, most iterations first, whichever attempts wrote them."""
+    """Give the complete checkpoints of all attempts at a step, those with most iterations first."""
     names = store.list(layout.attempts_folder(key))
     done = [name for name in names if layout.is_checkpoint_done(name)]
     for name in sorted(done, key=_iteration, reverse=True):
         try:
             files = FILES.validate_json(store.read(name))
-        except NotFound:  # its attempt is alive and has just removed it, after writing newer ones
+        except NotFound:
+            # Its attempt is running and has just deleted it, after writing newer ones.
             continue
         except ValidationError:
             log.warning("%s is not what was written there: the checkpoint cannot be used", name)
@@ -122,24 +134,24 @@ def _iteration(done: str) -> int:
 
 
 def delete_checkpoints(store: Store, key: str) -> None:
-    """Remove what nobody will resume from: the checkpoints of all attempts at a step that is published."""
+    """Delete the checkpoints of all attempts at a published step, which no attempt resumes from."""
     for name in store.list(layout.attempts_folder(key)):
         if layout.is_in_checkpoint(name):
             store.delete(name)
 
 
 def attempt_names(store: Store, key: str) -> list[str]:
-    """The tries at a step that have left anything, oldest first."""
+    """Return the attempts at a step that have written anything, the oldest first."""
     return sorted({layout.attempt_of(name) for name in store.list(layout.attempts_folder(key))})
 
 
 def count_attempts(store: Store, key: str) -> int:
-    """How many tries at a step have left anything."""
+    """Return how many attempts at a step have written anything."""
     return len(attempt_names(store, key))
 
 
 def write_curves(store: Store, key: str, attempt: str, rows: list[CurveRow]) -> None:
-    """Write a piece of an attempt's curves; with rows added to it, it is written again."""
+    """Write a piece of an attempt's curves. A piece to which rows were added is written again."""
     name = layout.curves_piece(key, attempt, int(rows[0]["iteration"]))
     store.write(name, json.dumps(rows).encode())
 
@@ -147,7 +159,10 @@ def write_curves(store: Store, key: str, attempt: str, rows: list[CurveRow]) -> 
 def read_curves(
     store: Store, key: str, attempt: str, seen: dict[str, int]
 ) -> Iterator[list[CurveRow]]:
-    """Rows of an attempt's curves that were not read before. `seen` counts what was read of each piece."""
+    """Give the rows of an attempt's curves that were not read before.
+
+    `seen` counts the rows that were read of each piece, and is updated.
+    """
     for name in store.list(layout.curves_folder(key, attempt)):
         known = seen.get(name, 0)
         if known < CURVE_ROWS:

@@ -10,19 +10,29 @@ KEY_LENGTH = 16
 
 
 def step_key(step: StepConfig, parent: str | None) -> str:
-    """Key of a step: its whole document and the key of the step it continues from (None for step 0)."""
+    """Return the key of a step: its whole document and its parent's key, None for step 0."""
     return _key({"step": step, "parent": parent})
 
 
 def evaluation_key(step: str, attempt: str, content: str, config: EvaluationConfig) -> str:
-    """Key of an evaluation: the weights (step key and attempt), the split's content digest, and how its pixels are viewed."""
+    """Return the key of an evaluation.
+
+    Args:
+        step: Key of the step. With the attempt it names the weights.
+        attempt: The attempt that published the step.
+        content: Content digest of the split.
+        config: How the images of the split are viewed.
+    """
     return _key({"step": step, "attempt": attempt, "content": content, "config": config})
 
 
 def chain_key(chain: Document, steps: Sequence[str], evaluations: Sequence[str]) -> str:
-    """Key of a chain: what was asked for (a `Chain`), name included, and the keys of what came of it, both in step order.
+    """Return the key of a chain's record. No training depends on it.
 
-    Nothing trained depends on this key. The whole request enters it so that a chain's record never meets another's content.
+    Args:
+        chain: The whole `Chain`, name included, so that no two records of different content meet.
+        steps: Keys of its steps, in order.
+        evaluations: Keys of the evaluations of its steps, in order.
     """
     return _key({"chain": chain, "steps": list(steps), "evaluations": list(evaluations)})
 

@@ -5,13 +5,13 @@ The map of a store, below its root:
     store.json                                     version of this layout
     steps/<step>/                                  one training step
         record.json                                StepRecord: the proof that the step is published
-        request.json                               StepRequest: what the first attempt was asked to train
+        request.json                               StepRequest: what the first attempt was to train
         lease.json                                 LeaseState: the worker that trains the step now
         attempts/<attempt>/                        one attempt to train the step
             progress.json                          how far the attempt has come
             curves/<iteration>.json                training curves, one piece per object
             checkpoints/<iteration>/...            state to resume from
-            checkpoints/<iteration>/done.json      written last: names every file of the checkpoint
+            checkpoints/<iteration>/done.json      written last: names every file
             files/...                              published files: model.safetensors, curves.json ...
             error.txt                              traceback of a failed attempt
     evaluations/<step>/<evaluation>.json           EvaluationRecord

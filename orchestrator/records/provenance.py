@@ -1,7 +1,9 @@
-"""Where a result came from: code, versions, person, machine and time. Recorded with every result, part of no key.
+"""Say where a result came from: code, versions, person, machine and time.
 
-Only named facts are taken, never the environment or a path, so that no secret can slip into a record. Code that travels to a
-cluster (`ray job submit --working-dir`) leaves its .git at home: whoever submits says in COMMIT and DIRTY what git said there.
+Every record holds this, and no key does. Only named facts are taken, never the environment or a
+path, so that no secret gets into a record. Code that travels to a cluster (`ray job submit
+--working-dir`) leaves its .git behind. The job that submits it passes what git said in COMMIT and
+DIRTY.
 """
 
 import getpass
@@ -24,7 +26,12 @@ COMMIT, DIRTY = "STEPCHAIN_COMMIT", "STEPCHAIN_DIRTY"  # variables of the enviro
 
 
 def provenance(device: str, root: Path = Path(__file__).parents[2]) -> Provenance:
-    """The provenance of what is made now, by the code below `root`, on `device` (such as `cpu` or a GPU's name)."""
+    """Return the provenance of a result that is made now.
+
+    Args:
+        device: What it is made on, such as `cpu` or a GPU's name.
+        root: Folder of the code that makes it.
+    """
     commit, dirty = code_version(root)
     return Provenance(
         commit=commit,
@@ -38,26 +45,33 @@ def provenance(device: str, root: Path = Path(__file__).parents[2]) -> Provenanc
 
 
 def code_version(root: Path = Path(__file__).parents[2]) -> tuple[str | None, str | None]:
-    """The commit of the code below `root`, and a digest of how the code differs from it; None: it does not, or nobody knows."""
+    """Return the commit of the code below `root`, and a digest of its difference from the commit.
+
+    Each is None if there is none or it is not known.
+    """
     commit = _commit(root)
     if commit:
         return commit, _dirty(root)
-    told = (os.environ.get(name, "") for name in (COMMIT, DIRTY))
-    commit, dirty = (value if re.fullmatch("[0-9a-f]{40,64}", value) else None for value in told)
-    return commit, dirty
+    return _passed(COMMIT), _passed(DIRTY)
 
 
 def submission() -> str | None:
-    """What the job is called that Ray started this process for (`ray job submit`); None elsewhere."""
-    return (
-        json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-        .get("metadata", {})
-        .get("job_submission_id")
-    )
+    """Return the name of the Ray job that this process runs for, or None elsewhere."""
+    config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return config.get("metadata", {}).get("job_submission_id")
+
+
+def _passed(variable: str) -> str | None:
+    """Return the digest that the submitting job passed in a variable of the environment."""
+    value = os.environ.get(variable, "")
+    return value if re.fullmatch("[0-9a-f]{40,64}", value) else None
 
 
 def _commit(root: Path) -> str | None:
-    """The commit checked out at `root`; None outside git, and where another project's repository merely surrounds the code."""
+    """Return the commit checked out at `root`.
+
+    Returns None outside git, and if `root` merely lies in the repository of another project.
+    """
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top.decode().strip()).resolve() != root.resolve():
         return None
@@ -66,7 +80,7 @@ def _commit(root: Path) -> str | None:
 
 
 def _dirty(root: Path) -> str | None:
-    """Digest of how the code differs from its commit, new files included; None when it does not."""
+    """Return a digest of how the code differs from its commit, new files included, or None."""
     difference = _git(root, "diff", "--binary", "--no-ext-diff", "HEAD", "--", *SOURCES) or b""
     new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *SOURCES) or b""
     names = [name for name in new.split(b"\0") if name]
@@ -74,14 +88,13 @@ def _dirty(root: Path) -> str | None:
         return None
     total = hashlib.sha256(difference)
     for name in names:
-        total.update(
-            name + b"\0" + hashlib.sha256((root / os.fsdecode(name)).read_bytes()).digest()
-        )
+        content = (root / os.fsdecode(name)).read_bytes()
+        total.update(name + b"\0" + hashlib.sha256(content).digest())
     return total.hexdigest()
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
-    """What git prints, or None where there is no git, no repository or no such thing."""
+    """Return what git prints, or None if git fails or is not installed."""
     try:
         result = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, check=False
@@ -96,20 +109,20 @@ def _versions() -> dict[str, str]:
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)
-        except (
-            metadata.PackageNotFoundError
-        ):  # the code runs from a folder, as in a Ray working_dir
+        except metadata.PackageNotFoundError:
+            # The code runs from a folder, as in a Ray working_dir.
             continue
     return versions
 
 
 def person() -> str:
-    """Who works here: `user@host`."""
+    """Return the user and the host of this process: `user@host`."""
     return f"{_user()}@{socket.gethostname()}"
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):
+        # A user of a container may have no name.
         return str(os.getuid())

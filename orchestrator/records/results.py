@@ -1,7 +1,8 @@
-"""Read a chain back from the store: its records, confusion counts and curves, each file checked against its record.
+"""Load chains with their records, confusion counts and curves.
 
-Everything that people look at (tables, figures, report, pictures) starts from a `ChainResult`; nothing else is asked for
-a number. What the counts mean as IoU follows from a convention (`training.metrics`), chosen when they are read.
+Each file is checked against its record. Tables, figures, reports and pictures of chains start from
+a `ChainResult`. A convention (`training.metrics`), chosen when the counts are read, says what they
+mean as IoU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from training.metrics import (
 
 @dataclass(frozen=True)
 class StepResult:
-    """One published step and how it scored."""
+    """A published step and its scores."""
 
     record: StepRecord
     evaluation: EvaluationRecord
@@ -35,19 +36,24 @@ class StepResult:
     # The rows that training logged: iteration, epoch, loss, loss/<name>, lr/<group> ...
     # Empty when the curves were not read.
     curves: list[dict[str, Any]]
-    groups: Groups  # dataset ids of the classes learned up to here, group by group as the scenario names them
+    # Dataset ids of the classes learned up to here, group by group as the scenario names them.
+    groups: Groups
 
     def scores(self, convention: Convention) -> Scores:
+        """Return the scores under a convention."""
         return score(self.confusion, self.groups, convention)
 
     def matrix(self, convention: Convention) -> np.ndarray:
-        """Counted pixels, int64 [1 + C, 1 + C]: truth in rows, prediction in columns, background first."""
+        """Return the counted pixels, int64 [1 + C, 1 + C].
+
+        Rows are the truth, columns the prediction, background first.
+        """
         return confusion_matrix(self.confusion, self.groups, convention)[0]
 
 
 @dataclass(frozen=True)
 class ChainResult:
-    """A chain with all its steps. `name` tells it from the others that are shown beside it."""
+    """A chain with all its steps. Its name differs from those of the chains shown beside it."""
 
     name: str
     record: ChainRecord
@@ -61,7 +67,7 @@ class ChainResult:
         return self.steps[-1].evaluation.class_names[class_id]
 
     def scores(self, convention: Convention) -> tuple[Scores, ...]:
-        """Scores after each step, in order."""
+        """Return the scores after each step, in order."""
         return tuple(step.scores(convention) for step in self.steps)
 
     def continual(self, convention: Convention) -> Continual:
@@ -145,7 +151,7 @@ def _check_comparable(results: Sequence[ChainResult]) -> None:
 def _learned(
     names: Sequence[Sequence[str]], record: StepRecord, evaluation: EvaluationRecord
 ) -> Groups:
-    """The scenario's groups as far as the step has learned them: a step of joint training has learned them all."""
+    """Return the groups of the scenario that the step has learned. Joint training learns all."""
     ids = {name: class_id for class_id, name in evaluation.class_names.items()}
     groups = tuple(tuple(ids[name] for name in group) for group in names)
     return tuple(group for group in groups if set(group) <= set(record.step.task.classes))

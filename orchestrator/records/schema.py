@@ -1,8 +1,8 @@
-"""What is written when a step, an evaluation or a chain exists, and read back ever after.
+"""Define the records of steps, evaluations and chains.
 
-A record is the last object written and the only proof: no record, no step. Every number that is shown anywhere comes
-from a record and the files it names by digest. `orchestrator.records.layout` says where each
-lies in a store.
+A record is written last and is the only proof that something exists: without a record there is no
+step. Every number that is shown anywhere comes from a record and from the files that it names by
+digest. `orchestrator.records.layout` says where each record lies in a store.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from training.data.manifest import Manifest
 
 
 class StepFailed(Exception):
-    """No record came of a step: it could not be trained or scored; the message says why, and where the details are."""
+    """A step could not be trained or scored. The message says why, and where the details are."""
 
 
 class File(Document):
@@ -24,10 +24,10 @@ class File(Document):
 
 
 class Provenance(Document):
-    """Where a result came from. Nothing here enters a key, and nothing here may hold a secret."""
+    """Where a result came from. It enters no key and must not hold a secret."""
 
     commit: str | None
-    dirty: str | None  # digest of the uncommitted difference, None when clean
+    dirty: str | None  # digest of the uncommitted difference, None if there is none
     versions: dict[str, str]
     user: str
     host: str
@@ -36,7 +36,7 @@ class Provenance(Document):
 
 
 class DataSource(Document):
-    """The dataset a step or an evaluation read: its name, manifest digest and split."""
+    """The dataset that a step or an evaluation read: its name, manifest digest and split."""
 
     name: str
     manifest: str
@@ -70,7 +70,7 @@ class StepRecord(Document):
     class_names: tuple[str, ...]  # of step.task.classes, without background
     data: DataSource
     iterations: int
-    seconds: dict[str, float]  # wait, localise, start, train, evaluate, publish ...
+    seconds: dict[str, float]  # by stage: wait, start, stage, train, publish, evaluate, stop
     images_per_second: float | None
     resources: dict[str, Any]
     provenance: Provenance
