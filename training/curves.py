@@ -5,6 +5,5 @@
 #   loss, loss/NAME                     means over the iterations since the last row
 #   lr/GROUP                            learning rates
 #   images_per_second                   since the last row
-#   usage/...                           what the leading worker uses (Runtime.usage)
-# Rows that version 0.1.0 stored say system/... instead of usage/...; readers accept both.
+#   system/...                          what the leading worker uses (Runtime.usage)
 CurveRow = dict[str, float | int]
