@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.resources import Node, Resources, room
+from orchestrator.store.retries import DEFAULT_RETRIES
 
 QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-STARTS = 3  # of a local cluster, when Ray's processes are slow to start
 
 
 def connect(dashboard: bool = False) -> None:
@@ -55,7 +55,7 @@ def _start_here(dashboard: bool) -> None:
     # Waiting threads must not spin, because on a busy machine with two cores two spinning workers
     # block each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for left in reversed(range(STARTS)):
+    for left in reversed(range(DEFAULT_RETRIES.local_ray_starts)):
         try:
             with _keeping_sigterm():
                 ray.init(address="local", include_dashboard=dashboard, **QUIET)

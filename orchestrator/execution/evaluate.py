@@ -66,5 +66,6 @@ def check_classes(record: StepRecord, dataset: str, classes: tuple[str, ...]) ->
             other = f"which is {names[class_id]!r}" if class_id in names else "which does not exist"
             raise InputError(
                 f"step {record.key} knows class {class_id} as {name!r}, {other} in dataset "
-                f"{dataset!r}: a step is scored on datasets that list the same classes in the same order"
+                f"{dataset!r}: a step is scored on datasets that list the same classes in the "
+                "same order"
             )

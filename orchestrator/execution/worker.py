@@ -197,7 +197,8 @@ def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
     except (NotFound, CorruptedObject) as error:
         raise InputError(
             f"step {record.index} ({record.key}) is published, but a file of it is missing or "
-            f"damaged: {error}. Delete {layout.step_record(record.key)}, and the step is trained again"
+            f"damaged: {error}. Delete {layout.step_record(record.key)}, and the step is "
+            "trained again"
         ) from error
 
 

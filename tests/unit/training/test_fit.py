@@ -132,7 +132,7 @@ def fitted(
     save: Callable[[Path, int], object] = lambda folder, iteration: None,
     **optimization: Any,
 ) -> Path:
-    """Train a step in `folder`, by default the `document` of that name; return its published folder."""
+    """Train a step (by default the `document` of that name); return its published folder."""
     step, rows = planned or document(world.train, name, **optimization)
     parent = None if name == "base" else world.base
     places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": resume}
