@@ -5,5 +5,6 @@
 #   loss, loss/NAME                     means over the iterations since the last row
 #   lr/GROUP                            learning rates
 #   images_per_second                   since the last row
-#   system/...                          what the leading worker uses (Runtime.usage)
+#   usage/...                           what the leading worker uses (Runtime.usage)
+# Rows that version 0.1.0 stored say system/... instead of usage/...; readers accept both.
 CurveRow = dict[str, float | int]
