@@ -1,1 +1,1 @@
-"""Publish datasets, image lists and pretrained weights, and open them. Nothing here knows what a chain is."""
+"""Publish and open datasets, image lists and weights. Nothing here knows what a chain is."""

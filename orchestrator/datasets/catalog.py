@@ -1,11 +1,8 @@
-"""Datasets in a store: published once, found by name, localised by digest.
+"""Publish datasets in a store, and find them by name or digest.
 
-    datasets/shards/<sha256>.arrow        original bytes
-    datasets/indexes/<sha256>.parquet     what each row of a split holds
-    datasets/manifests/<sha256>.json      the files of a dataset, named by its own digest
-    datasets/refs/<name>                  digest of the manifest that the name stands for: the only object that changes
-
-They are written in this order, so whoever finds a name finds all that it stands for.
+Files are written in this order: shards, indexes, the manifest that names them by digest, and last
+the name, which is the only object that changes. A process that finds a name therefore finds
+everything that it stands for.
 """
 
 import re
@@ -17,14 +14,15 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from orchestrator.records import layout
-from orchestrator.store.base import NotFound, Store, StoreError, write_if_changed
+from orchestrator.store.base import READERS, NotFound, Store, StoreError, write_if_changed
 from orchestrator.store.cache import CorruptedObject, file_sha256, open_object
 from orchestrator.store.canonical import canonical_json, digest
 from training.config import InputError
 from training.data.manifest import Manifest, StoredFile
 from training.data.shards import Index
 
-REQUESTS = 16  # to the store at a time
+# Files that are downloaded at the same time when a dataset is verified.
+DOWNLOADS = 4
 
 
 class UnknownDataset(StoreError):
@@ -42,10 +40,14 @@ class Publication(NamedTuple):
 
 
 def check_name(name: str) -> None:
-    """Raises InputError unless `name` can be a dataset's: letters, digits, `.`, `_` and `-`, no digest."""
+    """Raise InputError unless `name` can name a dataset.
+
+    A name has letters, digits, `.`, `_` and `-`, and is no digest.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or _is_digest(name):
         raise InputError(
-            f"{name!r} cannot name a dataset: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            f"{name!r} cannot name a dataset: use letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit"
         )
 
 
@@ -56,16 +58,25 @@ def publish(
     manifest: Manifest,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Publication:
-    """Upload the manifest's files from `folder`, skip what is there, and let `name` stand for it.
+    """Upload the files of a manifest that the store lacks, then let `name` stand for the manifest.
 
-    `progress(done, total)` counts bytes. Interrupted, it leaves no name behind, and goes on where it was when repeated.
+    If it is interrupted, the name is not changed. Called again, it uploads only what is missing.
+
+    Args:
+        store: The store to write to.
+        name: Name of the dataset.
+        folder: Folder of the files.
+        manifest: The files of the dataset.
+        progress: Called with the bytes that are done, and all bytes.
     """
     check_name(name)
     files = stored_files(manifest)
-    with ThreadPoolExecutor(REQUESTS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         present = dict(zip(files, pool.map(store.exists, files), strict=True))
-    total, done, uploaded = sum(file.bytes for file in files.values()), 0, []
-    for key, file in files.items():  # shards first
+    total = sum(file.bytes for file in files.values())
+    done = 0
+    uploaded = []
+    for key, file in files.items():
         if not present[key]:
             store.upload(folder / Path(key).name, key)
             uploaded.append(file.bytes)
@@ -79,7 +90,12 @@ def publish(
 
 
 def resolve(store: Store, name: str) -> tuple[str, Manifest]:
-    """Digest and manifest of the dataset that is called, or has the digest, `name`. Raises UnknownDataset."""
+    """Return digest and manifest of a dataset, which `name` names or is the digest of.
+
+    Raises:
+        UnknownDataset: The store has no such dataset.
+        CorruptedObject: The manifest has another digest.
+    """
     identity = name if _is_digest(name) else _ref(store, name)
     try:
         data = store.read(layout.manifest(identity)) if identity else None
@@ -91,18 +107,19 @@ def resolve(store: Store, name: str) -> tuple[str, Manifest]:
         )
     if digest(data) != identity:
         raise CorruptedObject(
-            f"manifest {identity} of dataset {name!r} in the store {store.uri} is corrupted: ingest it again"
+            f"manifest {identity} of dataset {name!r} in the store {store.uri} is corrupted: "
+            "ingest it again"
         )
     return identity, Manifest.model_validate_json(data)
 
 
 def known(store: Store) -> list[str]:
-    """Names of the datasets in the store."""
+    """Return the names of the datasets in the store."""
     return [key.removeprefix(layout.DATASET_NAMES) for key in store.list(layout.DATASET_NAMES)]
 
 
 def stored_files(manifest: Manifest) -> dict[str, StoredFile]:
-    """The dataset's shards and then its indexes, by their keys in a store."""
+    """Return the dataset's shards and then its indexes, by their keys in a store."""
     splits = manifest.splits.values()
     shards = {layout.shard(shard.sha256): shard for split in splits for shard in split.shards}
     return shards | {layout.index(split.index.sha256): split.index for split in splits}
@@ -111,31 +128,39 @@ def stored_files(manifest: Manifest) -> dict[str, StoredFile]:
 def damaged(
     store: Store, files: dict[str, StoredFile], progress: Callable[[int], None] = lambda done: None
 ) -> list[str]:
-    """Keys of the files that are missing, or have another digest, in the store; all are read. `progress` takes bytes done."""
+    """Return the keys of files that are missing in the store or have another digest.
 
-    def sound(item: tuple[str, StoredFile]) -> bool:
-        key, file = item
-        with TemporaryDirectory(prefix="stepchain-verify-") as scratch:
-            path = store.local_path(key) or Path(scratch) / "object"
-            try:
-                if not path.exists():
-                    store.download(key, path)
-                return file_sha256(path) == file.sha256
-            except NotFound:
-                return False
-
-    found, done = [], 0
-    with ThreadPoolExecutor(4) as pool:
-        for (key, file), whole in zip(files.items(), pool.map(sound, files.items()), strict=True):
+    Args:
+        store: The store to look at.
+        files: The files to read, by key.
+        progress: Called with the bytes that are done.
+    """
+    found = []
+    done = 0
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        results = pool.map(lambda key: _is_sound(store, key, files[key]), files)
+        for (key, file), is_sound in zip(files.items(), results, strict=True):
             done += file.bytes
             progress(done)
-            if not whole:
+            if not is_sound:
                 found.append(key)
     return found
 
 
+def _is_sound(store: Store, key: str, file: StoredFile) -> bool:
+    """Return True if the object exists and has the digest of its file."""
+    with TemporaryDirectory(prefix="stepchain-verify-") as scratch:
+        path = store.local_path(key) or Path(scratch) / "object"
+        try:
+            if not path.exists():
+                store.download(key, path)
+        except NotFound:
+            return False
+        return file_sha256(path) == file.sha256
+
+
 def load_index(store: Store, manifest: Manifest, split: str, cache_root: Path) -> Index:
-    """What the split's rows hold. Raises UnknownDataset for a split that the dataset does not have."""
+    """Return what the rows of a split hold. Raises UnknownDataset if there is no such split."""
     if split not in manifest.splits:
         raise UnknownDataset(
             f"the dataset has no split {split!r}; it has {', '.join(manifest.splits)}"
@@ -146,7 +171,7 @@ def load_index(store: Store, manifest: Manifest, split: str, cache_root: Path) -
 
 
 def _ref(store: Store, name: str) -> str | None:
-    """The digest that a name stands for, if any."""
+    """Return the digest that a name stands for, or None."""
     check_name(name)
     try:
         return store.read(layout.dataset_name(name)).decode()

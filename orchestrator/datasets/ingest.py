@@ -1,16 +1,13 @@
-"""From a source to a published dataset: parts are looked at and stored in any order, then named together.
+"""Turn a source into a published dataset: check and store its shards in any order, then name them.
 
-Each part of a split (training/data/shard_writer.py) becomes one shard in the store, and a note of what became of it unless an image
-could not be used:
-
-    datasets/parts/<key>.note      the part's shard and what its rows hold, as JSON, behind the digest of that
-
-So an ingest that was interrupted goes on where it was, and one that was finished opens none of the images again. Threads of
-this process look at few images sooner than a cluster starts; many go to Ray tasks.
+One shard job (`training.data.shard_writer`) makes one shard. The store also keeps a note of a job
+whose images can all be used. An ingest that was interrupted therefore continues where it was, and
+one that is repeated opens no image again. For few images, the threads of this process are done
+before a cluster would have started. Many images go to the cluster.
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,16 +18,18 @@ from orchestrator.datasets.catalog import Publication, check_name, publish
 from orchestrator.datasets.store_shard import StoredShard, store_shard, stored_shards
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
+from training.config import flatten_groups
 from training.data.dataset_writer import SHARD_BYTES, assemble_dataset, plan_shards
 from training.data.manifest import Manifest
-from training.data.shard_writer import ShardJob, current_key
+from training.data.shard_writer import ShardJob, WrittenShard, current_key
 from training.data.source import BadData, Source
 from training.data.validation import BadRow
 
-LARGE = (
-    20_000  # images from which on a cluster is sooner done, though it takes ten seconds to start
-)
-NODE_THREADS = 2  # of a task: one reads while the other decodes
+# From this number of images on, a cluster is faster, although it takes ten seconds to start.
+LARGE = 20_000
+
+# Threads of a task: one reads while the other decodes.
+NODE_THREADS = 2
 Where = Literal["auto", "here", "cluster"]
 OnBad = Literal["error", "skip"]
 Progress = Callable[[int, int], None]
@@ -44,6 +43,28 @@ class Ingestion(NamedTuple):
     publication: Publication
 
 
+class _Progress:
+    """The shard jobs that are done, and how many images that is."""
+
+    def __init__(self, total: int, show: Progress) -> None:
+        self.written: dict[str, WrittenShard] = {}  # by the key of the job
+        self.uploaded: list[int] = []  # bytes of the shards that the store did not have
+        self._total = total
+        self._show = show
+        self._images = 0
+
+    def advance(self, images: int = 1) -> None:
+        """Count images that were checked."""
+        self._images += images
+        self._show(self._images, self._total)
+
+    def finish(self, job: ShardJob, stored: StoredShard) -> None:
+        """Keep the result of a job."""
+        self.written[job.key] = stored.written
+        if stored.uploaded:
+            self.uploaded.append(stored.uploaded)
+
+
 def ingest(
     source: Source,
     store: Store,
@@ -54,62 +75,76 @@ def ingest(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress = lambda done, total: None,
 ) -> Ingestion:
-    """Put the source into the store as `name`; the manifest is the same wherever and however parallel it is made.
+    """Publish a source as the dataset `name`.
 
-    `progress(done, total)` counts images. Raises BadRows when rows are bad and `on_bad` is error, BadData, StoreError; the
-    name then stands for what it stood for.
+    The manifest does not depend on where the images are checked, or in which order. If the ingest
+    fails, the name stands for the dataset that it stood for before.
+
+    Args:
+        source: The images and masks.
+        store: The store to write to.
+        name: Name of the dataset.
+        on_bad: What to do with images that cannot be used: raise an error, or leave them out.
+        where: Whether to check the images here or on the cluster; by default their number decides.
+        shard_bytes: About what a shard is to hold.
+        progress: Called with the number of images that are done, and of all images.
+
+    Raises:
+        BadRows: Images cannot be used, and `on_bad` is "error".
+        BadData: The source cannot be read.
+        StoreError: The store does not answer.
     """
     check_name(name)
     plans = plan_shards(source, shard_bytes)
-    parts = [part for planned in plans.values() for part in planned.jobs]
-    total = sum(planned.images for planned in plans.values())
-    done = stored_shards(store, parts)
-    pending = [part for part in parts if part.key not in done]
-    images = sum(len(part.ids) for part in pending)
-    seen, uploaded = total - images, []
-    progress(seen, total)
-
-    def advance(count: int = 1) -> None:
-        nonlocal seen
-        seen += count
-        progress(seen, total)
-
+    jobs = flatten_groups(planned.jobs for planned in plans.values())
+    done = _Progress(sum(planned.images for planned in plans.values()), progress)
+    done.written = stored_shards(store, jobs)
+    done.advance(sum(len(job.ids) for job in jobs if job.key in done.written))
+    pending = [job for job in jobs if job.key not in done.written]
+    images = sum(len(job.ids) for job in pending)
     if where == "cluster" or (where == "auto" and images >= LARGE):
-        for part, stored in run_tasks(partial(store_on_node, store, source), pending):
-            shard = stored.part.shard
-            if shard and not store.exists(layout.shard(shard.sha256)):
-                raise StoreError(
-                    f"a machine of the cluster stored {layout.shard(shard.sha256)!r}, and it is not in the store {store.uri} as "
-                    "this machine sees it: use a store that all machines share, or --where here"
-                )
-            done[part.key] = stored.part
-            uploaded.append(stored.uploaded)
-            advance(len(part.ids))
+        _store_on_cluster(store, source, pending, done)
     else:
-        for part in pending:
-            stored = store_shard(store, source, part, advance)
-            done[part.key] = stored.part
-            uploaded.append(stored.uploaded)
+        for job in pending:
+            done.finish(job, store_shard(store, source, job, done.advance))
     with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
-        manifest, bad = assemble_dataset(source, plans, done, Path(scratch), on_bad)
+        manifest, bad = assemble_dataset(source, plans, done.written, Path(scratch), on_bad)
         published = publish(store, name, Path(scratch), manifest)
-    sizes = [size for size in uploaded if size]
     published = published._replace(
-        uploaded=published.uploaded + len(sizes), bytes=published.bytes + sum(sizes)
+        uploaded=published.uploaded + len(done.uploaded),
+        bytes=published.bytes + sum(done.uploaded),
     )
     return Ingestion(manifest, bad, published)
 
 
-def store_on_node(store: Store, source: Source, part: ShardJob) -> StoredShard:
-    """Store one shard in a task of a cluster, whose machines must see the source's files under one path.
+def _store_on_cluster(
+    store: Store, source: Source, jobs: Sequence[ShardJob], done: _Progress
+) -> None:
+    """Store the shards in tasks of the cluster. Raises StoreError if they are not seen here."""
+    for job, stored in run_tasks(partial(store_on_node, store, source), jobs):
+        shard = stored.written.shard
+        if shard and not store.exists(layout.shard(shard.sha256)):
+            raise StoreError(
+                f"a machine of the cluster stored {layout.shard(shard.sha256)!r}, and it is not in "
+                f"the store {store.uri} as this machine sees it: use a store that all machines "
+                "share, or --where here"
+            )
+        done.finish(job, stored)
+        done.advance(len(job.ids))
+
+
+def store_on_node(store: Store, source: Source, job: ShardJob) -> StoredShard:
+    """Store one shard in a task of a cluster.
+
+    All machines must see the source's files under one path.
 
     Raises:
         BadData: The machine sees other files than the driver did.
     """
-    if current_key(source, part) != part.key:
+    if current_key(source, job) != job.key:
         raise BadData(
-            f"machine {socket.gethostname()} of the cluster sees other files than this one, or they are "
-            f"changing ({part.split}/{part.ids[0]} and the next): put the dataset where all machines "
-            "find it under one path, or ingest it with --where here"
+            f"machine {socket.gethostname()} of the cluster sees other files than this one, or "
+            f"they are changing ({job.split}/{job.ids[0]} and the next): put the dataset where "
+            "all machines find it under one path, or ingest it with --where here"
         )
-    return store_shard(store, source, part, threads=NODE_THREADS)
+    return store_shard(store, source, job, threads=NODE_THREADS)

@@ -18,6 +18,7 @@ from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.cache import file_sha256
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
 from training.models.weights import is_safetensors, load_encoder_weights
@@ -88,7 +89,7 @@ class PretrainedWeights:
 
 
 def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
-    """Check the weights at `source`, store them, and return their sha256: see `PretrainedWeights`."""
+    """Check and store the weights at `source`, and return their sha256. See `PretrainedWeights`."""
     with PretrainedWeights(source) as weights:
         sha256 = weights.digest(model)
         weights.publish(store)
@@ -104,7 +105,11 @@ def _fetch(source: str, scratch: Path) -> Path:
         open_store(folder).download(name, target)
     elif parts.scheme in ("http", "https"):
         try:
-            with urllib.request.urlopen(source, timeout=60) as answer, target.open("wb") as file:
+            timeout = DEFAULT_RETRIES.weights_download_seconds
+            with (
+                urllib.request.urlopen(source, timeout=timeout) as answer,
+                target.open("wb") as file,
+            ):
                 shutil.copyfileobj(answer, file)
         except urllib.error.URLError as error:
             raise InputError(

@@ -1,4 +1,8 @@
-"""Check the images of one shard and put the shard into the store."""
+"""Check the images of one shard and put the shard into the store.
+
+The store keeps a note of each finished job: what the rows of its shard hold, as JSON, after the
+digest of that.
+"""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,60 +10,78 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from orchestrator.datasets.catalog import REQUESTS
 from orchestrator.records import layout
-from orchestrator.store.base import Store
+from orchestrator.store.base import READERS, Store
 from orchestrator.store.canonical import canonical_json, digest
 from training.data.shard_writer import ShardJob, WrittenShard, write_shard
 from training.data.source import Source
 
 
 class StoredShard(NamedTuple):
-    """A part in the store."""
+    """A shard in the store."""
 
-    part: WrittenShard
-    uploaded: int  # bytes of its shard, 0 where the store had it
+    written: WrittenShard
+    uploaded: int  # bytes that were uploaded, 0 if the store had the shard
 
 
-def stored_shards(store: Store, parts: Sequence[ShardJob]) -> dict[str, WrittenShard]:
-    """What became of those parts that are in the store whole, by their keys."""
-    notes, shards = set(store.list(layout.SHARD_NOTES)), set(store.list(layout.SHARDS))
-    noted = [part.key for part in parts if layout.shard_note(part.key) in notes]
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        found = [
-            _opened(data)
-            for data in pool.map(lambda key: store.read(layout.shard_note(key)), noted)
-        ]
-    return {
-        key: part
-        for key, part in zip(noted, found, strict=True)
-        if part and (part.shard is None or layout.shard(part.shard.sha256) in shards)
-    }
+def stored_shards(store: Store, jobs: Sequence[ShardJob]) -> dict[str, WrittenShard]:
+    """Return the results of the jobs that are noted in the store, by the keys of the jobs.
+
+    A job whose note is damaged, or whose shard is gone, is not among them and must be done again.
+    """
+    notes = set(store.list(layout.SHARD_NOTES))
+    shards = set(store.list(layout.SHARDS))
+    noted = [job.key for job in jobs if layout.shard_note(job.key) in notes]
+    with ThreadPoolExecutor(READERS) as readers:
+        found = list(readers.map(lambda key: _read_note(store, key), noted))
+    whole = {}
+    for key, written in zip(noted, found, strict=True):
+        if written is None:
+            continue
+        if written.shard is None or layout.shard(written.shard.sha256) in shards:
+            whole[key] = written
+    return whole
 
 
 def store_shard(
     store: Store,
     source: Source,
-    part: ShardJob,
+    job: ShardJob,
     advance: Callable[[], object] = lambda: None,
     threads: int | None = None,
 ) -> StoredShard:
-    """Look at the part's images, store its shard unless the store has it, and note what became of it if all can be used."""
+    """Check the images of a shard job, and store the shard and a note of the job.
+
+    There is no note if an image cannot be used, so that the job is done again.
+
+    Args:
+        store: The store to write to.
+        source: The images and masks.
+        job: The images of the shard.
+        advance: Called after each image.
+        threads: Threads that check images; by default as many as there are CPUs.
+    """
     with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
-        written = write_shard(source, part, Path(scratch), advance, threads)
-        uploaded = 0
-        if written.shard and not store.exists(layout.shard(written.shard.sha256)):
-            store.upload(
-                Path(scratch) / f"{written.shard.sha256}.arrow", layout.shard(written.shard.sha256)
-            )
-            uploaded = written.shard.bytes
+        written = write_shard(source, job, Path(scratch), advance, threads)
+        uploaded = _upload_unless_stored(store, written, Path(scratch))
     if not written.bad:
         data = canonical_json(written)
-        store.write(layout.shard_note(part.key), digest(data).encode() + b"\n" + data)
+        store.write(layout.shard_note(job.key), digest(data).encode() + b"\n" + data)
     return StoredShard(written, uploaded)
 
 
-def _opened(note: bytes) -> WrittenShard | None:
-    """What a note says; None where it is not what was written, so that its part is looked at again."""
-    identity, _, data = note.partition(b"\n")
+def _upload_unless_stored(store: Store, written: WrittenShard, folder: Path) -> int:
+    """Upload the shard unless the store has it. Returns the bytes that were uploaded."""
+    if written.shard is None:
+        return 0
+    key = layout.shard(written.shard.sha256)
+    if store.exists(key):
+        return 0
+    store.upload(folder / f"{written.shard.sha256}.arrow", key)
+    return written.shard.bytes
+
+
+def _read_note(store: Store, job: str) -> WrittenShard | None:
+    """Return what the note of a job says, or None if it is not what was written there."""
+    identity, _, data = store.read(layout.shard_note(job)).partition(b"\n")
     return WrittenShard.model_validate_json(data) if digest(data).encode() == identity else None

@@ -23,10 +23,6 @@ from training.config import Document
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = (
-    25.0  # for a step that is stopped to keep a checkpoint; schedulers give 30 s before they kill
-)
-
 
 class LeaseLost(Exception):
     """Another process holds the lease, or it is gone. The work must stop."""

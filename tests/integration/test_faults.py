@@ -289,7 +289,7 @@ def test_few_rows_of_damaged_answers_are_those_of_the_shard(
     monkeypatch: pytest.MonkeyPatch,
     built: tuple[Path, Manifest],
 ):
-    monkeypatch.setattr("orchestrator.datasets.stored_split.REQUEST_BYTES", 10)
+    monkeypatch.setattr("orchestrator.datasets.row_ranges.REQUEST_BYTES", 10)
     publish(store, "digits", *built)
     whole = open_stored_split(store, built[1], "train", tmp_path / "whole")
     few = open_stored_split(store, built[1], "train", tmp_path / "few", rows=np.array([3, 11]))
@@ -356,7 +356,7 @@ def test_random_faults_while_training_change_no_bit(
     monkeypatch.setattr(ray_train, "run", run)
     monkeypatch.setattr(RunContext, "resources", lambda self: resources)
     monkeypatch.setattr(
-        "orchestrator.datasets.stored_split.REQUEST_BYTES", 100
+        "orchestrator.datasets.row_ranges.REQUEST_BYTES", 100
     )  # so that small steps read ranges
 
     def trained(name: str) -> list[dict[str, str]]:

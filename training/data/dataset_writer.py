@@ -99,8 +99,11 @@ def assemble_dataset(
         BadRows: rows cannot be used and `on_bad` is error; it holds all of them.
         BadData: a split has no usable image.
     """
-    written = {split: [done[job.key] for job in plan.jobs] for split, plan in plans.items()}
-    bad = {split: _bad_rows(plans[split], shards) for split, shards in written.items()}
+    written = {}
+    bad = {}
+    for split, plan in plans.items():
+        written[split] = [done[job.key] for job in plan.jobs]
+        bad[split] = _bad_rows(plan, written[split])
     unusable = [row for rows in bad.values() for row in rows]
     if unusable and on_bad == "error":
         raise BadRows(unusable)

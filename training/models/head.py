@@ -69,8 +69,9 @@ class Head(nn.Module):
     def _pooled(self, features: Tensor) -> Tensor:
         """Return the pooled branch: [B, channels, 1, 1] or, by windows, [B, channels, h, w]."""
         height, width = features.shape[-2:]
-        whole_map = self.training or self.eval_pooling is None
-        side = max(height, width) if whole_map else self.eval_pooling
+        side = max(height, width)
+        if self.eval_pooling is not None and not self.training:
+            side = self.eval_pooling
         window = min(side, height), min(side, width)
         if window == (height, width):
             pooled = features.mean((2, 3), keepdim=True)

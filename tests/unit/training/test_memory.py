@@ -71,10 +71,8 @@ def test_a_share_is_drawn_by_id_not_by_position():
 
 
 def test_classes_take_turns_in_the_memory():
-    first = {
-        c: next(row for row in hashed_order(np.arange(6), IDS) if LABELS[row, c - 1])
-        for c in (1, 2)
-    }
+    order = hashed_order(np.arange(6), IDS)
+    first = {c: order[LABELS[order, c - 1]][0] for c in (1, 2)}
     both = choose_memory(LABELS, (1, 2), np.arange(6), IDS, 2)
     assert len(both) == 2
     assert first[1] in both

@@ -29,7 +29,8 @@ def test_steps_of_coco_to_voc_have_the_published_sizes(increment: int) -> None:
     with np.load(GOLDEN / "voc_labels.npz") as file:
         labels = np.unpackbits(file["train_aug"], axis=1, count=20).astype(bool)
     _, *later = coco_to_voc_groups((*OTHERS, *VOC_CLASSES), increment)
-    groups = [[VOC_CLASSES.index(name) + 1 for name in group] for group in later]
+    ids = {name: class_id for class_id, name in enumerate(VOC_CLASSES, 1)}
+    groups = [list(map(ids.__getitem__, group)) for group in later]
     assert [
         len(select_images(labels, groups, step, "disjoint")) for step in range(len(groups))
     ] == PUBLISHED[increment]

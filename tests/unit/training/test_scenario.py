@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tests.support.datasets import build_dataset
 from tests.support.paths import GOLDEN, SHARED
-from training.config import Task
+from training.config import Task, flatten_groups
 from training.data.shards import Index
 from training.data.voc import VOC_CLASSES, Voc
 from training.scenario import (
@@ -61,10 +61,8 @@ def voc_labels(split: str) -> np.ndarray:
 
 
 def voc_groups(split: str) -> list[list[int]]:
-    return [
-        [VOC_CLASSES.index(name) + 1 for name in group]
-        for group in split_groups(split, VOC_CLASSES)
-    ]
+    ids = {name: class_id for class_id, name in enumerate(VOC_CLASSES, 1)}
+    return [list(map(ids.__getitem__, group)) for group in split_groups(split, VOC_CLASSES)]
 
 
 def task(groups: list[list[int]], **fields: str) -> Task:
@@ -168,10 +166,9 @@ def test_steps_of_a_split_see_nothing_of_how_later_groups_are_cut(
 ):
     labels, groups = world
     step %= len(groups)
-    merged = [
-        *groups[: step + 1],
-        *([[c for group in groups[step + 1 :] for c in group]] if step + 1 < len(groups) else []),
-    ]
+    merged = groups[: step + 1]
+    if step + 1 < len(groups):
+        merged = [*merged, list(flatten_groups(groups[step + 1 :]))]
     for setting in ("disjoint", "overlap"):
         np.testing.assert_array_equal(
             select_images(labels, groups, step, setting),

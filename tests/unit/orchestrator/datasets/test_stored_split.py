@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.datasets.catalog import UnknownDataset, publish
-from orchestrator.datasets.stored_split import merged, open_stored_split
+from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.store.folder import FolderStore
 from tests.support.datasets import build_dataset
 from training.data.digits import Digits
@@ -110,7 +110,7 @@ def test_a_few_rows_are_read_by_range_and_verified(
     monkeypatch: pytest.MonkeyPatch,
     masks: bool,
 ):
-    monkeypatch.setattr("orchestrator.datasets.stored_split.REQUEST_BYTES", 100)
+    monkeypatch.setattr("orchestrator.datasets.row_ranges.REQUEST_BYTES", 100)
     rows = np.array([31, 2])
     split = open_stored_split(store, built[1], "train", tmp_path / "cache", rows=rows, masks=masks)
     store.taken.clear()
@@ -137,7 +137,7 @@ def test_what_costs_as_much_as_the_shard_is_read_whole(
 def test_a_shard_that_is_here_serves_whoever_needs_a_part(
     store: Remote, built: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("orchestrator.datasets.stored_split.REQUEST_BYTES", 100)
+    monkeypatch.setattr("orchestrator.datasets.row_ranges.REQUEST_BYTES", 100)
     part(open_stored_split(store, built[1], "train", tmp_path / "cache"), 2, np.zeros((40, 2), int))
     store.taken.clear()
     few = open_stored_split(store, built[1], "train", tmp_path / "cache", rows=np.array([2]))
@@ -152,11 +152,6 @@ def test_a_split_travels_to_other_processes(built: tuple[Path, Manifest], tmp_pa
         pickle.dumps(open_stored_split(store, built[1], "train", tmp_path / "cache"))
     )
     assert part(split, 7, split.index.image_range) == originals(built, split.index, 7)[0]
-
-
-def test_ranges_are_merged_where_the_gap_is_cheap(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("orchestrator.datasets.stored_split.REQUEST_BYTES", 10)
-    assert merged([(100, 5), (0, 20), (30, 10), (50, 1), (5, 3)]) == [(0, 51), (100, 5)]
 
 
 def test_an_unknown_split_is_answered_with_the_known(

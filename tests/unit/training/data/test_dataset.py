@@ -1,5 +1,6 @@
 import time
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_workers_shares_together_are_the_global_batch_in_order(count: int, world
     shares = [
         batches(count, 7, rank=rank, world_size=world_size, batch=12) for rank in range(world_size)
     ]
-    together = [[key for share in parts for key in share] for parts in zip(*shares, strict=True)]
+    together = [list(chain(*shares_of_batch)) for shares_of_batch in zip(*shares, strict=True)]
     assert together == batches(count, 7, batch=12)
 
 

@@ -38,8 +38,7 @@ def test_a_scene_follows_from_seed_split_and_number_alone(source: Digits):
 
 
 def test_train_and_validation_use_different_handwriting(source: Digits):
-    train, val = (
-        {stroke.tobytes() for stroke in source.handwriting[split][0]} for split in ("train", "val")
-    )
+    train = {stroke.tobytes() for stroke in source.handwriting["train"][0]}
+    val = {stroke.tobytes() for stroke in source.handwriting["val"][0]}
     assert not train & val
     assert all(set(class_ids) == set(range(1, 11)) for _, class_ids in source.handwriting.values())

@@ -115,11 +115,9 @@ def _worker(rank: int, folder: Path) -> None:
     given = torch.load(folder / "given.pt")
     network = _network()
     network.load_state_dict(given["state"])
-    parts = [
-        [tensor.split([5, 3])[rank].clone() for tensor in given[name]]
-        for name in ("batches", "directions")
-    ]
-    found = _train_two_batches(network, parts[0], parts[1])
+    batches = [tensor.split([5, 3])[rank].clone() for tensor in given["batches"]]
+    directions = [tensor.split([5, 3])[rank].clone() for tensor in given["directions"]]
+    found = _train_two_batches(network, batches, directions)
     for name, value in found.items():
         if name.startswith("gradient of "):
             distributed.all_reduce(value)
