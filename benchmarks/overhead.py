@@ -41,7 +41,7 @@ from training.scenario import Scenario
 
 RAY = ("trial", "start", "stop", "return")
 OURS = ("choose", "store")
-STEP = ("localise", "train", "publish", "evaluate")
+STEP = ("fetch", "train", "publish", "evaluate")
 MARK = "overhead "
 
 

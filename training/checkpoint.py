@@ -1,7 +1,7 @@
 """Read and write the files of a step: checkpoints to resume from, and the published model.
 
-A published model can be rebuilt from its folder alone. Weights are safetensors; nothing is pickled. A published folder
-holds
+A published model can be rebuilt from its folder alone. Weights are safetensors; nothing is pickled.
+A published folder holds
 
     model.json           ModelDocument: architecture and class groups
     model.safetensors    the segmenter
@@ -27,7 +27,7 @@ from training.models.segmenter import Segmenter
 
 
 class ModelDocument(Document):
-    """The document that rebuilds a published model: its architecture and its classes' dataset ids, group by group."""
+    """The document that rebuilds a published model: architecture and dataset ids of its classes."""
 
     format: int = 1
     model: ModelConfig
@@ -47,7 +47,10 @@ class ModelDocument(Document):
 def save_checkpoint(
     folder: Path, method: Method, optimizer: SGD, iteration: int, curves: list[CurveRow]
 ) -> None:
-    """Write the complete state after `iteration` iterations. Data order and augmentation depend on the iteration only."""
+    """Write the complete state after `iteration` iterations.
+
+    Data order and augmentation depend on the iteration only.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     momentum = {
         name: optimizer.state[parameter]["momentum_buffer"]
@@ -60,7 +63,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, method: Method, optimizer: SGD) -> tuple[int, list[CurveRow]]:
-    """Restore a checkpoint in place, and return the number of iterations done and the curves so far."""
+    """Restore a checkpoint in place; return the iterations done and the curves so far."""
     method.load_state_dict(load_file(folder / "method.safetensors"))
     momentum = load_file(folder / "momentum.safetensors")
     for name, parameter in method.named_parameters():
@@ -85,7 +88,7 @@ def save_model(folder: Path, method: Method, curves: list[CurveRow]) -> None:
 
 
 def load_model(folder: Path) -> tuple[Segmenter, ModelDocument]:
-    """Return a folder's published model, frozen and in evaluation mode, in the precision it was saved in."""
+    """Return a folder's published model, frozen and in evaluation mode, in its saved precision."""
     document = ModelDocument.model_validate_json((folder / "model.json").read_text())
     weights = load_file(folder / "model.safetensors")
     model = Segmenter(document.model, document.channels)

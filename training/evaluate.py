@@ -1,8 +1,9 @@
-"""Score a published model: rebuild it from its folder, predict every image once, and count the confusions.
+"""Score a published model: predict every image once, and count the confusions.
 
-The result holds, per image, how many pixels of each ground-truth class were predicted as each class that the model
-knows. Ground truth covers all classes of the dataset, and void. All scores are derived from these counts
-(`training.metrics`), so no convention about void, background or future classes enters here.
+The result holds, per image, how many pixels of each ground-truth class were predicted as each class
+that the model knows. Ground truth covers all classes of the dataset, and void. All scores are
+derived from these counts (`training.metrics`), so no convention about void, background or future
+classes enters here.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +52,8 @@ def evaluate(
         batch: Images that are predicted together.
 
     Returns:
-        Columns image (row of the split), truth and predicted (dataset ids; truth 255 is void), and pixels.
+        Columns image (row of the split), truth and predicted (dataset ids; truth 255 is void), and
+        pixels.
     """
     model, document = load_model(model_folder)
     model.to(device=runtime.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -92,7 +94,7 @@ def confusion(
 
 
 def views(data: LocalSplit, rows: np.ndarray, config: EvaluationConfig) -> SegmentationDataset:
-    """Return the images and masks (dataset ids, 255 is void) at `rows` as an evaluation sees them."""
+    """Return the images and masks (dataset ids, 255 is void) at `rows`, resized and cropped."""
     transform = partial(evaluation_view, config=config)
     return SegmentationDataset(
         data, rows, transform=transform, label_map=np.arange(256, dtype=np.uint8), seed=0
@@ -101,7 +103,10 @@ def views(data: LocalSplit, rows: np.ndarray, config: EvaluationConfig) -> Segme
 
 @torch.inference_mode()
 def predict(model: Segmenter, pixels: Tensor, class_ids: Tensor) -> Tensor:
-    """Return the dataset id of the likeliest class at each pixel, uint8 [B, H, W], of uint8 images [B, 3, H, W]."""
+    """Return the dataset id of the likeliest class at each pixel.
+
+    Images are uint8 [B, 3, H, W], the result is uint8 [B, H, W].
+    """
     dtype = next(model.parameters()).dtype
     images = normalise(pixels, dtype).contiguous(memory_format=torch.channels_last)
     logits = upsample(model(images).logits, pixels.shape[-2:])
@@ -109,7 +114,10 @@ def predict(model: Segmenter, pixels: Tensor, class_ids: Tensor) -> Tensor:
 
 
 def same_sized(dataset: SegmentationDataset, batch: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield consecutive items of one size, at most `batch` at a time. No image is padded or repeated."""
+    """Yield consecutive items of one size, at most `batch` at a time.
+
+    No image is padded or repeated.
+    """
     pending: list[dict[str, Any]] = []
     for position in range(len(dataset)):
         item: dict[str, Any] = dataset[0, position]

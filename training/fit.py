@@ -1,8 +1,8 @@
 """Train one step. `fit` is the training loop, from the first line to the last.
 
-On one machine, the same document gives the same weights bit for bit, even when the training is interrupted and resumed.
-The order of images and their augmentation depend on (seed, epoch, image) only, the learning rate depends on the
-iteration, and a checkpoint holds the rest.
+On one machine, the same document gives the same weights bit for bit, even when the training is
+interrupted and resumed. The order of images and their augmentation depend on (seed, epoch, image)
+only, the learning rate depends on the iteration, and a checkpoint holds the rest.
 """
 
 import time
@@ -52,7 +52,9 @@ def fit(
     resume: Path | None,
     journal: Journal,
 ) -> Path:
-    """Train a step and return the folder of the files to publish (see training.checkpoint). Every worker calls it.
+    """Train a step and return the folder of the files to publish (see training.checkpoint).
+
+    Every worker calls it.
 
     Args:
         step: The step's document.
@@ -165,7 +167,10 @@ def _check_images(task: Task, data: LocalSplit, rows: np.ndarray) -> None:
 def build_method(
     step: StepConfig, runtime: Runtime, parent: Path | None, encoder_weights: Path | None
 ) -> Method:
-    """Return the step's method with its initial weights, on the worker's device. Random weights depend on the seed only."""
+    """Return the step's method with its initial weights, on the worker's device.
+
+    Random weights depend on the seed only.
+    """
     torch.manual_seed(step.seed)
     previous = load_model(parent)[0] if parent else None
     module = import_module(f"training.methods.{step.method.name.replace('-', '_')}")
@@ -197,7 +202,10 @@ def _freeze(method: Method, step: StepConfig) -> None:
 def _batches(
     step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int
 ) -> Iterator[Batch]:
-    """Yield this worker's share of the global batches start..total, on its device. Weak steps never read masks."""
+    """Yield this worker's share of the global batches start..total, on its device.
+
+    Weak steps never read masks.
+    """
     weak = step.task.supervision == "image"
     dataset = SegmentationDataset(
         data,
@@ -228,7 +236,10 @@ def _batches(
 
 
 def _label_maps(task: Task, count: int) -> np.ndarray:
-    """Return how masks are read: one table, or one for each of `count` images if some are kept of earlier steps."""
+    """Return how masks are read: one table, or one for each of `count` images.
+
+    Images that are kept of earlier steps have a table of their own.
+    """
     if not task.memory_images:
         return label_map(task)
     kept = np.arange(count) >= task.images

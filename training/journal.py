@@ -9,24 +9,33 @@ from training.curves import CurveRow
 
 
 class Journal(Protocol):
-    """Takes the reports of a training. It is used on rank 0 only, and what it raises ends the training."""
+    """Takes the reports of a training.
+
+    It is used on rank 0 only, and what it raises ends the training.
+    """
 
     def log(self, row: CurveRow) -> None:
         """Take a row of the curves."""
         ...
 
     def should_stop(self) -> bool:
-        """Return whether the training must end. A checkpoint is then saved at once, and `save` raises."""
+        """Return whether the training must end.
+
+        A checkpoint is then saved at once, and `save` raises.
+        """
         ...
 
     def save(self, folder: Path, iteration: int) -> None:
-        """Keep the checkpoint in `folder`, taken after `iteration` iterations. The folder may be removed."""
+        """Keep the checkpoint in `folder`, taken after `iteration` iterations.
+
+        The folder may be removed.
+        """
         ...
 
 
 @dataclass
 class MemoryJournal:
-    """A journal that keeps the rows in memory and hands checkpoints to a function, for scripts and tests."""
+    """Keeps the rows in memory and hands checkpoints to a function, for scripts and tests."""
 
     on_save: Callable[[Path, int], object] = lambda folder, iteration: None
     rows: list[CurveRow] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Keep a loss that is not finite away from the weights, without waiting for a GPU at every iteration."""
+"""Keep a loss that is not finite away from the weights, without waiting for a GPU."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,9 +12,10 @@ from training.runtime import Runtime
 class LossGuard:
     """Watches the losses of every iteration.
 
-    On a CPU a loss that is not finite raises at once. On a GPU, reading a value would make the host wait for the device.
-    The result of the check therefore stays on the device: from the first bad iteration on, `protect` sets all gradients to
-    zero there. `check` reads the result; it must be called before anything is saved.
+    On a CPU a loss that is not finite raises at once. On a GPU, reading a value would make the host
+    wait for the device. The result of the check therefore stays on the device: from the first bad
+    iteration on, `protect` sets all gradients to zero there. `check` reads the result; it must be
+    called before anything is saved.
     """
 
     def __init__(self, runtime: Runtime, total: int) -> None:
@@ -25,7 +26,10 @@ class LossGuard:
         self._first_bad = torch.zeros((), dtype=torch.long, device=runtime.device)
 
     def watch(self, losses: Mapping[str, Tensor], iteration: int) -> None:
-        """Check the losses of an iteration on all workers. Raises FloatingPointError at once on a CPU."""
+        """Check the losses of an iteration on all workers.
+
+        Raises FloatingPointError at once on a CPU.
+        """
         values = self._runtime.all_sum(torch.stack(list(losses.values())).detach())
         bad = ~values.isfinite().all() & (self._first_bad == 0)
         self._first_bad = torch.where(bad, iteration, self._first_bad)
@@ -41,7 +45,10 @@ class LossGuard:
                 parameter.grad.masked_fill_(self._first_bad > 0, 0.0)
 
     def check(self, losses: Mapping[str, float]) -> None:
-        """Raise FloatingPointError if a loss was not finite at any iteration so far; the message shows `losses`."""
+        """Raise FloatingPointError if a loss was not finite at any iteration so far.
+
+        The message shows `losses`.
+        """
         first = int(self._first_bad.item())
         if first:
             raise FloatingPointError(

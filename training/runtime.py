@@ -1,4 +1,7 @@
-"""Describe where one worker of a step runs: its rank, its device and its processes. None of it changes a result."""
+"""Describe where one worker of a step runs: its rank, its device and its processes.
+
+None of it changes a result.
+"""
 
 from dataclasses import dataclass, field
 
@@ -20,7 +23,10 @@ MEGABYTE = 1e6  # bytes
 
 @dataclass(frozen=True)
 class Runtime:
-    """One of `world_size` workers. If there are several, torch.distributed is initialised (gloo on CPUs, NCCL on GPUs)."""
+    """One of `world_size` workers.
+
+    If there are several, torch.distributed is initialised (gloo on CPUs, NCCL on GPUs).
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -50,7 +56,8 @@ class Runtime:
     def mean(self, total: Tensor, weight: Tensor, epsilon: float = 0.0) -> Tensor:
         """Return the weighted mean over all workers (a `training.losses.Mean`).
 
-        Each worker divides by the mean weight, because DistributedDataParallel averages the gradients.
+        Each worker divides by the mean weight, because DistributedDataParallel averages the
+        gradients.
         """
         return self.world_size * divide(total, self.all_sum(weight.detach()), epsilon)
 

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.resources import Node, Resources, room
+from orchestrator.store.retries import DEFAULT_RETRIES
 
 QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-STARTS = 3  # of a local cluster, when Ray's processes are slow to start
 
 
 def connect(dashboard: bool = False) -> None:
     """Make this process the driver of a Ray cluster. Calling it again does nothing.
 
     Args:
-        dashboard: Whether a local cluster gets a dashboard. When a process that starts workers is lost, Ray asks the
-            dashboard which processes are alive. Without it, the resources of the lost workers are never released.
+        dashboard: Whether a local cluster gets a dashboard. When a process that starts workers is
+            lost, Ray asks the dashboard which processes are alive. Without it, the resources of the
+            lost workers are never released.
     """
     import ray
 
@@ -46,14 +47,15 @@ def _start_here(dashboard: bool) -> None:
     """Start a cluster on this machine that ends with this process."""
     import ray
 
-    # Ray Train reads these in this process. On one machine no node is preempted and no metrics are collected. More
-    # frequent health checks make each step end a second sooner.
+    # Ray Train reads these in this process. On one machine no node is preempted and no metrics are
+    # collected. More frequent health checks make each step end a second sooner.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    # Waiting threads must not spin, because on a busy machine with two cores two spinning workers block each other.
+    # Waiting threads must not spin, because on a busy machine with two cores two spinning workers
+    # block each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for left in reversed(range(STARTS)):
+    for left in reversed(range(DEFAULT_RETRIES.local_ray_starts)):
         try:
             with _keeping_sigterm():
                 ray.init(address="local", include_dashboard=dashboard, **QUIET)
@@ -84,7 +86,7 @@ def _keeping_sigterm() -> Iterator[None]:
 
 
 def dashboard_address() -> str | None:
-    """Return the address of the connected cluster's dashboard, as the cluster's machines reach it."""
+    """Return the address at which the cluster's machines reach its dashboard; None without one."""
     from ray._private import worker as ray_worker
 
     connect()
@@ -105,14 +107,20 @@ def autoscales() -> bool:
 
 
 def steps_at_once(resources: Resources) -> int:
-    """Return how many steps the connected cluster can train side by side, at its largest if it autoscales; at least 1."""
+    """Return how many steps the connected cluster can train side by side, at least 1.
+
+    A cluster that autoscales counts at its largest.
+    """
     largest = _largest_node()
     nodes = [largest] if largest else cluster_nodes()
     return max(1, room(resources, nodes) // resources.workers)
 
 
 def _largest_node() -> Node | None:
-    """Return all that an autoscaling cluster may grow to, as if it were one machine; None if it does not autoscale."""
+    """Return all that an autoscaling cluster may grow to, as if it were one machine.
+
+    None means that the cluster does not autoscale.
+    """
     # Ray has no public call for this. Ray Train reads it in the same way.
     from ray._private.state import state
 

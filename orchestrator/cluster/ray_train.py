@@ -1,8 +1,9 @@
 """Run a function on the workers of a Ray cluster. This is the only file that uses Ray Train.
 
-Ray Train reserves resources for the workers, starts them, connects them with torch.distributed, notices when one dies
-and releases the resources. Progress, checkpoints and results are in the store, where they outlive the cluster. Ray
-Train's own state is therefore a temporary folder, and the answer to lost workers is to call `run` again.
+Ray Train reserves resources for the workers, starts them, connects them with torch.distributed,
+notices when one dies and releases the resources. Progress, checkpoints and results are in the
+store, where they outlive the cluster. Ray Train's own state is therefore a temporary folder, and
+the answer to lost workers is to call `run` again.
 
 Importing Ray takes a second, so the functions import it when they are called.
 """
@@ -30,8 +31,8 @@ class WorkersFailed(Exception):
     """The workers did not finish.
 
     Attributes:
-        reason: What their code raised and would raise again. None when workers died or could not reach the store, so that
-            trying again may help.
+        reason: What their code raised and would raise again. None when workers died or could not
+            reach the store, so that trying again may help.
         details: The traceback.
     """
 
@@ -68,7 +69,8 @@ def run(
 
     connect()
     if not autoscales():
-        # An autoscaling cluster is not checked, because Ray Train itself refuses what can never be placed there.
+        # An autoscaling cluster is not checked, because Ray Train itself refuses what can never be
+        # placed there.
         check_cluster(resources, cluster_nodes())
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(retries.start_seconds))
     gpu = resources.gpus_per_worker > 0
@@ -107,8 +109,8 @@ def run(
 def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) -> Iterator[None]:
     """Let SIGINT and SIGTERM stop the workers and then raise KeyboardInterrupt(number).
 
-    Ray Train handles SIGINT alone, ends the process, and leaves its handler behind. On SIGTERM the workers get
-    `grace_seconds` if they can be asked to end. A second signal ends them at once.
+    Ray Train handles SIGINT alone, ends the process, and leaves its handler behind. On SIGTERM the
+    workers get `grace_seconds` if they can be asked to end. A second signal ends them at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -146,9 +148,11 @@ def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) 
 
 def _explain(failures: Sequence[BaseException], details: str) -> WorkersFailed:
     """Return a WorkersFailed that distinguishes lost workers from code that fails."""
-    # When one worker dies, the others fail in ways of their own, so a lost worker is looked for first.
+    # When one worker dies, the others fail in ways of their own, so a lost worker is looked for
+    # first.
     for failure in failures:
-        # Ray's own exceptions are about processes and machines, and not all of their classes are public.
+        # Ray's own exceptions are about processes and machines, and not all of their classes are
+        # public.
         if type(failure).__module__.startswith("ray.") or isinstance(failure, StoreError | OSError):
             return WorkersFailed(f"workers were lost ({type(failure).__name__})", None, details)
     first = failures[0]
@@ -165,7 +169,8 @@ def _on_worker(config: dict[str, Any]) -> object:
 
     resources: Resources = config["resources"]
     context = ray.train.get_context()
-    # By default torch uses all cores, and processes that share a machine would then slow each other down.
+    # By default torch uses all cores, and processes that share a machine would then slow each other
+    # down.
     torch.set_num_threads(resources.cpus_per_worker)
     runtime = Runtime(
         rank=context.get_world_rank(),

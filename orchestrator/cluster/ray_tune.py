@@ -1,11 +1,14 @@
-"""Run a tree of jobs as Ray Tune trials, each as soon as its parent is done. This is the only file that uses Ray Tune.
+"""Run a tree of jobs as Ray Tune trials, each as soon as its parent is done.
 
-Tune asks a search algorithm for the next trial whenever it can start one. `_SearchAlgorithm` passes the question to a
-`TrialSource`, which knows the tree. The source names a job, or None, which Tune takes as "ask again later". Trials run
-in processes that are reused. They reserve no CPU and no GPU, because the workers that they start would otherwise wait
-forever for what their trial holds.
+This is the only file that uses Ray Tune.
 
-Nothing of Tune's is kept. Results are in the store, Tune's folder is temporary, and to resume is to run again.
+Tune asks a search algorithm for the next trial whenever it can start one. `_SearchAlgorithm` passes
+the question to a `TrialSource`, which knows the tree. The source names a job, or None, which Tune
+takes as "ask again later". Trials run in processes that are reused. They reserve no CPU and no GPU,
+because the workers that they start would otherwise wait forever for what their trial holds.
+
+Nothing of Tune's is kept. Results are in the store, Tune's folder is temporary, and to resume is to
+run again.
 """
 
 import base64
@@ -34,7 +37,10 @@ HEAD = {"node:__internal_head__": 0.001}
 
 
 class TrialSource(Protocol[Message]):
-    """Decides which job comes next, and takes what becomes of it. All calls come from one thread."""
+    """Decides which job comes next, and takes what becomes of it.
+
+    All calls come from one thread.
+    """
 
     @property
     def finished(self) -> bool:
@@ -75,9 +81,9 @@ def run(
     as_message: Callable[[str], Message],
     grace_seconds: float = DEFAULT_RETRIES.stop_grace_seconds,
 ) -> None:
-    """Call `work(spec, on_message)` in a process of the cluster for each job the source names, until it is finished.
+    """Call `work(spec, on_message)` in a process of the cluster for each job of the source.
 
-    Messages travel pickled, and their meaning is unknown here.
+    Returns when the source is finished. Messages travel pickled, and their meaning is unknown here.
 
     Args:
         source: Names the jobs and takes their messages.
@@ -88,7 +94,8 @@ def run(
         grace_seconds: After a signal, how long the running jobs may take to end.
 
     Raises:
-        KeyboardInterrupt: With the signal's number, on SIGINT and SIGTERM; all trials are stopped then.
+        KeyboardInterrupt: With the signal's number, on SIGINT and SIGTERM; all trials are stopped
+            then.
     """
     handles = {id: ray.put(spec) for id, spec in specs.items()}
     trial = tune.with_resources(
@@ -148,7 +155,7 @@ class _SearchAlgorithm(Searcher):
         self._jobs: dict[str, str] = {}  # by trial
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune pickles its search algorithm to resume from it, but a campaign resumes from the store."""
+        """Return nothing, because a campaign resumes from the store and not from Tune's pickle."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -207,13 +214,16 @@ def _decode(text: str) -> Any:
 
 
 def _resources() -> dict[str, float]:
-    """Return what a trial reserves: the custom resource for trials if the cluster declares it, else some of its head."""
+    """Return what a trial reserves.
+
+    It is the cluster's resource for trials if there is one, and else some of the cluster's head.
+    """
     return {"orchestrator": 1} if "orchestrator" in ray.cluster_resources() else HEAD
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Tune's output about trials and files, and its handling of signals (see `_signals`)."""
+    """Turn off Tune's output, and its handling of signals (see `_signals`)."""
     changed = {
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -237,7 +247,10 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _keyless() -> Iterator[None]:
-    """Keep AWS keys out of the trials' runtime environment, because Ray logs it. Each machine has its own keys."""
+    """Keep AWS keys out of the trials' runtime environment, because Ray logs it.
+
+    Each machine has its own keys.
+    """
     before = class_cache.ENV_VARS_TO_PROPAGATE
     class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
     try:
@@ -248,7 +261,9 @@ def _keyless() -> Iterator[None]:
 
 @contextmanager
 def _signals(source: TrialSource[Any], grace_seconds: float) -> Iterator[_Stopping]:
-    """On SIGINT or SIGTERM, stop the source and end Tune as soon as the source is idle or `grace_seconds` have passed.
+    """On SIGINT or SIGTERM, stop the source, and end Tune once the source is idle.
+
+    Tune ends after `grace_seconds` in any case.
 
     A second signal ends it at once.
     """

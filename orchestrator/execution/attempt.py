@@ -1,6 +1,7 @@
 """Run one attempt at a step: train and score it on the cluster, and publish its record.
 
-An attempt resumes from the newest checkpoint of any attempt. When its workers are lost, they are started again.
+An attempt resumes from the newest checkpoint of any attempt. When its workers are lost, they are
+started again.
 """
 
 import time
@@ -120,7 +121,10 @@ def produce_step(
 def _run_watched(
     assignment: Assignment, resources: Resources, plan: PlannedChain, context: RunContext
 ) -> tuple[TrainingOutcome, int]:
-    """Run an attempt while people and the tracker watch. A failure is written to the attempt's folder."""
+    """Run an attempt while people and the tracker watch.
+
+    A failure is written to the attempt's folder.
+    """
     planned, tracker = assignment.planned, context.tracker
     if tracker and context.chain_run:
         tracker.step_started(planned, plan.source("train"), context.chain_run)
@@ -153,10 +157,12 @@ def _run_watched(
 def _run_with_restarts(
     assignment: Assignment, resources: Resources, context: RunContext
 ) -> tuple[TrainingOutcome, int]:
-    """Run the workers, again from the newest checkpoint whenever they are lost, and return how often as well.
+    """Run the workers, and run them again from the newest checkpoint whenever they are lost.
 
-    Gives up after `retries.restarts` losses without a new checkpoint in between, because the cause is then unlikely to go
-    away.
+    Returns the outcome and the number of restarts.
+
+    Gives up after `retries.restarts` losses without a new checkpoint in between, because the cause
+    is then unlikely to go away.
     """
     key, title = assignment.planned.key, assignment.planned.title
     restarts = 0

@@ -1,4 +1,4 @@
-"""Define the run context: the store, the resources, the console and the tracker that a job hands to all that works for it."""
+"""Define the run context: the store, the resources, the console and the tracker of a job."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,10 @@ ChainRun = TypeVar("ChainRun")  # the tracker's own handle of a chain
 
 
 class Tracker(Protocol[ChainRun]):
-    """Shows steps and chains to people while they are trained. Every method returns at once and never raises."""
+    """Shows steps and chains to people while they are trained.
+
+    Every method returns at once and never raises.
+    """
 
     def chain_started(self, chain: Chain, steps: Sequence[PlannedStep]) -> ChainRun:
         """Return the handle of the chain that the other methods ask for."""
@@ -84,7 +87,8 @@ class RunContext:
     convention: Convention = field(default_factory=wilson)  # of the scores that the tracker shows
     owner: str = field(default_factory=person)  # of the leases, for people
     retries: Retries = DEFAULT_RETRIES
-    # Whether this process shows the progress of each step. A campaign's driver does it for its trials.
+    # Whether this process shows the progress of each step. A campaign's driver does it for its
+    # trials.
     follows_steps: bool = True
     # Takes the messages of a campaign's trial. None: notices go to the console.
     on_message: OnMessage | None = None

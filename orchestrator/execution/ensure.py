@@ -1,8 +1,10 @@
-"""Make sure that a step or a chain exists: read its record, or make what is missing and write the record last.
+"""Make sure that a step or a chain exists: read its record, or make what is missing.
 
-If the record exists, this takes one read, and no cluster is started. Otherwise a job takes the step's lease and runs
-an attempt of its own (`orchestrator.execution.attempt`). The lease is advisory: if two jobs train the same step, both
-finish with a valid result. The first record that is written counts, and both jobs return it.
+The record is written last. If it exists, this takes one read, and no cluster is started.
+Otherwise a job takes the
+step's lease and runs an attempt of its own (`orchestrator.execution.attempt`). The lease is
+advisory: if two jobs train the same step, both finish with a valid result. The first record that is
+written counts, and both jobs return it.
 """
 
 import time
@@ -57,10 +59,13 @@ def ensure_chain(plan: PlannedChain, context: RunContext) -> ChainResult:
 def ensure_step(
     planned: PlannedStep, plan: PlannedChain, context: RunContext, parent: StepRecord | None
 ) -> StepRecord:
-    """Return the step's record. Train the step unless it is published, or wait for the job that trains it.
+    """Return the step's record.
+
+    Train the step unless it is published, or wait for the job that trains it.
 
     Raises:
-        StepFailed: The workers failed. The attempt's folder says why, and the next attempt resumes from its checkpoints.
+        StepFailed: The workers failed. The attempt's folder says why, and the next attempt resumes
+            from its checkpoints.
     """
     asked = time.monotonic()
     repository = Repository(context.store)

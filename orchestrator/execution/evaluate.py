@@ -1,7 +1,8 @@
-"""Score published steps: read the evaluation's record, or compute it on the cluster and write the record.
+"""Score published steps: read the record of an evaluation, or compute it on the cluster.
 
-The key of an evaluation is made of the step, the attempt, the split's content and the way images are resized and
-cropped. Every step is scored on its own dataset by the workers that trained it. This module adds other evaluations.
+The key of an evaluation is made of the step, the attempt, the split's content and the way images
+are resized and cropped. Every step is scored on its own dataset by the workers that trained it.
+This module adds other evaluations.
 """
 
 from functools import partial
@@ -58,12 +59,13 @@ def ensure_evaluation(
 
 
 def check_classes(record: StepRecord, dataset: str, classes: tuple[str, ...]) -> None:
-    """Raise InputError unless the dataset has every class of the step under the same id and name."""
+    """Raise InputError unless the dataset has each class of the step under its id and name."""
     names = dict(enumerate(classes, start=1))
     for class_id, name in zip(record.step.task.classes, record.class_names, strict=True):
         if names.get(class_id) != name:
             other = f"which is {names[class_id]!r}" if class_id in names else "which does not exist"
             raise InputError(
-                f"step {record.key} knows class {class_id} as {name!r}, {other} in dataset {dataset!r}: "
-                "a step is scored on datasets that list the same classes in the same order"
+                f"step {record.key} knows class {class_id} as {name!r}, {other} in dataset "
+                f"{dataset!r}: a step is scored on datasets that list the same classes in the "
+                "same order"
             )

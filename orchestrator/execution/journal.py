@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 class StoreJournal:
     """The `training.journal.Journal` of a step, kept in the folder of its attempt.
 
-    When the lease is lost, the journal stops the training with a checkpoint, from which the next attempt resumes. To stop
-    a job gracefully, its driver therefore revokes the lease.
+    When the lease is lost, the journal stops the training with a checkpoint, from which the next
+    attempt resumes. To stop a job gracefully, its driver therefore revokes the lease.
     """
 
     store: Store

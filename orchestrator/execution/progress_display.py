@@ -1,7 +1,7 @@
-"""Show people how far long work has come: a progress bar on a terminal, a line now and then in a log.
+"""Show the progress of long work: a bar on a terminal, a line now and then in a log.
 
-A running step is followed from outside. Its rank 0 writes its progress to the store, wherever it runs, and
-`follow_step` reads it from there.
+A running step is followed from outside. Its rank 0 writes its progress to the store, wherever it
+runs, and `follow_step` reads it from there.
 """
 
 import json
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Update(Protocol):
-    """Takes how much is done; `text` replaces the count, and `at_once` prints a line in a log in any case."""
+    """Takes how much is done.
+
+    `text` replaces the count. `at_once` prints a line to a log in any case.
+    """
 
     def __call__(self, done: int, text: str = "", at_once: bool = False) -> None: ...
 
@@ -122,7 +125,10 @@ def describe_step(progress: dict[str, Any], batch: int) -> str:
 
 
 def read_progress(store: Store, step: str, attempt: str) -> dict[str, Any]:
-    """Return the progress that an attempt has written; {"stage": "start"} while there is none. Raises StoreError."""
+    """Return the progress that an attempt has written; {"stage": "start"} while there is none.
+
+    Raises StoreError.
+    """
     try:
         return json.loads(store.read(layout.progress(step, attempt)))
     except NotFound:
@@ -138,7 +144,10 @@ def follow_step(
     on_rows: Callable[[list[CurveRow]], None],
     retries: Retries = DEFAULT_RETRIES,
 ) -> Iterator[None]:
-    """Show the progress of an attempt while the body runs, and hand new rows of its curves to `on_rows`, from a thread."""
+    """Show the progress of an attempt while the body runs.
+
+    A thread reads it, and hands new rows of the curves to `on_rows`.
+    """
     batch = planned.step.optimization.batch
     stage = ""
     seen: dict[str, int] = {}  # how much of each piece of the curves was read

@@ -1,8 +1,8 @@
-"""Train a step on one worker: fetch its inputs, train, publish the files, and score them as they were published.
+"""Train a step on one worker: fetch its inputs, train, publish the files, and score them.
 
-Every worker of a step calls `train` at the same time, and rank 0 writes for all. Inputs and results are in the store,
-so a worker may run on any machine and be replaced at any moment. This module does not know Ray, and one process alone
-can be all the workers.
+Every worker of a step calls `train` at the same time, and rank 0 writes for all. Inputs and results
+are in the store, so a worker may run on any machine and be replaced at any moment. This module does
+not know Ray, and one process alone can be all the workers.
 """
 
 import time
@@ -82,7 +82,8 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
     """Train, publish and score one step.
 
     Raises:
-        LeaseLost: Another worker holds the step's lease, or the driver revoked it. A checkpoint is stored.
+        LeaseLost: Another worker holds the step's lease, or the driver revoked it. A checkpoint is
+            stored.
         StoreError: The store does not answer.
         Exception: What `training.fit.fit` raises.
     """
@@ -158,9 +159,9 @@ def _fetch_inputs(
 
 
 def score(store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime) -> bytes:
-    """Return the confusion counts of every image of a split, as Parquet on rank 0 and empty on the other workers.
+    """Return the confusion counts of every image of a split.
 
-    The workers share the images.
+    The workers share the images. Rank 0 returns all counts as Parquet, the others nothing.
     """
     data = open_stored_split(
         store, scoring.manifest, scoring.split, default_cache(), dataset=scoring.dataset
@@ -186,14 +187,18 @@ def score_published(
 
 
 def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
-    """Fetch the files of a published step into a local folder. Raises InputError when the store has lost one of them."""
+    """Fetch the files of a published step into a local folder.
+
+    Raises InputError when the store has lost one of them.
+    """
     folder = layout.files_folder(record.key, record.attempt)
     try:
         return fetch_folder(store, folder, record.files, target)
     except (NotFound, CorruptedObject) as error:
         raise InputError(
-            f"step {record.index} ({record.key}) is published, but a file of it is missing or damaged: "
-            f"{error}. Delete {layout.step_record(record.key)}, and the step is trained again"
+            f"step {record.index} ({record.key}) is published, but a file of it is missing or "
+            f"damaged: {error}. Delete {layout.step_record(record.key)}, and the step is "
+            "trained again"
         ) from error
 
 
@@ -206,7 +211,7 @@ def broadcast_object(value: Any, runtime: Runtime) -> Any:
 
 
 def gather_object(value: Any, runtime: Runtime) -> list[Any]:
-    """Return every worker's value, ordered by rank, on rank 0; an empty list on the other workers."""
+    """Return every worker's value, ordered by rank, on rank 0; an empty list on the others."""
     if runtime.world_size == 1:
         return [value]
     values = [None] * runtime.world_size if runtime.leads else None

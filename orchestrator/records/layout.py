@@ -12,7 +12,7 @@ The map of a store, below its root:
             curves/<iteration>.json                training curves, one piece per object
             checkpoints/<iteration>/...            state to resume from
             checkpoints/<iteration>/done.json      written last: names every file
-            files/...                              published files: model.safetensors, curves.json ...
+            files/...                              published: model.safetensors, curves.json ...
             error.txt                              traceback of a failed attempt
     evaluations/<step>/<evaluation>.json           EvaluationRecord
     evaluations/<step>/<evaluation>.parquet        confusion counts of the evaluation

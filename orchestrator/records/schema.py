@@ -70,7 +70,7 @@ class StepRecord(Document):
     class_names: tuple[str, ...]  # of step.task.classes, without background
     data: DataSource
     iterations: int
-    seconds: dict[str, float]  # by stage: wait, start, stage, train, publish, evaluate, stop
+    seconds: dict[str, float]  # wait, start, fetch, train, publish, evaluate, stop
     images_per_second: float | None
     resources: dict[str, Any]
     provenance: Provenance

@@ -43,7 +43,11 @@ class Retries:
     # A job that waits for the lease of another looks this often whether it is free.
     lease_poll_seconds: float = 2
 
-    # Workers of a step (orchestrator.cluster.ray_train, orchestrator.execution.ensure).
+    # Ray on this machine (orchestrator.cluster.connection).
+    # A local cluster is started this often when its processes take longer than 30 s to start.
+    local_ray_starts: int = 3
+
+    # Workers of a step (orchestrator.cluster.ray_train, orchestrator.execution.attempt).
     # Ray Train may take this long to find room for the workers and to start them.
     start_seconds: float = 600
     # Ray Train restarts its own controller this often.
@@ -59,7 +63,7 @@ class Retries:
     # What the scheduler read of the lease of another campaign counts for this long.
     scheduler_look_seconds: float = 5
 
-    # Progress (orchestrator.execution.follow, orchestrator.execution.worker, campaigns).
+    # Progress (orchestrator.execution.progress_display, orchestrator.execution.journal).
     # A follower reads a step's progress this often from a folder.
     look_seconds_folder: float = 1
     # A follower reads a step's progress this often from a server, where requests cost more.

@@ -1,4 +1,7 @@
-"""What the loop promises: the same weights again, after an interruption, on two workers (this file is one), without masks."""
+"""The loop gives the same weights again, after an interruption, on two workers, without masks.
+
+Each of the two workers runs this file.
+"""
 
 import json
 import os
@@ -48,7 +51,8 @@ from training.runtime import Runtime
 from training.scenario import select_images
 
 GROUPS = ((1, 2, 3, 4, 5, 6), (7, 8, 9, 10))
-# Step 0 by the first, step 1 by any of the others. WILSON and the offline route begin with an epoch of something else.
+# Step 0 by the first, step 1 by any of the others. WILSON and the offline route begin with an epoch
+# of something else.
 METHODS: dict[str, MethodConfig] = {
     "base": fine_tuning.Config(loss="bce", importance=True),
     "fine-tuning": fine_tuning.Config(),
@@ -65,7 +69,10 @@ WHOLE = EvaluationConfig(short_side=None, crop=None)
 
 
 class Scenes(Digits):
-    """Digits with void at the top of each mask, more in some than in others, so that workers count unequal pixels."""
+    """Digits with void at the top of each mask.
+
+    Masks hold different amounts of void, so that workers count unequal pixels.
+    """
 
     def read(self, split: str, id: str) -> Sample:
         sample = super().read(split, id)
@@ -125,7 +132,7 @@ def fitted(
     save: Callable[[Path, int], object] = lambda folder, iteration: None,
     **optimization: Any,
 ) -> Path:
-    """The published folder of a step (by default the `document` of that name) trained in `folder`."""
+    """Train a step (by default the `document` of that name); return its published folder."""
     step, rows = planned or document(world.train, name, **optimization)
     parent = None if name == "base" else world.base
     places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": resume}
@@ -272,9 +279,12 @@ class Interrupted(Exception):
 def test_an_interrupted_step_ends_with_the_same_bits(
     world: World, published: dict[str, Path], tmp_path: Path, name: str
 ):
-    """Killed after its first checkpoint, and again later (WILSON, offline: past their first epoch), and resumed each time.
+    """A step is killed after its first checkpoint and again later, and is resumed each time.
 
-    The last checkpoints are compared too: they hold the momentum, the statistics of all norms and the localizer.
+    WILSON and the offline route are killed past their first epoch.
+
+    The last checkpoints are compared too: they hold the momentum, the statistics of all norms and
+    the localizer.
     """
     runtime = Runtime(log_every=1, checkpoint_every=0)
     kept: dict[int, Path] = {}
@@ -354,7 +364,8 @@ def test_two_workers_give_the_weights_of_one(published: dict[str, Path], team: P
     together, alone = team / name / "files", published[name]
     for file in sorted(path.name for path in alone.glob("*.safetensors")):
         expected, found = load_file(alone / file), load_file(together / file)
-        # PI divides by how far a weight came: for one that hardly moved, the score is huge, and not as exact.
+        # PI divides by how far a weight came: for one that hardly moved, the score is huge, and not
+        # as exact.
         if "importance.path_integral" in expected:
             scores = [tensors.pop("importance.path_integral") for tensors in (found, expected)]
             torch.testing.assert_close(*scores, rtol=1e-6, atol=1e-10)
@@ -481,7 +492,7 @@ def test_a_checkpoint_is_taken_at_once_when_training_must_stop(world: World, tmp
 def test_the_published_folder_is_the_trained_model(
     world: World, published: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Moved elsewhere, the folder alone gives the outputs of the network that was trained, and the same scores."""
+    """The folder alone, moved elsewhere, gives the trained network's outputs and scores."""
     trained: list[Method] = []
     save_model = training.fit.save_model
 

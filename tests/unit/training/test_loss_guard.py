@@ -31,7 +31,7 @@ def test_losses_that_cancel_each_other_are_found():
 
 
 def test_a_gpu_keeps_the_weights_finite_until_the_loss_is_read(monkeypatch: pytest.MonkeyPatch):
-    """As on a GPU: nothing is read until `check`, and the first bad iteration is named though later ones are fine."""
+    """Nothing is read until `check`, which names the first bad iteration and not the last."""
     guard = LossGuard(Runtime(), total=9)
     monkeypatch.setattr(guard, "_reads_at_once", False)
     parameter, unused = Parameter(torch.ones(2)), Parameter(torch.ones(2))

@@ -1,4 +1,7 @@
-"""The search algorithm between Ray Tune and a source of jobs, and signals. Tune itself runs in an integration test."""
+"""The search algorithm between Ray Tune and a source of jobs, and signals.
+
+Tune itself runs in an integration test.
+"""
 
 import os
 import pickle
@@ -88,7 +91,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @pytest.fixture
 def tune_ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """Return a function that handles signals as a running Tune does; its list says what ended it."""
+    """A function that handles signals as a running Tune does; its list says what ended it."""
     before, ended = [signal.getsignal(each) for each in SIGNALS], []
 
     def start() -> list[str]:

@@ -1,4 +1,7 @@
-"""Steps are trained once, whatever interrupts them, races or breaks. This process is the workers; Ray is in an integration test."""
+"""Steps are trained once, whatever interrupts them, races or breaks.
+
+This process is the workers; Ray is in an integration test.
+"""
 
 import json
 import pickle
@@ -76,7 +79,7 @@ def store(tmp_path: Path, built: tuple[Path, Manifest], monkeypatch: pytest.Monk
 
 
 class InProcess:
-    """Replaces ray_train.run: calls what a test wants to happen first, then runs the work in this process."""
+    """Replaces ray_train.run: calls `before`, then runs the work in this process."""
 
     def __init__(self) -> None:
         self.runs: list[str] = []
@@ -363,7 +366,10 @@ def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(
 def test_weak_steps_never_read_masks(
     store: Store, here: InProcess, built: tuple[Path, Manifest], monkeypatch
 ):
-    """Fail if a mask is decoded while a weak step trains. Scoring decodes masks, in evaluation views."""
+    """Fail if a mask is decoded while a weak step trains.
+
+    Scoring decodes masks, in evaluation views.
+    """
     plan = plan_chain(CHAIN, store)
     base = ensure_step(plan.steps[0], plan, context(store), None)
     decode = dataset.decode_mask
@@ -431,7 +437,7 @@ def test_a_checkpoint_without_its_last_file_is_none(store: Store, tmp_path: Path
 def test_a_damaged_checkpoint_gives_way_to_an_older_one(
     store: Store, here: InProcess, monkeypatch, caplog
 ):
-    """Of three checkpoints the newest has a damaged file and the next a damaged list: training resumes from the oldest."""
+    """The newest checkpoint has a damaged file and the next a damaged list: the oldest is used."""
     monkeypatch.setattr("orchestrator.records.attempts.KEPT_CHECKPOINTS", 3)
     plan = plan_chain(CHAIN, store)
     uninterrupted = weights(store, ensure_step(plan.steps[0], plan, context(store), None))

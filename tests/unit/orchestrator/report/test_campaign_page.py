@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
 from statistics import fmean, stdev
+from typing import cast
 
 import pandas
 import pytest
@@ -102,7 +103,8 @@ def test_the_parquet_file_holds_them_unrounded(report, truth, tmp_path) -> None:
     write_campaign_report(report, tmp_path)
     scores = pandas.read_parquet(tmp_path / "scores.parquet").query("last and metric == 'miou_all'")
     assert len(scores) == 12
-    for (alpha, prior), values in scores.groupby(["method.alpha", "method.prior"])["value"]:
+    for variant, values in scores.groupby(["method.alpha", "method.prior"])["value"]:
+        alpha, prior = cast(tuple[float, str], variant)
         assert (
             f"{100 * values.mean():.1f} ± {100 * values.std():.1f}"
             == truth[f"alpha={alpha:g} prior={prior}"][2]

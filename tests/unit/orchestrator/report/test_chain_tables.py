@@ -27,9 +27,9 @@ ALL_TABLES = [class_table, summary_table, forgetting_table, breakdown_table]
 
 
 def printed(table: Table, width: int) -> str:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(*to_terminal(table, width), sep="\n")
-    return console.file.getvalue()
+    out = io.StringIO()
+    Console(width=width, file=out, color_system=None).print(*to_terminal(table, width), sep="\n")
+    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def chains(demo_chains):
     return demo_chains
 
 
-def by_name(table: Table) -> dict[str, tuple]:
+def by_name(table: Table | None) -> dict[str, tuple]:
+    assert table is not None
     return {row.name: row.values for row in table.rows}
 
 

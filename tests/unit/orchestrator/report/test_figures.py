@@ -87,6 +87,5 @@ def test_curves_of_a_step_that_logged_nothing() -> None:
 def test_series_differ_in_colour_and_marker() -> None:
     figure = comparison_figures.over_steps({"all": {name: [0.5, 0.5] for name in "abcdefgh"}})
     lines = figure.axes[0].get_lines()
-    assert (
-        len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 8
-    )
+    assert len({str(line.get_color()) for line in lines}) == 8
+    assert len({str(line.get_marker()) for line in lines}) == 8

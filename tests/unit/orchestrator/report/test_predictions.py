@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from orchestrator.report.predictions import choose_images, take_pictures
 from tests.support.datasets import build_dataset, open_split
@@ -70,8 +71,12 @@ def test_pictures_are_the_scored_view_and_the_files_predictions(digits, tmp_path
     )
     torch.manual_seed(0)
     model = Segmenter(document.model, document.channels)
+    classifier = model.classifiers[0]
+    assert isinstance(classifier, nn.Conv2d)
+    assert classifier.bias is not None
     with torch.no_grad():
-        model.classifiers[0].bias[1] += 1e6  # the first class, whatever the image
+        # The model predicts the first class for every image.
+        classifier.bias[1] += 1e6
     (tmp_path / "model.json").write_text(document.model_dump_json())
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     first, second = take_pictures(

@@ -58,9 +58,10 @@ def test_renderings_agree_on_numbers_and_bold(table) -> None:
     assert rows[1] == ["", "a", "50.0", "–", "20.0"]
     shown = to_json(table)["rows"][1]
     assert (shown["values"], shown["best"]) == ([[70.0, 4.0], 20.0], [0])
-    console = Console(file=StringIO(), width=80, force_terminal=True, color_system="standard")
+    out = StringIO()
+    console = Console(file=out, width=80, force_terminal=True, color_system="standard")
     console.print(*to_terminal(table, 80))
-    assert "\x1b[1m70.0 ± 4.0" in console.file.getvalue()
+    assert "\x1b[1m70.0 ± 4.0" in out.getvalue()
 
 
 def test_a_narrow_terminal_does_without_what_is_spare() -> None:

@@ -1,5 +1,7 @@
 """Test that a WILSON step's targets are computed as its training does."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,9 @@ from training.pseudo_labels import keep_labelled, pseudo_supervision
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=4)
 
 
-def step(groups: tuple[tuple[int, ...], ...], method, labels="new") -> StepConfig:
+def step(
+    groups: tuple[tuple[int, ...], ...], method, labels: Literal["new", "seen"] = "new"
+) -> StepConfig:
     weak = len(groups) > 1
     task = Task(
         data="d",
