@@ -158,8 +158,10 @@ def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
 
     Chains that differ in nothing but the seed are one row.
     """
-    variants = group_variants([Chain.model_validate(each.chain.record.chain) for each in analyses])
-    members = {variant.name: [analyses[index] for index in variant.chains] for variant in variants}
+    chains = [Chain.model_validate(each.chain.record.chain) for each in analyses]
+    members: dict[str, list[Analysis]] = {}
+    for variant in group_variants(chains):
+        members[variant.name] = [analyses[index] for index in variant.chains]
     rows = []
     for name, each in members.items():
         values = [average(map(number, each)) for number in CAUSES.values()]
