@@ -112,14 +112,12 @@ def _build_section(analysis: Analysis) -> Section:
 def _draw_layers(analysis: Analysis) -> Drawing | None:
     if not analysis.layers:
         return None
-    lines = {
-        f"joint: {joint.replace('_', ' ')}": [layer.kept.get(joint) for layer in analysis.layers]
-        for joint in JOINTS
-    }
+    lines: dict[str, list[float | None]] = {}
+    for joint in JOINTS:
+        kept = [layer.kept.get(joint) for layer in analysis.layers]
+        lines[f"joint: {joint.replace('_', ' ')}"] = kept
     lines["CKA"] = [layer.cka for layer in analysis.layers]
-    measured = {
-        name: values for name, values in lines.items() if any(value is not None for value in values)
-    }
+    measured = {name: values for name, values in lines.items() if values != [None] * len(values)}
     figure = figures.by_layer([layer.cut for layer in analysis.layers], measured)
     label = f"What is left behind each layer, {analysis.title}"
     caption = (

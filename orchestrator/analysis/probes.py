@@ -135,7 +135,9 @@ def _answer(pair: _StepPair, threads: int, question: Question) -> ProbeRecord:
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     began = time.monotonic()
-    store, manifest, cache = pair.store, pair.manifest, default_cache()
+    store = pair.store
+    manifest = pair.manifest
+    cache = default_cache()
     with TemporaryDirectory(prefix="stepchain-") as scratch:
         earlier = fetch_published(store, pair.earlier.record, Path(scratch, "earlier"))
         later = fetch_published(store, pair.later.record, Path(scratch, "later"))

@@ -21,8 +21,8 @@ def describe_analysis(analysis: Analysis) -> list[str]:
     if analysis.background_taken is not None:
         taken = percent(analysis.background_taken)
         sentences.append(f"Of background's own pixels, {taken} % became a new class.")
-    if place := _describe_layers(analysis.layers):
-        sentences.append(place)
+    if where := _describe_layers(analysis.layers):
+        sentences.append(where)
     if analysis.bias:
         sentences.append(_describe_bias(analysis.bias))
     for part, means in analysis.retrained.items():

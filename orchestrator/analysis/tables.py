@@ -4,14 +4,13 @@ Several chains also have an overview. There, chains that differ in nothing but t
 with the mean and the standard deviation.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.analysis.diagnosis import Analysis, Layer
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.variants import group_variants
-from orchestrator.report.statistics import summarize
-from orchestrator.report.table import Column, Measured, Row, Table, Value
+from orchestrator.report.table import Column, Row, Table, average
 from training.prediction_breakdown import PredictionBreakdown
 
 JOINTS = {
@@ -159,11 +158,13 @@ def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
 
     Chains that differ in nothing but the seed are one row.
     """
-    variants = group_variants([Chain.model_validate(each.chain.record.chain) for each in analyses])
-    members = {variant.name: [analyses[index] for index in variant.chains] for variant in variants}
+    chains = [Chain.model_validate(each.chain.record.chain) for each in analyses]
+    members: dict[str, list[Analysis]] = {}
+    for variant in group_variants(chains):
+        members[variant.name] = [analyses[index] for index in variant.chains]
     rows = []
     for name, each in members.items():
-        values = [_mean(map(number, each)) for number in CAUSES.values()]
+        values = [average(map(number, each)) for number in CAUSES.values()]
         rows.append(Row("", name, tuple(values)))
     causes = Table(
         title="Causes at a glance",
@@ -183,18 +184,9 @@ def _layer_overview(measure: LayerMeasure, members: Mapping[str, Sequence[Analys
         by_cut: dict[str, list[float | None]] = {cut: [] for cut in cuts}
         for layer in [layer for each in some for layer in each.layers]:
             by_cut[layer.cut].append(measure.number(layer))
-        rows.append(Row("", name, tuple(_mean(by_cut[cut]) for cut in cuts)))
+        rows.append(Row("", name, tuple(average(by_cut[cut]) for cut in cuts)))
     columns = tuple(Column("", cut) for cut in cuts)
     return Table(measure.title, f"{measure.caption} {SEEDS}", "chain", columns, tuple(rows))
-
-
-def _mean(values: Iterable[float | None]) -> Value:
-    summary = summarize(values)
-    if summary is None:
-        return None
-    if summary.deviation is None:
-        return summary.mean
-    return Measured(summary.mean, summary.deviation)
 
 
 def _share(breakdown: PredictionBreakdown | None, field: str) -> float | None:

@@ -8,7 +8,7 @@ so that people can filter by it.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.planning.campaign_record import CampaignRecord
 from orchestrator.planning.planner import PlannedChain
@@ -98,11 +98,15 @@ def _views(record: CampaignRecord, result: CampaignResult, scenario: str) -> dic
     """Return the saved views of the campaign in the experiment of one scenario."""
     plans = [plan for plan in result.chains if plan.chain.scenario.title == scenario]
     params = [build_chain_run(plan.chain, (), began=0).params for plan in plans]
-    axes = [axis for axis in result.axes if len({each.get(axis) for each in params}) > 1]
+    axes = [axis for axis in result.axes if _varies(axis, params)]
     classes = ["background", *_class_names(plans)]
     return saved_views(
         record.name, axes, classes, result.convention, to_milliseconds(record.created)
     )
+
+
+def _varies(axis: str, params: Sequence[Mapping[str, str]]) -> bool:
+    return len({each.get(axis) for each in params}) > 1
 
 
 def _class_names(plans: Sequence[PlannedChain]) -> list[str]:

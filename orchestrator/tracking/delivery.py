@@ -86,7 +86,8 @@ class Delivery:
     def _run(self) -> None:
         """Send runs in order until `close` is called, then once more. The thread runs this."""
         waiting: deque[Run] = deque()
-        client, pause = None, 0.0
+        client: RunClient | None = None
+        pause = 0.0
         while waiting or not self._closing.is_set() or not self._queue.empty():
             waiting.extend(self._next_runs(pause))
             try:

@@ -111,14 +111,7 @@ class RunClient:
             if not token:
                 break
         return [
-            Run(
-                key=run.data.tags["stepchain.key"],
-                kind=run.data.tags["stepchain.kind"],
-                experiment=experiments[run.info.experiment_id],
-                name=run.info.run_name,
-                began=run.info.start_time,
-                tags=run.data.tags,
-            )
+            _running_run(run, experiments[run.info.experiment_id])
             for run in found
             if {"stepchain.key", "stepchain.kind"} <= run.data.tags.keys()
         ]
@@ -273,6 +266,21 @@ class RunClient:
         with (self._sqlite_folder / ".mlflow.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _running_run(run: "MlflowRun", experiment: str) -> Run:
+    """Return what identifies a run that MLflow shows as running."""
+    tags = run.data.tags
+    return Run.model_validate(
+        {
+            "key": tags["stepchain.key"],
+            "kind": tags["stepchain.kind"],
+            "experiment": experiment,
+            "name": run.info.run_name,
+            "began": run.info.start_time,
+            "tags": tags,
+        }
+    )
 
 
 def _dataset_input(data: DataSource, content: str) -> "DatasetInput":

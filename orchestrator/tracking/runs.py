@@ -220,9 +220,7 @@ def curve_points(rows: Iterable[CurveRow]) -> tuple[Point, ...]:
     points: list[Point] = []
     for row in rows:
         values = {
-            curve_metric(name): value
-            for name, value in row.items()
-            if name not in POSITION_FIELDS
+            curve_metric(name): value for name, value in row.items() if name not in POSITION_FIELDS
         }
         points += _points(values, int(1000 * row["time"]), int(row["iteration"]))
     return tuple(points)
