@@ -1,7 +1,7 @@
 """The architecture as tests: who may import what, and how long a file may be.
 
-The import contracts stand in pyproject.toml; each one's name is the sentence that explains it. What import-linter cannot say
-(it sees `ray.train` and `ray.tune` as `ray`) is read from the syntax tree here.
+The import contracts stand in pyproject.toml; each one's name is the sentence that explains it. What
+import-linter cannot say (it sees `ray.train` and `ray.tune` as `ray`) is read from the syntax tree here.
 """
 
 import ast
@@ -17,8 +17,9 @@ from tests.support.paths import ROOT
 PACKAGES = ("jobs", "orchestrator", "stepchain", "training")
 LONGEST = 300  # lines; house style is 100 to 250
 ADVICE = (
-    "ARCHITECTURE.md says what belongs where. Move what is needed down to the package that may be imported, or pass it in; "
-    "a contract in pyproject.toml changes only together with ARCHITECTURE.md. What import-linter found:\n"
+    "ARCHITECTURE.md says what belongs where. Move what is needed down to the package that may be "
+    "imported, or pass it in; a contract in pyproject.toml changes only together with "
+    "ARCHITECTURE.md. What import-linter found:\n"
 )
 
 
@@ -27,7 +28,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Full dotted names that a file imports, wherever in the file: `from ray import tune` gives `ray.tune`."""
+    """Give the dotted names that a file imports: `from ray import tune` gives `ray.tune`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -64,7 +65,8 @@ def test_import_contracts_are_kept():
 def test_each_of_rays_libraries_is_known_to_one_file(module: str, allowed: set[str]):
     others = importers(module, *PACKAGES) - allowed
     assert not others, (
-        f"only {allowed} may import {module}, so that its next version changes one file; {others} import it too"
+        f"only {allowed} may import {module}, so that its next version changes one file; "
+        f"{others} import it too"
     )
 
 
@@ -89,7 +91,8 @@ def test_file_is_short_and_says_what_it_is_for(path: Path):
     text = path.read_text(encoding="utf-8")
     lines = text.count("\n")
     assert lines <= LONGEST, (
-        f"{path.name} has {lines} lines; split it by what its parts know (house style: 100 to 250 lines)"
+        f"{path.name} has {lines} lines; split it by what its parts know "
+        "(house style: 100 to 250 lines)"
     )
     assert not text.strip() or ast.get_docstring(ast.parse(text)), (
         f"{path.name} needs a docstring that says what it is for"
@@ -113,7 +116,8 @@ def test_one_file_spells_the_keys_of_a_store():
         if any(text.startswith(prefixes) for text in literals(path))
     }
     assert breach == {"orchestrator/records/layout.py"}, (
-        "orchestrator/records/layout.py alone says where things lie in a store; add a function there"
+        "orchestrator/records/layout.py alone says where things lie in a store; "
+        "add a function there"
     )
 
 

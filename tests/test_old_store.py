@@ -1,4 +1,4 @@
-"""A store that version 0.1.0 wrote is read, planned and pruned by today's code with the same result."""
+"""Today's code reads, plans and prunes a store of version 0.1.0 as that version did."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Lists of images instead of a rule: read from a folder, stored by digest, followed by the plan to the image."""
+"""Image lists are read from a folder, stored by digest, and followed by the plan."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Encoder weights on their way into the store: safetensors as they are, everything else as safetensors."""
+"""Encoder weights are stored as safetensors; files of other formats are converted."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Shards come when they are needed, ahead of that, or in part; whoever reads them sees the same bytes."""
+"""Shards are fetched when they are needed, ahead of that, or in part, with the same bytes."""
 
 import pickle
 import threading

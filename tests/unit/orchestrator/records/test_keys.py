@@ -1,6 +1,7 @@
 """Keys are pinned: a change that moves one orphans everything ever published.
 
-`python tests/unit/orchestrator/test_identity.py` writes tests/golden/keys.json anew, for a change that is meant to.
+`python tests/unit/orchestrator/records/test_keys.py` writes tests/golden/keys.json again, for a
+change that is meant to.
 """
 
 import json

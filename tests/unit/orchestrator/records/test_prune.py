@@ -1,4 +1,8 @@
-"""Pruning removes what nobody needs and never what a record names, a worker may be at, or the next attempt goes on from."""
+"""Pruning removes leftovers only.
+
+It never removes what a record names, what a worker may be writing, or what the next attempt resumes
+from.
+"""
 
 import os
 import time

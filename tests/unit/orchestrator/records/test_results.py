@@ -27,7 +27,7 @@ def test_a_chain_is_read_back_as_published(store, publish_chain) -> None:
 
 
 def test_joint_training_is_scored_by_the_groups_of_its_scenario(store, publish_chain) -> None:
-    """Its only step learned all classes at once; old and new mean what they mean for the chains beside it."""
+    """Its only step learned all classes at once. Old and new are those of the scenario."""
     record = publish_chain(store, "joint", groups=((1, 2, 3, 4, 5, 6, 7, 8, 9, 10),))
     groups = [list("012345"), list("6789")]
     named = record.model_copy(

@@ -177,7 +177,7 @@ def test_what_was_used_longest_ago_makes_room(
 def test_what_is_in_use_stays(
     remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
 ):
-    """The lock goes with a map, and to forked processes: as long as one of them reads, nothing is removed."""
+    """The lock goes with a map, and to forked processes. While one reads, nothing is removed."""
     monkeypatch.setenv("STEPCHAIN_CACHE_GB", "0")
     cache = tmp_path / "cache"
     a, b, c = (wanted(remote, name) for name in "abc")
