@@ -92,7 +92,7 @@ class Reporter:
             self._tracker.step_failed(key)
 
     def chain_progressed(self, plan: PlannedChain, published: Sequence[str]) -> None:
-        """Report the scores of a chain that was started. `published`: its steps so far, in order."""
+        """Report the scores of a started chain. `published`: its steps so far, in order."""
         if self._tracker and plan.chain in self._runs and published:
             steps = [self._scoreboard.find(plan, key) for key in published]
             self._tracker.chain_progressed(

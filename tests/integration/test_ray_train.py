@@ -1,4 +1,4 @@
-"""Steps on a real Ray cluster: what is published, what is reused, what workers add up to, and what a kill changes."""
+"""Steps on a real Ray cluster: what is published and reused, several workers, and a kill."""
 
 import threading
 import time
@@ -67,7 +67,7 @@ def new_store(folder: Path) -> Store:
     return store
 
 
-def place(store: Store, workers: int = 1) -> RunContext:
+def context(store: Store, workers: int = 1) -> RunContext:
     return RunContext(
         store,
         Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1),
@@ -85,7 +85,7 @@ def weights(store: Store, record: StepRecord) -> dict[str, np.ndarray]:
 def chain(tmp_path_factory: pytest.TempPathFactory):
     """The chain, trained by one worker."""
     store = new_store(tmp_path_factory.mktemp("chain"))
-    return store, ensure_chain(plan_chain(CHAIN, store), place(store))
+    return store, ensure_chain(plan_chain(CHAIN, store), context(store))
 
 
 def test_a_chain_is_published_with_its_evaluations(chain):
@@ -110,31 +110,31 @@ def test_a_chain_is_published_with_its_evaluations(chain):
 def test_asking_again_reads_the_records(chain):
     store, result = chain
     start = time.monotonic()
-    again = ensure_chain(plan_chain(CHAIN, store), place(store))
+    again = ensure_chain(plan_chain(CHAIN, store), context(store))
     assert again.record == result.record
     assert time.monotonic() - start < 5
     assert len(list(store.list("chains/"))) == 1
 
 
-def test_a_published_step_is_scored_anew_on_other_pixels(chain):
+def test_a_published_step_is_scored_again_on_other_pixels(chain):
     store, result = chain
     plan = plan_chain(CHAIN, store)
     record = Repository(store).step_by_name("integration:1")
     assert record == Repository(store).step_by_name(result.steps[1].record.key[:6])
     scoring = Scoring("digits", plan.manifest, "train", EvaluationConfig(short_side=None, crop=32))
-    evaluation = ensure_evaluation(record, plan.source("train"), scoring, place(store, workers=2))
+    evaluation = ensure_evaluation(record, plan.source("train"), scoring, context(store, workers=2))
     assert evaluation.images == 100
-    assert evaluation == ensure_evaluation(record, plan.source("train"), scoring, place(store))
+    assert evaluation == ensure_evaluation(record, plan.source("train"), scoring, context(store))
 
 
 def test_two_workers_and_a_kill_change_nothing(chain, tmp_path):
-    """The base step by two workers, one of which is killed after the first checkpoint; it goes on in the same attempt."""
+    """One of two workers is killed after the first checkpoint; the same attempt goes on."""
     store, result = chain
     other = new_store(tmp_path)
     plan = plan_chain(CHAIN, other)
     killer = threading.Thread(target=kill_a_worker, args=(other, plan.steps[0].key))
     killer.start()
-    record = ensure_step(plan.steps[0], plan, place(other, workers=2), None)
+    record = ensure_step(plan.steps[0], plan, context(other, workers=2), None)
     killer.join()
     assert record.resources["restarts"] == 1
     assert record.resources["resumed_from"] > 0
@@ -158,7 +158,7 @@ def test_a_step_that_diverges_fails_once_and_says_why(chain):
     wild = EXACT.model_copy(update={"encoder_lr": 1e6, "head_lr": 1e6, "epochs": 2.0})
     plan = plan_chain(CHAIN.model_copy(update={"base": Base(optimization=wild)}), store)
     with pytest.raises(StepFailed, match="lower the learning rates"):
-        ensure_chain(plan, place(store))
+        ensure_chain(plan, context(store))
     (error,) = [
         name for name in store.list(f"steps/{plan.steps[0].key}/") if name.endswith("error.txt")
     ]

@@ -178,12 +178,12 @@ def same_bytes(one: Path, other: Path) -> None:
 
 def curves(folder: Path) -> list[CurveRow]:
     """The training curves, without what the clock and the machine decide."""
-    rows = json.loads((folder / "curves.json").read_text())
     measured = ("time", "images_per_second", "usage/")
-    return [
-        {name: value for name, value in row.items() if not name.startswith(measured)}
-        for row in rows
-    ]
+
+    def without_measured(row: CurveRow) -> CurveRow:
+        return {name: value for name, value in row.items() if not name.startswith(measured)}
+
+    return [without_measured(row) for row in json.loads((folder / "curves.json").read_text())]
 
 
 def test_the_curves_tell_what_training_takes_of_its_machine(published: dict[str, Path]):
@@ -234,10 +234,8 @@ def test_a_method_prepares_once_on_the_first_epoch_as_it_will_be_trained_on(
 
     def prepare(self: Method, batches: Callable[[], Iterable[Batch]]) -> None:
         prepared.append([batch.pixels.clone() for batch in batches()])
-        assert all(
-            torch.equal(*pair)
-            for pair in zip(prepared[-1], (b.pixels for b in batches()), strict=True)
-        )
+        for pixels, batch in zip(prepared[-1], batches(), strict=True):
+            assert torch.equal(pixels, batch.pixels)
 
     def noted(
         self: fine_tuning.Method, batch: Batch, progress: Progress

@@ -83,7 +83,7 @@ class InProcess:
 
     def __init__(self) -> None:
         self.runs: list[str] = []
-        self.before: Callable[[int], None] = lambda number: None
+        self.before: Callable[[int], object] = lambda number: None
         self.runtime = Runtime(log_every=2, checkpoint_every=1e9)
 
     def run(
@@ -267,7 +267,9 @@ def test_code_that_fails_is_not_run_again(store: Store, here: InProcess):
     assert not store.exists(layout.step_lease(plan.steps[0].key))
 
 
-def test_a_waiting_job_returns_what_the_other_published(store: Store, here: InProcess):
+def test_a_waiting_job_returns_what_the_other_published(
+    store: Store, here: InProcess, monkeypatch: pytest.MonkeyPatch
+):
     plan = plan_chain(CHAIN, store)
     record = ensure_step(plan.steps[0], plan, context(store), None)
     name = layout.step_record(record.key)
@@ -277,9 +279,11 @@ def test_a_waiting_job_returns_what_the_other_published(store: Store, here: InPr
     assert other.acquire()
 
     waiting = context(store)
-    waiting.console.print = lambda text, **style: store.write(
-        name, published
-    )  # while this one waits, the other finishes
+
+    def finish_the_other(*_: object, **__: object) -> None:
+        store.write(name, published)
+
+    monkeypatch.setattr(waiting.console, "print", finish_the_other)
     assert ensure_step(plan.steps[0], plan, waiting, None) == record
     assert len(here.runs) == 1
 
@@ -290,7 +294,7 @@ def test_the_loser_of_a_race_returns_the_winners_record(store: Store, here: InPr
     name = layout.step_record(first.key)
     published = store.read(name)
     store.delete(name)
-    here.before = lambda number: store.write(name, published) and None
+    here.before = lambda number: store.write(name, published)
     second = ensure_step(plan.steps[0], plan, context(store), None)
     assert len(here.runs) == 2
     assert second == first
