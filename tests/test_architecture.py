@@ -1,7 +1,7 @@
-"""The architecture as tests: who may import what, and how long a file may be.
+"""Test the architecture: which package may import what, and how long a file may be.
 
-The import contracts stand in pyproject.toml; each one's name is the sentence that explains it. What
-import-linter cannot say (it sees `ray.train` and `ray.tune` as `ray`) is read from the syntax tree here.
+The import contracts stand in pyproject.toml; each one's name is the sentence that explains it.
+import-linter sees `ray.train` and `ray.tune` as `ray`, so these are read from the syntax tree here.
 """
 
 import ast

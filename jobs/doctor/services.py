@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from orchestrator.store.base import Store, StoreError, check_writable
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import DEFAULT_RETRIES
 from orchestrator.tracking.tracker import tracking_uri
 
 MULTIPART = 33 << 20  # bytes: more than goes in one part
@@ -188,7 +189,7 @@ def _ask(address: str, token: str | None) -> int:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"{address.rstrip('/')}/api/jobs/", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=DEFAULT_RETRIES.doctor_http_seconds) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
