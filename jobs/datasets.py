@@ -1,4 +1,4 @@
-"""Show what a store holds: `python -m jobs.ingest ls`, `info NAME` and `export NAME --split 15-5`."""
+"""Show what a store holds: the commands `ls`, `info` and `export` of `python -m jobs.ingest`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train a first result in minutes on a laptop, without a download: `make demo` or `python -m jobs.demo`.
+"""Train a first result in minutes, without a download: `make demo` or `python -m jobs.demo`.
 
 Images are scenes of handwritten digits. Digits 0-5 are learned with masks, then 6-9 in three ways:
 by WILSON from image labels alone, and by fine-tuning and MiB from masks. These chains are chains

@@ -1,4 +1,4 @@
-"""End a job with one sentence for a mistake of its user, and with a traceback for a fault of ours."""
+"""End a job with one sentence for a mistake of its user, with a traceback for a fault of ours."""
 
 import signal
 import sys

@@ -7,8 +7,9 @@
     >>> chains[0].name
     'digits_wilson alpha=0 seed=42'
 
-Every name below is public, typed and documented in docs/api.md. A name is imported when it is first used. So
-`import stepchain` takes no time, and imports PyTorch only for what needs it. It never imports Ray or MLflow.
+Every name below is public, typed and documented. A name is imported when it is first used. So
+`import stepchain` takes no time, and imports PyTorch only for what needs it. It never imports Ray
+or MLflow.
 """
 
 from importlib import import_module, metadata

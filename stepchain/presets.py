@@ -1,7 +1,8 @@
-"""Chains to start from: `python -m jobs.train PRESET`. Every field can be overridden there; a function is a preset.
+"""Return chains to start from, one function each: `python -m jobs.train PRESET`.
 
-The digits chains need no download and take a minute or two on a laptop. The VOC chains have the settings of the papers.
-`small_voc_wilson` is for photos on a CPU.
+Every field of a chain can be overridden. The digits chains need no download and take a minute or
+two on a laptop. The VOC chains have the settings of the papers. `small_voc_wilson` is for photos
+on a CPU.
 """
 
 from orchestrator.planning.chain import Base, Chain
@@ -17,28 +18,28 @@ BCE = fine_tuning.Config(loss="bce")  # how WILSON's step 0 is trained
 
 
 def digits_wilson() -> Chain:
-    """Digits 0-5 with masks, then 6-9 from image labels alone."""
+    """Return digits 0-5 with masks, then 6-9 from image labels alone, by WILSON."""
     method = wilson.Config(warmup_epochs=2, localizer_channels=64, localizer_lr=0.1)
     return _digits("digits_wilson", method, BCE)
 
 
 def digits_mib() -> Chain:
-    """Digits 0-5, then 6-9, both with masks, by MiB."""
+    """Return digits 0-5, then 6-9, both with masks, by MiB."""
     return _digits("digits_mib", mib.Config())
 
 
 def digits_lwf() -> Chain:
-    """Digits 0-5, then 6-9, both with masks, by learning without forgetting."""
+    """Return digits 0-5, then 6-9, both with masks, by learning without forgetting."""
     return _digits("digits_lwf", lwf.Config())
 
 
 def digits_finetuning() -> Chain:
-    """Digits 0-5, then 6-9, both with masks, with nothing against forgetting."""
+    """Return digits 0-5, then 6-9, both with masks, with nothing against forgetting."""
     return _digits("digits_finetuning", fine_tuning.Config())
 
 
 def voc_wilson() -> Chain:
-    """WILSON's 15-5 on PASCAL VOC 2012 + SBD, as the paper trains it."""
+    """Return WILSON's 15-5 on PASCAL VOC 2012 + SBD, as the paper trains it."""
     return Chain(
         name="voc_wilson",
         scenario=Scenario(dataset="voc", groups=(VOC_CLASSES[:15], VOC_CLASSES[15:])),
@@ -50,7 +51,7 @@ def voc_wilson() -> Chain:
 
 
 def voc_mib() -> Chain:
-    """MiB's 15-5 on PASCAL VOC 2012 + SBD, as the paper trains it."""
+    """Return MiB's 15-5 on PASCAL VOC 2012 + SBD, as the paper trains it."""
     return Chain(
         name="voc_mib",
         scenario=Scenario(
@@ -64,7 +65,10 @@ def voc_mib() -> Chain:
 
 
 def coco_voc_wilson() -> Chain:
-    """WILSON's COCO-to-VOC with the settings of its code, on ResNet-101: the paper's Wide-ResNet-38 is not offered."""
+    """Return WILSON's COCO-to-VOC with the settings of its code.
+
+    It is on ResNet-101, because the paper's Wide-ResNet-38 is not offered.
+    """
     groups = coco_to_voc_groups(tuple(COCO_CATEGORIES.values()))
     return Chain(
         name="coco_voc_wilson",
@@ -78,7 +82,7 @@ def coco_voc_wilson() -> Chain:
 
 
 def small_voc_wilson() -> Chain:
-    """Five classes of VOC with masks, then three from image labels, small enough for a CPU."""
+    """Return five classes of VOC with masks, then three from image labels, small for a CPU."""
     return Chain(
         name="small_voc_wilson",
         scenario=Scenario(
@@ -115,6 +119,14 @@ def _digits(name: str, method: MethodConfig, base: fine_tuning.Config = CROSS_EN
     )
 
 
-PRESETS = {preset.__name__: preset for preset in (
-    digits_wilson, digits_mib, digits_lwf, digits_finetuning, voc_wilson, voc_mib, coco_voc_wilson, small_voc_wilson,
-)}  # fmt: skip
+_FUNCTIONS = (
+    digits_wilson,
+    digits_mib,
+    digits_lwf,
+    digits_finetuning,
+    voc_wilson,
+    voc_mib,
+    coco_voc_wilson,
+    small_voc_wilson,
+)
+PRESETS = {preset.__name__: preset for preset in _FUNCTIONS}

@@ -97,8 +97,8 @@ def open_store(uri: str) -> Store:
     """Open the store that a URI names.
 
     Args:
-        uri: A folder's path, `file:///folder` or `s3://bucket/prefix`. S3 takes its credentials from
-            the AWS_* variables and files, never from the URI.
+        uri: A folder's path, `file:///folder` or `s3://bucket/prefix`. S3 takes its credentials
+            from the AWS_* variables and files, never from the URI.
 
     Raises:
         StoreError: The URI is of another form, or this Stepchain does not handle the version of the

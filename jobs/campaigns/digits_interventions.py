@@ -1,9 +1,12 @@
-"""What causes forgetting, and what removes it? Digits 0-5, then 6-9 in ways that take away one cause each, three seeds each.
+"""What causes forgetting, and what removes it? Digits 0-5, then 6-9, one cause taken away each.
+
+The base and the changed later steps run with three seeds each.
 
     python -m jobs.campaign run digits_interventions
 
-36 steps instead of 66: all share step 0, seed by seed, with each other and with `digits_methods`, which records importance
-there. The twin of `interventions`, which says what is changed and why; half a minute a step on a CPU.
+36 steps instead of 66: all share step 0, seed by seed, with each other and with `digits_methods`,
+which records importance there. The twin of `interventions`, which says what is changed and why;
+half a minute a step on a CPU.
 """
 
 from jobs.campaigns.interventions import interventions

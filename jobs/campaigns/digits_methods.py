@@ -1,17 +1,21 @@
-"""Which method keeps the old classes and learns the new ones best? Digits 0-5, then 6-9, every method, three seeds each.
+"""Which method keeps old classes and learns new ones best? Digits 0-5, then 6-9, all methods.
+
+Every method runs with three seeds.
 
     python -m jobs.campaign run digits_methods
 
-54 steps instead of 93: two kinds of step 0 serve all methods, seed by seed. One is trained with cross-entropy and records
-importance for EWC, PI and RW, which changes nothing of its weights; the other with binary cross-entropy. The twin of `methods`:
-half a minute to a minute a step on a CPU.
+54 steps instead of 93: two kinds of step 0 serve all methods, seed by seed. One is trained with
+cross-entropy and records importance for EWC, PI and RW, which changes nothing of its weights; the
+other with binary cross-entropy. The twin of `methods`: half a minute to a minute a step on a CPU.
 
-All is as the digits presets have it, and nothing was tuned, but for two things. The penalties of EWC, PI and RW weigh 5, 5 and
-2.5 instead of 500, 500 and 100: learning rates are 50 to 100 times higher here than on VOC, and above 6.8 (RW: 3.4) training
-would diverge. The offline classifiers have half of the epochs, and the learning rate of WILSON's localizer.
+All is as the digits presets have it, and nothing was tuned, but for two things. The penalties of
+EWC, PI and RW weigh 5, 5 and 2.5 instead of 500, 500 and 100: learning rates are 50 to 100 times
+higher here than on VOC, and above 6.8 (RW: 3.4) training would diverge. The offline classifiers
+have half of the epochs, and the learning rate of WILSON's localizer.
 
-The order that the papers report: fine-tuning far below LwF, that below MiB and PLOP, all below joint training; from image
-labels WILSON above the offline routes and above its own variants with hard pseudo-supervision and a prior by softmax.
+The order that the papers report: fine-tuning far below LwF, that below MiB and PLOP, all below
+joint training; from image labels WILSON above the offline routes and above its own variants with
+hard pseudo-supervision and a prior by softmax.
 """
 
 from stepchain import (

@@ -2,7 +2,8 @@
 
     python -m jobs.campaign run digits_mib_components
 
-9 steps instead of 16: all combinations share step 0. The twin of `mib_components`, in minutes on a CPU.
+9 steps instead of 16: all combinations share step 0. The twin of `mib_components`, in minutes on a
+CPU.
 """
 
 from jobs.campaigns.mib_components import PARTS

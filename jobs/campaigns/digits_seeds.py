@@ -1,8 +1,11 @@
-"""How far do results spread over seeds? Digits 0-5, then 6-9, by LwF, MiB and WILSON, three seeds each.
+"""How much do results vary over seeds? Digits 0-5, then 6-9, by LwF, MiB and WILSON.
+
+Every method runs with three seeds.
 
     python -m jobs.campaign run digits_seeds
 
-15 steps instead of 18: LwF and MiB share their step 0, seed by seed. The twin of `seeds`, in minutes on a CPU.
+15 steps instead of 18: LwF and MiB share their step 0, seed by seed. The twin of `seeds`, in
+minutes on a CPU.
 """
 
 from stepchain import Chain, LwF, MiB, digits_mib, digits_wilson, sweep, with_field

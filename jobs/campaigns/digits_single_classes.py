@@ -1,9 +1,12 @@
-"""Can WILSON learn a single class at a time from image labels? Digits 0-5, then 6, 7, 8 and 9, three seeds each.
+"""Can WILSON learn single classes from image labels? Digits 0-5, then 6, 7, 8 and 9.
+
+Every chain runs with three seeds.
 
     python -m jobs.campaign run digits_single_classes
 
-63 steps instead of 75: all share step 0, seed by seed. The twin of `single_classes`, which says why a memory of 1 stands for
-none; a step of one class has few images and takes less than half a minute on a CPU.
+63 steps instead of 75: all share step 0, seed by seed. The twin of `single_classes`, which says why
+a memory of 1 stands for none; a step of one class has few images and takes less than half a minute
+on a CPU.
 """
 
 from jobs.campaigns.single_classes import MEMORIES, MEMORIES_WITH_MASKS, with_masks

@@ -1,9 +1,9 @@
-"""How many weakly labelled images does WILSON need? Digits 0-5, then 6-9 from 10 to 100 per cent of their scenes.
+"""How many weakly labelled images does WILSON need? Digits 0-5, then 6-9 from 10 to 100 %.
 
     python -m jobs.campaign run digits_weak_images
 
-6 steps instead of 10: step 0 has all its images. Fewer images are fewer iterations, too. The twin of `weak_images`, in
-minutes on a CPU.
+6 steps instead of 10: step 0 has all its images. Fewer images are fewer iterations, too. The twin
+of `weak_images`, in minutes on a CPU.
 """
 
 from jobs.campaigns.weak_images import SHARES

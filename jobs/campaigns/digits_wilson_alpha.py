@@ -1,9 +1,11 @@
-"""How hard should WILSON's pseudo-supervision be? Digits 0-5, then 6-9, with alpha from 0 (soft) to 1 (hard), three seeds each.
+"""How hard should WILSON's pseudo-supervision be? Digits, alpha from 0 (soft) to 1 (hard).
+
+Digits 0-5 are learned first, then 6-9, with three seeds for each alpha.
 
     python -m jobs.campaign run digits_wilson_alpha
 
-18 steps instead of 30: alpha is no part of step 0, so each seed trains that once. The twin of `wilson_alpha`, in minutes on
-a CPU.
+18 steps instead of 30: alpha is no part of step 0, so each seed trains that once. The twin of
+`wilson_alpha`, in minutes on a CPU.
 """
 
 from jobs.campaigns.wilson_alpha import ALPHAS

@@ -1,8 +1,11 @@
-"""What should WILSON's localizer know of the old classes? Digits 0-5, then 6-9, with four priors in both settings.
+"""What should WILSON's localizer know of the old classes? Digits, four priors, both settings.
+
+Digits 0-5 are learned first, then 6-9.
 
     python -m jobs.campaign run digits_wilson_prior
 
-10 steps instead of 16: the prior is no part of step 0. The twin of `wilson_prior`, in minutes on a CPU.
+10 steps instead of 16: the prior is no part of step 0. The twin of `wilson_prior`, in minutes on a
+CPU.
 """
 
 from jobs.campaigns.wilson_prior import PRIORS

@@ -1,8 +1,11 @@
-"""What are image labels of old classes worth to WILSON? Digits 0-5, then 6-9, labels of new or of all classes, both settings.
+"""What are image labels of old classes worth to WILSON? Digits, both settings.
+
+Digits 0-5 are learned first, then 6-9, with image labels of the new classes or of all.
 
     python -m jobs.campaign run digits_wilson_supervision
 
-6 steps instead of 8: step 0 has masks and knows no such choice. The twin of `wilson_supervision`, in minutes on a CPU.
+6 steps instead of 8: step 0 has masks and knows no such choice. The twin of `wilson_supervision`,
+in minutes on a CPU.
 """
 
 from stepchain import Chain, digits_wilson, sweep, with_field

@@ -1,25 +1,30 @@
-"""What causes forgetting, and what removes it? VOC 15-5 overlap, its second step trained in ways that take away one cause each.
+"""What causes forgetting, and what removes it? VOC 15-5 overlap, one cause taken away each.
+
+The second step is trained in ways that each take away one cause.
 
     python -m jobs.campaign run interventions --encoder-weights PATH
 
-12 steps instead of 22: all share step 0. Cost: images x epochs = 1.00 million.
-Kalb and Beyerer (ACCV 2022) name two causes: background that was, or is, another class, and a bias towards new classes. Each
-way is plain cross-entropy but for what is said:
+12 steps instead of 22: all share step 0.
+Cost: images x epochs = 1.00 million.
+Kalb and Beyerer
+(ACCV 2022) name two causes: background that was, or is, another class, and a bias towards new
+classes. Each way is plain cross-entropy but for what is said:
 
     cross-entropy                  both causes at work
     background ignored             no background to shift: what is left is the bias
     unbiased cross-entropy         background means "background or any previous class" (MiB, Eq. 5)
-    distillation                   the previous model's outputs are kept: LwF, with its own weight, 100
-    unbiased distillation          previous background means "background or any new class" (MiB, Eq. 7), weight 10
+    distillation                   the previous model's outputs are kept: LwF, weight 100
+    unbiased distillation          previous background means "background or any new class" (Eq. 7)
     both unbiased                  the two together
     mib                            ... and classifiers that start as background
-    oracle labels                  masks name the previous classes, too: no shift, and no image of earlier steps
+    oracle labels                  masks name the previous classes, too: no shift, no memory
     replay                         100 images of earlier steps, with their masks
     frozen encoder                 only head and classifiers learn
     frozen statistics              batch norms keep the statistics of step 0
 
-`python -m jobs.analyze` says of each how much of either cause is left. The papers, old / new / all (counted as --convention
-mib does): cross-entropy 2.1 / 33.1 / 9.8, distillation 58.9 / 36.6 / 53.3, mib 75.5 / 49.4 / 69.0.
+`python -m jobs.analyze` says of each how much of either cause is left. The papers, old / new / all
+(counted as --convention mib does): cross-entropy 2.1 / 33.1 / 9.8, distillation 58.9 / 36.6 / 53.3,
+mib 75.5 / 49.4 / 69.0.
 """
 
 from typing import Any

@@ -1,15 +1,20 @@
-"""Can WILSON learn a single class at a time from image labels? VOC 15-1 overlap with a memory of 1, 10 and 100 earlier images.
+"""Can WILSON learn a single class at a time from image labels? VOC 15-1 overlap.
+
+The memory holds 1, 10 or 100 images of earlier steps.
 
     python -m jobs.campaign run single_classes --encoder-weights PATH
 
-26 steps instead of 30: all share step 0. Cost: images x epochs = 0.79 million.
-Every image of such a step has the new class, so nothing tells the localizer where that is not: the paper's own limitation. A
-step without any memory is refused here, for it can only collapse; a memory of 1 is as near to that as can be trained. The
-cells from masks, icarl without a memory and with 100 images, are WILSON's loss with the truth in place of its localizer: what
-image labels could reach.
+26 steps instead of 30: all share step 0.
+Cost: images x epochs = 0.79 million.
+Every image of such
+a step has the new class, so nothing tells the localizer where that is not: the paper's own
+limitation. A step without any memory is refused here, for it can only collapse; a memory of 1 is as
+near to that as can be trained. The cells from masks, icarl without a memory and with 100 images,
+are WILSON's loss with the truth in place of its localizer: what image labels could reach.
 
-The authors of RaSP (Roy et al., 2023) ran WILSON so, disjoint / overlap, all: without memory 0.4 / 0.6, with 100 images 56.0 /
-52.5. Their memory is balanced over steps, ours over classes, and only the direction compares.
+The authors of RaSP (Roy et al., 2023) ran WILSON so, disjoint / overlap, all: without memory 0.4 /
+0.6, with 100 images 56.0 / 52.5. Their memory is balanced over steps, ours over classes, and only
+the direction compares.
 """
 
 from stepchain import VOC_CLASSES, Chain, ICaRL, split_groups, sweep, voc_wilson, with_field

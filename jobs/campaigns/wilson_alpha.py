@@ -1,8 +1,11 @@
-"""How hard should WILSON's pseudo-supervision be? VOC 10-10 with alpha from 0 (soft) to 1 (hard): Figure 4 of the paper.
+"""How hard should WILSON's pseudo-supervision be? VOC 10-10, Figure 4 of the paper.
+
+Alpha goes from 0 (soft) to 1 (hard).
 
     python -m jobs.campaign run wilson_alpha --encoder-weights PATH
 
-12 steps instead of 20: alpha is no part of step 0, so each setting trains that once. Cost: images x epochs = 3.05 million.
+12 steps instead of 20: alpha is no part of step 0, so each setting trains that once.
+Cost: images x epochs = 3.05 million.
 The paper, all, disjoint then overlap (read off the figure, to about 0.1):
 
     alpha      0     0.3   0.5   0.7   1

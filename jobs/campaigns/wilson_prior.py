@@ -1,9 +1,13 @@
-"""What should WILSON's localizer know of the old classes? VOC 10-10 with four priors: Table 4 of the paper.
+"""What should WILSON's localizer know of the old classes? VOC 10-10, four priors.
+
+It is Table 4 of the paper.
 
     python -m jobs.campaign run wilson_prior --encoder-weights PATH
 
-10 steps instead of 16: the prior is no part of step 0. Cost: images x epochs = 2.50 million.
-The paper, old / new / all:
+10 steps instead of 16: the prior is no part of step 0.
+Cost: images x epochs = 2.50 million.
+The
+paper, old / new / all:
 
     prior                                disjoint              overlap
     constant scores for old classes      64.8 / 49.9 / 58.8    69.4 / 52.0 / 62.0

@@ -1,8 +1,11 @@
-"""What are image labels of old classes worth to WILSON? VOC 15-5 and 10-10, labels of new or all classes: Table 5 of the paper.
+"""What are image labels of old classes worth to WILSON? VOC 15-5 and 10-10.
+
+The labels name the new classes or all: Table 5 of the paper.
 
     python -m jobs.campaign run wilson_supervision --encoder-weights PATH
 
-12 steps instead of 16: step 0 has masks and knows no such choice. Cost: images x epochs = 2.28 million.
+12 steps instead of 16: step 0 has masks and knows no such choice.
+Cost: images x epochs = 2.28 million.
 The paper, old / new / all:
 
     labels of       disjoint              overlap

@@ -89,7 +89,7 @@ class Bookkeeper:
                     if outcome.state == StepState.RUNNING:
                         self._look(key, outcome)
                 self._view.refresh()
-        except Exception as error:  # noqa: BLE001 - raised again by the thread that leaves the context
+        except Exception as error:  # noqa: BLE001 - `__exit__` raises it again
             self._crash = error
 
     def _handle_events(self) -> list[tuple[Event, StoreError]]:

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def seize_leases(store: Store, steps: Iterable[str], owner: str) -> None:
-    """Take the leases of steps that `owner` holds. Without them, workers write checkpoints and exit."""
+    """Take the leases of steps that `owner` holds, so that workers write checkpoints and exit."""
     for key in _leased(store, steps, owner):
         try:
             Lease(store, layout.step_lease(key), owner).seize()

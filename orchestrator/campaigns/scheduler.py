@@ -261,7 +261,7 @@ def _expected(node: Node, stored: StoredStep, costs: Costs) -> float | None:
 
 
 def _jobs(tree: StepTree, estimates: Mapping[str, float | None]) -> list[Job]:
-    """Return the steps as jobs. If the time of one is not known, all are weighed by their images."""
+    """Return the steps as jobs, weighed by their images if the time of one is not known."""
     known = None not in estimates.values()
     jobs = []
     for key, seconds in estimates.items():

@@ -52,7 +52,7 @@ def counts(statuses: Sequence[StepStatus]) -> dict[StepState, int]:
 
 
 def status_table(statuses: Sequence[StepStatus]) -> Table:
-    """Return a table of the steps that run, failed or wait to be scored, and the other states' counts."""
+    """Return a table of the steps that run, failed or are to be scored, titled with all counts."""
     title = ", ".join(f"{count} {state}" for state, count in counts(statuses).items())
     shown = [status for status in statuses if status.state in WORTH_A_LINE]
     table = Table(
@@ -79,9 +79,9 @@ def _step_status(node: Node, stored: StoredStep, store: Store) -> StepStatus:
 def _describe(node: Node, stored: StoredStep, store: Store) -> str:
     """Return what there is to say of a step besides its state."""
     details = stored.details
-    progress = (
-        describe_step(details.progress, node.planned.step.optimization.batch) if details else ""
-    )
+    progress = ""
+    if details:
+        progress = describe_step(details.progress, node.planned.step.optimization.batch)
     if stored.holder:
         return ": ".join(filter(None, (stored.holder.owner, progress)))
     if details is None:

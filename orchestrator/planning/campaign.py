@@ -35,7 +35,7 @@ Axis = Iterable[Any] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Campaign:
-    """A question and the chains that answer it. Raises InputError when two chains have the same name."""
+    """A question and the chains that answer it. Their names differ, else it raises InputError."""
 
     name: str
     question: str  # for people: the docstring of the campaign's file

@@ -70,7 +70,7 @@ def _find_file(wanted: str, shipped: Path) -> Path:
 
 
 def _read_campaign(path: Path) -> Campaign:
-    """Run the file and read the campaign from its module. Whatever it raises becomes an InputError."""
+    """Run the file and read its campaign. Every exception that it raises becomes an InputError."""
     spec = spec_from_file_location(f"campaign_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError("it is no Python file")

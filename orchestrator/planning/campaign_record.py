@@ -1,8 +1,9 @@
-"""What a campaign asked for, kept in the store: `campaigns/<key>.json`.
+"""Record in the store what a campaign asks for.
 
-Chains know nothing of the campaign that wants them. Its record holds the question, the chains' documents as they were planned
-(with the encoder's weights by digest) and the papers' numbers that belong to them, so that its table, its page and its run in
-MLflow can be made again by anybody who has the store and not the campaign's file. What came of it is in the chains' steps.
+A chain's record does not name the campaigns that want the chain. A campaign's record holds its
+question, the documents of its chains as they were planned, and which published numbers belong to
+them. So its table, its page and its run in MLflow can be made again from the store, without the
+campaign's file. The results are in the records of the chains' steps.
 """
 
 from dataclasses import asdict
@@ -36,7 +37,10 @@ class CampaignRecord(Document):
 
     @property
     def campaign(self) -> Campaign:
-        """What was recorded. Raises InputError for published numbers that are not known any more."""
+        """Return the campaign as it was recorded.
+
+        Raise InputError for published numbers that this version does not know.
+        """
         chains = tuple(Chain.model_validate(chain) for chain in self.chains)
         return Campaign(
             self.name, self.question, chains, tuple(Expected(**fields) for fields in self.paper)
@@ -44,13 +48,13 @@ class CampaignRecord(Document):
 
 
 def publish_campaign(store: Store, campaign: Campaign) -> CampaignRecord:
-    """Record what is asked for, its chains as they are planned, with their encoder's weights. Again, nothing changes."""
+    """Write the record of a campaign unless it exists; return the one that was written first."""
     record = campaign_record(campaign)
     return publish_record(store, layout.campaign_record(record.key), record)
 
 
 def campaign_record(campaign: Campaign) -> CampaignRecord:
-    """The record of a campaign, as of now. When it was recorded is no part of its key."""
+    """Return the record of a campaign as of now. The time is no part of its key."""
     name, question = campaign.name, campaign.question
     paper = [asdict(each) | {"where": dict(each.where)} for each in campaign.paper]
     return CampaignRecord(
@@ -66,18 +70,21 @@ def campaign_record(campaign: Campaign) -> CampaignRecord:
 
 
 def recorded_campaigns(store: Store) -> list[CampaignRecord]:
-    """All that were recorded, the oldest first."""
+    """Return the records of all campaigns, the oldest first."""
     found = Repository(store).documents(store.list(layout.CAMPAIGNS), CampaignRecord)
     return sorted(found, key=lambda record: record.created)
 
 
 def find_campaign(store: Store, wanted: str) -> CampaignRecord | None:
-    """The newest record of that name, or the one with that key; None when there is none."""
+    """Return the newest record of that name, or the one with that key; None if there is none."""
     found = [record for record in recorded_campaigns(store) if wanted in (record.name, record.key)]
     return found[-1] if found else None
 
 
 def campaign_tree(campaign: Campaign, store: Store) -> StepTree:
-    """The campaign's steps, planned anew over the datasets of the store. Raises InputError when one is not there."""
+    """Return the campaign's steps, planned over the datasets of the store.
+
+    Raise InputError if a dataset does not exist.
+    """
     planner = Planner(store)
     return build_tree([planner.plan(chain) for chain in campaign.chains])

@@ -1,4 +1,7 @@
-"""A chain as a person asks for it: scenario, model, base and increments. Resolved to steps by `orchestrator.planning.resolver`."""
+"""Define a chain as a person asks for it: scenario, model, base step and increments.
+
+`orchestrator.planning.resolver` resolves a chain to steps.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +22,8 @@ from training.scenario import Scenario
 
 
 def _fine_tuning() -> MethodConfig:
-    # Importing a method's module imports torch, which planning does without until a chain needs the default.
+    # Importing a method's module may import torch. Planning does without it until a chain needs
+    # the default.
     return read_method({"name": "fine-tuning"})
 
 
@@ -45,7 +49,10 @@ class Chain(Document):
 
 
 def leaves(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a dumped document under its dotted name, such as `method.alpha`; lists are values."""
+    """Yield every value of a dumped document with its dotted name, such as `method.alpha`.
+
+    Lists are values.
+    """
     for name, value in document.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{above}{name}.")

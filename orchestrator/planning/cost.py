@@ -94,7 +94,7 @@ def measure(records: Iterable[StepRecord], request: Request, guess: float | None
 
 
 def _kinds(step: StepConfig) -> tuple[Hashable, Hashable]:
-    """Return the kind of a step with its method, and without it. Steps of a kind are equally fast."""
+    """Return the kind of a step with its method, and without it. Steps of a kind are as fast."""
     # The weights that a model starts from do not change its speed.
     model = step.model.model_copy(update={"weights": None})
     kind = (model, step.augmentation.crop, step.optimization.precision)
@@ -113,7 +113,7 @@ def past_records(store: Store, stored: Mapping[str, StoredStep]) -> list[StepRec
 
 
 def estimate_cost(tree: StepTree, stored: Mapping[str, StoredStep], costs: Costs) -> CostEstimate:
-    """Return what is left of a campaign costs. A step that is only to be scored takes the overhead."""
+    """Return what the rest of a campaign costs. A step to be scored takes the overhead."""
     whole = {key: costs.seconds(node.planned) for key, node in tree.nodes.items()}
     left = {key: _seconds_left(stored[key], costs, seconds) for key, seconds in whole.items()}
     # When each step can end at the earliest.

@@ -1,9 +1,12 @@
-"""The papers' numbers, as data, each with the convention it was measured by: see paper_numbers.csv.
+"""Find the numbers that papers report, each with the convention by which it was measured.
 
-A campaign ties its variants to them with `Expected`: what their documents say, and what the paper calls that. A number is
-shown beside ours only where dataset, classes and setting are the paper's; a difference only where the convention is, too.
-The numbers of Figure 4 were read off the figure, to about 0.1. Of convention `unknown` are those that the source copied from
-papers without saying how. WILSON prints PLOP's 15-5 as PLOP counts, and its 10-10 as WILSON does: only so they add up.
+The numbers are in paper_numbers.csv. A campaign ties its variants to them with `Expected`. A
+number is shown beside ours only if dataset, classes and setting are the paper's. A difference is
+shown only if the convention is the paper's, too.
+
+The numbers of Figure 4 were read off the figure, to about 0.1. The convention is `unknown` where
+the source copied numbers from other papers without naming theirs. WILSON prints PLOP's 15-5 as PLOP
+counts, and its 10-10 as WILSON counts, because the printed numbers add up in no other way.
 """
 
 import csv
@@ -23,7 +26,7 @@ IMAGES = {"voc": 1449}  # in the split that the papers score on
 
 
 class PaperNumber(NamedTuple):
-    """One variant as a paper reports it: mIoU as fractions, None where the paper does not print it."""
+    """One variant as a paper reports it. The mIoU are fractions, None if they are not printed."""
 
     source: str  # WILSON Table 4
     dataset: str
@@ -39,10 +42,12 @@ class PaperNumber(NamedTuple):
 
 @dataclass(frozen=True)
 class Expected:
-    """What a paper says of a campaign's chains: those whose documents hold these values, by dotted field.
+    """The numbers that a paper reports for chains whose documents hold these values.
 
-    Expected("WILSON Figure 4", "WILSON alpha=0.5", {"method.alpha": 0.5}). Setting and task are the chain's own. Raises
-    InputError for a source or variant that paper_numbers.csv does not have.
+        Expected("WILSON Figure 4", "WILSON alpha=0.5", {"method.alpha": 0.5})
+
+    Setting and task are the chain's own. Raise InputError for a source or variant that
+    paper_numbers.csv does not have.
     """
 
     source: str
@@ -52,21 +57,19 @@ class Expected:
     def __post_init__(self) -> None:
         variants = [row.variant for row in paper_numbers() if row.source == self.source]
         if self.variant not in variants:
-            has = (
-                f"it has {', '.join(dict.fromkeys(variants))}"
-                if variants
-                else f"there are {', '.join(_sources())}"
-            )
-            raise InputError(f"no number of {self.variant!r} in {self.source!r} is known: {has}")
+            advice = f"there are {', '.join(_sources())}"
+            if variants:
+                advice = f"it has {', '.join(dict.fromkeys(variants))}"
+            raise InputError(f"no number of {self.variant!r} in {self.source!r} is known: {advice}")
 
     def fits(self, chain: Chain) -> bool:
-        """Whether it speaks of this chain. A field that the chain's documents lack fits nothing."""
+        """Return whether the chain's documents hold the values. A missing field does not fit."""
         return all(_value(chain, name) == value for name, value in self.where.items())
 
 
 @cache
 def paper_numbers() -> tuple[PaperNumber, ...]:
-    """All numbers that are known."""
+    """Return all known numbers."""
     with Path(__file__).with_name("paper_numbers.csv").open(encoding="utf-8", newline="") as file:
         return tuple(_parsed(row) for row in csv.DictReader(file))
 
@@ -74,9 +77,10 @@ def paper_numbers() -> tuple[PaperNumber, ...]:
 def find_paper_number(
     chain: Chain, expected: Sequence[Expected], convention: str
 ) -> PaperNumber | None:
-    """What a paper reports of this chain; of several, the first counted by `convention`, else the first of all.
+    """Return what a paper reports of this chain.
 
-    None where nothing is expected of the chain, or its scenario is not the paper's.
+    Of several numbers, return the first that was counted by `convention`, else the first of all.
+    Return None if nothing is expected of the chain, or its scenario is not the paper's.
     """
     wanted = [(each.source, each.variant) for each in expected if each.fits(chain)]
     rows = [
@@ -91,23 +95,21 @@ def find_paper_number(
 
 
 def _same_scenario(row: PaperNumber, chain: Chain) -> bool:
-    """Whether the chain learns the paper's classes in its order, from the labels it had."""
+    """Return whether the chain learns the paper's classes in its order, from the same labels."""
     scenario = chain.scenario
-    supervision = (
-        f"{scenario.supervision}, all classes"
-        if scenario.labels == "seen"
-        else scenario.supervision
-    )
+    supervision: str = scenario.supervision
+    if scenario.labels == "seen":
+        supervision = f"{supervision}, all classes"
+    own = (scenario.dataset, scenario.setting, supervision)
     return (
-        (row.dataset, row.setting, row.supervision)
-        == (scenario.dataset, scenario.setting, supervision)
+        (row.dataset, row.setting, row.supervision) == own
         and scenario.groups == split_groups(row.task, CLASSES[row.dataset])
         and (scenario.image_share, scenario.memory) == (1, 0)
     )
 
 
 def _value(chain: Chain, name: str) -> Any:
-    """The value of a dotted field; `...`, which no document holds, where there is no such field."""
+    """Return the value of a dotted field, or `...`, which no document holds, if there is none."""
     value: Any = chain
     for part in name.split("."):
         value = getattr(value, part, ...)

@@ -170,7 +170,7 @@ class Resolver:
     def _memory(
         self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int
     ) -> np.ndarray:
-        """Return the images kept of earlier steps, without those that this step may select itself."""
+        """Return the images kept of earlier steps, without those this step may select itself."""
         if not (number and scenario.memory):
             return np.array([], dtype=np.int64)
         selected = [self._selected(scenario, groups, before) for before in range(number)]

@@ -103,7 +103,7 @@ def split_segments(tree: StepTree) -> tuple[Segment, ...]:
 
 
 def first_steps(plan: PlannedChain, last: int | None) -> PlannedChain:
-    """Return the chain up to step `last`, or all of it if it has no more steps or `last` is None."""
+    """Return the chain up to step `last`. None, or more steps than it has, returns all of it."""
     if last is None or last + 1 >= len(plan.steps):
         return plan
     return replace(plan, steps=plan.steps[: last + 1], whole=False)

@@ -77,7 +77,7 @@ def look_up_steps(tree: StepTree, store: Store, *, details: bool = False) -> dic
         tree: The steps.
         store: Where their records are.
         details: Also read how far the newest attempt at a step came, and why it failed. Only then
-            are the states FAILED and INTERRUPTED told from TO_TRAIN.
+            can FAILED and INTERRUPTED be distinguished from TO_TRAIN.
 
     Raises:
         StoreError: The store does not answer.

@@ -1,7 +1,7 @@
-"""Chains that differ by seed alone are one variant: which chains belong together, what to call them, and how far they spread.
+"""Group chains that differ by seed alone into variants, and name the variants.
 
-A cell of a campaign is a variant, and its seeds are repetitions of one experiment. Their mean is what is compared; the
-standard deviation says how much a single run may be off, the confidence interval how well the mean is known.
+A variant's seeds are repetitions of one experiment. Variants are compared by the means over their
+seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.planning.chain import Chain, leaves
 
+# The order of a variant's axes in its name.
 ORDER = (
     "method.name",
     "method",
@@ -16,107 +17,125 @@ ORDER = (
     "optimization",
     "model",
     "augmentation",
-)  # of a cell's axes in its name
+)
 
 
 class Variant(NamedTuple):
     """Chains that are equal but for their seeds and names."""
 
-    name: str  # what it alone is, among the cells: "alpha=0.5 setting=overlap"
-    chains: tuple[int, ...]  # where they stand among those asked for, one of each seed
-    axes: Mapping[
-        str, Any
-    ]  # its values of the dotted fields that tell the cells apart; a field that it lacks is left out
+    name: str  # unique among the variants: "alpha=0.5 setting=overlap"
+    chains: tuple[int, ...]  # their indexes among the given chains, one of each seed
+    axes: Mapping[str, Any]
+    """Values of the dotted fields that distinguish the variants. Fields it lacks are left out."""
 
 
 def group_variants(chains: Sequence[Chain]) -> tuple[Variant, ...]:
-    """The variants among the chains, in the order they were asked for, named as they are or by what tells them apart."""
-    members: dict[Chain, dict[int, int]] = {}  # by seed, the first chain of that seed
+    """Return the variants among the chains, in the order of the chains.
+
+    A variant is named by the words of its chains' names, if they are unique, else by its axes.
+    """
+    # The index of the first chain of each seed, by variant.
+    members: dict[Chain, dict[int, int]] = {}
     for index, chain in enumerate(chains):
         variant = chain.model_copy(update={"name": "", "seed": 0})
         members.setdefault(variant, {}).setdefault(chain.seed, index)
     documents = [_document(variant) for variant in members]
-    shown = _axes(documents)
-    last = [axis.rpartition(".")[2] for axis in shown]
-    labels = [
-        short if last.count(short) == 1 else axis for axis, short in zip(shown, last, strict=True)
-    ]
-    axes = [_telling(document, documents, shown) for document in documents]
-    own = [_own_words(chains[next(iter(seeds.values()))].name) for seeds in members.values()]
-    if not all(own) or len(set(own)) < len(own):
-        words = dict(zip(shown, labels, strict=True))
-        own = [
-            _name(telling, words) or variant.method.name
-            for telling, variant in zip(axes, members, strict=True)
-        ]
-    return tuple(
-        Variant(name, tuple(seeds.values()), telling)
-        for name, telling, seeds in zip(own, axes, members.values(), strict=True)
-    )
+    shown = _find_axes(documents)
+    axes = [_own_axes(document, documents, shown) for document in documents]
+    first = [next(iter(seeds.values())) for seeds in members.values()]
+    names = [_own_words(chains[index].name) for index in first]
+    if not all(names) or len(set(names)) < len(names):
+        labels = _labels(shown)
+        methods = [variant.method.name for variant in members]
+        words = [_name(own, labels) for own in axes]
+        names = [name or method for name, method in zip(words, methods, strict=True)]
+    indexes = [tuple(seeds.values()) for seeds in members.values()]
+    return tuple(Variant(*each) for each in zip(names, indexes, axes, strict=True))
 
 
-def _telling(
+def _own_axes(
     document: dict[str, Any], documents: Sequence[dict[str, Any]], shown: Sequence[str]
 ) -> dict[str, Any]:
-    """The variant's own axes. A field of its method is one only if another variant of that method has another value."""
-    alike = [other for other in documents if other["method.name"] == document["method.name"]]
+    """Return a variant's own values of the axes.
 
-    def tells(axis: str) -> bool:
-        own = axis.startswith("method.") and axis != "method.name"
-        return axis in document and not (
-            own and all(other.get(axis) == document[axis] for other in alike)
-        )
+    A field of its method counts only if another variant of the same method has another value.
+    """
+    method = document["method.name"]
+    alike = [other for other in documents if other["method.name"] == method]
 
-    return {axis: document[axis] for axis in shown if tells(axis)}
+    def distinguishes(axis: str) -> bool:
+        if axis not in document:
+            return False
+        if axis == "method.name" or not axis.startswith("method."):
+            return True
+        return any(other.get(axis) != document[axis] for other in alike)
+
+    return {axis: document[axis] for axis in shown if distinguishes(axis)}
 
 
 def _own_words(name: str) -> str:
-    """What a person called a chain, after the campaign and apart from the axes of a sweep: `frozen encoder`."""
+    """Return the words of a chain's name after the campaign's, without the axes of a sweep."""
     return " ".join(word for word in name.split()[1:] if "=" not in word)
 
 
-def _axes(documents: Sequence[dict[str, Any]]) -> list[str]:
-    """The fields on which the variants differ, without those that follow from the ones before."""
-    axes = sorted(dict.fromkeys(name for document in documents for name in document), key=_rank)
+def _find_axes(documents: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the fields in which the variants differ.
+
+    Leave out fields that distinguish no more variants than the fields before them.
+    """
+    fields: dict[str, None] = {}
+    for document in documents:
+        fields |= dict.fromkeys(document)
     shown: list[str] = []
-    places: list[tuple[Any, ...]] = [()] * len(
-        documents
-    )  # of each variant on the axes shown so far
-    for axis in axes:
-        finer = [
-            (*place, document.get(axis)) for place, document in zip(places, documents, strict=True)
-        ]
-        if len(set(finer)) > len(set(places)):
-            shown, places = [*shown, axis], finer
+    # The values of each variant on the axes found so far.
+    values: list[tuple[Any, ...]] = [() for _ in documents]
+    for axis in sorted(fields, key=_rank):
+        finer = [(*own, each.get(axis)) for own, each in zip(values, documents, strict=True)]
+        if len(set(finer)) > len(set(values)):
+            shown.append(axis)
+            values = finer
     return shown
 
 
+def _labels(axes: Sequence[str]) -> dict[str, str]:
+    """Return the last part of each axis, or all of it where last parts are equal."""
+    last = {axis: axis.rpartition(".")[2] for axis in axes}
+    used = list(last.values())
+    return {axis: axis if used.count(short) > 1 else short for axis, short in last.items()}
+
+
 def _document(variant: Chain) -> dict[str, Any]:
-    """Its fields by dotted name; first the sizes of its groups, which often say enough of them."""
+    """Return a variant's fields by dotted name.
+
+    The sizes of its groups come first, because they often distinguish the groups.
+    """
     split = "-".join(str(len(group)) for group in variant.scenario.groups)
     return {"scenario.split": split, **dict(leaves(variant.model_dump(exclude={"name", "seed"})))}
 
 
-def _name(axes: Mapping[str, Any], words: Mapping[str, str]) -> str:
-    return " ".join(axis_words(axis, value, words[axis]) for axis, value in axes.items())
+def _name(axes: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    return " ".join(axis_words(axis, value, labels[axis]) for axis, value in axes.items())
 
 
 def axis_words(axis: str, value: Any, label: str | None = None) -> str:
-    """An axis and its value in a name; a method is called by its name alone."""
-    return (
-        value if axis == "method.name" else f"{label or axis.rpartition('.')[2]}={axis_text(value)}"
-    )
+    """Return an axis and its value for a name: `alpha=0.5`. A method is named without its axis."""
+    if axis == "method.name":
+        return value
+    return f"{label or axis.rpartition('.')[2]}={axis_text(value)}"
 
 
 def axis_text(value: Any) -> str:
-    """A value in a name: groups as a,b|c,d."""
+    """Return a value for a name. Groups read a,b|c,d."""
     if isinstance(value, tuple):
-        return "|".join(
-            ",".join(map(str, group)) if isinstance(group, tuple) else str(group) for group in value
-        )
+        return "|".join(_group_text(group) for group in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _group_text(group: Any) -> str:
+    return ",".join(map(str, group)) if isinstance(group, tuple) else str(group)
+
+
 def _rank(axis: str) -> int:
-    """Where an axis stands in names: the method first."""
-    return next((place for place, start in enumerate(ORDER) if axis.startswith(start)), len(ORDER))
+    """Return the position of an axis in names: the method comes first."""
+    found = (rank for rank, start in enumerate(ORDER) if axis.startswith(start))
+    return next(found, len(ORDER))

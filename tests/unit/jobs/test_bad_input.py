@@ -1,4 +1,4 @@
-"""What a person may get wrong: one clear line and exit code 2, before anything is published or any cluster is started."""
+"""A user's mistake ends in one line and exit code 2, before anything is published or started."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the d
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store with 24 + 6 scenes of digits in `store`, and files that are no stores and no weights beside it."""
+    """A store with 24 + 6 scenes of digits, beside files that are no stores and no weights."""
     folder = tmp_path_factory.mktemp("bad")
     store = open_store(str(folder / "store"))
     scenes = Digits(train=24, val=6)

@@ -1,4 +1,4 @@
-"""Every campaign that ships asks for chains that can be trained, shares what it says, and knows the paper's numbers."""
+"""Every campaign that ships can be trained, shares what it says, and knows the paper's numbers."""
 
 import importlib
 import re
@@ -18,7 +18,7 @@ from training.data.voc import VOC_CLASSES
 
 NAMES = sorted(path.stem for path in Path(str(jobs.campaigns.__file__)).parent.glob("[a-z]*.py"))
 OF_VOC = [name for name in NAMES if not name.startswith("digits_")]
-# How many chains of each campaign no paper reports: icarl, and 10-10 by EWC, PI and RW; combinations of MiB's parts; ...
+# How many chains of each campaign no paper reports: icarl, 10-10 by EWC, PI and RW, ...
 UNREPORTED = {
     "interventions": 8,
     "methods": 10,

@@ -57,8 +57,8 @@ def test_info_finds_what_is_damaged_and_ingest_mends_it(
         ingest.main(["info", "voc", "--store", store, "--verify"])
     err = capsys.readouterr().err
     assert (
-        f"1 of 4 files of dataset 'voc' in the store {store} are damaged or missing ({key}): ingest it again with --verify"
-        in err
+        f"1 of 4 files of dataset 'voc' in the store {store} are damaged or missing ({key}): "
+        "ingest it again with --verify" in err
     )
     ingest.main(["voc", "--root", str(voc_folder), "--store", store, "--verify"])
     assert "4 files, 1 of them damaged and stored again" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A published step's counts are shown under the convention that is asked for; nothing is scored again for that."""
+"""A published step's counts are shown under any convention, and nothing is scored again."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_the_convention_that_is_asked_for_is_printed(
 
 
 def test_another_convention_gives_other_numbers(store: Store, capsys: pytest.CaptureFixture[str]):
-    """Classes are learned in two steps, so after the first some pixels belong to classes of the future."""
+    """After the first of two steps some pixels belong to classes of the future."""
     rows = {}
     for name in ("wilson", "mib"):
         main(["demo:0", "--store", store.uri, "--convention", name])

@@ -114,7 +114,8 @@ def test_a_campaign_by_its_file(finished_campaign, tmp_path, capsys) -> None:
     _, store = finished_campaign
     file = tmp_path / "mine.py"
     file.write_text(
-        '"""Mine?"""\nfrom stepchain.presets import digits_wilson\n\ndef chains():\n    return [digits_wilson()]\n'
+        '"""Mine?"""\nfrom stepchain import digits_wilson\n\n'
+        "def chains():\n    return [digits_wilson()]\n"
     )
     main(["--campaign", str(file), "--store", store.uri, "--out", str(tmp_path), "--json"])
     assert json.loads(capsys.readouterr().out)["tables"][0]["rows"][0]["values"][0] == "0/1"

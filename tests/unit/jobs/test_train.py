@@ -44,7 +44,10 @@ def test_a_preset_survives_the_command_line(name: str):
 
 
 def test_fields_are_options():
-    arguments = "--method.alpha 0.7 --scenario.setting disjoint --base.optimization.epochs 3 --evaluation.crop None --workers 2"
+    arguments = (
+        "--method.alpha 0.7 --scenario.setting disjoint --base.optimization.epochs 3 "
+        "--evaluation.crop None --workers 2"
+    )
     chain, options = parse("small_voc_wilson", arguments.split())
     assert isinstance(chain.method, wilson.Config)
     assert chain.method.alpha == 0.7

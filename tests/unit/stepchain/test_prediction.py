@@ -36,7 +36,7 @@ def test_a_loaded_model_is_ready(step: PublishedStep):
 
 
 def test_a_prediction_is_the_evaluations(step: PublishedStep):
-    """Images are scored as they are in this chain, so the labels are the evaluation's to the bit."""
+    """This chain scores images as they are, so the labels are the evaluation's to the bit."""
     image = image_of(64, 80)
     (labels,) = predict(step, [image])
     class_ids = torch.tensor(list(step.class_names), dtype=torch.uint8)

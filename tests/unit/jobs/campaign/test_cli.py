@@ -1,4 +1,4 @@
-"""A campaign's command line: plans that cost nothing, parts of campaigns, exit codes, and mistakes that end in a sentence."""
+"""The campaign command: plans that cost nothing, parts of campaigns, exit codes, mistakes."""
 
 import json
 import shutil
@@ -45,7 +45,8 @@ from orchestrator.planning.campaign import sweep
 '''
 SWEEP = (
     HEADER
-    + 'def chains():\n    return sweep(digits_wilson(), {"method.alpha": (0, 0.5, 1), "seed": (1, 2)})\n'
+    + 'def chains():\n    axes = {"method.alpha": (0, 0.5, 1), "seed": (1, 2)}\n'
+    + "    return sweep(digits_wilson(), axes)\n"
 )
 
 
@@ -107,8 +108,8 @@ def test_a_plan_for_people(campaign: Callable[..., None], capsys: pytest.Capture
     assert shown.count("step 0 (fine-tuning: 0, 1, 2, 3, ...)") == 2
     assert shown.count("step 1 (wilson: 6, 7, 8, 9)") == 6
     assert (
-        "6 chains, 8 different steps (2 to train, 6 waiting); trained one by one, the chains would take 12"
-        in shown
+        "6 chains, 8 different steps (2 to train, 6 waiting); "
+        "trained one by one, the chains would take 12" in shown
     )
     assert "give a guess with --images-per-second" in shown
     campaign("run", "--dry-run", "--images-per-second", "10")
@@ -281,7 +282,8 @@ HARDNESS = (
     + """
 def chains():
     start = with_field(digits_wilson(), "name", "hardness")
-    return sweep(start, {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)})
+    axes = {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)}
+    return sweep(start, axes)
 """
 )
 
@@ -447,7 +449,7 @@ def test_pruning_an_empty_store_finds_nothing(digits: Store, capsys: pytest.Capt
 def test_thousands_of_chains_share_what_is_expensive(
     digits: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """10,000 chains plan in seconds because nothing expensive grows with chains: this counts what could."""
+    """Nothing expensive grows with the number of chains: this counts what could."""
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path))
     calls: dict[str, int] = {}
 

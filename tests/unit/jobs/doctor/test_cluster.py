@@ -129,7 +129,8 @@ def test_an_older_mlflow_database_is_told_with_its_mending(tmp_path: Path):
     path = tmp_path / "old.db"
     database = sqlite3.connect(path)
     database.executescript(
-        "CREATE TABLE alembic_version (version_num TEXT); INSERT INTO alembic_version VALUES ('451aebb31d03'); "
+        "CREATE TABLE alembic_version (version_num TEXT); "
+        "INSERT INTO alembic_version VALUES ('451aebb31d03'); "
         "CREATE TABLE experiments (id INT); CREATE TABLE metrics (id INT);"
     )
     database.close()

@@ -1,4 +1,4 @@
-"""Campaigns from beginning to end with trials in this process: what is trained, reused, dropped, counted and said."""
+"""Test whole campaigns with trials in this process: steps, outcomes, counts and messages."""
 
 from collections.abc import Callable, Mapping
 from io import StringIO
@@ -76,7 +76,7 @@ def store(tmp_path: Path, built: tuple[Path, Manifest], monkeypatch: pytest.Monk
 
 
 class Cluster:
-    """In place of Ray: trials run here, one at a time in the order of the desk; workers are this process."""
+    """Replaces Ray: trials run here, one at a time in the scheduler's order."""
 
     def __init__(self) -> None:
         self.order: list[str] = []  # of the trials
@@ -92,11 +92,11 @@ class Cluster:
             raise ray_train.WorkersFailed(str(error), error, "traceback") from error
 
     def tune(
-        self, desk: Any, work: Any, parts: Mapping[str, Any], losses: int, **_: object
+        self, scheduler: Any, work: Any, specs: Mapping[str, Any], losses: int, **_: object
     ) -> None:
         running: list[str] = []
-        while not desk.finished:
-            while (id := desk.next()) is not None:
+        while not scheduler.finished:
+            while (id := scheduler.next()) is not None:
                 running.append(id)
             if not running:
                 continue
@@ -107,8 +107,8 @@ class Cluster:
                 self.lost[id] -= 1
                 losses -= 1
             if losses + 1:
-                work(parts[id], lambda message, id=id: desk.on_message(id, message))
-            desk.on_end(id, lost=not losses + 1)
+                work(specs[id], lambda message, id=id: scheduler.on_message(id, message))
+            scheduler.on_end(id, lost=not losses + 1)
 
 
 @pytest.fixture
@@ -140,14 +140,14 @@ def campaign(
     **options: Any,
 ) -> tuple[CampaignOutcome, str]:
     console = Console(file=StringIO(), width=200)
-    place = RunContext(store, options.pop("request", Request()), console, retries=QUICK)
+    context = RunContext(store, options.pop("request", Request()), console, retries=QUICK)
     grown = grown or tree(store)
     costs = options.pop("costs", Costs(speeds={}, guess=100.0))
     outcome = run_campaign(
         "test",
         grown,
         look_up_steps(grown, store),
-        place,
+        context,
         costs,
         limits or Limits(retries=0),
         run_trials=cluster.tune,
@@ -160,7 +160,7 @@ def campaign(
 
 
 def states(outcome: CampaignOutcome) -> list[str]:
-    return sorted(fate.state for fate in outcome.steps.values())
+    return sorted(step.state for step in outcome.steps.values())
 
 
 def records(store: Store) -> dict[str, ChainRecord]:
@@ -194,7 +194,7 @@ def test_a_failing_step_fails_its_subtree_and_no_other(store: Store, cluster: Cl
     assert (half.state, bad.state, one.state) == ("published", "failed", "published")
     assert "lower the learning rates" in bad.reason
     assert "lower the learning rates" in said
-    (below,) = (fate for fate in outcome.steps.values() if fate.state == "not run")
+    (below,) = (step for step in outcome.steps.values() if step.state == "not run")
     assert "step 1" in below.reason
     assert "failed" in below.reason
     assert set(records(store)) == {"half", "one"}
@@ -314,21 +314,21 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
     grown = tree(store)
     owners: list[str] = []
 
-    def interrupted(desk: Any, work: Any, parts: Any, **_: object) -> None:
-        id = desk.next()
-        owners.append(parts[id].owner)
-        lease = Lease(store, layout.step_lease(id), parts[id].owner)
+    def interrupted(scheduler: Any, work: Any, specs: Any, **_: object) -> None:
+        id = scheduler.next()
+        owners.append(specs[id].owner)
+        lease = Lease(store, layout.step_lease(id), specs[id].owner)
         assert lease.acquire()
-        assert desk.idle  # it has not begun an attempt
-        desk.on_message(id, AttemptStarted("a"))
-        desk.stop()
-        assert desk.next() is None
+        assert scheduler.idle  # it has not begun an attempt
+        scheduler.on_message(id, AttemptStarted("a"))
+        scheduler.stop()
+        assert scheduler.next() is None
         assert not lease.is_mine()  # its workers see that, and keep a checkpoint
-        assert not desk.idle
+        assert not scheduler.idle
         assert not lease.acquire()  # as its trial tries
-        desk.on_message(id, WaitingForLease("the campaign"))
-        assert desk.idle
-        desk.on_stopped()
+        scheduler.on_message(id, WaitingForLease("the campaign"))
+        assert scheduler.idle
+        scheduler.on_stopped()
         raise KeyboardInterrupt
 
     console = Console(file=StringIO())
@@ -351,11 +351,11 @@ def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
     grown = tree(store)
     other = Lease(store, layout.step_lease(grown.chains[0].steps[0].key), "ada@node")
 
-    def interrupted(desk: Any, work: Any, parts: Any, **_: object) -> None:
+    def interrupted(scheduler: Any, work: Any, specs: Any, **_: object) -> None:
         assert other.acquire()
-        assert desk.next() == grown.chains[0].steps[0].key  # there is nothing else
-        desk.stop()
-        desk.on_stopped()
+        assert scheduler.next() == grown.chains[0].steps[0].key  # there is nothing else
+        scheduler.stop()
+        scheduler.on_stopped()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

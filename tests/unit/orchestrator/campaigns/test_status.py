@@ -1,4 +1,4 @@
-"""What is happening to a campaign is told from the store: who runs what and how far, what failed and why."""
+"""Test that the store tells which worker runs a step, how far it is, and why steps failed."""
 
 import json
 from io import StringIO

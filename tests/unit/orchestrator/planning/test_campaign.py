@@ -1,4 +1,4 @@
-"""A sweep is a product over any fields, each chain is checked, and what cannot be is one clear sentence."""
+"""Test sweeps: products over any fields, checked chains, and clear messages for bad values."""
 
 from itertools import product
 from typing import Any

@@ -1,4 +1,4 @@
-"""Costs follow from past records of the same kind, then from a person's guess, and are None rather than invented."""
+"""Test cost estimates: from past records of the same kind, then from a guess, else None."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ MIB, LWF = planned("b", "a", mib.Config()), planned("c", "a", lwf.Config())
 def test_speed_is_the_median_of_the_same_method():
     past = [record(MIB, speed) for speed in (50, 100, 1000)] + [record(LWF, 10)]
     costs = measure(past, Request())
-    assert costs.overhead == 7  # waiting for somebody else is no cost of the step
+    assert costs.overhead == 7  # waiting for another worker is no cost
     assert costs.seconds(MIB) == pytest.approx(1600 / 100 + 7)
     assert costs.seconds(LWF) == pytest.approx(1600 / 10 + 7)
 
@@ -135,7 +135,7 @@ def two_chains() -> StepTree:
     return build_tree(plans)
 
 
-def test_a_bill_counts_shared_steps_once():
+def test_an_estimate_counts_shared_steps_once():
     tree = two_chains()
     costs = measure([record(MIB, 16), record(LWF, 32), record(BASE, 160)], Request())
     base, slow, fast = 10 + 7, 100 + 7, 50 + 7
@@ -163,8 +163,8 @@ def test_a_bill_counts_shared_steps_once():
 
 def test_one_unknown_cost_makes_the_sum_unknown():
     tree = two_chains()
-    standings = {key: StoredStep("to train") for key in tree.nodes}
-    unknown = estimate_cost(tree, standings, measure([], Request()))
+    stored = {key: StoredStep("to train") for key in tree.nodes}
+    unknown = estimate_cost(tree, stored, measure([], Request()))
     assert (unknown.images, unknown.seconds, unknown.naive_seconds, unknown.critical_path) == (
         4800,
         None,

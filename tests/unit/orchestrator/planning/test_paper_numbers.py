@@ -1,4 +1,4 @@
-"""The papers' numbers come with their conventions and stand beside the paper's own scenario only."""
+"""Test that papers' numbers have conventions and are found for the paper's own scenario only."""
 
 import pytest
 
@@ -37,7 +37,10 @@ def test_what_the_papers_print():
 
 
 def test_numbers_add_up_under_their_convention():
-    """`all` is the mean over classes that the convention says, to rounding: without background, or with it somewhere in 0-1."""
+    """To rounding, `all` is the mean over the classes that the convention counts.
+
+    It leaves out the background, or counts it with some value from 0 to 1.
+    """
     for row in paper_numbers():
         if (
             row.old is not None

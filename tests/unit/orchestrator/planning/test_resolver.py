@@ -1,4 +1,4 @@
-"""A chain becomes steps whose documents hold what they use and nothing else, and what cannot be trained is refused."""
+"""Test that steps' documents hold what they use alone, and that bad chains are refused."""
 
 from typing import Any, ClassVar
 
@@ -81,7 +81,7 @@ def test_what_step_0_uses_is_in_every_key(changed: dict[str, Any]):
 
 
 def test_later_groups_enter_through_the_selection_alone():
-    """Under overlap, splits that begin alike share their first step; under disjoint they see other images."""
+    """Under overlap, splits that begin alike share step 0. Under disjoint its images differ."""
     overlap = chain().scenario
     coarse = overlap.model_copy(update={"groups": (("cat", "chair"), ("cow", "dog", "horse"))})
     fewer = overlap.model_copy(update={"groups": (("cat", "chair"), ("cow", "dog"))})
@@ -112,7 +112,8 @@ def test_fewer_images_than_a_batch_are_refused():
     labels[3:, 4] = False
     with pytest.raises(
         PlanError,
-        match=r"step 2 \(horse\) finds \d training images in 'pets' under overlap, fewer than one batch of 4",
+        match=r"step 2 \(horse\) finds \d training images in 'pets' under overlap, "
+        "fewer than one batch of 4",
     ):
         steps(chain(), labels)
 
@@ -203,7 +204,7 @@ def test_joint_training_is_one_step_of_all_groups_trained_as_step_0_is():
 
 
 def test_a_memory_beside_a_share_holds_no_image_of_the_new_classes():
-    """Images outside the share show the new classes too: kept, they would be taught as showing none."""
+    """Images outside the share show new classes, too. Kept, they would be labelled without them."""
     scenario = chain().scenario.model_copy(update={"image_share": 0.3, "memory": 50})
     for step in steps(chain(scenario=scenario))[1:]:
         kept = step.rows[step.step.task.images :]

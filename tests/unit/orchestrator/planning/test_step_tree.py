@@ -1,4 +1,4 @@
-"""Equal steps are one node, segments are runs without branches, and a tree holds exactly what its chains ask for."""
+"""Test step trees: equal steps are one node, and segments are runs without branches."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -89,7 +89,7 @@ def test_the_first_steps_of_a_chain():
 
 @given(st.lists(st.text("ab", min_size=1, max_size=6), min_size=1, max_size=12))
 def test_any_tree_holds_what_its_chains_ask_for(words: list[str]):
-    """Chains are words here, and a step's key is the word up to it: chains share what they begin with."""
+    """Chains are words, and a step's key is the word up to it. Chains share their beginnings."""
     plans = [
         plan(f"{number}", [word[: end + 1] for end in range(len(word))])
         for number, word in enumerate(words)
@@ -106,9 +106,9 @@ def test_any_tree_holds_what_its_chains_ask_for(words: list[str]):
     ids = {segment.id for segment in segments}
     for segment in segments:
         assert segment.parent is None or segment.parent in ids
-        for place, node in enumerate(segment.nodes):
+        for index, node in enumerate(segment.nodes):
             assert node.parent is None or node.parent in seen, "a step stands before its parent"
-            assert (len(node.children) == 1) == (place < len(segment.nodes) - 1), (
+            assert (len(node.children) == 1) == (index < len(segment.nodes) - 1), (
                 "cut where it does not branch, or not where it does"
             )
             assert node.key not in seen

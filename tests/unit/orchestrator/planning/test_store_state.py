@@ -1,4 +1,4 @@
-"""A survey tells what is published, scored, trained and ready, and reads no more of the store than it must."""
+"""Test that the look-up finds each state, and reads no more of the store than it must."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -92,7 +92,7 @@ def lease(store: Store, key: str, seconds: float) -> None:
 def states(tree: StepTree, store: Store) -> str:
     found = look_up_steps(tree, store)
     assert list(found) == list(tree.nodes)
-    return " ".join(standing.state for standing in found.values())
+    return " ".join(step.state for step in found.values())
 
 
 def test_steps_stand_as_they_are_in_the_store(tree: StepTree, store: Store):

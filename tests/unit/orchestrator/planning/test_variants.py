@@ -50,26 +50,26 @@ def test_seeds_are_repetitions_of_one_variant():
 def test_the_same_seed_under_two_names_counts_once():
     one = digits_wilson()
     assert [
-        cell.chains
-        for cell in group_variants(
+        variant.chains
+        for variant in group_variants(
             [one, with_field(one, "name", "again"), with_field(one, "seed", 7)]
         )
     ] == [(0, 2)]
 
 
 def test_a_single_variant_is_called_by_its_method():
-    assert [cell.name for cell in group_variants([digits_wilson()])] == ["wilson"]
+    assert [variant.name for variant in group_variants([digits_wilson()])] == ["wilson"]
 
 
 def test_what_follows_from_the_method_is_not_in_the_name():
-    """Methods differ in base, supervision and fields of their own; alpha tells apart variants of WILSON only."""
+    """Methods differ in base, supervision and own fields. Alpha distinguishes WILSON's only."""
     soft = with_field(digits_wilson(), "method.alpha", 0)
-    assert [cell.name for cell in group_variants([digits_mib(), digits_lwf(), soft])] == [
+    assert [variant.name for variant in group_variants([digits_mib(), digits_lwf(), soft])] == [
         "mib",
         "lwf",
         "wilson",
     ]
-    names = [cell.name for cell in group_variants([digits_lwf(), soft, digits_wilson()])]
+    names = [variant.name for variant in group_variants([digits_lwf(), soft, digits_wilson()])]
     assert names == ["lwf", "wilson alpha=0", "wilson alpha=0.5"], (
         "alpha tells variants of wilson apart, and lwf has one"
     )
@@ -79,7 +79,7 @@ def test_fields_of_one_name_are_shown_in_full():
     starts = sweep(
         digits_mib(), {"base.optimization.epochs": (5, 10), "optimization.epochs": (5, 10)}
     )
-    assert [cell.name for cell in group_variants(starts)][
+    assert [variant.name for variant in group_variants(starts)][
         1
     ] == "optimization.epochs=10 base.optimization.epochs=5"
 
@@ -98,12 +98,16 @@ def test_groups_are_told_apart_by_their_sizes_where_that_is_enough():
 
 
 def test_names_that_people_gave_are_kept():
-    """Words after the campaign's name that are no axis of a sweep, as long as they tell the variants apart."""
+    """Words after the campaign's name that are no axis of a sweep, if they are unique."""
     plain = with_field(digits_mib(), "name", "campaign plain seed=42")
     soft = with_field(
         with_field(digits_mib(), "method.alpha", 0.5), "name", "campaign softer targets seed=42"
     )
-    assert [cell.name for cell in group_variants([plain, soft])] == ["plain", "softer targets"]
+    assert [variant.name for variant in group_variants([plain, soft])] == [
+        "plain",
+        "softer targets",
+    ]
     assert [
-        cell.name for cell in group_variants([plain, with_field(soft, "name", "campaign plain")])
+        variant.name
+        for variant in group_variants([plain, with_field(soft, "name", "campaign plain")])
     ] == ["alpha=1", "alpha=0.5"]
