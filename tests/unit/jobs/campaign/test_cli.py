@@ -17,25 +17,19 @@ import jobs.report
 import orchestrator.planning.planner
 import orchestrator.planning.resolver
 from jobs.campaign.cli import main
-from jobs.campaigns import SHIPPED
 from orchestrator.campaigns.limits import Limits
 from orchestrator.campaigns.outcome import CampaignOutcome, ChainOutcome
 from orchestrator.datasets import pretrained
 from orchestrator.datasets.catalog import publish
-from orchestrator.planning.campaign import Campaign, sweep
-from orchestrator.planning.campaign_file import load_campaign, shipped_campaigns
-from orchestrator.planning.campaign_plan import plan_tree
 from orchestrator.planning.campaign_record import find_campaign
-from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree
-from orchestrator.planning.store_state import StepState, look_up_steps
+from orchestrator.planning.store_state import StepState
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.open import open_store
 from stepchain.presets import digits_wilson
 from tests.support.datasets import build_dataset
-from training.config import InputError
 from training.data.digits import Digits
 from training.models.backbones import build_encoder
 
@@ -230,19 +224,6 @@ def test_mistakes_end_before_anything_is_spent(
         campaign("run", *arguments)
     assert stop.value.code == 2
     assert shown in capsys.readouterr().err
-
-
-def test_campaigns_are_found_by_name_and_by_path(tmp_path: Path):
-    assert "digits_wilson_alpha" in shipped_campaigns(SHIPPED)
-    shipped_one = load_campaign("digits-wilson-alpha", SHIPPED)
-    assert shipped_one.name == "digits_wilson_alpha"
-    assert shipped_one.question.startswith("How hard should")
-    with pytest.raises(
-        InputError, match="no campaign 'digits_wilson_alfa': did you mean 'digits_wilson_alpha'"
-    ):
-        load_campaign("digits_wilson_alfa", SHIPPED)
-    with pytest.raises(InputError, match=r"no campaign file .*/absent\.py"):
-        load_campaign(str(tmp_path / "absent.py"), SHIPPED)
 
 
 @pytest.mark.parametrize(
@@ -444,41 +425,3 @@ def test_status_and_table_of_what_is_not_begun(
 def test_pruning_an_empty_store_finds_nothing(digits: Store, capsys: pytest.CaptureFixture[str]):
     main(["prune", "--store", digits.uri])
     assert "0 folders" in capsys.readouterr().out
-
-
-def test_thousands_of_chains_share_what_is_expensive(
-    digits: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    """Nothing expensive grows with the number of chains: this counts what could."""
-    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path))
-    calls: dict[str, int] = {}
-
-    def count(module: Any, name: str) -> None:
-        function = getattr(module, name)
-
-        def counted(*arguments: Any, **options: Any) -> Any:
-            calls[name] = calls.get(name, 0) + 1
-            return function(*arguments, **options)
-
-        monkeypatch.setattr(module, name, counted)
-
-    for module, name in (
-        (orchestrator.planning.planner, "load_index"),
-        (orchestrator.planning.planner, "check_output_stride"),
-        (orchestrator.planning.resolver, "select_images"),
-        (orchestrator.planning.resolver, "step_key"),
-        (FolderStore, "read"),
-    ):
-        count(module, name)
-    numbers = [number / 200 for number in range(200)]
-    chains = sweep(digits_wilson(), {"method.alpha": numbers, "seed": range(10)})
-    tree = plan_tree(Campaign("many", "", chains), Planner(digits))
-    assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
-    assert calls["step_key"] == 2010
-    assert (calls["load_index"], calls["check_output_stride"], calls["select_images"]) == (1, 1, 2)
-    planned = calls["read"]
-    assert planned <= 4
-    look_up_steps(tree, digits)
-    assert (
-        calls["read"] - planned == 2 * 10
-    )  # record and lease of each root: nothing else can be there

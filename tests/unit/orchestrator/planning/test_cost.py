@@ -11,7 +11,7 @@ from orchestrator.planning.cost import estimate_cost, images, measure, past_reco
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import StepTree, build_tree
-from orchestrator.planning.store_state import StoredStep
+from orchestrator.planning.store_state import StepState, StoredStep
 from orchestrator.records.schema import DataSource, Provenance, StepRecord
 from orchestrator.store.base import Store
 from stepchain.presets import digits_wilson
@@ -139,7 +139,7 @@ def test_an_estimate_counts_shared_steps_once():
     tree = two_chains()
     costs = measure([record(MIB, 16), record(LWF, 32), record(BASE, 160)], Request())
     base, slow, fast = 10 + 7, 100 + 7, 50 + 7
-    fresh = estimate_cost(tree, {key: StoredStep("to train") for key in tree.nodes}, costs)
+    fresh = estimate_cost(tree, {key: StoredStep(StepState.TO_TRAIN) for key in tree.nodes}, costs)
     assert (fresh.images, fresh.naive_images) == (3 * 1600, 4 * 1600)
     assert fresh.seconds == pytest.approx(base + slow + fast)
     assert fresh.naive_seconds == pytest.approx(2 * base + slow + fast)
@@ -148,9 +148,9 @@ def test_an_estimate_counts_shared_steps_once():
     later = estimate_cost(
         tree,
         {
-            "a": StoredStep("published", done),
-            "b": StoredStep("to score", done),
-            "c": StoredStep("to train"),
+            "a": StoredStep(StepState.PUBLISHED, done),
+            "b": StoredStep(StepState.TO_SCORE, done),
+            "c": StoredStep(StepState.TO_TRAIN),
         },
         costs,
     )
@@ -163,7 +163,7 @@ def test_an_estimate_counts_shared_steps_once():
 
 def test_one_unknown_cost_makes_the_sum_unknown():
     tree = two_chains()
-    stored = {key: StoredStep("to train") for key in tree.nodes}
+    stored = {key: StoredStep(StepState.TO_TRAIN) for key in tree.nodes}
     unknown = estimate_cost(tree, stored, measure([], Request()))
     assert (unknown.images, unknown.seconds, unknown.naive_seconds, unknown.critical_path) == (
         4800,
@@ -171,13 +171,15 @@ def test_one_unknown_cost_makes_the_sum_unknown():
         None,
         None,
     )
-    done = {key: StoredStep("published", record(BASE, None)) for key in tree.nodes}
+    done = {key: StoredStep(StepState.PUBLISHED, record(BASE, None)) for key in tree.nodes}
     assert estimate_cost(tree, done, measure([], Request())).seconds == 0
 
 
 def test_the_past_is_what_the_store_has(store: Store, publish_chain: Any):
     published = publish_chain(store, "elsewhere")
     own = record(BASE, 10)
-    past = past_records(store, {"a": StoredStep("published", own), "b": StoredStep("to train")})
+    past = past_records(
+        store, {"a": StoredStep(StepState.PUBLISHED, own), "b": StoredStep(StepState.TO_TRAIN)}
+    )
     assert sorted(each.key for each in past) == sorted(["a", *published.steps])
     assert measure(past, Request()).seconds(BASE) == pytest.approx(1600 / 10 + 7, abs=5)
