@@ -89,7 +89,8 @@ def analyze(
     for analysis in analyses:
         _print_analysis(analysis, context.console)
     if len(analyses) > 1:
-        print_table(overview(analyses), context.console)
+        for table in overview(analyses):
+            print_table(table, context.console)
     context.console.print(f"page: {write_page(analyses, out)}")
 
 
