@@ -1,1 +1,1 @@
-"""Decides what must exist and sees that it comes to exist: keys, store, leases, Ray, MLflow, tables, reports."""
+"""Decide what must exist, and make it exist. ARCHITECTURE.md says what each room knows."""

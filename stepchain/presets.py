@@ -7,7 +7,6 @@ on a CPU.
 
 from orchestrator.planning.chain import Base, Chain
 from training.config import Augmentation, EvaluationConfig, MethodConfig, ModelConfig, Optimization
-from training.data.coco import COCO_CATEGORIES
 from training.data.voc import VOC_CLASSES
 from training.methods import fine_tuning, lwf, mib, wilson
 from training.protocols import coco_to_voc_groups
@@ -69,6 +68,9 @@ def coco_voc_wilson() -> Chain:
 
     It is on ResNet-101, because the paper's Wide-ResNet-38 is not offered.
     """
+    # COCO's module imports OpenCV, which the other presets do not need.
+    from training.data.coco import COCO_CATEGORIES
+
     groups = coco_to_voc_groups(tuple(COCO_CATEGORIES.values()))
     return Chain(
         name="coco_voc_wilson",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
 from orchestrator.records import layout
 from orchestrator.records.attempts import newest_checkpoint
 from orchestrator.records.repository import Repository
@@ -20,6 +22,18 @@ from orchestrator.store.base import Entry, Store
 from orchestrator.store.retries import DEFAULT_RETRIES
 
 GRACE = DEFAULT_RETRIES.prune_grace
+
+
+class Lineage(BaseModel):
+    """The attempts that a StepRecord names.
+
+    Reading the method's document as well would import its code, and with it torch.
+    """
+
+    key: str
+    attempt: str
+    parent: str | None
+    parent_attempt: str | None
 
 
 class Leftover(NamedTuple):
@@ -121,7 +135,8 @@ def _has_record(entries: Iterable[Entry]) -> bool:
 def _named_attempts(repository: Repository, published: Iterable[str]) -> Mapping[str, set[str]]:
     """Return the attempts that records name, by step."""
     named: defaultdict[str, set[str]] = defaultdict(set)
-    for record in repository.in_parallel(repository.step, published):
+    names = [layout.step_record(step) for step in published]
+    for record in repository.documents(names, Lineage):
         named[record.key].add(record.attempt)
         if record.parent and record.parent_attempt:
             named[record.parent].add(record.parent_attempt)

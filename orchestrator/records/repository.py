@@ -14,19 +14,21 @@ from hashlib import sha256
 from io import BytesIO
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow.parquet
+from pydantic import BaseModel
 
 from orchestrator.records import layout
 from orchestrator.records.keys import evaluation_key
 from orchestrator.records.schema import ChainRecord, EvaluationRecord, Scoring, StepRecord
 from orchestrator.store.base import READERS, NotFound, Store
 from orchestrator.store.cache import CorruptedObject
-from training.config import Document, InputError
+from training.config import InputError
 from training.metrics import Confusion
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Kind = TypeVar("Kind", bound=Document)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 KEY_START = "[0-9a-f]{4,16}"
 
@@ -206,6 +208,7 @@ def _unless_absent(read: Callable[[str], Result], key: str) -> Result | None:
 
 
 def _confusion(data: bytes) -> Confusion:
-    # read_table would import pyarrow.dataset, and with it pandas.
+    # read_table and to_numpy would import pandas, which takes longer than all that happens here.
     table = pyarrow.parquet.ParquetFile(BytesIO(data)).read()
-    return Confusion(*(table[name].to_numpy() for name in Confusion._fields))
+    columns = (table[name].combine_chunks() for name in Confusion._fields)
+    return Confusion(*(np.from_dlpack(column) for column in columns))

@@ -40,21 +40,24 @@ class Index:
         # import.
         from pyarrow import parquet
 
-        # read_table would import pyarrow.dataset, and with it pandas.
+        def to_array(arrow: Any) -> np.ndarray:
+            return np.from_dlpack(arrow)
+
+        # read_table and to_numpy would import pandas, which takes longer than all of this.
         table = parquet.ParquetFile(path).read()
         column = {name: table[name].combine_chunks() for name in table.column_names}
 
         def integers(*names: str) -> np.ndarray:
-            return np.stack([column[name].to_numpy().astype(np.int64) for name in names], axis=1)
+            return np.stack([to_array(column[name]).astype(np.int64) for name in names], axis=1)
 
         values = column["values"]
-        values_per_row = np.diff(values.offsets.to_numpy())
+        values_per_row = np.diff(to_array(values.offsets))
         rows = np.repeat(np.arange(len(table)), values_per_row)
         pixels = np.zeros((len(table), classes + 1), np.int64)
-        pixels[rows, values.flatten().to_numpy()] = column["pixels"].flatten().to_numpy()
+        pixels[rows, to_array(values.flatten())] = to_array(column["pixels"].flatten())
         return cls(
             ids=column["id"].to_pylist(),
-            shard=column["shard"].to_numpy(),
+            shard=to_array(column["shard"]),
             pixels=pixels,
             image_range=integers("image_offset", "image_bytes"),
             mask_range=integers("mask_offset", "mask_bytes"),
