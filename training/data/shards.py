@@ -7,6 +7,7 @@ No mask has to be opened, or even read, to know what is in it.
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
