@@ -7,8 +7,8 @@ the question to a `TrialSource`, which knows the tree. The source names a job, o
 takes as "ask again later". Trials run in processes that are reused. They reserve no CPU and no GPU,
 because the workers that they start would otherwise wait forever for what their trial holds.
 
-Nothing of Tune's is kept. Results are in the store, Tune's folder is temporary, and to resume is to
-run again.
+Nothing that Tune writes is kept. Results are in the store, Tune's folder is temporary, and a
+campaign is resumed by running it again.
 """
 
 import base64
@@ -37,10 +37,7 @@ HEAD = {"node:__internal_head__": 0.001}
 
 
 class TrialSource(Protocol[Message]):
-    """Decides which job comes next, and takes what becomes of it.
-
-    All calls come from one thread.
-    """
+    """Names the next job and receives its messages; all calls come from one thread."""
 
     @property
     def finished(self) -> bool:
@@ -48,15 +45,15 @@ class TrialSource(Protocol[Message]):
         ...
 
     def next(self) -> str | None:
-        """Return the job to start now, or None while there is none."""
+        """Return the job to start now, or None while no job is ready."""
         ...
 
     def on_message(self, id: str, message: Message) -> None:
-        """Take a message of a running job."""
+        """Handle a message of a running job."""
         ...
 
     def on_end(self, id: str, lost: bool) -> None:
-        """Take note that a job is over. `lost`: its process died, as often as is tolerated."""
+        """Handle the end of a job; `lost` if its process died more often than is tolerated."""
         ...
 
     def stop(self) -> None:
@@ -65,11 +62,11 @@ class TrialSource(Protocol[Message]):
 
     @property
     def idle(self) -> bool:
-        """Whether no running job would lose work if it was stopped now."""
+        """Whether no running job would lose work if stopped now."""
         ...
 
     def on_stopped(self) -> None:
-        """Take note that no job runs any more though not all were finished."""
+        """Handle the end of the run before all jobs were finished."""
         ...
 
 
@@ -83,19 +80,18 @@ def run(
 ) -> None:
     """Call `work(spec, on_message)` in a process of the cluster for each job of the source.
 
-    Returns when the source is finished. Messages travel pickled, and their meaning is unknown here.
+    Return when the source is finished. Messages are transported pickled and never interpreted here.
 
     Args:
-        source: Names the jobs and takes their messages.
+        source: Names the jobs and receives their messages.
         work: Runs one job; pickled.
-        specs: What each job is given, by id; pickled.
+        specs: The argument of each job, by id; pickled.
         losses: How often a job whose process dies is started again.
-        as_message: Makes a message of the traceback of what `work` raised; pickled.
-        grace_seconds: After a signal, how long the running jobs may take to end.
+        as_message: Turns the traceback of an exception in `work` into a message; pickled.
+        grace_seconds: How long the running jobs may take to end after a signal.
 
     Raises:
-        KeyboardInterrupt: With the signal's number, on SIGINT and SIGTERM; all trials are stopped
-            then.
+        KeyboardInterrupt: On SIGINT and SIGTERM, with the signal's number. All trials have ended.
     """
     handles = {id: ray.put(spec) for id, spec in specs.items()}
     trial = tune.with_resources(
@@ -131,7 +127,7 @@ def run(
 
 
 class _Stopping:
-    """Holds the signals that came, and ends Tune, which handles SIGUSR1."""
+    """Records the signals received, and ends Tune by SIGUSR1, which Tune handles."""
 
     def __init__(self) -> None:
         self.caught: list[int] = []
@@ -147,12 +143,13 @@ class _Stopping:
 
 
 class _SearchAlgorithm(Searcher):
-    """The search algorithm that Tune asks for trials; it passes all questions to the source."""
+    """Passes each question of Tune's to the source."""
 
     def __init__(self, source: TrialSource[Any], stopping: _Stopping) -> None:
         super().__init__()
-        self._source, self._stopping = source, stopping
-        self._jobs: dict[str, str] = {}  # by trial
+        self._source = source
+        self._stopping = stopping
+        self._job_of_trial: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing, because a campaign resumes from the store and not from Tune's pickle."""
@@ -162,17 +159,17 @@ class _SearchAlgorithm(Searcher):
         job = self._source.next()
         if job is None:
             return Searcher.FINISHED if self._source.finished else None
-        self._jobs[trial_id] = job
+        self._job_of_trial[trial_id] = job
         return {"job": job}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._source.on_message(self._jobs[trial_id], _decode(result["message"]))
+        self._source.on_message(self._job_of_trial[trial_id], _decode(result["message"]))
         self._end_when_idle()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._source.on_end(self._jobs[trial_id], lost=error)
+        self._source.on_end(self._job_of_trial[trial_id], lost=error)
         self._end_when_idle()
 
     def _end_when_idle(self) -> None:
@@ -180,7 +177,7 @@ class _SearchAlgorithm(Searcher):
             self._stopping.end()
 
     def save(self, checkpoint_path: str) -> None:
-        """Write nothing, for the same reason."""
+        """Write nothing, because a campaign resumes from the store."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing, because nothing was saved."""
@@ -192,7 +189,7 @@ def _trial(
     handles: dict[str, ray.ObjectRef],
     as_message: Callable[[str], Any],
 ) -> None:
-    """Run one job; this is what a trial's process executes."""
+    """Run one job in a trial's process."""
 
     def on_message(message: Any) -> None:
         tune.report({"message": _encode(message)})
@@ -209,15 +206,12 @@ def _encode(message: object) -> str:
 
 
 def _decode(text: str) -> Any:
-    """Return the message that `_encode` made text of."""
+    """Return the message that `_encode` encoded."""
     return pickle.loads(base64.b64decode(text))
 
 
 def _resources() -> dict[str, float]:
-    """Return what a trial reserves.
-
-    It is the cluster's resource for trials if there is one, and else some of the cluster's head.
-    """
+    """Return a reservation of the resource for trials, or of the head if there is none."""
     return {"orchestrator": 1} if "orchestrator" in ray.cluster_resources() else HEAD
 
 
@@ -261,20 +255,16 @@ def _keyless() -> Iterator[None]:
 
 @contextmanager
 def _signals(source: TrialSource[Any], grace_seconds: float) -> Iterator[_Stopping]:
-    """On SIGINT or SIGTERM, stop the source, and end Tune once the source is idle.
+    """Stop the source on SIGINT or SIGTERM, and end Tune once the source is idle.
 
-    Tune ends after `grace_seconds` in any case.
-
-    A second signal ends it at once.
+    Tune ends after `grace_seconds` at the latest, and at once on a second signal.
     """
     stopping = _Stopping()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
-    before = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    }
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in handled}
     timeout = threading.Timer(grace_seconds, stopping.end)
     timeout.daemon = True
 
