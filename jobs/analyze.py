@@ -96,7 +96,10 @@ def analyze(
 
 def _chosen_kinds(asked: Sequence[Kind], retrain: bool) -> list[Kind]:
     """Return the kinds of probes to run: those asked for, or all."""
-    return [kind for kind in asked or KINDS if retrain or kind != "retraining"]
+    kinds = list(asked or KINDS)
+    if not retrain and "retraining" in kinds:
+        kinds.remove("retraining")
+    return kinds
 
 
 def _check_pair(result: "ChainResult", before: int, after: int | None) -> tuple[int, int]:

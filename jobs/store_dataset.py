@@ -61,7 +61,8 @@ def store_dataset(request: IngestRequest, verify: bool = False) -> str:
 
 def _ingest(request: IngestRequest) -> Ingestion:
     """Check and publish the dataset, with a progress bar."""
-    source, name = request.source, request.name
+    source = request.source
+    name = request.name
     images = sum(len(source.ids(split)) for split in source.splits)
     try:
         with show_progress(request.console, f"checking and storing {name}", images) as advance:
@@ -80,7 +81,8 @@ def _ingest(request: IngestRequest) -> Ingestion:
 
 def _repair(request: IngestRequest, done: Ingestion) -> Ingestion:
     """Read all files of the dataset, and publish those again that are missing or damaged."""
-    store, console = request.store, request.console
+    store = request.store
+    console = request.console
     files = stored_files(done.manifest)
     total = sum(file.bytes for file in files.values())
     with show_progress(console, f"verifying {request.name} (bytes)", total) as advance:
@@ -99,7 +101,8 @@ def _report_unusable(
     request: IngestRequest, manifest: Manifest | None, bad: Sequence[BadRow]
 ) -> None:
     """Print the unusable images, and write their list to the store even when it is empty."""
-    store, console = request.store, request.console
+    store = request.store
+    console = request.console
     key = layout.ingestion_report(request.name)
     splits = manifest.splits if manifest else {}
     document = {
@@ -120,7 +123,9 @@ def _report_unusable(
 
 def _print_published(request: IngestRequest, manifest: Manifest, publication: Publication) -> None:
     """Print what the dataset holds, and how much of it was uploaded."""
-    store, name, console = request.store, request.name, request.console
+    store = request.store
+    name = request.name
+    console = request.console
     counts = ", ".join(
         f"{files.rows} images in {split}" for split, files in manifest.splits.items()
     )

@@ -234,7 +234,9 @@ class StepConfig(Document):
 
     @model_validator(mode="after")
     def _consistent(self) -> "StepConfig":
-        method, task, index = self.method, self.task, len(self.task.groups) - 1
+        method = self.method
+        task = self.task
+        index = len(self.task.groups) - 1
         if index == 0 and method.needs_previous:
             raise InputError(
                 f"step 0 has no previous model, which {method.name!r} needs: train it with "

@@ -136,7 +136,9 @@ def fit(
         row |= {f"loss/{name}": value for name, value in means.items()}
         row |= {f"lr/{group['name']}": group["lr"] for group in optimizer.param_groups}
         curves.append(row)
-        sums, logged, images = {}, now, 0
+        sums = {}
+        logged = now
+        images = 0
         if not runtime.leads:
             continue
         journal.log(row)

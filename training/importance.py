@@ -128,7 +128,8 @@ class RiemannianWalk(Fisher):
 
     def __init__(self, size: int, inherited: dict[str, Tensor]) -> None:
         super().__init__(size, inherited)
-        self.last, self.walk = self.vector(), self.vector()
+        self.last = self.vector()
+        self.walk = self.vector()
 
     def begin(self, weights: Tensor) -> None:
         """Store the weights as the start of the path."""

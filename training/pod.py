@@ -21,7 +21,7 @@ def local_pod(maps: Tensor) -> Tensor:
     of each window's rows and columns. A scale with more windows than the map has cells is left out.
     """
     batch, _, height, width = maps.shape
-    parts = []
+    means = []
     for scale in SCALES:
         high, wide = height // scale, width // scale
         if not (high and wide):
@@ -29,8 +29,8 @@ def local_pod(maps: Tensor) -> Tensor:
         for top in range(0, scale * high, high):
             for left in range(0, scale * wide, wide):
                 window = maps[:, :, top : top + high, left : left + wide]
-                parts += [window.mean(3).view(batch, -1), window.mean(2).view(batch, -1)]
-    return torch.cat(parts, 1)
+                means += [window.mean(3).view(batch, -1), window.mean(2).view(batch, -1)]
+    return torch.cat(means, 1)
 
 
 def pod_distance(maps: Tensor, previous_maps: Tensor) -> Tensor:
@@ -56,7 +56,8 @@ def pod_loss(
         weights: One for each level. The weighted distances are divided by the number of levels.
     """
     *maps, logits = levels
-    channels, previous = logits.shape[1], previous_levels[-1].shape[1]
+    channels = logits.shape[1]
+    previous = previous_levels[-1].shape[1]
     background = logits[:, :1] + logits[:, previous:].sum(1, keepdim=True)
     folded = [*maps, torch.cat([background, logits[:, 1:previous]], 1)]
     distances = [

@@ -34,7 +34,7 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 def plan(
     campaign: tyro.conf.Positional[str],
-    part: Annotated[ChainFilter, tyro.conf.arg(name="")],
+    chain_filter: Annotated[ChainFilter, tyro.conf.arg(name="")],
     options: Annotated[ChainOptions, tyro.conf.arg(name="")],
     request: Annotated[Request, tyro.conf.arg(name="")],
     images_per_second: float | None = None,
@@ -51,7 +51,7 @@ def plan(
     from orchestrator.planning.campaign_plan import plan_document
 
     with _open(campaign, options, options.open()) as opened:
-        planned = _plan(opened, part, request, images_per_second)
+        planned = _plan(opened, chain_filter, request, images_per_second)
     if as_json:
         _print_json(plan_document(planned))
     else:
@@ -60,7 +60,7 @@ def plan(
 
 def run(
     campaign: tyro.conf.Positional[str],
-    part: Annotated[ChainFilter, tyro.conf.arg(name="")],
+    chain_filter: Annotated[ChainFilter, tyro.conf.arg(name="")],
     options: Annotated[JobOptions, tyro.conf.arg(name="")],
     spending: Annotated[Spending, tyro.conf.arg(name="")],
     images_per_second: float | None = None,
@@ -81,7 +81,7 @@ def run(
     store = options.open()
     console = open_console()
     with _open(campaign, options, store) as opened:
-        planned = _plan(opened, part, options.request, images_per_second)
+        planned = _plan(opened, chain_filter, options.request, images_per_second)
         if dry_run:
             print_plan(planned, console)
             return
@@ -94,7 +94,7 @@ def run(
 
 def status(
     campaign: tyro.conf.Positional[str],
-    part: Annotated[ChainFilter, tyro.conf.arg(name="")],
+    chain_filter: Annotated[ChainFilter, tyro.conf.arg(name="")],
     options: Annotated[ChainOptions, tyro.conf.arg(name="")],
     as_json: Json = False,
 ) -> None:
@@ -108,7 +108,7 @@ def status(
 
     store = options.open()
     with _open(campaign, options, store) as opened:
-        tree = _plan_tree(opened, part)
+        tree = _plan_tree(opened, chain_filter)
     statuses = campaign_status(tree, store)
     if as_json:
         _print_json([each._asdict() for each in statuses])
@@ -118,7 +118,7 @@ def status(
 
 def table(
     campaign: tyro.conf.Positional[str],
-    part: Annotated[ChainFilter, tyro.conf.arg(name="")],
+    chain_filter: Annotated[ChainFilter, tyro.conf.arg(name="")],
     options: Annotated[ChainOptions, tyro.conf.arg(name="")],
     convention: ConventionName = "wilson",
     format: Literal["terminal", "markdown", "csv", "json"] = "terminal",
@@ -138,7 +138,7 @@ def table(
 
     store = options.open()
     with _open(campaign, options, store) as opened:
-        tree = _plan_tree(opened, part)
+        tree = _plan_tree(opened, chain_filter)
     counted = CONVENTIONS[convention]
     result = load_campaign_results(opened.campaign, tree, Repository(store), counted)
     scores = scores_table(result, mark_best=False)
@@ -195,7 +195,7 @@ def _open(
 
 def _plan(
     opened: "OpenCampaign",
-    part: ChainFilter,
+    chain_filter: ChainFilter,
     request: Request,
     images_per_second: float | None,
 ) -> "CampaignPlan":
@@ -204,17 +204,22 @@ def _plan(
     return make_plan(
         opened.campaign,
         opened.planner,
-        patterns=part.only,
-        last_step=part.until_step,
+        patterns=chain_filter.only,
+        last_step=chain_filter.until_step,
         request=request,
         images_per_second=images_per_second,
     )
 
 
-def _plan_tree(opened: "OpenCampaign", part: ChainFilter) -> "StepTree":
+def _plan_tree(opened: "OpenCampaign", chain_filter: ChainFilter) -> "StepTree":
     from orchestrator.planning.campaign_plan import plan_tree
 
-    return plan_tree(opened.campaign, opened.planner, patterns=part.only, last_step=part.until_step)
+    return plan_tree(
+        opened.campaign,
+        opened.planner,
+        patterns=chain_filter.only,
+        last_step=chain_filter.until_step,
+    )
 
 
 def _print_json(document: object) -> None:

@@ -75,13 +75,13 @@ def ensure_answers(
             answers[question.key] = record
     missing = [question for question in questions if question.key not in answers]
     if missing:
-        context.say(
+        context.notify(
             f"probing step {later.record.index} against step {earlier.record.index}: "
             f"{len(missing)} probes"
         )
         for record in _compute(missing, pair, context):
             answers[record.key] = record
-            context.say(f"  {describe_answer(record)}")
+            context.notify(f"  {describe_answer(record)}")
     return [answers[question.key] for question in questions]
 
 

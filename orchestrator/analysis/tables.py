@@ -177,16 +177,26 @@ def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
 
 
 def _layer_overview(measure: LayerMeasure, members: Mapping[str, Sequence[Analysis]]) -> Table:
-    analyses = [each for some in members.values() for each in some]
-    cuts = list(dict.fromkeys(layer.cut for each in analyses for layer in each.layers))
+    """Return the table of one measure: a row for each variant, a column for each cut."""
+    measured = {name: _by_cut(measure, analyses) for name, analyses in members.items()}
+    cuts: dict[str, None] = {}
+    for numbers in measured.values():
+        cuts |= dict.fromkeys(numbers)
     rows = []
-    for name, some in members.items():
-        by_cut: dict[str, list[float | None]] = {cut: [] for cut in cuts}
-        for layer in [layer for each in some for layer in each.layers]:
-            by_cut[layer.cut].append(measure.number(layer))
-        rows.append(Row("", name, tuple(average(by_cut[cut]) for cut in cuts)))
+    for name, numbers in measured.items():
+        values = [average(numbers.get(cut, ())) for cut in cuts]
+        rows.append(Row("", name, tuple(values)))
     columns = tuple(Column("", cut) for cut in cuts)
     return Table(measure.title, f"{measure.caption} {SEEDS}", "chain", columns, tuple(rows))
+
+
+def _by_cut(measure: LayerMeasure, analyses: Sequence[Analysis]) -> dict[str, list[float | None]]:
+    """Return the numbers of all analyses at each cut."""
+    numbers: dict[str, list[float | None]] = {}
+    for analysis in analyses:
+        for layer in analysis.layers:
+            numbers.setdefault(layer.cut, []).append(measure.number(layer))
+    return numbers
 
 
 def _share(breakdown: PredictionBreakdown | None, field: str) -> float | None:

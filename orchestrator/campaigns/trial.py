@@ -75,7 +75,7 @@ def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
         except (StepFailed, StoreError) as error:
             if left:
                 title = spec.planned.title
-                context.say(f"{title} is tried again, {left} times at most: {error}")
+                context.notify(f"{title} is tried again, {left} times at most: {error}")
             else:
                 on_message(TrialFailed(str(error)))
 

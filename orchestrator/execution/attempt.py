@@ -125,7 +125,8 @@ def _run_watched(
 
     A failure is written to the attempt's folder.
     """
-    planned, tracker = assignment.planned, context.tracker
+    planned = assignment.planned
+    tracker = context.tracker
     if tracker and context.chain_run:
         tracker.step_started(planned, plan.source("train"), context.chain_run)
     following = nullcontext()
@@ -164,7 +165,8 @@ def _run_with_restarts(
     Gives up after `retries.restarts` losses without a new checkpoint in between, because the cause
     is then unlikely to go away.
     """
-    key, title = assignment.planned.key, assignment.planned.title
+    key = assignment.planned.key
+    title = assignment.planned.title
     restarts = 0
     without_progress = 0
     reached = 0
@@ -188,14 +190,14 @@ def _run_with_restarts(
                 raise
             reached = iteration
             restarts += 1
-            context.say(f"{title}: {error}; going on from iteration {iteration}")
+            context.notify(f"{title}: {error}; going on from iteration {iteration}")
 
 
 def _ask_to_end(assignment: Assignment, context: RunContext) -> None:
     """Revoke the workers' lease, so that they store a checkpoint and exit."""
     title = assignment.planned.title
-    context.say(f"{title}: keeping a checkpoint, then stopping")
+    context.notify(f"{title}: keeping a checkpoint, then stopping")
     try:
         assignment.lease.seize()
     except StoreError as error:
-        context.say(f"{title}: stopping without a checkpoint: {error}")
+        context.notify(f"{title}: stopping without a checkpoint: {error}")

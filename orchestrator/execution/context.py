@@ -98,7 +98,7 @@ class RunContext:
         connect()
         return settle(self.request, cluster_nodes())
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Show a sentence to people: send it to the driver if there is one, else print it."""
         if self.on_message:
             self.on_message(Notice(text))

@@ -78,7 +78,7 @@ def ensure_step(
         if not lease.acquire():
             if not waiting and lease.holder:
                 owner = lease.holder.owner
-                context.say(f"{planned.title}: waiting for {owner}, who holds its lease")
+                context.notify(f"{planned.title}: waiting for {owner}, who holds its lease")
                 if context.on_message:
                     context.on_message(WaitingForLease(owner))
                 waiting = True
@@ -90,6 +90,6 @@ def ensure_step(
                 record = repository.find_step(planned.key)
                 return record or produce_step(planned, plan, context, parent, lease, asked)
         except LeaseLost as error:
-            context.say(f"{planned.title}: {error}")
+            context.notify(f"{planned.title}: {error}")
             waiting = False
     return record

@@ -45,7 +45,7 @@ def ensure_evaluation(
     if found is not None:
         return found
     check_classes(record, source.name, scoring.manifest.classes)
-    context.say(f"scoring step {record.index} ({record.key}) on {source.name}/{source.split}")
+    context.notify(f"scoring step {record.index} ({record.key}) on {source.name}/{source.split}")
     work = partial(score_published, context.store, record, scoring)
     try:
         confusion, device = ray_train.run(

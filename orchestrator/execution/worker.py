@@ -88,7 +88,8 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
         Exception: What `training.fit.fit` raises.
     """
     started = time.time()
-    store, planned = assignment.store, assignment.planned
+    store = assignment.store
+    planned = assignment.planned
     published_folder = layout.files_folder(planned.key, assignment.attempt)
     journal = StoreJournal(
         store,
@@ -133,7 +134,8 @@ def _fetch_inputs(
     assignment: Assignment, runtime: Runtime, scratch: Path, open_files: ExitStack
 ) -> _Inputs:
     """Fetch the training data, the parent, the encoder's weights and the newest checkpoint."""
-    store, planned = assignment.store, assignment.planned
+    store = assignment.store
+    planned = assignment.planned
     data = open_stored_split(
         store,
         assignment.manifest,

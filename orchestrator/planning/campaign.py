@@ -108,8 +108,8 @@ def with_encoder_weights(campaign: Campaign, digest: Callable[[ModelConfig], str
     return replace(campaign, chains=tuple(chains))
 
 
-def _replace(document: Anything, parts: Sequence[str], value: Any, path: str) -> Anything:
-    field, *rest = parts
+def _replace(document: Anything, fields: Sequence[str], value: Any, path: str) -> Anything:
+    field, *rest = fields
     if not isinstance(document, Document) or field not in type(document).model_fields:
         raise InputError(f"there is no field {path!r}: {_advice(document, field, path)}")
     inner = _replace(getattr(document, field), rest, value, path) if rest else value

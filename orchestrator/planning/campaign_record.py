@@ -55,7 +55,8 @@ def publish_campaign(store: Store, campaign: Campaign) -> CampaignRecord:
 
 def campaign_record(campaign: Campaign) -> CampaignRecord:
     """Return the record of a campaign as of now. The time is no part of its key."""
-    name, question = campaign.name, campaign.question
+    name = campaign.name
+    question = campaign.question
     paper = [asdict(each) | {"where": dict(each.where)} for each in campaign.paper]
     return CampaignRecord(
         key=digest(

@@ -78,8 +78,8 @@ def measure(records: Iterable[StepRecord], request: Request, guess: float | None
     speeds: dict[Hashable, list[float]] = defaultdict(list)
     overheads = []
     for record in records:
-        parts = [value for name, value in record.seconds.items() if name not in NO_OVERHEAD]
-        overheads.append(sum(parts))
+        others = [value for name, value in record.seconds.items() if name not in NO_OVERHEAD]
+        overheads.append(sum(others))
         if record.images_per_second:
             speed = record.images_per_second / int(record.resources.get("workers", 1))
             for kind in _kinds(record.step):
@@ -121,21 +121,29 @@ def estimate_cost(tree: StepTree, stored: Mapping[str, StoredStep], costs: Costs
     for key, node in tree.nodes.items():
         start = 0.0 if node.parent is None else ends[node.parent]
         ends[key] = _sum([start, left[key]])
-    naive_images = 0
-    naive_seconds: list[float | None] = []
-    for key, node in tree.nodes.items():
-        seconds = whole[key]
-        naive_images += len(node.chains) * images(node.planned)
-        naive_seconds.append(None if seconds is None else len(node.chains) * seconds)
     to_train = [node.planned for key, node in tree.nodes.items() if stored[key].record is None]
-    known_ends = [end for end in ends.values() if end is not None]
     return CostEstimate(
         images=sum(map(images, to_train)),
-        naive_images=naive_images,
+        naive_images=sum(len(node.chains) * images(node.planned) for node in tree.nodes.values()),
         seconds=_sum(list(left.values())),
-        naive_seconds=_sum(naive_seconds),
-        critical_path=max(known_ends, default=0.0) if len(known_ends) == len(ends) else None,
+        naive_seconds=_naive_seconds(tree, whole),
+        critical_path=_longest(list(ends.values())),
     )
+
+
+def _naive_seconds(tree: StepTree, whole: Mapping[str, float | None]) -> float | None:
+    """Return how long all chains take when each is trained by itself, or None if unknown."""
+    of_nodes: list[float | None] = []
+    for key, node in tree.nodes.items():
+        seconds = whole[key]
+        of_nodes.append(None if seconds is None else len(node.chains) * seconds)
+    return _sum(of_nodes)
+
+
+def _longest(values: Sequence[float | None]) -> float | None:
+    """Return the largest value, 0 of none, or None if one of the values is not known."""
+    known = [value for value in values if value is not None]
+    return max(known, default=0.0) if len(known) == len(values) else None
 
 
 def _seconds_left(step: StoredStep, costs: Costs, seconds: float | None) -> float | None:
@@ -149,7 +157,7 @@ def _seconds_left(step: StoredStep, costs: Costs, seconds: float | None) -> floa
             return seconds
 
 
-def _sum(parts: Sequence[float | None]) -> float | None:
-    """Return the sum, or None if one of the parts is not known."""
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Return the sum, or None if one of the values is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

@@ -111,8 +111,8 @@ def _same_scenario(row: PaperNumber, chain: Chain) -> bool:
 def _value(chain: Chain, name: str) -> Any:
     """Return the value of a dotted field, or `...`, which no document holds, if there is none."""
     value: Any = chain
-    for part in name.split("."):
-        value = getattr(value, part, ...)
+    for word in name.split("."):
+        value = getattr(value, word, ...)
     return value
 
 

@@ -42,15 +42,21 @@ def group_variants(chains: Sequence[Chain]) -> tuple[Variant, ...]:
     documents = [_document(variant) for variant in members]
     shown = _find_axes(documents)
     axes = [_own_axes(document, documents, shown) for document in documents]
-    first = [next(iter(seeds.values())) for seeds in members.values()]
-    names = [_own_words(chains[index].name) for index in first]
-    if not all(names) or len(set(names)) < len(names):
-        labels = _labels(shown)
-        methods = [variant.method.name for variant in members]
-        words = [_name(own, labels) for own in axes]
-        names = [name or method for name, method in zip(words, methods, strict=True)]
     indexes = [tuple(seeds.values()) for seeds in members.values()]
+    names = [_own_words(chains[first].name) for first, *_ in indexes]
+    if not all(names) or len(set(names)) < len(names):
+        names = _names_by_axes(list(members), axes, _labels(shown))
     return tuple(Variant(*each) for each in zip(names, indexes, axes, strict=True))
+
+
+def _names_by_axes(
+    variants: Sequence[Chain], axes: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
+) -> list[str]:
+    """Return names made of each variant's axes, or of its method if it has none."""
+    names = []
+    for variant, own in zip(variants, axes, strict=True):
+        names.append(_name(own, labels) or variant.method.name)
+    return names
 
 
 def _own_axes(

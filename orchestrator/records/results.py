@@ -153,8 +153,13 @@ def _learned(
 ) -> Groups:
     """Return the groups of the scenario that the step has learned. Joint training learns all."""
     ids = {name: class_id for class_id, name in evaluation.class_names.items()}
-    groups = tuple(tuple(ids[name] for name in group) for group in names)
-    return tuple(group for group in groups if set(group) <= set(record.step.task.classes))
+    known = set(record.step.task.classes)
+    learned = []
+    for group in names:
+        group_ids = tuple(ids[name] for name in group)
+        if known.issuperset(group_ids):
+            learned.append(group_ids)
+    return tuple(learned)
 
 
 def _scored_on(evaluation: EvaluationRecord) -> str:

@@ -25,7 +25,7 @@ def draw_axes(result: CampaignResult) -> dict[str, Drawing]:
     drawings = {}
     for axis, different in result.axes.items():
         values = sorted(different) if _is_numeric(different) else different
-        series = {part: _series(result, axis, values, part) for part in MEANS}
+        series = {mean: _series(result, axis, values, mean) for mean in MEANS}
         if len(series["all"]) <= MAX_SERIES:
             drawings[axis] = _draw_axis(axis, values, series)
     return drawings
@@ -65,7 +65,7 @@ def _has_paper(panels: Mapping[str, Mapping[str, Series]]) -> bool:
 
 
 def _series(
-    result: CampaignResult, axis: str, values: Sequence[Any], part: str
+    result: CampaignResult, axis: str, values: Sequence[Any], mean: str
 ) -> dict[str, Series]:
     """Return the lines along one field, by name.
 
@@ -75,7 +75,7 @@ def _series(
         result: The numbers of the campaign.
         axis: The field.
         values: Its values.
-        part: Which mean to show: old, new or all.
+        mean: Which mean to show: old, new or all.
     """
     lines: dict[str, dict[Any, VariantResult]] = {}
     for variant in result.variants:
@@ -88,16 +88,16 @@ def _series(
         paper: list[float | None] = []
         for value in values:
             variant = variants.get(value)
-            ours.append(to_value(getattr(variant.means, part)) if variant else None)
-            paper.append(_paper_mean(variant, part) if variant else None)
+            ours.append(to_value(getattr(variant.means, mean)) if variant else None)
+            paper.append(_paper_mean(variant, mean) if variant else None)
         series[name] = Series(ours, paper)
     return series
 
 
-def _paper_mean(variant: VariantResult, part: str) -> float | None:
+def _paper_mean(variant: VariantResult, mean: str) -> float | None:
     """Return the paper's number where ours exists and compares with it."""
-    compares = variant.difference(part) is not None
-    return getattr(variant.paper, part) if compares else None
+    compares = variant.difference(mean) is not None
+    return getattr(variant.paper, mean) if compares else None
 
 
 def draw_steps(result: CampaignResult) -> Drawing | None:

@@ -63,15 +63,15 @@ def _score_columns(variants: Sequence[VariantResult]) -> tuple[Column, ...]:
     """
     several = any(len(variant.variant.chains) > 1 for variant in variants)
     columns = [Column("", "seeds", meaning=PUBLISHED)]
-    for part in MEANS:
-        columns.append(Column(part, "mean"))
+    for mean in MEANS:
+        columns.append(Column(mean, "mean"))
         if several:
-            columns.append(Column(part, "std", meaning=DEVIATION))
-            columns.append(Column(part, "95 % ±", meaning=INTERVAL, spare=True))
+            columns.append(Column(mean, "std", meaning=DEVIATION))
+            columns.append(Column(mean, "95 % ±", meaning=INTERVAL, spare=True))
     if any(variant.paper for variant in variants):
-        columns += [Column("paper", part) for part in MEANS]
+        columns += [Column("paper", mean) for mean in MEANS]
     if any(variant.comparable for variant in variants):
-        columns += [Column("ours − paper", part) for part in MEANS]
+        columns += [Column("ours − paper", mean) for mean in MEANS]
     return tuple(columns)
 
 
@@ -80,13 +80,13 @@ def _score_values(variant: VariantResult, columns: Sequence[Column]) -> tuple[Va
     values: dict[tuple[str, str], Value] = {
         ("", "seeds"): f"{len(variant.seeds)}/{len(variant.variant.chains)}"
     }
-    for part, ours in zip(MEANS, variant.means, strict=True):
+    for mean, ours in zip(MEANS, variant.means, strict=True):
         if ours:
-            values[part, "mean"] = ours.mean
-            values[part, "std"] = ours.deviation
-            values[part, "95 % ±"] = ours.margin
-        values["paper", part] = getattr(variant.paper, part, None)
-        values["ours − paper", part] = variant.difference(part)
+            values[mean, "mean"] = ours.mean
+            values[mean, "std"] = ours.deviation
+            values[mean, "95 % ±"] = ours.margin
+        values["paper", mean] = getattr(variant.paper, mean, None)
+        values["ours − paper", mean] = variant.difference(mean)
     return tuple(values.get((column.group, column.name)) for column in columns)
 
 
@@ -179,7 +179,7 @@ def breakdown_table(result: CampaignResult) -> Table | None:
         return None
     rows = []
     for variant in result.variants:
-        values = tuple(variant.average_share(part) for part in BREAKDOWN)
+        values = tuple(variant.average_share(field) for field in BREAKDOWN)
         rows.append(Row("", variant.name, values))
     caption = (
         "Share, in per cent, of the ground-truth pixels of all classes that the last step did not "
@@ -218,7 +218,7 @@ def paired(table: Table) -> Table:
     rows = []
     for row in table.rows:
         values = tuple(_pair(row, index, index + 1 in deviations) for index in kept)
-        best = frozenset(place for place, index in enumerate(kept) if index in row.best)
+        best = frozenset(position for position, index in enumerate(kept) if index in row.best)
         rows.append(row._replace(values=values, best=best))
     return replace(table, columns=tuple(columns), rows=tuple(rows))
 

@@ -8,6 +8,7 @@ other format uses too.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.records.results import ChainResult
 from orchestrator.report.chain_figures import (
@@ -81,7 +82,7 @@ def build_report(
     names = chains[0].steps[-1].evaluation.class_names | {VOID: "void"}
     strips = [tuple(build_strip(picture, chains, names)) for picture in pictures]
     return Report(
-        title=_title([Scenario.model_validate(each["scenario"]).title for each in documents]),
+        title=_title(documents),
         chains=tuple(chains),
         convention=convention,
         summary=summary_table(chains, convention),
@@ -125,8 +126,11 @@ def to_html(report: Report) -> str:
     return render("report.html.j2", report=report)
 
 
-def _title(scenarios: Sequence[str]) -> str:
-    """Return the words that the titles of all scenarios share."""
-    in_all = set.intersection(*(set(title.split()) for title in scenarios))
-    shared = [word for word in scenarios[0].split() if word in in_all]
-    return " ".join(shared) or "Several scenarios"
+def _title(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Return the words that are in the titles of the scenarios of all chains."""
+    titles = [Scenario.model_validate(document["scenario"]).title for document in documents]
+    common = titles[0].split()
+    for title in titles[1:]:
+        words = title.split()
+        common = [word for word in common if word in words]
+    return " ".join(common) or "Several scenarios"

@@ -235,7 +235,7 @@ def breakdown_table(chains: Sequence[ChainResult], convention: Convention) -> Ta
 
 
 def _shares(breakdown: PredictionBreakdown | None) -> tuple[Value, ...]:
-    return tuple(getattr(breakdown, part, None) for part in BREAKDOWN)
+    return tuple(getattr(breakdown, field, None) for field in BREAKDOWN)
 
 
 def has_later_steps(chains: Sequence[ChainResult]) -> bool:

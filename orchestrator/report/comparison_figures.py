@@ -129,14 +129,14 @@ def _place_bars(
 
 
 def _draw_line(
-    axis: Axes, places: Sequence[float], values: Sequence[Value], number: int, name: str
+    axis: Axes, positions: Sequence[float], values: Sequence[Value], number: int, name: str
 ) -> None:
     """Draw a line through the values that exist and the band of their deviations."""
     mean = _means(values)
     deviation = np.nan_to_num(_deviations(values))
     style = series_style(number)
     known = ~np.isnan(mean)
-    x = np.asarray(places, float)[known]
+    x = np.asarray(positions, float)[known]
     line = LINES[number // 8 % len(LINES)]
     axis.plot(x, mean[known], **style, linestyle=line, label=name, clip_on=False)
     if deviation.any():
@@ -147,14 +147,14 @@ def _draw_line(
 
 
 def _draw_paper_line(
-    axis: Axes, places: Sequence[float], values: Sequence[float | None], number: int, name: str
+    axis: Axes, positions: Sequence[float], values: Sequence[float | None], number: int, name: str
 ) -> None:
     """Draw a paper's numbers as a dotted line with hollow marks, if there are any."""
     numbers = _means(values)
     if np.isnan(numbers).all():
         return
     hollow = {"linestyle": ":", "markerfacecolor": "none", "linewidth": 1.2}
-    axis.plot(places, numbers, **series_style(number) | hollow, label=_paper_label(name))
+    axis.plot(positions, numbers, **series_style(number) | hollow, label=_paper_label(name))
 
 
 def _draw_bars(axis: Axes, y: np.ndarray, series: Series, number: int, name: str) -> None:

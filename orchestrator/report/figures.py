@@ -29,18 +29,19 @@ from orchestrator.report.figure_style import (
 from training.prediction_breakdown import PredictionBreakdown
 
 
-class _Part(NamedTuple):
+class _ShareStyle(NamedTuple):
     """How a share of a prediction breakdown is drawn."""
 
     name: str
     colour: str
 
 
-PARTS = {  # by field of PredictionBreakdown
-    "right": _Part("right", "#009e73"),
-    "background": _Part("background", "#9aa3ad"),
-    "new": _Part("a new class", "#d55e00"),
-    "other_old": _Part("another old class", "#0a7bc2"),
+# The style of each share, by field of PredictionBreakdown.
+SHARE_STYLES = {
+    "right": _ShareStyle("right", "#009e73"),
+    "background": _ShareStyle("background", "#9aa3ad"),
+    "new": _ShareStyle("a new class", "#d55e00"),
+    "other_old": _ShareStyle("another old class", "#0a7bc2"),
 }
 READABLE = 25  # classes; larger confusion matrices show shades without numbers
 Rows = Sequence[Mapping[str, Any]]  # as training logs them
@@ -225,9 +226,9 @@ def breakdowns(chains: Mapping[str, Mapping[str, PredictionBreakdown | None]]) -
         figure, axes = side_by_side(len(chains), 2.9, 0.9 + 0.27 * bars, sharey=same_classes)
         for axis, (title, classes) in zip(axes, chains.items(), strict=True):
             left = np.zeros(len(classes))
-            for part in PARTS:
-                widths = [100 * getattr(each, part) if each else 0.0 for each in classes.values()]
-                _draw_part(axis, left, np.array(widths), PARTS[part])
+            for field, style in SHARE_STYLES.items():
+                widths = [100 * getattr(each, field) if each else 0.0 for each in classes.values()]
+                _draw_share(axis, left, np.array(widths), style)
                 left += widths
             name_rows(axis, list(classes))
             axis.set(title=fill(title, TITLE_WIDTH), xlim=(0, 100), xlabel="per cent of pixels")
@@ -235,14 +236,14 @@ def breakdowns(chains: Mapping[str, Mapping[str, PredictionBreakdown | None]]) -
     return figure
 
 
-def _draw_part(axis: Axes, left: np.ndarray, widths: np.ndarray, part: _Part) -> None:
+def _draw_share(axis: Axes, left: np.ndarray, widths: np.ndarray, share: _ShareStyle) -> None:
     """Draw one share of all bars, with its number where there is room."""
     rows = range(len(widths))
-    axis.barh(rows, widths, left=left, height=0.74, color=part.colour, label=part.name)
+    axis.barh(rows, widths, left=left, height=0.74, color=share.colour, label=share.name)
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
     for y, (x, width) in enumerate(zip(left, widths, strict=True)):
         if width >= 9:
-            colour = text_colour(part.colour)
+            colour = text_colour(share.colour)
             axis.text(x + width / 2, y, f"{width:.0f}", color=colour, **style)
 
 

@@ -145,8 +145,8 @@ def _captioned_maps(
 
 def _classes_in(labels: np.ndarray, names: Mapping[int, str]) -> str:
     """Return the names of the classes in a label map, background and void left out."""
-    present = [label for label in np.unique(labels).tolist() if label not in (BACKGROUND, VOID)]
-    return ", ".join(names[label] for label in present) or "background only"
+    present = set(np.unique(labels).tolist()) - {BACKGROUND, VOID}
+    return ", ".join(names[label] for label in sorted(present)) or "background only"
 
 
 def _data_uri(data: bytes) -> str:

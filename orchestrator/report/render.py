@@ -43,10 +43,10 @@ def to_terminal(table: Table, width: int) -> list[RichTable]:
     """
     widths = [_column_width(table, index) for index in range(len(table.columns))]
     shown, names_width = _fit(table, widths, width)
-    parts = _break(table, shown, widths, width - names_width)
+    pieces = _break(table, shown, widths, width - names_width)
     return [
-        _to_rich(table, part, widths, names_width, table.title if part is parts[0] else None)
-        for part in parts
+        _to_rich(table, piece, widths, names_width, table.title if piece is pieces[0] else None)
+        for piece in pieces
     ]
 
 
@@ -74,27 +74,27 @@ def _fit(table: Table, widths: Sequence[int], width: int) -> tuple[list[int], in
 
 def _break(table: Table, shown: Sequence[int], widths: Sequence[int], room: int) -> list[list[int]]:
     """Distribute columns over as many tables as needed. Groups stay together where they fit."""
-    parts: list[list[int]] = [[]]
+    pieces: list[list[int]] = [[]]
     left = room
     for _, members in groupby(shown, lambda index: table.columns[index].group):
         group = list(members)
-        if parts[-1] and sum(widths[index] for index in group) > left:
-            parts.append([])
+        if pieces[-1] and sum(widths[index] for index in group) > left:
+            pieces.append([])
             left = room
         for index in group:
-            if parts[-1] and widths[index] > left:
-                parts.append([])
+            if pieces[-1] and widths[index] > left:
+                pieces.append([])
                 left = room
-            parts[-1].append(index)
+            pieces[-1].append(index)
             left -= widths[index]
-    return parts
+    return pieces
 
 
 def _to_rich(
     table: Table, shown: list[int], widths: Sequence[int], names_width: int, title: str | None
 ) -> RichTable:
     """Return some columns of the table for rich."""
-    part = RichTable(
+    piece = RichTable(
         title=title,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -102,18 +102,18 @@ def _to_rich(
         title_justify="left",
     )
     names_width -= NAME_PADDING
-    part.add_column(table.corner, vertical="bottom", min_width=names_width, max_width=names_width)
+    piece.add_column(table.corner, vertical="bottom", min_width=names_width, max_width=names_width)
     for index in shown:
         column = table.columns[index]
         heading = f"{column.group}\n{column.name}" if column.group else column.name
-        part.add_column(
+        piece.add_column(
             heading, justify="right", vertical="bottom", max_width=widths[index] - PADDING
         )
     for row, following in zip(table.rows, (*table.rows[1:], None), strict=True):
         ends = following is not None and following.section != row.section
         style = "bold" if row.strong else None
-        part.add_row(row.name, *_rich_cells(row, shown), style=style, end_section=ends)
-    return part
+        piece.add_row(row.name, *_rich_cells(row, shown), style=style, end_section=ends)
+    return piece
 
 
 def _rich_cells(row: Row, shown: Sequence[int]) -> list[Text]:

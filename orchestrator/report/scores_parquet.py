@@ -108,11 +108,12 @@ def _continual_numbers(chain: ChainResult, convention: Convention, last: int) ->
 def _breakdown_numbers(chain: ChainResult, convention: Convention, last: int) -> Iterator[_Number]:
     """Yield what the pixels of old classes were predicted as, of all of them and of each."""
     old = break_down_old_classes(chain.steps[-1].matrix(convention), chain.groups)
-    for part, share in old.pooled or ():
-        yield _Number(last, f"breakdown_{part}", None, share)
+    for prediction, share in old.pooled or ():
+        yield _Number(last, f"breakdown_{prediction}", None, share)
     for class_id, shares in old.by_class.items():
-        for part, share in shares or ():
-            yield _Number(last, f"breakdown_{part}", chain.class_name(class_id), share)
+        class_name = chain.class_name(class_id)
+        for prediction, share in shares or ():
+            yield _Number(last, f"breakdown_{prediction}", class_name, share)
 
 
 def _settings(
@@ -141,14 +142,16 @@ def _settings(
 
 def _to_one_type(values: Sequence[Any]) -> list[Any]:
     """Return the values of a column as one type: numbers if all are numbers, else text."""
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, bool) for value in known):
+    types = {type(value) for value in values if value is not None}
+    if types in ({bool}, {int}):
         return list(values)
-    if all(isinstance(value, int) for value in known):
-        return list(values)
-    if all(isinstance(value, int | float) for value in known):
-        return [None if value is None else float(value) for value in values]
+    if types <= {bool, int, float}:
+        return [_to_float(value) for value in values]
     return [_to_text(value) for value in values]
+
+
+def _to_float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _to_text(value: Any) -> str | None:

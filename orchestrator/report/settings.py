@@ -30,7 +30,10 @@ def compare_settings(documents: Sequence[Mapping[str, Any]]) -> tuple[Setting, .
 
 
 def _values(documents: Sequence[Mapping[str, Any]], name: str) -> tuple[str, ...]:
-    return tuple(_to_text(fields[name]) if name in fields else "–" for fields in documents)
+    values = []
+    for fields in documents:
+        values.append(_to_text(fields[name]) if name in fields else "–")
+    return tuple(values)
 
 
 def _to_text(value: Any) -> str:

@@ -90,14 +90,14 @@ class VariantResult:
         if not known:
             return None
         shares = {}
-        for part in PredictionBreakdown.model_fields:
-            shares[part] = fmean(getattr(each, part) for each in known)
+        for field in PredictionBreakdown.model_fields:
+            shares[field] = fmean(getattr(each, field) for each in known)
         return PredictionBreakdown(**shares)
 
-    def difference(self, part: str) -> float | None:
+    def difference(self, mean: str) -> float | None:
         """Return our old, new or all minus the paper's, where both exist and compare."""
-        ours: Summary | None = getattr(self.means, part)
-        paper: float | None = getattr(self.paper, part, None)
+        ours: Summary | None = getattr(self.means, mean)
+        paper: float | None = getattr(self.paper, mean, None)
         if ours is None or paper is None or not self.comparable:
             return None
         return ours.mean - paper
@@ -114,9 +114,9 @@ class VariantResult:
         """Return the mean of a field of Continual."""
         return self.average(lambda seed: getattr(seed.continual, field))
 
-    def average_share(self, part: str) -> Value:
+    def average_share(self, field: str) -> Value:
         """Return the mean of a field of PredictionBreakdown."""
-        return self.average(lambda seed: getattr(seed.breakdown, part, None))
+        return self.average(lambda seed: getattr(seed.breakdown, field, None))
 
 
 def printed_means(scores: Scores, groups: int, convention: Convention) -> Means:

@@ -111,8 +111,11 @@ def _varies(axis: str, params: Sequence[Mapping[str, str]]) -> bool:
 
 def _class_names(plans: Sequence[PlannedChain]) -> list[str]:
     """Return the names of all classes that the chains learn, in order, each once."""
-    steps = [step for plan in plans for step in plan.steps]
-    return list(dict.fromkeys(name for step in steps for name in step.class_names))
+    names: dict[str, None] = {}
+    for plan in plans:
+        for step in plan.steps:
+            names |= dict.fromkeys(step.class_names)
+    return list(names)
 
 
 def _varied(result: CampaignResult) -> dict[str, str]:
@@ -131,11 +134,11 @@ def _points(result: CampaignResult, time: int) -> Iterator[Point]:
     """
     for variant in result.variants:
         name = re.sub(r"[^\w. :-]", " ", variant.name)[:LONGEST_VARIANT]
-        for part, summary in zip(MEANS, variant.means, strict=True):
+        for mean, summary in zip(MEANS, variant.means, strict=True):
             if summary:
-                yield Point(f"{part}/{name}", summary.mean, time, 0)
+                yield Point(f"{mean}/{name}", summary.mean, time, 0)
             if summary and summary.deviation is not None:
-                yield Point(f"{part} std/{name}", summary.deviation, time, 0)
+                yield Point(f"{mean} std/{name}", summary.deviation, time, 0)
 
 
 def _texts(report: CampaignReport) -> dict[str, str]:

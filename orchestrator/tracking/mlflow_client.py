@@ -211,17 +211,19 @@ class RunClient:
         from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
         stored = self._client.get_run(held.run_id)
-        inputs, outputs = stored.inputs, stored.outputs
-        if run.data and not (inputs and inputs.dataset_inputs):
+        has_data = bool(stored.inputs and stored.inputs.dataset_inputs)
+        has_parent = bool(stored.inputs and stored.inputs.model_inputs)
+        has_model = bool(stored.outputs and stored.outputs.model_outputs)
+        if run.data and not has_data:
             dataset = _dataset_input(run.data, run.content or run.data.manifest)
             self._client.log_inputs(held.run_id, datasets=[dataset])
         if not run.publishes:
             return
         parent = run.tags.get("stepchain.parent")
         previous = self._find_model(parent) if parent else None
-        if previous and not (inputs and inputs.model_inputs):
+        if previous and not has_parent:
             self._client.log_inputs(held.run_id, models=[LoggedModelInput(previous)])
-        if not (outputs and outputs.model_outputs):
+        if not has_model:
             model = self._find_model(run.key) or self._create_model(held, run)
             last = max((point.step for point in run.points), default=0)
             self._client.log_outputs(held.run_id, [LoggedModelOutput(model, last)])

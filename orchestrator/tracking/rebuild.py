@@ -123,9 +123,10 @@ def _step_keys(run: Run, store: Store) -> list[str]:
         return [run.key]
     if run.kind == "chain":
         return [value for name, value in run.tags.items() if name.startswith("stepchain.step.")]
-    records = [record for record in recorded_campaigns(store) if record.key == run.key]
-    trees = [campaign_tree(record.campaign, store) for record in records]
-    return [key for tree in trees for key in tree.nodes]
+    for record in recorded_campaigns(store):
+        if record.key == run.key:
+            return list(campaign_tree(record.campaign, store).nodes)
+    return []
 
 
 def _ended_run(run: Run, repository: Repository, now: int) -> Run:

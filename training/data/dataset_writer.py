@@ -8,6 +8,7 @@ no step's identity.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -104,28 +105,35 @@ def assemble_dataset(
     for split, plan in plans.items():
         written[split] = [done[job.key] for job in plan.jobs]
         bad[split] = _bad_rows(plan, written[split])
-    unusable = [row for rows in bad.values() for row in rows]
+    unusable = list(chain.from_iterable(bad.values()))
     if unusable and on_bad == "error":
         raise BadRows(unusable)
     splits = {}
     for split, shards in written.items():
         with_rows = [each for each in shards if each.shard]
         if not with_rows:
-            first = bad[split][0] if bad[split] else None
-            reason = f"; the first is {first.id}: {first.reason}" if first else ""
-            raise BadData(f"split {split!r} has no usable image{reason}")
+            raise _no_usable_image(split, bad[split])
         splits[split] = _write_split(source.classes, with_rows, folder)
     return Manifest(classes=source.classes, splits=splits), unusable
 
 
+def _no_usable_image(split: str, bad: Sequence[BadRow]) -> BadData:
+    """Return the error of a split without a usable image, which names the first bad row."""
+    reason = f"; the first is {bad[0].id}: {bad[0].reason}" if bad else ""
+    return BadData(f"split {split!r} has no usable image{reason}")
+
+
 def _bad_rows(plan: SplitPlan, shards: Sequence[WrittenShard]) -> list[BadRow]:
-    return plan.listed_twice + [row for shard in shards for row in shard.bad]
+    bad = list(plan.listed_twice)
+    for shard in shards:
+        bad += shard.bad
+    return bad
 
 
 def _write_split(
     classes: tuple[str, ...], written: Sequence[WrittenShard], folder: Path
 ) -> SplitManifest:
-    rows = [row for each in written for row in each.rows]
+    rows = list(chain.from_iterable(each.rows for each in written))
     identity = {"classes": classes, "rows": [(row.id, row.row_sha256) for row in rows]}
     return SplitManifest(
         index=_write_index([each.rows for each in written], folder),

@@ -91,7 +91,9 @@ def divide(source: Source, split: str, ids: Sequence[str], shard_bytes: int) -> 
             size += sample_bytes
             if size >= shard_bytes:
                 yield ShardJob(split, tuple(job_ids), _key(source, split, job_ids, job_stamps))
-                job_ids, job_stamps, size = [], [], 0
+                job_ids = []
+                job_stamps = []
+                size = 0
     if job_ids:
         yield ShardJob(split, tuple(job_ids), _key(source, split, job_ids, job_stamps))
 

@@ -24,7 +24,9 @@ def build_encoder(config: ModelConfig) -> Encoder:
         InputError: the encoder cannot have this output stride.
     """
     check_output_stride(config)
-    stride, act, frozen = config.output_stride, config.activation, config.encoder_norm == "frozen"
+    stride = config.output_stride
+    act = config.activation
+    frozen = config.encoder_norm == "frozen"
     match config.encoder:
         case "tiny":
             return tiny(act, frozen)

@@ -38,7 +38,9 @@ def from_inplace_abn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _torchvision_name(name: str) -> str:
     if found := BLOCK.fullmatch(name):
-        stage, block, rest = int(found[1]) - 1, int(found[2]) - 1, found[3]
+        stage = int(found[1]) - 1
+        block = int(found[2]) - 1
+        rest = found[3]
         layer, _, entry = rest.rpartition(".")
         return f"layer{stage}.{block}.{SHORTCUT.get(layer, layer)}.{entry}"
     return name.removeprefix("mod1.").removeprefix("classifier.")

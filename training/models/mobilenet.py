@@ -102,7 +102,9 @@ class MobileNetV2(nn.Module):
         layers: list[nn.Module] = [
             _unit(nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False), frozen)
         ]
-        inputs, reached, dilation = 32, 2, 1
+        inputs = 32
+        reached = 2
+        dilation = 1
         for expansion, outputs, blocks, stride in STAGES:
             stride, following = (
                 (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
@@ -111,7 +113,8 @@ class MobileNetV2(nn.Module):
                 here = (stride, dilation) if block == 0 else (1, following)
                 layers.append(InvertedResidual(inputs, outputs, *here, expansion, frozen))
                 inputs = outputs
-            reached, dilation = reached * stride, following
+            reached *= stride
+            dilation = following
         self.features = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

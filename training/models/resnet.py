@@ -70,7 +70,10 @@ class ResNet(nn.Module):
         self.bn1 = BatchNorm(64, frozen)
         self.act = activation(act)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs, reached, dilation, stages = 64, 4, 1, []
+        inputs = 64
+        reached = 4
+        dilation = 1
+        stages = []
         for count, width, stride in zip(blocks, (64, 128, 256, 512), (1, 2, 2, 2), strict=True):
             stride, following = (
                 (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
@@ -81,7 +84,8 @@ class ResNet(nn.Module):
                 Bottleneck(inputs, width, 1, following, act, frozen) for _ in range(count - 1)
             ]
             stages.append(nn.Sequential(*stage))
-            reached, dilation = reached * stride, following
+            reached *= stride
+            dilation = following
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -48,7 +48,7 @@ def test_answers_are_computed_once(
     monkeypatch.setattr(probes, "run_tasks", run_here)
     lines: list[str] = []
     resources = SimpleNamespace(cpus_per_worker=1, gpus_per_worker=0)
-    context: Any = SimpleNamespace(store=store, say=lines.append, resources=lambda: resources)
+    context: Any = SimpleNamespace(store=store, notify=lines.append, resources=lambda: resources)
     asked = probes.standard_probes(["stem"], images=4)
     earlier, later = chain.steps
     answers = probes.ensure_answers(earlier, later, asked, context)
