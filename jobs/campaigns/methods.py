@@ -28,7 +28,7 @@ background, which PLOP's code ignores. The papers, old / new / all (15-5 above P
     offline, SS      71.6 / 26.0 / 61.5  72.2 / 27.5 / 62.1  60.7 / 25.7 / 45.0  69.6 / 32.8 / 52.5
     WILSON           73.6 / 43.8 / 67.3  74.2 / 41.7 / 67.2  64.5 / 54.3 / 60.8  70.4 / 57.1 / 65.0
 
-Nobody reports icarl, WILSON's loss with masks: what image labels cost WILSON is how far it stays
+No paper reports icarl, WILSON's loss with masks: what image labels cost WILSON is how far it stays
 below that. The offline classifiers have 10 of the 40 epochs; the paper does not say.
 """
 

@@ -120,7 +120,7 @@ def ingest(
 def _store_on_cluster(
     store: Store, source: Source, jobs: Sequence[ShardJob], done: _Progress
 ) -> None:
-    """Store the shards in tasks of the cluster. Raises StoreError if they are not seen here."""
+    """Store the shards in tasks of the cluster. Raise StoreError if they are not seen here."""
     for job, stored in run_tasks(partial(store_on_node, store, source), jobs):
         shard = stored.written.shard
         if shard and not store.exists(layout.shard(shard.sha256)):

@@ -1,7 +1,7 @@
 """Load the numbers of a campaign: the scores of its published chains, by variant.
 
-Chains that are not published yet are counted and otherwise left out. A page of a campaign that
-still runs can therefore say over how many seeds each mean is. All numbers here are typed fractions.
+Chains that are not published yet are counted and otherwise left out. The page of a running campaign
+can therefore show over how many seeds each mean is. All numbers here are typed fractions.
 `orchestrator.report.campaign_tables` turns them into tables.
 """
 
@@ -173,7 +173,7 @@ def _to_result(
         variant: The variant.
         plan: Any of its chains.
         seeds: The scores of all its chains.
-        expected: What papers say of the campaign's chains.
+        expected: The papers' numbers of the campaign's chains.
         convention: What to count.
     """
     split = plan.manifest.splits[plan.scoring.split]

@@ -32,11 +32,11 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
     `unused`, is ignored.
 
     Args:
-        encoder: its parameters and buffers are overwritten.
-        path: the file.
+        encoder: Its parameters and buffers are overwritten.
+        path: The file.
 
     Raises:
-        InputError: the file does not hold weights, its entries do not fit the encoder, or weights
+        InputError: The file does not hold weights, its entries do not fit the encoder, or weights
             trained with leaky ReLU meet another activation.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in _read(path).items()}
