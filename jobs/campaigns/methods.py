@@ -32,8 +32,6 @@ No paper reports icarl, WILSON's loss with masks: what image labels cost WILSON 
 below that. The offline classifiers have 10 of the 40 epochs; the paper does not say.
 """
 
-from collections.abc import Mapping
-
 from stepchain import (
     EWC,
     ILT,
@@ -96,7 +94,7 @@ OF_WILSON = {
 OF_WILSON |= {"plop": "PLOP", "wilson": "WILSON"}  # method: what Tables 1 and 2 call it
 
 
-def _expected(table: str, rows: Mapping[str, str]) -> list[Expected]:
+def _expected(table: str, rows: dict[str, str]) -> list[Expected]:
     """Return the rows of a paper's table, by the names of the methods."""
     return [Expected(table, row, {"method.name": method}) for method, row in rows.items()]
 

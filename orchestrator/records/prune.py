@@ -100,14 +100,14 @@ def leftovers(
 def delete(
     store: Store, found: Iterable[Leftover], *, unfinished: bool = False, grace: timedelta = GRACE
 ) -> list[Leftover]:
-    """Delete the folders that are leftovers still, and return them.
+    """Delete the leftovers that still are leftovers, and return them.
 
     A worker may have begun to train a step since they were found.
     """
     wanted = {leftover.folder for leftover in found}
     steps = {layout.step_of(folder) for folder in wanted}
-    still = leftovers(store, steps, unfinished=unfinished, grace=grace)
-    deleted = [leftover for leftover in still if leftover.folder in wanted]
+    remaining = leftovers(store, steps, unfinished=unfinished, grace=grace)
+    deleted = [leftover for leftover in remaining if leftover.folder in wanted]
     for leftover in deleted:
         # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
         for name in filter(layout.is_checkpoint_done, store.list(leftover.folder)):

@@ -21,7 +21,6 @@ from orchestrator.records.results import ChainResult, load_step
 from orchestrator.records.schema import StepRecord
 from orchestrator.report.chain_tables import scored_on
 from orchestrator.report.variant_results import ScoredChain, VariantResult, printed_means
-from training.config import flatten_groups
 from training.continual_metrics import continual
 from training.metrics import Convention
 from training.prediction_breakdown import break_down_old_classes
@@ -124,7 +123,9 @@ def _read_records(tree: StepTree, repository: Repository) -> dict[str, StepRecor
         found = repository.find_steps(generation)
         published = [record for record in found if record]
         records |= {record.key: record for record in published}
-        generation = flatten_groups(tree.nodes[record.key].children for record in published)
+        generation = []
+        for record in published:
+            generation += tree.nodes[record.key].children
     return records
 
 
