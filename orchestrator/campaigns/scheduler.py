@@ -236,7 +236,10 @@ class Scheduler:
 
     def _give_up_unaffordable(self) -> None:
         """Give up the ready steps when nothing runs and none of them fits into the budget."""
-        reason = f"the budget of {self._limits.max_gpu_hours:g} GPU-hours is spent"
+        limit = self._limits.max_gpu_hours
+        if limit is None:
+            return
+        reason = f"the budget of {limit:g} GPU-hours is spent"
         for key in tuple(self.schedule.ready()):
             self._give_up(key, StepState.NOT_RUN, reason)
 

@@ -109,6 +109,8 @@ class Cluster:
             if losses + 1:
                 work(specs[id], lambda message, id=id: scheduler.on_message(id, message))
             scheduler.on_end(id, lost=not losses + 1)
+        # Tune asks for another trial after the last one.
+        assert scheduler.next() is None
 
 
 @pytest.fixture
