@@ -1,1 +1,1 @@
-"""What people run and submit: each module a verb."""
+"""Run and submit jobs. Each module is a verb of the command line."""

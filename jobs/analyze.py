@@ -1,8 +1,9 @@
 """Ask published chains why they forgot: `python -m jobs.analyze CHAIN --store URI`.
 
-The analysis stitches the later model to the earlier one layer by layer, compares their features,
-measures the classifier's bias and the effect of correcting it, and retrains decoders. It is printed
-and written to a page. Each answer is recorded beside its steps, so a second run takes seconds.
+The analysis stitches the later model to the earlier one layer by layer and compares their features.
+It measures the classifier's bias and the effect of correcting it, and retrains decoders. It is
+printed and written to a page. Each answer is recorded beside its steps, so a second run takes
+seconds.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def analyze(
     tracking: bool = True,
     tracking_uri: str | None = None,
 ) -> None:
-    """Say why published chains forgot what they knew after an earlier step.
+    """Explain why published chains forgot what they knew after an earlier step.
 
     Args:
         chains: Names of chains (the latest of each name), or beginnings of their keys.

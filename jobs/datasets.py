@@ -94,7 +94,7 @@ def export(
             a time.
         groups: Class names of each step instead, separated by commas, steps by spaces:
             cat,horse,sofa cow,dog.
-        setting: disjoint leaves out of each step the images that show a class of a later one.
+        setting: Disjoint leaves out of each step the images that show a class of a later one.
         images: The split of the dataset to select from.
         out: Folder for the lists; it is made.
     """

@@ -2,8 +2,8 @@
 
 Every image is decoded and checked, and stored as its original bytes. So are masks, unless they have
 to be made. After an interruption the same command resumes; repeated, it uploads nothing. Unusable
-images are listed on the screen and in `reports/<name>.json` of the store.
-`ls`, `info` and `export` show what a store holds.
+images are listed on the screen and in `reports/<name>.json` of the store. `ls`, `info` and `export`
+show what a store holds.
 """
 
 from collections.abc import Sequence

@@ -57,7 +57,7 @@ class JobOptions(ChainOptions):
 
     @property
     def retries(self) -> Retries:
-        """The product's retries, with this job's leases."""
+        """Return the product's retries, with this job's leases."""
         return replace(DEFAULT_RETRIES, lease_seconds=self.lease_seconds)
 
     def tracker(self, store: Store) -> "Tracker | None":

@@ -3,7 +3,7 @@
 Chains are shown side by side, a campaign variant by variant: as tables on the terminal, and as a
 page (report.html), Markdown, LaTeX, CSV and Parquet with the same numbers. `--parquet` writes every
 score of every step as one table for pandas, of all published chains if none is named.
-`--sync-mlflow` makes MLflow show what the records say, even an empty MLflow, and ends runs that no
+`--sync-mlflow` brings MLflow, even an empty one, into line with the records, and ends runs that no
 job works on. A report trains nothing.
 """
 
@@ -187,7 +187,7 @@ def _load_alone(store: "Store", names: Sequence[str]) -> "list[ChainResult]":
 
 
 def _rebuild_mlflow(store: "Store", convention: Convention, uri: str | None) -> Shown:
-    """Make MLflow show what the records say."""
+    """Bring MLflow into line with the records."""
     from orchestrator.tracking.rebuild import rebuild
     from orchestrator.tracking.tracker import tracking_uri
 

@@ -1,4 +1,4 @@
-"""Check a dataset, put it into a store, and say on the console what was done."""
+"""Check a dataset, put it into a store, and print what was done."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

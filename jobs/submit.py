@@ -1,7 +1,7 @@
 """Submit a job to a cluster: `python -m jobs.submit -- python -m jobs.campaign run NAME`.
 
 RAY_API_SERVER_ADDRESS names the cluster. The job prints the `ray job submit` line that it runs. The
-code of the current folder goes along, except what .gitignore and .rayignore name; an installed
+code of the current folder goes along, except what .gitignore and .rayignore name. An installed
 package sends no code, so submit from a checkout of the repository. Secrets stay here, because a
 cluster's machines have their own. Submitting the same command again is harmless: published steps
 are used, and steps that another job trains are waited for.
@@ -35,7 +35,7 @@ def command_line(entrypoint: Sequence[str], id: str, wait: bool) -> list[str]:
         wait: Show the job's output until it ends.
     """
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}
-    # .git does not travel with the code, so the job is told the code's version.
+    # .git does not travel with the code, so the job receives the code's version.
     for name, value in zip((COMMIT, DIRTY), code_version(Path.cwd()), strict=True):
         if value:
             variables[name] = value

@@ -145,7 +145,7 @@ def _with_own_types(chain: "Chain") -> "Chain":
 def _unchecked() -> "ConstructorRegistry":
     """Return rules that let tyro collect the fields of documents without checking them.
 
-    Checked together afterwards, the fields give messages that say plainly what is wrong.
+    Checked together afterwards, the fields give messages that state plainly what is wrong.
     """
     from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 

@@ -1,1 +1,1 @@
-"""Decide what must exist, and make it exist. ARCHITECTURE.md says what each room knows."""
+"""Decide what must exist, and make it exist. ARCHITECTURE.md describes the packages."""

@@ -27,17 +27,17 @@ class PublishedStep:
 
     @property
     def key(self) -> str:
-        """The step's key in the store."""
+        """Return the step's key in the store."""
         return self.result.record.key
 
     @property
     def index(self) -> int:
-        """The step's place in its chain; 0 is the base step."""
+        """Return the step's position in its chain; 0 is the base step."""
         return self.result.record.index
 
     @property
     def class_names(self) -> dict[int, str]:
-        """Names of the classes that the model predicts, by dataset id; background is 0.
+        """Return the names of the classes that the model predicts, by dataset id; background is 0.
 
         They are in the order of `confusion`'s rows and columns.
         """
@@ -47,7 +47,7 @@ class PublishedStep:
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """The rows that training logged: iteration, loss, learning rates."""
+        """Return the rows that training logged: iteration, loss, learning rates."""
         return self.result.curves
 
     def scores(self, convention: ConventionName = "wilson") -> Scores:

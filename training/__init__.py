@@ -1,1 +1,1 @@
-"""Trains and measures one incremental step; knows no Ray, no MLflow and no object store."""
+"""Train and measure one incremental step. Nothing here knows Ray, MLflow or an object store."""

@@ -35,12 +35,12 @@ class ModelDocument(Document):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Number of output channels of each classifier."""
+        """Return the number of output channels of each classifier."""
         return classifier_channels(self.groups)
 
     @property
     def class_ids(self) -> tuple[int, ...]:
-        """Dataset id of each output channel; background is 0."""
+        """Return the dataset id of each output channel; background is 0."""
         return (0, *flatten_groups(self.groups))
 
 

@@ -5,8 +5,8 @@ no path, no name, no number of workers. Its canonical JSON, with the parent's ke
 of the step (`orchestrator.store.canonical`). A field that a step does not use must not be in its
 document, so each method has a document of its own.
 
-A field with a legacy value is left out of the canonical JSON at that value, so that keys made
-before the field existed stay valid.
+A field with a legacy value is left out of the canonical JSON at that value. Keys made before the
+field existed therefore stay valid.
 """
 
 from collections.abc import Iterable
@@ -80,22 +80,22 @@ class Task(Document):
 
     @property
     def previous_classes(self) -> tuple[int, ...]:
-        """Dataset ids of the classes learned before this step, in order, without background."""
+        """Return the dataset ids of the classes learned before this step, without background."""
         return flatten_groups(self.groups[:-1])
 
     @property
     def new_classes(self) -> tuple[int, ...]:
-        """Dataset ids of the classes this step brings, in order."""
+        """Return the dataset ids of the classes this step brings, in order."""
         return self.groups[-1]
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Dataset ids of all classes seen so far, in the order of channels 1, 2, ..."""
+        """Return the dataset ids of all classes seen so far, in the order of channels 1, 2, ..."""
         return self.previous_classes + self.new_classes
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Output channels of each step's classifier."""
+        """Return the output channels of each step's classifier."""
         return classifier_channels(self.groups)
 
 
@@ -179,12 +179,12 @@ class MethodConfig(Document):
 
     @property
     def records_importance(self) -> bool:
-        """Whether a step publishes how much each weight matters."""
+        """Return whether a step publishes how much each weight matters."""
         return self.needs_importance
 
     @property
     def curvature(self) -> float:
-        """Largest second derivative, by a weight, of what the method adds to the loss.
+        """Return the largest second derivative, by a weight, of what the method adds to the loss.
 
         It counts only what is added whatever the images.
         """
@@ -192,7 +192,7 @@ class MethodConfig(Document):
 
     @property
     def epochs_before_segmentation(self) -> float:
-        """Epochs in which something else is trained first; a step must have more epochs."""
+        """Return the epochs in which something else is trained; a step must have more epochs."""
         return 0.0
 
 
@@ -200,11 +200,11 @@ def read_method(value: Any) -> Any:
     """Read a method's document as the class that its name stands for.
 
     Args:
-        value: the document as a dict, or an object, which is returned as it is.
+        value: The document as a dict, or an object, which is returned as it is.
 
     Raises:
-        InputError: there is no method of that name.
-        ValidationError: the document does not fit the method.
+        InputError: There is no method of that name.
+        ValidationError: The document does not fit the method.
     """
     if not isinstance(value, dict):
         return value
@@ -267,7 +267,8 @@ class StepConfig(Document):
         if len(task.new_classes) < method.least_new_classes and task.memory is None:
             raise InputError(
                 f"step {index} brings a single class and {method.name!r} learns from image labels: "
-                "its localizer needs images without the new class to tell it from the rest. Keep "
+                "its localizer needs images without the new class to distinguish it from the rest. "
+                "Keep "
                 "images of earlier steps (scenario.memory 100), group the class with another one, "
                 "or use masks (scenario.supervision pixel)"
             )

@@ -2,7 +2,7 @@
 
 On one machine, the same document gives the same weights bit for bit, even when the training is
 interrupted and resumed. The order of images and their augmentation depend on (seed, epoch, image)
-only, the learning rate depends on the iteration, and a checkpoint holds the rest.
+only. The learning rate depends on the iteration. A checkpoint holds the rest.
 """
 
 import time

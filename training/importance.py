@@ -168,7 +168,7 @@ class Importance(nn.ModuleList):
         return [module for module in self if isinstance(module, Recorder)]
 
     def begin(self, model: Segmenter) -> None:
-        """Tell each recorder the weights before the first update."""
+        """Pass the weights before the first update to each recorder."""
         weights = flatten(model.parameters())
         for recorder in self.recorders:
             recorder.begin(weights)

@@ -28,7 +28,7 @@ class LossGuard:
     def watch(self, losses: Mapping[str, Tensor], iteration: int) -> None:
         """Check the losses of an iteration on all workers.
 
-        Raises FloatingPointError at once on a CPU.
+        Raise FloatingPointError at once on a CPU.
         """
         values = self._runtime.all_sum(torch.stack(list(losses.values())).detach())
         bad = ~values.isfinite().all() & (self._first_bad == 0)

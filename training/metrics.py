@@ -1,7 +1,7 @@
 """Compute scores from per-image confusion counts.
 
 A published step is scored once, over all ground-truth classes of the dataset, including classes
-that the step has not learned. The counts say how many pixels of each true class were predicted as
+that the step has not learned. The counts state how many pixels of each true class were predicted as
 each class, image by image.
 
 Papers disagree on how to score such counts. Do classes of later steps count as background? Do

@@ -1,8 +1,8 @@
 """Group the classes of COCO-to-VOC (WILSON, Table 3): COCO's that PASCAL VOC lacks, then VOC's.
 
-The papers' other protocols are a base and an increment over a dataset's classes in their own order,
-such as 15-5 of VOC or 100-10 of ADE20K (`training.scenario.split_groups`). This one goes by names,
-because the 60 classes of step 0 are not consecutive.
+The papers' other protocols are a base and an increment over a dataset's classes in their own order
+(`training.scenario.split_groups`). Examples are 15-5 of VOC and 100-10 of ADE20K. This one goes by
+names, because the 60 classes of step 0 are not consecutive.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ def coco_to_voc_groups(classes: Sequence[str], increment: int = 20) -> tuple[tup
     """Return COCO's other 60 classes, then the 20 that VOC has, some at a time.
 
     Args:
-        classes: the dataset's class names, in the spelling of COCO or of VOC.
-        increment: how many of the 20 each later step brings; 5 and 2 in follow-up work.
+        classes: The dataset's class names, in the spelling of COCO or of VOC.
+        increment: How many of the 20 each later step brings; 5 and 2 in follow-up work.
 
     Raises:
-        InputError: one of the 20 is missing, there is no other class, or `increment` does not
+        InputError: One of the 20 is missing, there is no other class, or `increment` does not
             divide 20.
     """
     learned = []

@@ -37,7 +37,7 @@ class Runtime:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker writes for all workers."""
+        """Return whether this worker writes for all workers."""
         return self.rank == 0
 
     def usage(self) -> dict[str, float]:

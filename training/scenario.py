@@ -59,7 +59,7 @@ class Scenario(Document):
 
     @property
     def title(self) -> str:
-        """Name for people, such as `voc 15-1 overlap`; it does not name the kind of labels."""
+        """Return a name for people, such as `voc 15-1 overlap`, without the kind of labels."""
         sizes = [len(group) for group in self.groups]
         base, *later = sizes
         same_size = len(set(later)) == 1
@@ -75,10 +75,10 @@ def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...
         split: `A-B` for the first A names, then B at a time, so `15-1` of 20 names has six groups.
             `coco-voc` for COCO-to-VOC, and `coco-voc-5` for the same with five classes at a time
             (`training.protocols`).
-        names: the dataset's class names, in order.
+        names: The dataset's class names, in order.
 
     Raises:
-        InputError: the split cannot be read, or does not divide the names.
+        InputError: The split cannot be read, or does not divide the names.
     """
     if named := re.fullmatch(r"coco-voc(?:-(\d+))?", split):
         return coco_to_voc_groups(names, int(named[1] or 20))
@@ -105,9 +105,9 @@ def select_images(
 
     Args:
         labels: bool [images, classes], column c - 1 for dataset class id c.
-        groups: dataset class ids of every step.
-        step: the step's number, from 0.
-        setting: the rule.
+        groups: Dataset class ids of every step.
+        step: The step's number, from 0.
+        setting: The rule.
     """
     columns = [np.asarray(group) - 1 for group in groups]
     chosen = labels[:, columns[step]].any(1)
@@ -148,10 +148,10 @@ def choose_memory(
 
     Args:
         labels: bool [images, classes], column c - 1 for dataset class id c.
-        previous_classes: dataset class ids, in the order they were learned.
-        candidates: rows of the images that earlier steps trained on.
-        ids: the images' ids, by row.
-        size: number of images to choose.
+        previous_classes: Dataset class ids, in the order they were learned.
+        candidates: Rows of the images that earlier steps trained on.
+        ids: The images' ids, by row.
+        size: Number of images to choose.
     """
     order = hashed_order(candidates, ids)
     queues = [order[labels[order, class_id - 1]].tolist()[::-1] for class_id in previous_classes]
@@ -191,7 +191,7 @@ def image_labels(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return the labels that a weak step may know of each image.
 
     Args:
-        task: the step's task.
+        task: The step's task.
         labels: bool [images, classes] of the whole dataset.
 
     Returns:

@@ -44,7 +44,7 @@ def plan(
 
     Args:
         campaign: Name of a campaign, or path of a file.
-        images_per_second: A guess of one worker's speed, for steps that no past record tells of.
+        images_per_second: A guess of one worker's speed, for kinds of steps without a past record.
         as_json: Print one JSON document and nothing else.
     """
     from jobs.campaign.plan import print_plan
@@ -70,7 +70,7 @@ def run(
 
     Args:
         campaign: Name of a campaign, or path of a file.
-        images_per_second: A guess of one worker's speed, for steps that no past record tells of.
+        images_per_second: A guess of one worker's speed, for kinds of steps without a past record.
         dry_run: Only print the plan.
     """
     from jobs.campaign.plan import print_plan

@@ -60,14 +60,14 @@ def _describe_steps(plan: CampaignPlan) -> str:
 
 
 def _describe_cost(plan: CampaignPlan) -> str:
-    """Return what is left to train: in GPU-hours where past records tell the speed, else images."""
+    """Return what is left to train, in GPU-hours if past records show the speed, else in images."""
     cost = plan.estimate
     if cost.seconds == 0:
         return "nothing is left to train"
     if cost.seconds is None or cost.naive_seconds is None or cost.critical_path is None:
         return (
             f"{cost.images:,} images to train on, each counted once an epoch "
-            f"({cost.naive_images:,} one by one); no past record tells how long that takes: "
+            f"({cost.naive_images:,} one by one); no past record shows how long that takes: "
             "give a guess with --images-per-second"
         )
     left = plan.costs.gpu_hours(cost.seconds)

@@ -6,9 +6,9 @@ The second step is trained in ways that each take away one cause.
 
 12 steps instead of 22: all share step 0.
 Cost: images x epochs = 1.00 million.
-Kalb and Beyerer
-(ACCV 2022) name two causes: background that was, or is, another class, and a bias towards new
-classes. Each way is plain cross-entropy but for what is said:
+
+Kalb and Beyerer (ACCV 2022) name two causes: background that was, or is, another class, and a bias
+towards new classes. Each way is plain cross-entropy with one change:
 
     cross-entropy                  both causes at work
     background ignored             no background to shift: what is left is the bias
@@ -70,7 +70,7 @@ def chains() -> tuple[Chain, ...]:
 
 
 def interventions(start: Chain) -> tuple[Chain, ...]:
-    """The chain with plain cross-entropy, and with each intervention, named after it."""
+    """Return the chain with plain cross-entropy, and with each intervention, named after it."""
     plain = with_field(start, "method", FineTuning())
     made = []
     for name, changes in INTERVENTIONS.items():

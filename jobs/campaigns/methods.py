@@ -28,11 +28,9 @@ background, which PLOP's code ignores. The papers, old / new / all (15-5 above P
     offline, SS      71.6 / 26.0 / 61.5  72.2 / 27.5 / 62.1  60.7 / 25.7 / 45.0  69.6 / 32.8 / 52.5
     WILSON           73.6 / 43.8 / 67.3  74.2 / 41.7 / 67.2  64.5 / 54.3 / 60.8  70.4 / 57.1 / 65.0
 
-Nobody reports icarl, WILSON's loss with masks: what image labels cost WILSON is how far it stays
+No paper reports icarl, WILSON's loss with masks: what image labels cost WILSON is how far it stays
 below that. The offline classifiers have 10 of the 40 epochs; the paper does not say.
 """
-
-from collections.abc import Mapping
 
 from stepchain import (
     EWC,
@@ -96,7 +94,7 @@ OF_WILSON = {
 OF_WILSON |= {"plop": "PLOP", "wilson": "WILSON"}  # method: what Tables 1 and 2 call it
 
 
-def _expected(table: str, rows: Mapping[str, str]) -> list[Expected]:
+def _expected(table: str, rows: dict[str, str]) -> list[Expected]:
     """Return the rows of a paper's table, by the names of the methods."""
     return [Expected(table, row, {"method.name": method}) for method, row in rows.items()]
 

@@ -4,9 +4,9 @@
 
 9 steps instead of 16: all combinations share step 0.
 Cost: images x epochs = 0.80 million.
-The
-paper's Table 1 has the last combination, all on: 75.5 / 49.4 / 69.0 (old / new / all, counted as
---convention mib does).
+
+The paper's Table 1 has the last combination, all on: 75.5 / 49.4 / 69.0 (old / new / all, counted
+as --convention mib does).
 """
 
 from stepchain import Chain, Expected, sweep, voc_mib, with_field

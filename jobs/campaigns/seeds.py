@@ -4,8 +4,9 @@
 
 25 steps instead of 30: LwF and MiB share their step 0, seed by seed.
 Cost: images x epochs = 3.94 million.
-The papers give one number each, old / new / all: LwF 58.9 / 36.6 / 53.3 and MiB 75.5 /
-49.4 / 69.0 (counted as --convention mib does), WILSON 74.2 / 41.7 / 67.2.
+
+The papers give one number each, old / new / all: LwF 58.9 / 36.6 / 53.3 and MiB 75.5 / 49.4 / 69.0
+(counted as --convention mib does), WILSON 74.2 / 41.7 / 67.2.
 """
 
 from stepchain import Chain, Expected, LwF, MiB, sweep, voc_mib, voc_wilson, with_field

@@ -6,11 +6,12 @@ The memory holds 1, 10 or 100 images of earlier steps.
 
 26 steps instead of 30: all share step 0.
 Cost: images x epochs = 0.79 million.
-Every image of such
-a step has the new class, so nothing tells the localizer where that is not: the paper's own
-limitation. A step without any memory is refused here, for it can only collapse; a memory of 1 is as
-near to that as can be trained. The cells from masks, icarl without a memory and with 100 images,
-are WILSON's loss with the truth in place of its localizer: what image labels could reach.
+
+Every image of such a step has the new class, so nothing tells the localizer where that is not: the
+paper's own limitation. A step without any memory is refused here, for it can only collapse; a
+memory of 1 is as near to that as can be trained. The variants from masks, icarl without a memory
+and with 100 images, are WILSON's loss with the truth in place of its localizer: what image labels
+could reach.
 
 The authors of RaSP (Roy et al., 2023) ran WILSON so, disjoint / overlap, all: without memory 0.4 /
 0.6, with 100 images 56.0 / 52.5. Their memory is balanced over steps, ours over classes, and only
@@ -32,6 +33,6 @@ def chains() -> tuple[Chain, ...]:
 
 
 def with_masks(weak: Chain) -> Chain:
-    """The chain of WILSON's fully supervised twin."""
+    """Return the chain of WILSON's fully supervised twin."""
     from_masks = with_field(with_field(weak, "scenario.supervision", "pixel"), "method", ICaRL())
     return with_field(from_masks, "name", f"{weak.name.split()[0]} method=icarl")

@@ -6,10 +6,10 @@ The weak step has 10 to 100 % of its images.
 
 12 steps instead of 20: step 0 has all its images.
 Cost: images x epochs = 1.41 million.
-A smaller
-share is part of a larger one, and epochs stay the same, so fewer images are fewer iterations, too.
-The paper has the last column, all images: 15-5 74.2 / 41.7 / 67.2, 10-10 70.4 / 57.1 / 65.0 (old /
-new / all).
+
+A smaller share is part of a larger one, and epochs stay the same, so fewer images are fewer
+iterations, too. The paper has the last column, all images: 15-5 74.2 / 41.7 / 67.2, 10-10 70.4 /
+57.1 / 65.0 (old / new / all).
 """
 
 from stepchain import VOC_CLASSES, Chain, Expected, split_groups, sweep, voc_wilson, with_field

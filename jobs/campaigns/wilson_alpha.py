@@ -6,6 +6,7 @@ Alpha goes from 0 (soft) to 1 (hard).
 
 12 steps instead of 20: alpha is no part of step 0, so each setting trains that once.
 Cost: images x epochs = 3.05 million.
+
 The paper, all, disjoint then overlap (read off the figure, to about 0.1):
 
     alpha      0     0.3   0.5   0.7   1

@@ -6,8 +6,8 @@ It is Table 4 of the paper.
 
 10 steps instead of 16: the prior is no part of step 0.
 Cost: images x epochs = 2.50 million.
-The
-paper, old / new / all:
+
+The paper, old / new / all:
 
     prior                                disjoint              overlap
     constant scores for old classes      64.8 / 49.9 / 58.8    69.4 / 52.0 / 62.0

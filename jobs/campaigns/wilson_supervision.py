@@ -6,6 +6,7 @@ The labels name the new classes or all: Table 5 of the paper.
 
 12 steps instead of 16: step 0 has masks and knows no such choice.
 Cost: images x epochs = 2.28 million.
+
 The paper, old / new / all:
 
     labels of       disjoint              overlap

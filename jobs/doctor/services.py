@@ -1,6 +1,6 @@
 """Check what this machine needs of others: the store, MLflow and the cluster.
 
-Each check says how to fix what it finds.
+Each check explains how to fix what it finds.
 """
 
 import os

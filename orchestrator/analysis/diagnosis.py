@@ -1,4 +1,4 @@
-"""Bring together records of two steps and answers to probes, to see why the later model forgot.
+"""Combine records of two steps with answers to probes, to find why the later model forgot.
 
 Every quantity is about the classes that the earlier step knew.
 
@@ -63,13 +63,13 @@ class Analysis:
 
     @property
     def retrained(self) -> Mapping[str, Means]:
-        """Mean IoU with a part of the later model retrained, by part."""
+        """Return the mean IoU with a part of the later model retrained, by part."""
         known = flatten_groups(self.earlier.groups)
         return {part: _means(step, known) for part, step in self.retrained_steps.items()}
 
     @property
     def corrected(self) -> Mapping[str, Means]:
-        """Mean IoU of the later model with corrected logits, by the name in CORRECTIONS."""
+        """Return the later model's mean IoU with corrected logits, by the name in CORRECTIONS."""
         answer = self.bias.answer if self.bias else {}
         return {
             name: Means(answer[name]["earlier"], answer[name]["new"])
@@ -85,7 +85,7 @@ def analyse(
     answers: Sequence[ProbeRecord],
     retrained: Mapping[str, StepResult] | None = None,
 ) -> Analysis:
-    """Bring together what records and probes say of two steps.
+    """Combine the records of two steps with the answers to probes of them.
 
     Args:
         chain: The chain that holds both steps.

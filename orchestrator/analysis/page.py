@@ -41,7 +41,7 @@ DEFINITIONS = {
     "what comes back was outvoted, not lost. It is a counterfactual, not a method: the gap is "
     "measured with the masks of earlier classes.",
     "retrained": "the later model's encoder (or encoder and head) kept as it is, the rest trained "
-    "from a random start on all labels of all classes: what the kept part still tells apart.",
+    "from a random start on all labels of all classes: what the kept part still separates.",
     "|w| and b": "length of a class's weight vector in the classifier, and its bias.",
 }
 
@@ -61,7 +61,7 @@ class Section:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The section's tables, in order."""
+        """Return the section's tables, in order."""
         return self.layer_table, self.breakdown_table, self.remedy_table
 
 

@@ -30,7 +30,7 @@ class ProbeRecord(Document):
 
     @property
     def name(self) -> str:
-        """Key of the record in the store."""
+        """Return the key of the record in the store."""
         return layout.probe_record(self.later, self.key)
 
 
@@ -47,10 +47,10 @@ class Question(Document):
 
     @property
     def key(self) -> str:
-        """Key of the answer's record."""
+        """Return the key of the answer's record."""
         return digest(self)[:KEY_LENGTH]
 
     @property
     def name(self) -> str:
-        """Key of the answer's record in the store."""
+        """Return the key of the answer's record in the store."""
         return layout.probe_record(self.later, self.key)

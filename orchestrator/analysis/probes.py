@@ -58,7 +58,7 @@ def ensure_answers(
     Args:
         earlier: The step whose classes may have been forgotten.
         later: A later step of the same chain.
-        probes: What is asked.
+        probes: The questions.
         context: The run's store, resources and console.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Record an analysis: the answers and the retrained decoders that it brings together.
+"""Record an analysis: the answers and the retrained decoders that it combines.
 
 Answers and steps have records of their own, and this record names them. The page, the tables and
 the run in MLflow can therefore be made again from the store alone.

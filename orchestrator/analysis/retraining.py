@@ -1,4 +1,4 @@
-"""Retrain the decoder of a published step, to see what its encoder still tells apart.
+"""Retrain the decoder of a published step, to measure what its encoder still separates.
 
 Retraining continues from the later step with the labels of all classes seen so far, on all training
 images that show one of them. It changes only the part that it is asked to change. It is a step

@@ -1,4 +1,4 @@
-"""Say in sentences what an analysis found. Each sentence names the quantity that it rests on."""
+"""Describe the findings of an analysis. Each sentence names the quantity that it rests on."""
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -14,7 +14,7 @@ INTACT = 0.95
 
 
 def describe_analysis(analysis: Analysis) -> list[str]:
-    """Return what the numbers of an analysis say, one sentence or two for each kind of number."""
+    """Return the findings of an analysis, one sentence or two for each kind of number."""
     sentences = [_describe_loss(analysis)]
     if analysis.breakdown_before and analysis.breakdown_after:
         sentences.append(_describe_causes(analysis.breakdown_before, analysis.breakdown_after))

@@ -2,8 +2,8 @@
 
 Trials publish steps. The driver does everything that follows, on a thread of its own, so that no
 GPU waits for it. The record of a chain is published as soon as its last step is. What cannot be
-read now is tried again. What still cannot be read in the end becomes a problem that the outcome
-names: the steps themselves are safe in the store.
+read now is tried again. What cannot be read in the end becomes a problem that the outcome names.
+The steps themselves are safe in the store.
 """
 
 import threading

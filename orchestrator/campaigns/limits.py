@@ -47,7 +47,7 @@ class Budget:
         self._begun: dict[str, float] = {}  # when the running attempt at each step began
 
     def begin(self, step: str) -> None:
-        """Note that an attempt at the step begins. An earlier attempt of this run is over."""
+        """Record that an attempt at the step begins. An earlier attempt of this run is over."""
         self.end(step)
         self._begun[step] = self._clock()
 

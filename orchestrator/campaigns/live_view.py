@@ -43,7 +43,7 @@ class LiveView:
         seconds_left: Callable[[], float | None],
         line_seconds: float = DEFAULT_RETRIES.campaign_line_seconds,
     ) -> None:
-        """Take what is shown.
+        """Prepare the view of a campaign.
 
         Args:
             name: Of the campaign.

@@ -51,7 +51,7 @@ class CampaignOutcome:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was asked for is published."""
+        """Return whether everything that was asked for is published."""
         return not self.problems and all(chain.state.exists for chain in self.chains)
 
 

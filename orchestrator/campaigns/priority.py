@@ -4,7 +4,7 @@ A schedule knows ids, parents and seconds, but no store and no cluster. So the s
 campaigns (`orchestrator.campaigns.scheduler`) and simulates thousands of them
 (`benchmarks/makespan.py`).
 
-A job is ready the moment its parent is done: nothing waits for a level of the tree to be complete.
+A job is ready the moment its parent is done. No job waits for a level of the tree to be complete.
 The longest remaining path comes first because a campaign cannot end before it. Jobs are single
 steps and not segments, because between two steps of a segment a more urgent step may become ready.
 """
@@ -95,7 +95,7 @@ class Schedule:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing is left to run."""
+        """Return whether nothing runs and nothing is left to run."""
         return len(self.done) + len(self.dropped) == len(self.jobs)
 
     def _make_ready(self, id: str) -> None:

@@ -16,7 +16,7 @@ from orchestrator.tracking.tracker import Tracker
 
 @contextmanager
 def recorded(plan: CampaignPlan, context: RunContext, tracker: Tracker | None) -> Iterator[None]:
-    """Record the campaign for reports, and let MLflow show what becomes of it.
+    """Record the campaign for reports, and show its progress and outcome in MLflow.
 
     While the body runs, MLflow shows the campaign as running. Afterwards it shows it as finished
     if all chains are published, as killed after an interruption, and else as failed.
@@ -24,7 +24,7 @@ def recorded(plan: CampaignPlan, context: RunContext, tracker: Tracker | None) -
     Args:
         plan: The campaign. MLflow shows all its chains, also those that are not asked for.
         context: Where it is recorded.
-        tracker: Tells MLflow; None shows nothing.
+        tracker: Reports to MLflow; None reports nothing.
 
     Raises:
         StoreError: The campaign cannot be recorded, or its results cannot be read.

@@ -44,11 +44,11 @@ def run_campaign(
     """Publish everything of a campaign that is not published.
 
     Args:
-        name: Names the campaign for people.
+        name: The campaign's name, for people.
         tree: Its steps.
         stored: Their states, as `look_up_steps` found them.
         context: The store, the resources and the tracker.
-        costs: What steps take.
+        costs: How long steps take.
         limits: How much this run may do.
         run_trials: Runs the trials; by default `orchestrator.cluster.ray_tune.run`.
 
@@ -123,7 +123,7 @@ def _miou(scoreboard: Scoreboard, node: Node) -> float | None:
 
 
 def _unfinished(plan: PlannedChain, outcomes: Mapping[str, StepOutcome]) -> ChainOutcome:
-    """Return the outcome of an unfinished chain: that of its first step that does not exist."""
+    """Return the outcome of an unfinished chain, which is that of its first missing step."""
     for step in plan.steps:
         outcome = outcomes[step.key]
         if not outcome.state.exists:

@@ -1,9 +1,9 @@
 """Decide which step of a campaign is trained next, and keep the outcome of each step.
 
-The most urgent ready step comes first: see `orchestrator.campaigns.priority`. Steps that another
+The most urgent ready step comes first (`orchestrator.campaigns.priority`). Steps that another
 campaign trains come last, because a trial that only waits must not occupy a slot that could train.
-A step that does not fit into the budget is not started. A step that fails takes along the steps
-that need it, and no others.
+A step that does not fit into the budget is not started. When a step fails, the steps that need it
+are given up, and all others are trained.
 """
 
 import time
@@ -60,11 +60,11 @@ class Scheduler:
             tree: The campaign's steps.
             stored: Their states, as `look_up_steps` found them.
             repository: The records.
-            costs: What steps take.
+            costs: How long steps take.
             limits: How much this run may do.
             at_once: How many steps train at once.
             owner: Owner of the leases of this run's trials.
-            on_event: Takes what happens.
+            on_event: Receives each event.
             score: Returns the mIoU of a published step. It is asked only under `stop_behind`.
             look_seconds: How long the looked-up state of a ready step counts.
             clock: Returns seconds.
@@ -97,18 +97,18 @@ class Scheduler:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing is left to run."""
+        """Return whether nothing runs and nothing is left to run."""
         return self.schedule.finished
 
     @property
     def idle(self) -> bool:
-        """Whether no running trial would lose work if stopped now."""
+        """Return whether no running trial would lose work if stopped now."""
         return all(
             key in self._waiting or not self.outcomes[key].attempts for key in self.schedule.running
         )
 
     def next(self) -> str | None:
-        """Return the step to start now, or None while there is none."""
+        """Return the step to start now, or None while no step is ready."""
         if self._stopping or self._is_full():
             return None
         while (key := self._choose()) is not None and self._state(key) == StepState.PUBLISHED:
@@ -126,7 +126,7 @@ class Scheduler:
         return key
 
     def on_message(self, id: str, message: Message) -> None:
-        """Take a message of a running trial."""
+        """Handle a message of a running trial."""
         match message:
             case Notice():
                 self._on_event(message)
@@ -141,7 +141,7 @@ class Scheduler:
                 self._results[id] = message
 
     def on_end(self, id: str, lost: bool) -> None:
-        """Take note that a trial is over. `lost`: its process died too often."""
+        """Handle the end of a trial; `lost` if its process died too often."""
         self.budget.end(id)
         self._waiting.discard(id)
         result = self._results.pop(id, None)
@@ -207,7 +207,7 @@ class Scheduler:
             try:
                 state = look_up_step(self._tree.nodes[key], self._repository).state
             except StoreError:
-                # The trial will try again, and report what the store says.
+                # The trial will try again, and report the store's error.
                 return StepState.TO_TRAIN
             self._looked_up[key] = now, state
         return self._looked_up[key][1]
@@ -235,7 +235,7 @@ class Scheduler:
         self.outcomes[key].reason = reason
 
     def _give_up_unaffordable(self) -> None:
-        """Give up the ready steps: nothing runs, and none of them fits into the budget."""
+        """Give up the ready steps when nothing runs and none of them fits into the budget."""
         limit = self._limits.max_gpu_hours
         if limit is None:
             return
@@ -244,7 +244,7 @@ class Scheduler:
             self._give_up(key, StepState.NOT_RUN, reason)
 
     def _stop_if_behind(self, node: Node) -> None:
-        """Give up what would continue a published step that is too far behind the best one."""
+        """Give up the children of a published step that is too far behind the best one."""
         score = self._score(node) if self._best else None
         if self._best is None or score is None:
             return

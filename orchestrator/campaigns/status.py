@@ -1,7 +1,7 @@
-"""Tell people what is happening to each step of a campaign.
+"""Show the status of each step of a campaign.
 
-Everything is read from the store, so the status may be asked for on any machine, whichever machine
-runs the campaign.
+Everything is read from the store, so any machine can show the status, whichever machine runs the
+campaign.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ class StepStatus(NamedTuple):
 
 
 def campaign_status(tree: StepTree, store: Store) -> tuple[StepStatus, ...]:
-    """Return the status of every step, parents first. Raise StoreError."""
+    """Return the status of every step, parents first."""
     found = look_up_steps(tree, store, details=True)
     return tuple(_step_status(node, found[key], store) for key, node in tree.nodes.items())
 
@@ -77,7 +77,7 @@ def _step_status(node: Node, stored: StoredStep, store: Store) -> StepStatus:
 
 
 def _describe(node: Node, stored: StoredStep, store: Store) -> str:
-    """Return what there is to say of a step besides its state."""
+    """Return the details of a step besides its state."""
     details = stored.details
     progress = ""
     if details:

@@ -117,7 +117,7 @@ def steps_at_once(resources: Resources) -> int:
 
 
 def _largest_node() -> Node | None:
-    """Return all that an autoscaling cluster may grow to, as if it were one machine.
+    """Return the resources of an autoscaling cluster at its largest, as if it were one machine.
 
     None means that the cluster does not autoscale.
     """

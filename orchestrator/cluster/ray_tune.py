@@ -41,7 +41,7 @@ class TrialSource(Protocol[Message]):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing is left to run."""
+        """Return whether nothing runs and nothing is left to run."""
         ...
 
     def next(self) -> str | None:
@@ -62,7 +62,7 @@ class TrialSource(Protocol[Message]):
 
     @property
     def idle(self) -> bool:
-        """Whether no running job would lose work if stopped now."""
+        """Return whether no running job would lose work if stopped now."""
         ...
 
     def on_stopped(self) -> None:

@@ -15,7 +15,7 @@ MOST_CPUS_PER_GPU = 8
 
 
 class Request(Document):
-    """The resources that a person asks for. What is None depends on the cluster (`settle`)."""
+    """The resources that a person asks for. `settle` fills in None from the cluster."""
 
     workers: int = Field(default=1, ge=1)  # processes that share each batch
     cpus_per_worker: int | None = Field(default=None, ge=1)

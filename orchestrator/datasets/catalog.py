@@ -160,7 +160,7 @@ def _is_sound(store: Store, key: str, file: StoredFile) -> bool:
 
 
 def load_index(store: Store, manifest: Manifest, split: str, cache_root: Path) -> Index:
-    """Return what the rows of a split hold. Raises UnknownDataset if there is no such split."""
+    """Return what the rows of a split hold. Raise UnknownDataset if there is no such split."""
     if split not in manifest.splits:
         raise UnknownDataset(
             f"the dataset has no split {split!r}; it has {', '.join(manifest.splits)}"

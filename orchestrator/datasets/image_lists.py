@@ -43,7 +43,7 @@ def publish_selections(store: Store, folder: Path, dataset: str) -> str:
 def read_lists(folder: Path, ids: list[str]) -> Lists:
     """Return the lists of a folder.
 
-    Step t has a file `train-t.npy` of positions in the training list, as MiB ships them, or a file
+    The file of step t is `train-t.npy` with positions in the training list, as MiB ships them, or
     `train-t.txt` with one image id per line.
 
     Args:
@@ -93,7 +93,7 @@ def _read_positions(path: Path, ids: list[str]) -> tuple[str, ...]:
 
 
 def publish_lists(store: Store, lists: Lists) -> str:
-    """Put the lists into the store. Returns the digest that a scenario names them by."""
+    """Put the lists into the store. Return the digest that a scenario names them by."""
     data = canonical_json(lists)
     store.write(layout.image_lists(digest(data)), data, only_if_absent=True)
     return digest(data)

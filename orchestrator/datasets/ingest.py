@@ -9,6 +9,7 @@ before a cluster would have started. Many images go to the cluster.
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
@@ -18,7 +19,6 @@ from orchestrator.datasets.catalog import Publication, check_name, publish
 from orchestrator.datasets.store_shard import StoredShard, store_shard, stored_shards
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
-from training.config import flatten_groups
 from training.data.dataset_writer import SHARD_BYTES, assemble_dataset, plan_shards
 from training.data.manifest import Manifest
 from training.data.shard_writer import ShardJob, WrittenShard, current_key
@@ -96,17 +96,15 @@ def ingest(
     """
     check_name(name)
     plans = plan_shards(source, shard_bytes)
-    jobs = flatten_groups(planned.jobs for planned in plans.values())
+    jobs = list(chain.from_iterable(planned.jobs for planned in plans.values()))
     done = _Progress(sum(planned.images for planned in plans.values()), progress)
     done.written = stored_shards(store, jobs)
-    done.advance(sum(len(job.ids) for job in jobs if job.key in done.written))
     pending = [job for job in jobs if job.key not in done.written]
-    images = sum(len(job.ids) for job in pending)
-    if where == "cluster" or (where == "auto" and images >= LARGE):
+    done.advance(_count_images(jobs) - _count_images(pending))
+    if where == "cluster" or (where == "auto" and _count_images(pending) >= LARGE):
         _store_on_cluster(store, source, pending, done)
     else:
-        for job in pending:
-            done.finish(job, store_shard(store, source, job, done.advance))
+        _store_here(store, source, pending, done)
     with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
         manifest, bad = assemble_dataset(source, plans, done.written, Path(scratch), on_bad)
         published = publish(store, name, Path(scratch), manifest)
@@ -117,10 +115,20 @@ def ingest(
     return Ingestion(manifest, bad, published)
 
 
+def _count_images(jobs: Sequence[ShardJob]) -> int:
+    return sum(len(job.ids) for job in jobs)
+
+
+def _store_here(store: Store, source: Source, jobs: Sequence[ShardJob], done: _Progress) -> None:
+    """Store the shards by threads of this process."""
+    for job in jobs:
+        done.finish(job, store_shard(store, source, job, done.advance))
+
+
 def _store_on_cluster(
     store: Store, source: Source, jobs: Sequence[ShardJob], done: _Progress
 ) -> None:
-    """Store the shards in tasks of the cluster. Raises StoreError if they are not seen here."""
+    """Store the shards in tasks of the cluster. Raise StoreError if they are not seen here."""
     for job, stored in run_tasks(partial(store_on_node, store, source), jobs):
         shard = stored.written.shard
         if shard and not store.exists(layout.shard(shard.sha256)):

@@ -46,7 +46,7 @@ class PretrainedWeights:
 
     @property
     def digests(self) -> frozenset[str]:
-        """The digests that were asked for so far."""
+        """Return the digests that were asked for so far."""
         return frozenset(self._digests.values())
 
     def digest(self, model: ModelConfig) -> str:

@@ -1,9 +1,9 @@
 """Read only some rows of a stored shard, by byte ranges.
 
-The rows are written to a file of the shard's size with holes, so a process that maps the file sees
-the same bytes at the same places. A shard's digest says nothing about a part of it. Each row is
-therefore verified by its own digest, which covers image and mask together. Both are read. For a
-step that may not see masks, those are dropped before anything is written.
+The rows are written to a file of the shard's size with holes. A process that maps the file
+therefore sees the same bytes at the same offsets. The digest of a shard cannot verify some of its
+rows. Each row is therefore verified by its own digest, which covers image and mask together. Both
+are read. For a step that may not see masks, the masks are dropped before anything is written.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Check the images of one shard and put the shard into the store.
 
-The store keeps a note of each finished job: what the rows of its shard hold, as JSON, after the
-digest of that.
+The store keeps a note of each finished job. The note is a digest, followed by the JSON document
+that the digest covers. The document describes the rows of the job's shard.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ def store_shard(
 
 
 def _upload_unless_stored(store: Store, written: WrittenShard, folder: Path) -> int:
-    """Upload the shard unless the store has it. Returns the bytes that were uploaded."""
+    """Upload the shard unless the store has it. Return the bytes that were uploaded."""
     if written.shard is None:
         return 0
     key = layout.shard(written.shard.sha256)
@@ -82,6 +82,6 @@ def _upload_unless_stored(store: Store, written: WrittenShard, folder: Path) -> 
 
 
 def _read_note(store: Store, job: str) -> WrittenShard | None:
-    """Return what the note of a job says, or None if it is not what was written there."""
+    """Return the result that the note of a job holds, or None if the note was damaged."""
     identity, _, data = store.read(layout.shard_note(job)).partition(b"\n")
     return WrittenShard.model_validate_json(data) if digest(data).encode() == identity else None

@@ -55,7 +55,7 @@ class StoredSplit(LocalSplit):
     masks: bool  # whether their masks will be read
 
     def open_shard(self, row: int) -> np.ndarray:
-        """Return the mapped shard that holds `row`. Raises DataError.
+        """Return the mapped shard that holds `row`. Raise DataError if it cannot be read.
 
         The shard stays in the cache while the array lives.
         """

@@ -46,7 +46,7 @@ def produce_step(
         context: Of the run.
         parent: The record of the parent step.
         lease: Held by this process.
-        asked: time.monotonic() at which the step was asked for.
+        asked: The time.monotonic() at which the step was asked for.
 
     Returns:
         The published record. If another attempt published one first, that one.
@@ -160,7 +160,7 @@ def _run_with_restarts(
 ) -> tuple[TrainingOutcome, int]:
     """Run the workers, and run them again from the newest checkpoint whenever they are lost.
 
-    Returns the outcome and the number of restarts.
+    Return the outcome and the number of restarts.
 
     Gives up after `retries.restarts` losses without a new checkpoint in between, because the cause
     is then unlikely to go away.

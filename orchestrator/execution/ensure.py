@@ -1,10 +1,9 @@
 """Make sure that a step or a chain exists: read its record, or make what is missing.
 
-The record is written last. If it exists, this takes one read, and no cluster is started.
-Otherwise a job takes the
-step's lease and runs an attempt of its own (`orchestrator.execution.attempt`). The lease is
-advisory: if two jobs train the same step, both finish with a valid result. The first record that is
-written counts, and both jobs return it.
+The record is written last. If it exists, this takes one read, and no cluster is started. Otherwise
+a job takes the step's lease and runs an attempt of its own (`orchestrator.execution.attempt`). The
+lease is advisory: if two jobs train the same step, both finish with a valid result. The first
+record that is written counts, and both jobs return it.
 """
 
 import time

@@ -69,7 +69,7 @@ class StoreJournal:
         return self._lost is not None
 
     def save(self, folder: Path, iteration: int) -> None:
-        """Store a checkpoint and remove the local copy. Raises LeaseLost."""
+        """Store a checkpoint and remove the local copy. Raise LeaseLost if the lease is lost."""
         with _tolerating_outages():
             save_checkpoint(self.store, self.key, self.attempt, folder, iteration)
             self._check_lease()

@@ -43,7 +43,7 @@ class LogLines:
     """Prints lines about one piece of work to a log, at most one in `seconds`."""
 
     def __init__(self, console: Console, seconds: float, repeats: bool = True) -> None:
-        """`repeats`: whether a line is printed again if it says the same as the last one."""
+        """Prepare to print. `repeats`: whether a line that equals the last one is printed."""
         self._console = console
         self._seconds = seconds
         self._repeats = repeats
@@ -68,8 +68,8 @@ def show_progress(
 
     Args:
         console: A terminal gets a bar that disappears in the end, anything else gets lines.
-        label: What is done.
-        total: How much of it.
+        label: Name of the work.
+        total: Amount of work.
         line_seconds: The time between two lines in a log.
 
     Yields:
@@ -125,10 +125,7 @@ def describe_step(progress: dict[str, Any], batch: int) -> str:
 
 
 def read_progress(store: Store, step: str, attempt: str) -> dict[str, Any]:
-    """Return the progress that an attempt has written; {"stage": "start"} while there is none.
-
-    Raises StoreError.
-    """
+    """Return the progress that an attempt has written; {"stage": "start"} while there is none."""
     try:
         return json.loads(store.read(layout.progress(step, attempt)))
     except NotFound:

@@ -77,7 +77,7 @@ class Reporter:
             self._tracker.step_started(step, plan.source("train"), self.chain_run(plan))
 
     def step_published(self, plan: PlannedChain, key: str) -> None:
-        """Report a published step with its scores and curves, once. Raise StoreError."""
+        """Report a published step with its scores and curves, once."""
         if self._tracker is None or key in self._reported:
             return
         record, evaluation, scores = self._scoreboard.find(plan, key)

@@ -42,7 +42,7 @@ from training.runtime import Runtime, device_name
 
 @dataclass(frozen=True)
 class Assignment:
-    """All that a worker must know to train a step."""
+    """Everything that a worker must know to train a step."""
 
     store: Store
     planned: PlannedStep
@@ -69,7 +69,7 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Local copies of all that a training reads."""
+    """Local copies of everything that a training reads."""
 
     data: LocalSplit
     parent: Path | None
@@ -191,7 +191,7 @@ def score_published(
 def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:
     """Fetch the files of a published step into a local folder.
 
-    Raises InputError when the store has lost one of them.
+    Raise InputError when the store has lost one of them.
     """
     folder = layout.files_folder(record.key, record.attempt)
     try:

@@ -128,7 +128,7 @@ def _advice(document: Any, field: str, path: str) -> str:
 
 
 def _named_values(axis: str, values: Axis) -> list[tuple[str, Any]]:
-    """Return the values of an axis with the names that tell them apart."""
+    """Return the values of an axis with the names that distinguish them."""
     if isinstance(values, Mapping):
         named = list(values.items())
     else:

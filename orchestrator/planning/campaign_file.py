@@ -93,15 +93,21 @@ def _read_campaign(path: Path) -> Campaign:
 
 def _check_chains(returned: object) -> tuple[Chain, ...]:
     """Return what chains() returned as a tuple. Raise InputError for anything but chains."""
-    items = tuple(returned) if isinstance(returned, Iterable) else (returned,)
-    wrong = [item for item in items if not isinstance(item, Chain)]
-    if wrong or not isinstance(returned, Iterable):
-        example = wrong[0] if wrong else returned
-        raise InputError(
-            "chains() must return a sequence of chains; "
-            f"it returned a {type(returned).__name__}, with {example!r:.80}"
-        )
-    return tuple(item for item in items if isinstance(item, Chain))
+    if not isinstance(returned, Iterable):
+        raise _no_chains(returned, example=returned)
+    chains = []
+    for item in returned:
+        if not isinstance(item, Chain):
+            raise _no_chains(returned, example=item)
+        chains.append(item)
+    return tuple(chains)
+
+
+def _no_chains(returned: object, example: object) -> InputError:
+    return InputError(
+        "chains() must return a sequence of chains; "
+        f"it returned a {type(returned).__name__}, with {example!r:.80}"
+    )
 
 
 def _failing_line(error: BaseException, path: Path) -> str:

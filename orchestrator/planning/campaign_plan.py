@@ -38,12 +38,12 @@ class CampaignPlan:
 
     @cached_property
     def estimate(self) -> CostEstimate:
-        """What the campaign costs from here on."""
+        """Return what the campaign costs from here on."""
         return estimate_cost(self.tree, self.stored, self.costs)
 
     @cached_property
     def whole_tree(self) -> StepTree:
-        """The steps of all chains of the campaign, also of those that are not asked for."""
+        """Return the steps of all chains of the campaign, also of those that are not asked for."""
         chains = tuple(plan.chain for plan in self.tree.chains if plan.whole)
         if chains == self.campaign.chains:
             return self.tree
@@ -67,7 +67,7 @@ def make_plan(
         patterns: Which chains are asked for: see `choose_chains`.
         last_step: Index of the last step of each chain that is asked for; None asks for all.
         request: The workers of each step.
-        images_per_second: A guess of one worker's speed, for steps that no past record tells of.
+        images_per_second: A guess of one worker's speed, for kinds of steps without a past record.
 
     Raises:
         InputError: The campaign cannot be trained as it is asked for. Everything that can be

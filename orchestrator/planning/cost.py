@@ -37,7 +37,7 @@ class Costs:
     """Images per second of one worker, by kind of step."""
     overhead: float = 0  # seconds of a step besides training
     guess: float | None = None
-    """Images per second of one worker, for kinds of steps that no record tells of."""
+    """Images per second of one worker, for kinds of steps without a past record."""
 
     def seconds(self, planned: PlannedStep) -> float | None:
         """Return how long a step takes, or None if nothing is known of its kind."""
@@ -52,7 +52,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """The cost of what is left of a campaign. Seconds are None if one step's are not known."""
+    """The cost of the rest of a campaign. Seconds are None if one step's are not known."""
 
     images: int  # to be trained on, each counted once an epoch
     naive_images: int
@@ -73,7 +73,7 @@ def measure(records: Iterable[StepRecord], request: Request, guess: float | None
     Args:
         records: Of published steps.
         request: The workers of the steps that are to be estimated.
-        guess: Images per second of one worker, for kinds of steps that no record tells of.
+        guess: Images per second of one worker, for kinds of steps without a past record.
     """
     speeds: dict[Hashable, list[float]] = defaultdict(list)
     overheads = []

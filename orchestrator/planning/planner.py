@@ -41,12 +41,12 @@ class PlannedChain:
 
     @property
     def scoring(self) -> Scoring:
-        """How the chain's steps are scored."""
+        """Return how the chain's steps are scored."""
         return Scoring(self.chain.scenario.dataset, self.manifest, SPLIT, self.chain.evaluation)
 
 
 def plan_chain(chain: Chain, store: Store) -> PlannedChain:
-    """Plan a single chain. Raises what `Planner.plan` raises."""
+    """Plan a single chain. Raise what `Planner.plan` raises."""
     return Planner(store).plan(chain)
 
 

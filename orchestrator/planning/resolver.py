@@ -19,7 +19,7 @@ from training.scenario import Scenario, choose_memory, keep_share, select_images
 
 
 class PlanError(InputError):
-    """The chain cannot be trained as it is asked for. The message says why and what to change."""
+    """The chain cannot be trained as requested. The message says why and what to change."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class StepTree:
 
     @property
     def naive_steps(self) -> int:
-        """How many steps would be trained if each chain were trained by itself."""
+        """Return how many steps would be trained if each chain were trained by itself."""
         return sum(len(plan.steps) for plan in self.chains)
 
 

@@ -45,7 +45,7 @@ class StepState(StrEnum):
 
     @property
     def exists(self) -> bool:
-        """Whether the step and its evaluations are in the store."""
+        """Return whether the step and its evaluations are in the store."""
         return self in (StepState.PUBLISHED, StepState.REUSED)
 
 

@@ -19,7 +19,7 @@ def _describe_problem(problem: Any) -> str:
     """Return where in the document the problem is, what is wrong and what was given."""
     path = ".".join(map(str, problem["loc"]))
     given = problem["input"]
-    # A whole document says too much.
+    # A whole document would be too long for a message.
     shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
     message = problem_message(problem)
     return f"{path}: {message}{shown}" if path else message

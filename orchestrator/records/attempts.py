@@ -47,7 +47,7 @@ def new_attempt() -> str:
 
 
 def upload_folder(store: Store, source: Path, folder: str) -> dict[str, File]:
-    """Write the files of a local folder below `folder` of the store. Returns them by name."""
+    """Write the files of a local folder below `folder` of the store. Return them by name."""
     files = {}
     for path in sorted(source.iterdir()):
         files[path.name] = File(sha256=file_sha256(path), bytes=path.stat().st_size)

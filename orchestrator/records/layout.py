@@ -1,4 +1,4 @@
-"""Say where everything lies in a store. No other file spells a key.
+"""Define where everything lies in a store. No other file spells a key.
 
 The map of a store, below its root:
 
@@ -109,7 +109,7 @@ def attempt_of(name: str) -> str:
 
 
 def progress(step: str, attempt: str) -> str:
-    """Return the key of the object that says how far an attempt has come."""
+    """Return the key of the progress of an attempt."""
     return f"{attempt_folder(step, attempt)}/progress.json"
 
 
@@ -219,7 +219,7 @@ def probe_record(later_step: str, probe: str) -> str:
 
 
 def dataset_name(name: str) -> str:
-    """Return the key of the object that says which manifest a dataset's name stands for."""
+    """Return the key of the object that maps a dataset's name to the digest of its manifest."""
     return f"{DATASET_NAMES}{name}"
 
 

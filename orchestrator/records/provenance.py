@@ -1,8 +1,8 @@
-"""Say where a result came from: code, versions, person, machine and time.
+"""Describe where a result came from: code, versions, person, machine and time.
 
 Every record holds this, and no key does. Only named facts are taken, never the environment or a
 path, so that no secret gets into a record. Code that travels to a cluster (`ray job submit
---working-dir`) leaves its .git behind. The job that submits it passes what git said in COMMIT and
+--working-dir`) leaves its .git behind. The job that submits it passes git's answers in COMMIT and
 DIRTY.
 """
 
@@ -29,7 +29,7 @@ def provenance(device: str, root: Path = Path(__file__).parents[2]) -> Provenanc
     """Return the provenance of a result that is made now.
 
     Args:
-        device: What it is made on, such as `cpu` or a GPU's name.
+        device: The device that makes it, such as `cpu` or a GPU's name.
         root: Folder of the code that makes it.
     """
     commit, dirty = code_version(root)
@@ -70,7 +70,7 @@ def _passed(variable: str) -> str | None:
 def _commit(root: Path) -> str | None:
     """Return the commit checked out at `root`.
 
-    Returns None outside git, and if `root` merely lies in the repository of another project.
+    Return None outside git, and if `root` merely lies in the repository of another project.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top.decode().strip()).resolve() != root.resolve():

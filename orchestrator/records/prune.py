@@ -1,8 +1,8 @@
 """Find and delete attempts without a result, and checkpoints of published steps.
 
 An attempt stays when a record names it, as a step's own or as the parent that a later step was
-trained from. Everything of a step stays while a worker may be training it, which means until its
-lease and the attempt itself were left untouched for the grace period. The newest checkpoint of an
+trained from. Everything of a step stays while a worker may be training it. That may be so until its
+lease and the attempt were left untouched for the grace period. The newest checkpoint of an
 unpublished step stays too, because the next attempt resumes from it. What was asked of a step
 (`request.json`) always stays.
 """
@@ -48,7 +48,7 @@ class Leftover(NamedTuple):
 
 @dataclass(frozen=True)
 class _StepFiles:
-    """The objects of one step, and what records say about it."""
+    """The objects of one step, and the attempts that records name."""
 
     key: str
     entries: list[Entry]
@@ -100,14 +100,14 @@ def leftovers(
 def delete(
     store: Store, found: Iterable[Leftover], *, unfinished: bool = False, grace: timedelta = GRACE
 ) -> list[Leftover]:
-    """Delete those leftovers that still are leftovers, and return them.
+    """Delete the leftovers that still are leftovers, and return them.
 
     A worker may have begun to train a step since they were found.
     """
     wanted = {leftover.folder for leftover in found}
     steps = {layout.step_of(folder) for folder in wanted}
-    still = leftovers(store, steps, unfinished=unfinished, grace=grace)
-    deleted = [leftover for leftover in still if leftover.folder in wanted]
+    remaining = leftovers(store, steps, unfinished=unfinished, grace=grace)
+    deleted = [leftover for leftover in remaining if leftover.folder in wanted]
     for leftover in deleted:
         # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
         for name in filter(layout.is_checkpoint_done, store.list(leftover.folder)):

@@ -28,7 +28,7 @@ Record = TypeVar("Record", bound=Document)
 
 
 def publish_record(store: Store, name: str, record: Record) -> Record:
-    """Write a record unless the object exists. Returns the record that was written first."""
+    """Write a record unless the object exists. Return the record that was written first."""
     store.write(name, canonical_json(record), only_if_absent=True)
     return type(record).model_validate_json(store.read(name))
 
@@ -38,7 +38,7 @@ def write_request(
 ) -> None:
     """Write what is asked of a step, unless an earlier attempt did.
 
-    A person who looks at the step's folder before there is a record sees what it is for.
+    The request describes the step to a person who looks at its folder before there is a record.
     """
     request = StepRequest(
         key=key,
@@ -53,7 +53,7 @@ def write_request(
 
 
 def publish_step(store: Store, record: StepRecord) -> StepRecord:
-    """Write the record of a step. Returns the record that was written first."""
+    """Write the record of a step. Return the record that was written first."""
     return publish_record(store, layout.step_record(record.key), record)
 
 
@@ -107,7 +107,7 @@ def publish_chain(
 ) -> ChainRecord:
     """Write the record of a chain whose steps are all published and scored.
 
-    Returns the record that was written first.
+    Return the record that was written first.
     """
     record = chain_record(chain, records, evaluations)
     return publish_record(store, layout.chain_record(record.key), record)

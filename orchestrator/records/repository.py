@@ -44,7 +44,7 @@ class Repository:
     # Steps
 
     def step(self, key: str) -> StepRecord:
-        """Return the record of a published step. Raises NotFound."""
+        """Return the record of a step. Raise NotFound if it is not published."""
         return self.document(layout.step_record(key), StepRecord)
 
     def find_step(self, key: str) -> StepRecord | None:
@@ -78,7 +78,7 @@ class Repository:
         return self.step(keys[0])
 
     def curves(self, record: StepRecord) -> list[dict[str, Any]]:
-        """Return the rows that training logged. Raises CorruptedObject."""
+        """Return the rows that training logged. Raise CorruptedObject if they were damaged."""
         name = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)
         expected = record.files[layout.CURVES_FILE].sha256
         return self._once(name, lambda: json.loads(self._read_verified(name, expected)))
@@ -86,7 +86,7 @@ class Repository:
     # Evaluations
 
     def evaluation(self, step: str, key: str) -> EvaluationRecord:
-        """Return the record of an evaluation of a step. Raises NotFound."""
+        """Return the record of an evaluation. Raise NotFound if it does not exist."""
         return self.document(layout.evaluation_record(step, key), EvaluationRecord)
 
     def find_evaluation(self, record: StepRecord, scoring: Scoring) -> EvaluationRecord | None:
@@ -109,7 +109,7 @@ class Repository:
         return min(of_attempt, key=lambda each: each.provenance.created, default=None)
 
     def counts(self, evaluation: EvaluationRecord) -> Confusion:
-        """Return the confusion counts of an evaluation. Raises CorruptedObject."""
+        """Return an evaluation's confusion counts. Raise CorruptedObject if they were damaged."""
         name = layout.evaluation_counts(evaluation.step, evaluation.key)
         expected = evaluation.confusion.sha256
         return self._once(name, lambda: _confusion(self._read_verified(name, expected)))
@@ -117,7 +117,7 @@ class Repository:
     # Chains
 
     def chain(self, key: str) -> ChainRecord:
-        """Return the record of a published chain. Raises NotFound."""
+        """Return the record of a chain. Raise NotFound if it is not published."""
         return self.document(layout.chain_record(key), ChainRecord)
 
     def chains(self) -> list[ChainRecord]:
@@ -153,11 +153,11 @@ class Repository:
     # Documents of any kind
 
     def document(self, name: str, kind: type[Kind]) -> Kind:
-        """Return the record that the object `name` holds. Raises NotFound."""
+        """Return the record in the object `name`. Raise NotFound if it does not exist."""
         return self._once(name, lambda: kind.model_validate_json(self.store.read(name)))
 
     def documents(self, names: Iterable[str], kind: type[Kind]) -> list[Kind]:
-        """Return the records that objects hold, in the order of `names`. Raises NotFound."""
+        """Return the records in the order of `names`. Raise NotFound if one does not exist."""
         return self.in_parallel(lambda name: self.document(name, kind), names)
 
     def in_parallel(self, read: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -1,8 +1,8 @@
 """Load chains with their records, confusion counts and curves.
 
 Each file is checked against its record. Tables, figures, reports and pictures of chains start from
-a `ChainResult`. A convention (`training.metrics`), chosen when the counts are read, says what they
-mean as IoU.
+a `ChainResult`. A convention (`training.metrics`), chosen when the counts are read, turns them into
+scores.
 """
 
 from collections.abc import Iterator, Sequence

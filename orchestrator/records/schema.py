@@ -44,7 +44,7 @@ class DataSource(Document):
 
 
 class StepRequest(Document):
-    """What the first attempt at a step was asked to train. It is for people, and part of no key."""
+    """The step that the first attempt was asked to train. It is for people, and part of no key."""
 
     format: int = 1
     key: str

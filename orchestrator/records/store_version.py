@@ -1,7 +1,7 @@
 """Check that this version of Stepchain can read a store, and mark the stores that it writes.
 
-A store says in one object at its root how its records are laid out. Stores that were written
-before this object existed lack it; they are of version 1 and stay readable and writable.
+One object at the root of a store names the version of its layout. Stores that were written before
+this object existed lack it. They are of version 1 and stay readable and writable.
 """
 
 from importlib import metadata
@@ -28,7 +28,7 @@ class StoreVersion(Document):
 
 
 def open_checked_store(uri: str) -> Store:
-    """Open the store of a URI. Raises StoreError unless this Stepchain handles its version."""
+    """Open the store of a URI. Raise StoreError unless this Stepchain handles its version."""
     store = open_store(uri)
     check_version(store)
     return store
@@ -61,7 +61,7 @@ def check_version(store: Store) -> None:
 def prepare_store(store: Store) -> None:
     """Check that a store can be written to, and mark its version unless it has one.
 
-    A job calls this before it writes anything. Raises StoreError.
+    A job calls this before it writes anything. Raise StoreError if either fails.
     """
     check_writable(store)
     mark = StoreVersion(version=NEWEST, written_by=metadata.version("stepchain"))

@@ -26,7 +26,7 @@ from orchestrator.report.table import Table
 
 @dataclass(frozen=True)
 class CampaignReport:
-    """The content of the page. Built by `build_campaign_report`."""
+    """The content of the page. `build_campaign_report` builds it."""
 
     result: CampaignResult
     scores: Table

@@ -1,7 +1,7 @@
 """Load the numbers of a campaign: the scores of its published chains, by variant.
 
-Chains that are not published yet are counted and otherwise left out. A page of a campaign that
-still runs can therefore say over how many seeds each mean is. All numbers here are typed fractions.
+Chains that are not published yet are counted and otherwise left out. The page of a running campaign
+can therefore show over how many seeds each mean is. All numbers here are typed fractions.
 `orchestrator.report.campaign_tables` turns them into tables.
 """
 
@@ -21,7 +21,6 @@ from orchestrator.records.results import ChainResult, load_step
 from orchestrator.records.schema import StepRecord
 from orchestrator.report.chain_tables import scored_on
 from orchestrator.report.variant_results import ScoredChain, VariantResult, printed_means
-from training.config import flatten_groups
 from training.continual_metrics import continual
 from training.metrics import Convention
 from training.prediction_breakdown import break_down_old_classes
@@ -124,7 +123,9 @@ def _read_records(tree: StepTree, repository: Repository) -> dict[str, StepRecor
         found = repository.find_steps(generation)
         published = [record for record in found if record]
         records |= {record.key: record for record in published}
-        generation = flatten_groups(tree.nodes[record.key].children for record in published)
+        generation = []
+        for record in published:
+            generation += tree.nodes[record.key].children
     return records
 
 
@@ -173,7 +174,7 @@ def _to_result(
         variant: The variant.
         plan: Any of its chains.
         seeds: The scores of all its chains.
-        expected: What papers say of the campaign's chains.
+        expected: The papers' numbers of the campaign's chains.
         convention: What to count.
     """
     split = plan.manifest.splits[plan.scoring.split]

@@ -37,7 +37,7 @@ from training.scenario import Scenario
 
 @dataclass(frozen=True)
 class Report:
-    """The content of the page. `build_report` builds it and `write_report` writes it."""
+    """The content of the page. `build_report` builds it, and `write_report` writes it."""
 
     title: str
     chains: tuple[ChainResult, ...]

@@ -1,7 +1,7 @@
 """Build the tables that compare chains.
 
-They show the IoU of every class after every step, the chains at a glance, forgetting, and what the
-pixels of old classes were predicted as.
+The tables are the IoU of every class after every step, the chains at a glance, forgetting, and the
+prediction breakdown of old classes.
 """
 
 from collections.abc import Iterable, Sequence

@@ -110,8 +110,8 @@ def _place_bars(
         series: The series of all panels with their names.
 
     Returns:
-        The position of each bar by index of the value and name of the series, the middle of each
-        value, and the end of the axis.
+        The position of each bar by index of the value and name of the series; the middle of each
+        value; the end of the axis.
     """
     positions: dict[tuple[int, str], float] = {}
     middles = []

@@ -1,9 +1,10 @@
 """Give all figures one look and turn them into SVG.
 
-Series differ in colour (after Okabe and Ito, whose colours colour-blind readers can distinguish),
-in marker and in position, so that a print in grey still reads. Ink is one colour, which a page may
-replace by the colour of its own text. Backgrounds are transparent, so one figure serves light and
-dark pages. Figures are built as objects, never through pyplot, so no state of matplotlib is shared.
+Series differ in colour, in marker and in position, so a print in grey is readable. The colours are
+those of Okabe and Ito, which colour-blind readers can distinguish. Ink is one colour, which a page
+may replace by the colour of its own text. Backgrounds are transparent, so one figure serves light
+and dark pages. Figures are built as objects, never through pyplot, so no state of matplotlib is
+shared.
 """
 
 import re
@@ -50,7 +51,7 @@ def svg(figure: Figure, label: str) -> str:
 
     Args:
         figure: The figure to draw.
-        label: What screen readers say in place of the figure.
+        label: The text that screen readers read instead of the figure.
     """
     out = BytesIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))

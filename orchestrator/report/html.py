@@ -39,7 +39,7 @@ def draw(figure: Figure, label: str, caption: str) -> Drawing:
 
     Args:
         figure: The figure to draw.
-        label: What screen readers say in place of the figure.
+        label: The text that screen readers read instead of the figure.
         caption: Text below the figure.
     """
     return Drawing(Markup(svg(figure, label).replace(INK, "currentColor")), caption)

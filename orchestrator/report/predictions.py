@@ -66,7 +66,7 @@ def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Pict
 
 
 def _fetch_models(store: Store, records: Iterable[StepRecord], scratch: Path) -> dict[str, Path]:
-    """Copy the published files of steps. Returns their folders by step key."""
+    """Copy the published files of steps. Return their folders by step key."""
     from orchestrator.execution.worker import fetch_published
 
     return {record.key: fetch_published(store, record, scratch / record.key) for record in records}

@@ -23,7 +23,7 @@ READERS = 16
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked. The message says what, where and what to do."""
+    """A request failed at the store. The message says what failed, where, and what to do."""
 
 
 class NotFound(StoreError):
@@ -56,26 +56,29 @@ class Store(Protocol):
 
     @property
     def retries(self) -> Retries:
-        """How often the store, and the cache that reads it, try again."""
+        """Return how often the store, and the cache that reads it, try again."""
         ...
 
     @property
     def uri(self) -> str:
-        """The URI of the store: `open_store(store.uri)` opens the same store."""
+        """Return the URI of the store: `open_store(store.uri)` opens the same store."""
         ...
 
     def read(self, key: str) -> bytes:
-        """Return the whole object. Raises NotFound."""
+        """Return the whole object. Raise NotFound if it does not exist."""
         ...
 
     def read_range(self, key: str, first: int, count: int) -> bytes:
-        """Return `count` bytes from byte `first` on, or fewer at the end. Raises NotFound."""
+        """Return `count` bytes from byte `first` on, or fewer at the end of the object.
+
+        Raise NotFound if it does not exist.
+        """
         ...
 
     def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
         """Write an object, and replace what was there unless `only_if_absent`.
 
-        Returns True if anything was written.
+        Return True if anything was written.
         """
         ...
 
@@ -98,7 +101,7 @@ class Store(Protocol):
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file, which appears whole or not at all.
 
-        Raises NotFound, and OSError when the file's disk fails.
+        Raise NotFound if it does not exist, and OSError if the file's disk fails.
         """
         ...
 
@@ -120,7 +123,7 @@ class Store(Protocol):
 def check_writable(store: Store) -> None:
     """Write, read and delete a small object.
 
-    Raises StoreError before time is spent on results that cannot be kept.
+    Raise StoreError before time is spent on results that cannot be kept.
     """
     key = f"probe-{uuid.uuid4().hex}"
     store.write(key, b"stepchain")
@@ -132,7 +135,7 @@ def check_writable(store: Store) -> None:
 
 
 def write_if_changed(store: Store, key: str, data: bytes) -> bool:
-    """Write an object unless it holds this already. Returns True if anything was written."""
+    """Write an object unless it holds this already. Return True if anything was written."""
     try:
         if store.read(key) == data:
             return False
@@ -147,7 +150,7 @@ def is_local(store: Store) -> bool:
 
 
 def checked_key(key: str) -> str:
-    """Return the key. Raises ValueError if it could leave the store or be spelled in two ways."""
+    """Return the key. Raise ValueError if it could leave the store or be spelled in two ways."""
     has_bad_part = any(part in ("", ".", "..") for part in key.split("/"))
     has_bad_character = "\\" in key or "\0" in key
     if has_bad_part or has_bad_character or key.startswith(TEMPORARY):

@@ -2,7 +2,7 @@
 
 Each copy is verified once. From a store in a folder of the same disk, an object is hard-linked
 instead of copied, and verified all the same. If it is written to there, it is verified again.
-`orchestrator.store.cache_folder` says how processes share the folder, and what it removes.
+`orchestrator.store.cache_folder` describes how processes share the folder, and what it removes.
 """
 
 import contextlib

@@ -159,7 +159,7 @@ def _make_in_empty_folder(path: Path, make: Callable[[Path], None]) -> None:
 
 
 def _remove_unused(path: Path) -> None:
-    """Remove a file. Raises BlockingIOError if it is in use."""
+    """Remove a file. Raise BlockingIOError if it is in use."""
     # Another process may have removed the file just now.
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,16 +2,17 @@
 
 Two documents count as the same exactly when their canonical JSON is the same: ASCII, keys sorted,
 no spaces, floats as Python's `repr` writes them. A document is validated again before it is
-written. A field typed float therefore reads `5.0`, whether it was given 5, 5.0 or a default of 5,
-and a document that was altered past its checks gets no key.
+written. A field typed float therefore reads `5.0`, whether it was given 5, 5.0 or a default of 5. A
+document that was altered past its checks gets no key.
 
-A document may grow. A new field says which of its values stands for what was done before it:
+A document may gain fields. A new field declares which of its values stands for the behaviour before
+the field existed:
 
     blur: float = Field(default=0.0, json_schema_extra={"legacy": 0.0})
 
 The canonical JSON leaves the field out at that value. Every key made before the field existed
-therefore stays as it was. The legacy value must be the default, so that old records, which lack
-the field, are read back as what they were.
+therefore stays as it was. The legacy value must be the default, so that old records, which lack the
+field, are read back as what they were.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Lease work to one process at a time, with a small object that says which process does it.
+"""Lease work to one process at a time, with a small object that names the process.
 
 A lease is advisory: no result depends on it. Two processes that both believe they hold it do the
 work twice, both times validly. A lease only saves the time of the second. Clocks of different
@@ -87,7 +87,7 @@ class Lease:
     def acquire(self) -> bool:
         """Try to acquire the lease, without waiting.
 
-        Returns True if the lease was free, or was stale while this very object watched it.
+        Return True if the lease was free, or was stale while this very object watched it.
         """
         if self._store.write(self.key, self._state(), only_if_absent=True):
             return True
@@ -124,7 +124,7 @@ class Lease:
             )
 
     def beat(self) -> None:
-        """Renew the lease. Raises LeaseLost if it is lost, and never takes it back."""
+        """Renew the lease. Raise LeaseLost if it is lost, and never takes it back."""
         self.check()
         self._heartbeat += 1
         self._store.write(self.key, self._state())

@@ -1,4 +1,4 @@
-"""Hold every number that says how often and for how long Stepchain tries.
+"""Hold the counts and times of everything that Stepchain tries again or waits for.
 
 A mechanism takes its numbers from a `Retries` value that it is given. Tests give another value
 instead of changing constants. docs/retries.md lists the mechanisms with their total times.
@@ -34,7 +34,7 @@ class Retries:
     weights_download_seconds: float = 60
 
     # Leases (orchestrator.store.lease).
-    # A lease is free for others when its holder renewed it for so long no more.
+    # A lease is free for others when its holder has not renewed it for this long.
     lease_seconds: float = 60
     # The holder renews its lease this often, but at least five times per `lease_seconds`.
     heartbeat_seconds: float = 10
@@ -58,7 +58,7 @@ class Retries:
     stop_grace_seconds: float = 25
 
     # Trials of a campaign (orchestrator.campaigns).
-    # A step that fails is tried this often again, and so is a trial whose process is lost.
+    # A step that fails is tried again this often, and so is a trial whose process is lost.
     trial_retries: int = 1
     # What the scheduler read of the lease of another campaign counts for this long.
     scheduler_look_seconds: float = 5

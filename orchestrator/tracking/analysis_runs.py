@@ -1,9 +1,8 @@
 """Work out the runs of an analysis: its own, and those of the decoders that were retrained for it.
 
 The run of an analysis is nested in the run of its chain. Its metrics have layers as their steps,
-and its artifacts are the page and its numbers.
-A decoder that was retrained for the analysis is a step like any other. Its run is nested in the run
-of the same chain.
+and its artifacts are the page and its numbers. A decoder that was retrained for the analysis is a
+step like any other. Its run is nested in the run of the same chain.
 """
 
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ def _values(analysis: Analysis) -> Iterator[tuple[str, float | None, int]]:
         for prediction, share in breakdown or ():
             yield f"pixels {moment}/{prediction}", share, 0
     means = {"before": analysis.before, "after": analysis.after, **analysis.corrected}
-    # Published metrics keep their names, although the code now says "retrained".
+    # Published metrics keep their names, although the code now calls them "retrained".
     means |= {f"{part} anew": value for part, value in analysis.retrained.items()}
     for name, (earlier, new) in means.items():
         yield f"miou earlier/{name}", earlier, 0

@@ -249,7 +249,7 @@ class RunClient:
         return self._client.finalize_logged_model(model.model_id, "READY").model_id
 
     def _set_status(self, held: HeldRun, run: Run) -> None:
-        """Set the status. A finished run stays finished, although a late message says RUNNING."""
+        """Set the status. A finished run stays finished, whatever late messages ask for."""
         if run.status in (None, held.status) or held.status == "FINISHED":
             return
         if run.status == "RUNNING":

@@ -52,7 +52,7 @@ def rebuild(
         store: The store that is read.
         uri: Where MLflow is.
         convention: Of the scores that MLflow shows.
-        retries: Says how long a run may be without a lease before it is stale.
+        retries: How long a run may be without a lease before it is stale.
 
     Raises:
         StoreError: The store does not answer.

@@ -30,7 +30,7 @@ from training.curves import CurveRow
 from training.metrics import Convention
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-# Fields of a curve's row that say where it stands rather than what it measures.
+# Fields of a curve's row that locate the row and measure nothing.
 POSITION_FIELDS = ("iteration", "total", "time")
 LONGEST_PARAM = 6000  # characters
 LONGEST_NAME = 250  # characters

@@ -1,6 +1,6 @@
 """Build the views of a campaign that MLflow offers under **Views** on its runs page.
 
-A view says which chains are shown, how they are grouped, and in which charts.
+A view defines which chains are shown, how they are grouped, and in which charts.
 
 Each scenario has one view with the campaign's name, which shows every chain. It also has one view
 for each field that was varied, which shows means over all other fields.

@@ -101,7 +101,7 @@ class Tracker:
 
     @property
     def failures(self) -> int:
-        """How many attempts to deliver failed."""
+        """Return how many attempts to deliver failed."""
         return self._delivery.failures
 
     def chain_started(self, chain: Chain, steps: Sequence[PlannedStep]) -> Run:

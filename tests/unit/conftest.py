@@ -23,13 +23,13 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def publish_chain() -> PublishChain:
-    """Function that publishes a chain of made-up results and returns its record."""
+    """Return a function that publishes a chain of made-up results and returns its record."""
     return records.publish_chain
 
 
 @pytest.fixture(scope="session")
 def demo_chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainResult, ...]:
-    """Three chains as the demo publishes them, made up and read back."""
+    """Return three chains as the demo publishes them, made up and read back."""
     store = open_store(str(tmp_path_factory.mktemp("demo")))
     published = [
         records.publish_chain(store, "WILSON", kept=0.92),

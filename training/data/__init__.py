@@ -1,1 +1,1 @@
-"""From original image files to training batches: sources, shards, datasets, transforms."""
+"""Turn original image files into training batches: sources, shards, datasets, transforms."""

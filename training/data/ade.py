@@ -2,7 +2,6 @@
 
 It has 150 classes, 20,210 training images and 2,000 validation images.
 
-
 Value 0 of its masks means "not annotated". It is stored as void, 255, so that the rules for void
 hold as they do for other datasets: the scenario says whether training ignores it or reads it as
 background, and it is never scored.
@@ -59,7 +58,7 @@ class Ade:
         annotations/{training,validation}/<id>.png
 
     Raises:
-        BadData: a folder of annotations is missing.
+        BadData: A folder of annotations is missing.
     """
 
     classes = ADE_CLASSES

@@ -61,12 +61,12 @@ class Coco:
         stuffthingmaps    stuffthingmaps/{train,val}2017/<id>.png
 
     Args:
-        root: the folder.
-        masks: what masks are made of.
+        root: The folder.
+        masks: What masks are made of.
         category_ids: COCO's ids of the classes 1, 2, ...; by default all 80 in COCO's order.
 
     Raises:
-        BadData: folders are missing, or the annotations are not COCO's.
+        BadData: Folders are missing, or the annotations are not COCO's.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Instances:
     They are kept as text in one array, so that the processes of a machine can share it.
 
     Raises:
-        BadData: the file does not hold COCO's instances.
+        BadData: The file does not hold COCO's instances.
     """
 
     def __init__(self, path: Path) -> None:
@@ -156,7 +156,7 @@ class Instances:
         """Return the COCO category ids of an image's pixels, uint8 [height, width].
 
         Raises:
-            BadData: an object cannot be rasterised.
+            BadData: An object cannot be rasterised.
         """
         row = self._rows[id]
         start = self.ends[row - 1] if row else 0
@@ -183,9 +183,9 @@ def paint(objects: list[tuple[int, bool, Any]], height: int, width: int) -> np.n
     """Lay objects over each other, the last one on top; crowds lie, as void, below all others.
 
     Args:
-        objects: the category id, whether it is a crowd, and the segmentation of each.
-        height: of the image, pixels.
-        width: of the image, pixels.
+        objects: The category id, whether it is a crowd, and the segmentation of each.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
 
     Returns:
         Category ids, uint8 [height, width].
@@ -205,9 +205,9 @@ def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray:
     """Return the pixels that a segmentation covers, bool [height, width].
 
     Args:
-        segmentation: polygons, [[x, y, x, y, ...], ...], or run lengths, {size, counts}.
-        height: of the image, pixels.
-        width: of the image, pixels.
+        segmentation: Polygons, [[x, y, x, y, ...], ...], or run lengths, {size, counts}.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
 
     Raises:
         BadData: COCO's library cannot rasterise it.

@@ -43,11 +43,11 @@ class CocoVoc:
     Args:
         coco: COCO's folder, as `training.data.coco.Coco` takes it.
         voc: VOC, with or without SBD.
-        masks: what COCO's masks are made of. The papers' are `stuffthingmaps`; `instances` differ
+        masks: What COCO's masks are made of. The papers' are `stuffthingmaps`; `instances` differ
             from them in a few images and pixels.
 
     Raises:
-        BadData: a folder or a split is missing.
+        BadData: A folder or a split is missing.
     """
 
     splits = ("train", "val", "voc_val")
@@ -84,8 +84,8 @@ class CocoVoc:
         """Return the JPEG as it is, and a mask of the composite's class ids.
 
         Raises:
-            BadData: a file is missing or cannot be read.
-            LeftOut: an image of COCO's train shows a class of VOC.
+            BadData: A file is missing or cannot be read.
+            LeftOut: An image of COCO's train shows a class of VOC.
         """
         if _is_vocs(id):
             _, image, mask = self.voc.read(_split_of_voc(split), id)

@@ -28,13 +28,13 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
     """The images at some rows of a split, cut by a transform.
 
     Args:
-        split: the split.
+        split: The split.
         rows: int64 [n], the rows of the images.
-        transform: called as `transform(image, mask, rng=...)`, and with `out=` by loaders that own
+        transform: Called as `transform(image, mask, rng=...)`, and with `out=` by loaders that own
             the memory.
         label_map: uint8 [256], the target of each mask value, or uint8 [n, 256] with such a row for
             each of `rows`. None for weak supervision: no byte of any mask is then read.
-        seed: decides the augmentations.
+        seed: Decides the augmentations.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class SegmentationDataset(Dataset[dict[str, Tensor | int]]):
         """Decode and cut one image.
 
         Args:
-            key: epoch, and position among the dataset's rows.
-            out: memory for the image and the mask, for transforms that take it.
+            key: Epoch, and position among the dataset's rows.
+            out: Memory for the image and the mask, for transforms that take it.
 
         Returns:
             The image, uint8 [H, W, 3]; the mask, uint8 [H, W], or None when supervision is weak;
             and the row.
 
         Raises:
-            BadData: the image or its mask cannot be decoded.
-            Unavailable: its shard cannot be read or fetched.
+            BadData: The image or its mask cannot be decoded.
+            Unavailable: Its shard cannot be read or fetched.
         """
         epoch, position = key
         row = int(self.rows[position])
@@ -131,16 +131,16 @@ class GlobalBatches(Sampler[list[Key]]):
     dropped. Worker r of R takes the r-th of R equal slices of each batch.
 
     Args:
-        count: number of images.
-        batch: images of a global batch: of all workers together.
-        seed: decides the order.
-        rank: number of this worker, from 0.
-        world_size: number of workers.
-        start_iteration: the first iteration to sample.
-        total_iterations: the iteration to end before.
+        count: Number of images.
+        batch: Images of a global batch: of all workers together.
+        seed: Decides the order.
+        rank: Number of this worker, from 0.
+        world_size: Number of workers.
+        start_iteration: The first iteration to sample.
+        total_iterations: The iteration to end before.
 
     Raises:
-        InputError: the slices would be unequal, or an epoch has no batch.
+        InputError: The slices would be unequal, or an epoch has no batch.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Between the two, shards are written by any number of processes on any number of machines
 (`training.data.shard_writer`). A split's `content` digest covers the classes and the rows, but not
-how they are spread over files. Other shards of the same rows, or a newer version of Arrow, change
+how they are divided among files. Other shards of the same rows, or a newer version of Arrow, change
 no step's identity.
 """
 
@@ -53,7 +53,7 @@ def plan_shards(source: Source, shard_bytes: int = SHARD_BYTES) -> dict[str, Spl
     """Return the plan of each split; it follows from the source alone, on any machine.
 
     Raises:
-        BadData: the source has more classes than masks can hold, or a split lists no images.
+        BadData: The source has more classes than masks can hold, or a split lists no images.
     """
     if len(source.classes) >= VOID:
         raise BadData(
@@ -87,18 +87,18 @@ def assemble_dataset(
     """Write the index of each split, and return the manifest of the dataset.
 
     Args:
-        source: the source that was planned.
-        plans: what `plan_shards` returned for it.
-        done: what `write_shard` returned for each planned job, by the job's key.
-        folder: an existing folder; the indexes are written to it as <sha256>.parquet.
-        on_bad: whether rows that cannot be used are an error or are left out.
+        source: The source that was planned.
+        plans: What `plan_shards` returned for it.
+        done: What `write_shard` returned for each planned job, by the job's key.
+        folder: An existing folder; the indexes are written to it as <sha256>.parquet.
+        on_bad: Whether rows that cannot be used are an error or are left out.
 
     Returns:
         The manifest, and the rows that were left out.
 
     Raises:
-        BadRows: rows cannot be used and `on_bad` is error; it holds all of them.
-        BadData: a split has no usable image.
+        BadRows: Rows cannot be used and `on_bad` is error; it holds all of them.
+        BadData: A split has no usable image.
     """
     written = {}
     bad = {}

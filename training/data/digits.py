@@ -26,12 +26,12 @@ class Digits:
     """Scenes of digits: classes "0" to "9" (ids 1 to 10), splits train and val.
 
     Args:
-        seed: decides what is drawn; not negative.
-        train: number of scenes of train, at least 1.
-        val: number of scenes of val, at least 1.
+        seed: Decides what is drawn; not negative.
+        train: Number of scenes of train, at least 1.
+        val: Number of scenes of val, at least 1.
 
     Raises:
-        InputError: a split has no scenes, or the seed is negative.
+        InputError: A split has no scenes, or the seed is negative.
     """
 
     classes = tuple("0123456789")
@@ -93,11 +93,11 @@ def _draw_digit(
     A scene too full for that stays as it is.
 
     Args:
-        image: the scene, uint8 [SIDE, SIDE, 3].
-        mask: its class ids, uint8 [SIDE, SIDE].
-        stroke: the handwriting, ink of 0 to 255, uint8 [8, 8].
-        class_id: the digit's class.
-        rng: decides size, place and colour.
+        image: The scene, uint8 [SIDE, SIDE, 3].
+        mask: Its class ids, uint8 [SIDE, SIDE].
+        stroke: The handwriting, ink of 0 to 255, uint8 [8, 8].
+        class_id: The digit's class.
+        rng: Decides size, place and colour.
     """
     size = int(rng.integers(SIZES[0], SIZES[1] + 1))
     ink = np.array(Image.fromarray(stroke).resize((size, size), Image.Resampling.BICUBIC))

@@ -2,8 +2,8 @@
 
 A loader process writes each batch into one of a few buffers that were shared before it was forked,
 and sends only the buffer's number. Nothing is copied or allocated on the way. Torch's own loader
-takes fresh memory for each batch, which costs as much time as decoding a third of its images,
-because the system clears every page of it.
+takes fresh memory for each batch, and the system clears every page of it. That costs as much time
+as decoding a third of the batch's images.
 
 The buffers of a process are reused in turn. A process has at most AHEAD batches under way or
 waiting, and gets its next task when one of them is taken. With one buffer more than that, no buffer
@@ -48,10 +48,10 @@ class BatchBuffers(Dataset[FilledBuffer | Failure]):
     """Shared memory for batches, and the dataset whose items fill it.
 
     Args:
-        dataset: gives the views.
-        batch: images of a batch.
-        side: side of a view, pixels.
-        processes: number of loader processes; 0 loads in this process.
+        dataset: Gives the views.
+        batch: Images of a batch.
+        side: Side of a view, pixels.
+        processes: Number of loader processes; 0 loads in this process.
     """
 
     def __init__(self, dataset: SegmentationDataset, batch: int, side: int, processes: int) -> None:
@@ -99,10 +99,10 @@ def load_batches(
     """Load the dataset's views in the sampler's order, whatever the number of loader processes.
 
     Args:
-        dataset: gives views of `side` x `side` pixels.
-        batches: the order.
-        side: side of a view, pixels.
-        processes: number of loader processes; 0 loads in this process.
+        dataset: Gives views of `side` x `side` pixels.
+        batches: The order.
+        side: Side of a view, pixels.
+        processes: Number of loader processes; 0 loads in this process.
 
     Yields:
         image, uint8 [B, 3, side, side] with channels last in memory; mask, uint8 [B, side, side],
@@ -110,8 +110,8 @@ def load_batches(
         Where there is a GPU they are copies in pinned memory.
 
     Raises:
-        BadData: an image or a mask cannot be decoded.
-        Unavailable: a shard cannot be read or fetched.
+        BadData: An image or a mask cannot be decoded.
+        Unavailable: A shard cannot be read or fetched.
     """
     buffers = BatchBuffers(dataset, batches.share.stop - batches.share.start, side, processes)
     loader = iter(

@@ -29,7 +29,7 @@ class SplitManifest(Document):
     index: StoredFile
     shards: tuple[Shard, ...]
     rows: int
-    content: str  # digest of the classes and the rows, however they are spread over files
+    content: str  # digest of the classes and the rows, however divided among files
 
 
 class Manifest(Document):

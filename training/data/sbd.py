@@ -24,11 +24,11 @@ class VocWithSbd(Voc):
     """Splits train (VOC's and SBD's images) and val (VOC's).
 
     Args:
-        root: folder of VOC 2012 with JPEGImages, ImageSets/Segmentation and SegmentationClass.
-        sbd: folder `dataset` of SBD's release, with cls/<id>.mat, train.txt and val.txt.
+        root: Folder of VOC 2012 with JPEGImages, ImageSets/Segmentation and SegmentationClass.
+        sbd: Folder `dataset` of SBD's release, with cls/<id>.mat, train.txt and val.txt.
 
     Raises:
-        BadData: a folder or a list is missing.
+        BadData: A folder or a list is missing.
     """
 
     recipe = "verbatim; GTcls of SBD as PNG"

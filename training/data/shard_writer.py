@@ -34,7 +34,7 @@ SHARD_SCHEMA = pa.schema(
 
 
 class IndexRow(Document):
-    """What the index says about a row of a shard.
+    """The entry of the index for a row of a shard.
 
     `training.data.dataset_writer.INDEX_SCHEMA` explains the fields.
     """
@@ -72,10 +72,10 @@ def divide(source: Source, split: str, ids: Sequence[str], shard_bytes: int) -> 
     """Divide images of a split among shard jobs.
 
     Args:
-        source: the dataset.
-        split: the name of the split.
-        ids: the images, in the split's order.
-        shard_bytes: a job ends with the image whose files bring its sum to this size.
+        source: The dataset.
+        split: The name of the split.
+        ids: The images, in the split's order.
+        shard_bytes: A job ends with the image whose files bring its sum to this size.
 
     Yields:
         The jobs, in order.
@@ -114,11 +114,11 @@ def write_shard(
     """Check every image of a job, and write those that can be used as one shard.
 
     Args:
-        source: the dataset.
-        job: the images.
-        folder: the shard is written here as <sha256>.arrow; the folder is made if it is missing.
-        advance: called after each image.
-        threads: number of threads that read and decode; by default the machine's number of CPUs.
+        source: The dataset.
+        job: The images.
+        folder: The shard is written here as <sha256>.arrow; the folder is made if it is missing.
+        advance: Called after each image.
+        threads: Number of threads that read and decode; by default the machine's number of CPUs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []

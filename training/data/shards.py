@@ -34,8 +34,8 @@ class Index:
         """Read an index file.
 
         Args:
-            path: the Parquet file, of the schema `training.data.dataset_writer.INDEX_SCHEMA`.
-            classes: how many classes the dataset has, without background.
+            path: The Parquet file, of the schema `training.data.dataset_writer.INDEX_SCHEMA`.
+            classes: How many classes the dataset has, without background.
         """
         # Planning imports this module and does not always read an index; Arrow takes long to
         # import.
@@ -67,7 +67,7 @@ class Index:
 
     @property
     def labels(self) -> np.ndarray:
-        """Classes in each image, bool [rows, classes]; column c - 1 for class id c."""
+        """Return the classes in each image, bool [rows, classes]; column c - 1 for class id c."""
         return self.pixels[:, BACKGROUND + 1 :] > 0
 
     def selection_digest(self, rows: np.ndarray) -> str:
@@ -96,7 +96,7 @@ class LocalSplit:
         """Return the bytes of the shard that holds `row`: uint8, mapped, read-only.
 
         Raises:
-            Unavailable: the shard cannot be read or fetched.
+            Unavailable: The shard cannot be read or fetched.
         """
         return np.memmap(self.shards[self.index.shard[row]], np.uint8, mode="r")
 

@@ -16,7 +16,7 @@ class BadData(InputError):
 
 
 class LeftOut(Exception):
-    """The image is not part of the split, although it is listed: only its mask tells that."""
+    """The image is not part of the split, although it is listed. Only its mask shows this."""
 
 
 class Sample(NamedTuple):
@@ -32,12 +32,12 @@ class Source(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; the id of a class in masks is its position + 1."""
+        """Return the class names. The id of a class in masks is its position + 1."""
         ...
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, such as train and val."""
+        """Return the names of the splits, such as train and val."""
         ...
 
     def ids(self, split: str) -> list[str]:
@@ -48,8 +48,8 @@ class Source(Protocol):
         """Read the files of one image. Several threads call it at once.
 
         Raises:
-            BadData: a file is missing or cannot be read.
-            LeftOut: the split leaves the image out.
+            BadData: A file is missing or cannot be read.
+            LeftOut: The split leaves the image out.
         """
         ...
 
@@ -60,7 +60,7 @@ class FromFiles(Source, Protocol):
 
     @property
     def recipe(self) -> str:
-        """What decides a sample besides its files; it changes when `read` changes."""
+        """Return what decides a sample besides its files; it changes when `read` changes."""
         ...
 
     def files(self, split: str, id: str) -> tuple[Path, ...]:
@@ -72,11 +72,11 @@ def file_bytes(path: Path, what: str) -> bytes:
     """Read a file.
 
     Args:
-        path: the file.
-        what: how the error message calls it, such as "mask".
+        path: The file.
+        what: How the error message calls it, such as "mask".
 
     Raises:
-        BadData: the file is missing or cannot be read.
+        BadData: The file is missing or cannot be read.
     """
     try:
         return path.read_bytes()

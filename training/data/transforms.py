@@ -26,7 +26,7 @@ def decode_image(data: FileBytes) -> np.ndarray:
     The rotation that EXIF asks for is ignored, because masks ignore it.
 
     Raises:
-        BadData: the file cannot be decoded.
+        BadData: The file cannot be decoded.
     """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
@@ -39,7 +39,7 @@ def decode_mask(data: FileBytes) -> np.ndarray:
     """Return the class values of a PNG mask, uint8 [H, W]: palette indices or gray values.
 
     Raises:
-        BadData: the file cannot be decoded, or is of another kind.
+        BadData: The file cannot be decoded, or is of another kind.
     """
     try:
         with Image.open(io.BytesIO(bytes(data))) as picture:
@@ -71,9 +71,9 @@ def random_resized_crop(
     Args:
         image: uint8 [H, W, 3].
         mask: uint8 [H, W], or None.
-        augmentation: how to cut and flip.
-        rng: decides the box and the flip.
-        out: memory for the result, of its size. Fresh memory, whose pages the system clears, costs
+        augmentation: How to cut and flip.
+        rng: Decides the box and the flip.
+        out: Memory for the result, of its size. Fresh memory, whose pages the system clears, costs
             more than a flip.
 
     Returns:
@@ -125,8 +125,8 @@ def evaluation_view(
     Args:
         image: uint8 [H, W, 3].
         mask: uint8 [H, W], or None.
-        config: the sizes.
-        rng: not used; training and evaluation views are called alike.
+        config: The sizes.
+        rng: Not used; training and evaluation views are called alike.
 
     Returns:
         The image, uint8 [h, w, 3], and the mask, uint8 [h, w], or None.

@@ -39,7 +39,7 @@ class BadRows(BadData):
 
 
 class Row(NamedTuple):
-    """An image that can be stored, with what the index says about it."""
+    """An image that can be stored, with its entry of the index."""
 
     sample: Sample
     width: int  # pixels
@@ -62,11 +62,11 @@ def inspect(sample: Sample, classes: int) -> Row:
     """Decode a sample and check its mask.
 
     Args:
-        sample: the image and its mask.
-        classes: how many classes the dataset has, without background.
+        sample: The image and its mask.
+        classes: How many classes the dataset has, without background.
 
     Raises:
-        BadData: the sample cannot be used; the message says why.
+        BadData: The sample cannot be used; the message says why.
     """
     _check_image(sample.image)
     height, width = decode_image(sample.image).shape[:2]

@@ -24,12 +24,12 @@ class Voc:
         SegmentationClassAug/<id>.png           or else SegmentationClass/<id>.png
 
     Args:
-        root: the folder.
-        splits: the list file of each split. By default train is train_aug or else train, and val is
+        root: The folder.
+        splits: The list file of each split. By default train is train_aug or else train, and val is
             val, where these files exist.
 
     Raises:
-        BadData: the folder or a list is missing.
+        BadData: The folder or a list is missing.
     """
 
     classes = VOC_CLASSES

@@ -2,13 +2,13 @@
 
 For the first epochs a classifier learns from image labels. It is a network of its own, with a copy
 of the previous model's encoder. Then it is frozen, and its maps become hard labels of the new
-classes. From these and from the previous model, the segmentation model learns by WILSON's loss
-(Eq. 8). The target of a previous class is the previous model's sigmoid. The target of background is
-the smaller of its sigmoid and the label.
+classes. From these and from the previous model, the segmentation model learns by WILSON's loss (Eq.
+8). The target of a previous class is the previous model's sigmoid. The target of background is the
+smaller of its sigmoid and the label.
 
-The paper says no more, so this is a reconstruction. It differs from labels in files in two ways.
-The labels are computed again for each crop, and they are at the encoder's stride, as WILSON's loss
-is.
+The paper gives no more details, so this is a reconstruction. It differs from labels in files in two
+ways. The labels are computed again for each crop, and they are at the encoder's stride, as WILSON's
+loss is.
 """
 
 import math
@@ -114,7 +114,7 @@ class Method(base.Method):
         Args:
             batch: The images.
             known: [B, classes], the image labels of the classifier's channels without background.
-            progress: Says whether a single-stage classifier learns from its own masks already.
+            progress: Decides whether a single-stage classifier learns from its own masks already.
         """
         maps = base.full_precision(self.classifier(batch.images))
         if self.config.pseudo_labels == "cam":

@@ -2,7 +2,7 @@
 
 A quadratic penalty keeps each weight near its old value, in proportion to how much its updates
 lowered the loss. The parent step must record the importance: set `base.method.importance` for step
-0. `training.importance` says how it is measured.
+0. `training.importance` defines how it is measured.
 """
 
 from typing import Literal

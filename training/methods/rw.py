@@ -2,7 +2,7 @@
 
 A quadratic penalty keeps each weight near its old value. Its importance is the sum of EWC's Fisher
 information and of a path integral like PI's. The parent step must record it: set
-`base.method.importance` for step 0. `training.importance` says how it is measured.
+`base.method.importance` for step 0. `training.importance` defines how it is measured.
 """
 
 from typing import Literal

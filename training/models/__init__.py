@@ -1,1 +1,1 @@
-"""Networks: encoders, head, classifiers and localizer, in plain torch, by torchvision's names."""
+"""Define the networks in plain torch, by torchvision's names: encoders, head and localizer."""

@@ -21,7 +21,7 @@ def build_encoder(config: ModelConfig) -> Encoder:
     """Return the encoder with random weights; MobileNetV2 keeps its ReLU6 whatever `activation` is.
 
     Raises:
-        InputError: the encoder cannot have this output stride.
+        InputError: The encoder cannot have this output stride.
     """
     check_output_stride(config)
     stride = config.output_stride

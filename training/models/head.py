@@ -1,8 +1,8 @@
 """Define the papers' DeepLabV3 head: convolutions at four dilations, plus a pooled branch.
 
 It differs from the head of DeepLabV3 (Chen et al., 2017) in two ways. The pooled branch is added,
-not concatenated. It pools the whole map in training; at evaluation a window of the training map's
-size slides over the map, so that the head sees larger images as it saw images in training.
+not concatenated. In training it pools the whole map. At evaluation a window of the training map's
+size slides over the map, so the head sees larger images as it saw images in training.
 """
 
 import torch
@@ -25,11 +25,11 @@ class Head(nn.Module):
         output = a(BN(W_reduce x + p))
 
     Args:
-        inputs: channels of the features.
-        channels: channels of each branch and of the output.
-        output_stride: decides the dilations.
-        eval_pooling: side of the pooling window at evaluation, in cells; None pools the whole map.
-        act: the activation.
+        inputs: Channels of the features.
+        channels: Channels of each branch and of the output.
+        output_stride: Decides the dilations.
+        eval_pooling: Side of the pooling window at evaluation, in cells; None pools the whole map.
+        act: The activation.
     """
 
     def __init__(

@@ -26,8 +26,8 @@ class BatchNorm(nn.BatchNorm2d):
     """Normalise over the global batch: y = weight * (x - mean) / sqrt(variance + eps) + bias.
 
     Args:
-        channels: of the input.
-        frozen: always normalise by the running statistics, and never change them. Weight and bias
+        channels: Of the input.
+        frozen: Always normalise by the running statistics, and never change them. Weight and bias
             are trained all the same.
     """
 
@@ -125,8 +125,8 @@ def convolve(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     bias - s * running_mean. The gradients reach W, weight and bias as they would through the norm.
 
     Args:
-        convolution: the convolution; one with a bias is not folded.
-        norm: the norm that follows it.
+        convolution: The convolution; one with a bias is not folded.
+        norm: The norm that follows it.
         x: [B, C, h, w].
     """
     if norm.training or not isinstance(norm, BatchNorm) or convolution.bias is not None:

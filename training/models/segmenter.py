@@ -32,8 +32,8 @@ class Segmenter(nn.Module):
     """Compute logits = concat of W_t head(encoder(images)) + b_t over the steps t.
 
     Args:
-        config: encoder and head.
-        channels: output channels of each step's classifier; background is the first's channel 0.
+        config: Encoder and head.
+        channels: Output channels of each step's classifier; background is the first's channel 0.
     """
 
     def __init__(self, config: ModelConfig, channels: tuple[int, ...]) -> None:
@@ -75,7 +75,7 @@ def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
     Args:
         images: RGB, uint8 [B, 3, H, W].
-        dtype: of the result.
+        dtype: Of the result.
     """
     mean = torch.tensor(IMAGENET_MEAN, dtype=dtype, device=images.device)[:, None, None] * 255
     std = torch.tensor(IMAGENET_STD, dtype=dtype, device=images.device)[:, None, None] * 255

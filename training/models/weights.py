@@ -32,11 +32,11 @@ def load_encoder_weights(encoder: Encoder, path: Path) -> None:
     `unused`, is ignored.
 
     Args:
-        encoder: its parameters and buffers are overwritten.
-        path: the file.
+        encoder: Its parameters and buffers are overwritten.
+        path: The file.
 
     Raises:
-        InputError: the file does not hold weights, its entries do not fit the encoder, or weights
+        InputError: The file does not hold weights, its entries do not fit the encoder, or weights
             trained with leaky ReLU meet another activation.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in _read(path).items()}
@@ -72,15 +72,14 @@ def _check_activation(encoder: Encoder, path: Path) -> None:
 def _find_problems(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Return what differs between the entries of an encoder and those of a file, in words."""
     # Older files do not count batches, and nothing reads the count.
-    missing = [
-        name for name in wanted if name not in state and not name.endswith("num_batches_tracked")
-    ]
+    absent = [name for name in wanted if name not in state]
+    missing = [name for name in absent if not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in wanted]
-    misshaped = [
-        f"{name} {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}"
-        for name, tensor in state.items()
-        if name in wanted and tensor.shape != wanted[name].shape
-    ]
+    misshaped = []
+    for name, tensor in state.items():
+        if name in wanted and tensor.shape != wanted[name].shape:
+            expected = tuple(wanted[name].shape)
+            misshaped.append(f"{name} {tuple(tensor.shape)} instead of {expected}")
     found = {"missing": missing, "unexpected": unexpected, "misshaped": misshaped}
     return [_shorten(kind, names) for kind, names in found.items() if names]
 

@@ -1,7 +1,7 @@
 """Measure how far a classifier prefers the classes that it learned last, and correct it.
 
 On pixels of previous classes, a model that has forgotten them is unsure. A biased model prefers the
-new classes whatever it sees. The gap between the logits tells the two apart. Subtracting the gap
+new classes whatever it sees. The gap between the logits distinguishes the two. Subtracting the gap
 afterwards shows how much of the forgetting the bias explains, because what comes back was never
 lost.
 """

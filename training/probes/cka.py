@@ -47,7 +47,7 @@ class LinearCka:
 
     @property
     def value(self) -> float:
-        """CKA of all minibatches: 1 for the same representation, around 0 for unrelated ones.
+        """Return the CKA: 1 for equal representations, around 0 for unrelated ones.
 
         The estimator is unbiased, so it can be a little below 0. It is NaN when a layer computes
         the same for all examples.

@@ -245,7 +245,7 @@ def _counts(pair: Pair, logits: Callable[[Tensor], Tensor], document: ModelDocum
     Args:
         pair: Holds the images.
         logits: Maps normalised images [B, 3, H, W] to logits [B, C, h, w].
-        document: Says which class each channel is.
+        document: Maps channels to classes.
     """
     class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=pair.device)
     dtype = next(pair.earlier.parameters()).dtype

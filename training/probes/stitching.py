@@ -1,9 +1,9 @@
 """Stitch the first layers of a later model to the last layers of an earlier one.
 
-Suppose a 1x1 layer can translate what the later model's first layers compute into what the
-earlier model's remaining layers expect, and the result still segments the earlier classes. Then
-the information those layers need still exists at the cut; any loss happens after it (Bansal et
-al., 2021; Csiszarik et al., 2021). There are three joints:
+A 1x1 layer translates what the later model's first layers compute into what the earlier model's
+remaining layers expect. Suppose the result still segments the earlier classes. Then the information
+those layers need still exists at the cut; any loss happens after it (Bansal et al., 2021; Csiszarik
+et al., 2021). There are three joints:
 
 * Identity translates nothing, so it measures how far the features drifted.
 * Least squares is fitted to the earlier model's features in closed form.
@@ -71,8 +71,8 @@ def least_squares_joint(pairs: Iterable[tuple[Tensor, Tensor]]) -> nn.Conv2d:
     """Return the 1x1 layer W, b that minimizes the sum over all pixels of |W x + b - y|^2.
 
     With X [N, C + 1] of all pixels and a column of ones, and Y [N, D], the solution is
-    [W b]^T = pinv(X^T X) X^T Y. The pseudo-inverse gives channels that say nothing of y the
-    smallest weights.
+    [W b]^T = pinv(X^T X) X^T Y. The pseudo-inverse gives channels without information about y
+    the smallest weights.
 
     Args:
         pairs: X [B, C, h, w] of the later model and y [B, D, h, w] of the earlier one, each
@@ -109,7 +109,7 @@ def train_joint(
 ) -> nn.Conv2d:
     """Train the joint in place until the stitched outputs resemble the earlier model's.
 
-    Minimizes -sum_k p_k log q_k by Adam, averaged over pixels, where p is the softmax of the
+    Minimize -sum_k p_k log q_k by Adam, averaged over pixels, where p is the softmax of the
     earlier model's logits and q that of the stitched network's. Both models stay as they are.
 
     Args:

@@ -1,4 +1,4 @@
-"""What Prometheus is told is what the records say."""
+"""Prometheus receives what the records hold."""
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,7 +9,7 @@ from orchestrator.store.base import Store, StoreError
 from training.methods import mib
 
 
-def told(store: Store) -> CollectorRegistry:
+def collect(store: Store) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(Records(store))
     return registry
@@ -18,7 +18,7 @@ def told(store: Store) -> CollectorRegistry:
 def test_steps_hours_and_reuse_are_counted(store: Store, publish_chain):
     first = publish_chain(store, "WILSON")
     second = publish_chain(store, "MiB", method=mib.Config())
-    registry = told(store)
+    registry = collect(store)
     assert registry.get_sample_value("stepchain_store_up") == 1
     labels = {"dataset": "digits", "method": "mib"}
     assert registry.get_sample_value("stepchain_steps_total", labels) == 1
@@ -48,7 +48,7 @@ def test_a_store_that_does_not_answer_is_told_and_what_was_known_stays(
     store: Store, publish_chain, monkeypatch
 ):
     publish_chain(store, "WILSON")
-    registry = told(store)
+    registry = collect(store)
     assert registry.get_sample_value("stepchain_step_uses_total") == 2
 
     def silent(self: Store, prefix: str = "") -> None:

@@ -11,9 +11,12 @@ import pytest
 
 from infra.local.processes import Ledger, NotStarted
 
-PARENT = (  # starts a child, tells its number, and ignores being asked to end
+# A program that starts a child, prints its number, and ignores SIGTERM.
+PARENT = (
     "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True); time.sleep(60)"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+    "print(child.pid, flush=True); "
+    "time.sleep(60)"
 )
 
 
@@ -73,7 +76,7 @@ def test_a_process_that_ends_at_once_is_told_with_its_words(tmp_path: Path):
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether it does anything; whoever started it may not have noticed its end yet."""
+    """Return whether it does anything. Its parent may not have noticed its end yet."""
     for _ in range(50):
         try:
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:

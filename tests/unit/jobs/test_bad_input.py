@@ -21,7 +21,7 @@ SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the d
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store with 24 + 6 scenes of digits, beside files that are no stores and no weights."""
+    """Return a folder with a store of 24 + 6 scenes of digits, and with other files."""
     folder = tmp_path_factory.mktemp("bad")
     store = open_store(str(folder / "store"))
     scenes = Digits(train=24, val=6)
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that is missing or late fails here, rather than start a cluster or a tracker."""
+    """Fail where a check is missing or late, rather than start a cluster or a tracker."""
 
     def started(*_: object) -> None:
         raise AssertionError("this had to be refused before anything starts")
@@ -54,7 +54,7 @@ def refused(
     folder: Path,
     capsys: pytest.CaptureFixture,
 ) -> str:
-    """What `main` writes to stderr; asserts that it exits with 2 and leaves the store as it was."""
+    """Assert that `main` exits with 2 and leaves the store as it was; return its stderr."""
     before = stored(folder / "store")
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
@@ -254,7 +254,7 @@ def test_an_unknown_option_is_answered_with_the_nearest(
 
 
 def uniform_mask(value: int, mode: str = "L") -> Callable[[Path, Path], None]:
-    """Function that replaces a mask by one of a single value, of the image's size."""
+    """Return a function that replaces a mask by one of a single value, of the image's size."""
     return lambda image, mask: Image.new("L", size(image), value).convert(mode).save(mask)
 
 
@@ -298,9 +298,9 @@ def test_ingest_says_which_image_is_unusable_and_why(
     with pytest.raises(SystemExit) as caught:
         ingest.main(["voc", "--root", str(voc_folder), "--store", str(tmp_path / "store")])
     assert caught.value.code == 2
-    told = reason.format(image=image, mask=mask, width=width, height=height)
+    problem = reason.format(image=image, mask=mask, width=width, height=height)
     assert_one_line(
-        capsys.readouterr().err, "1 image cannot be used", f"train/{id}", told, "--on-bad skip"
+        capsys.readouterr().err, "1 image cannot be used", f"train/{id}", problem, "--on-bad skip"
     )
     assert not [
         key for key in stored(tmp_path / "store") if "/manifests/" in key or "/refs/" in key

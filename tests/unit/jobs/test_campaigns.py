@@ -1,4 +1,4 @@
-"""Every campaign that ships can be trained, shares what it says, and knows the paper's numbers."""
+"""Every campaign that ships can be trained, shares its steps, and knows the paper's numbers."""
 
 import importlib
 import re
@@ -105,8 +105,8 @@ def test_an_intervention_has_no_number_of_plain_fine_tuning():
 
 def test_cells_of_one_table_name_what_they_differ_in():
     names = [
-        cell.name.removesuffix(" split=15-5 setting=disjoint")
-        for cell in group_variants(chains("methods"))
+        variant.name.removesuffix(" split=15-5 setting=disjoint")
+        for variant in group_variants(chains("methods"))
     ][::4]
     assert names[:8] == ["joint", "fine-tuning", "pi", "ewc", "rw", "lwf", "ilt", "mib"]
     assert names[9:] == [
@@ -116,13 +116,13 @@ def test_cells_of_one_table_name_what_they_differ_in():
         "offline pseudo_labels=single_stage",
         "wilson",
     ]
-    assert [len(cell.chains) for cell in group_variants(chains("seeds"))] == [5, 5, 5]
+    assert [len(variant.chains) for variant in group_variants(chains("seeds"))] == [5, 5, 5]
     alphas = group_variants(chains("digits_wilson_alpha"))
-    assert [cell.name for cell in alphas] == [
+    assert [variant.name for variant in alphas] == [
         "alpha=0",
         "alpha=0.3",
         "alpha=0.5",
         "alpha=0.7",
         "alpha=1",
     ]
-    assert [len(cell.chains) for cell in alphas] == [3] * 5
+    assert [len(variant.chains) for variant in alphas] == [3] * 5

@@ -48,11 +48,11 @@ def test_info_counts_the_images_of_each_class(
 def test_info_finds_what_is_damaged_and_ingest_mends_it(
     store: str, voc_folder: Path, capsys: pytest.CaptureFixture
 ):
-    place = open_store(store)
-    key, *_ = stored_files(resolve(place, "voc")[1])
-    data = bytearray(place.read(key))
+    opened = open_store(store)
+    key, *_ = stored_files(resolve(opened, "voc")[1])
+    data = bytearray(opened.read(key))
     data[len(data) // 2] ^= 1
-    place.write(key, bytes(data))
+    opened.write(key, bytes(data))
     with pytest.raises(SystemExit):
         ingest.main(["info", "voc", "--store", store, "--verify"])
     err = capsys.readouterr().err

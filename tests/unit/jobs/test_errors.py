@@ -99,7 +99,7 @@ def refuse_elsewhere() -> None:
         (lambda: Path("/nothing/here").read_text(), FileNotFoundError),
     ],
 )
-def test_what_nobody_expected_keeps_its_traceback(fail, kind: type[Exception]):
+def test_an_unexpected_error_keeps_its_traceback(fail, kind: type[Exception]):
     with pytest.raises(kind), user_errors():
         fail()
 

@@ -16,7 +16,7 @@ from training.metrics import mib, plop, wilson
 
 @pytest.fixture
 def store(tmp_path, publish_chain, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store with digits, and a chain whose steps are scored already."""
+    """Return a store with digits, and a chain whose steps are scored already."""
     store = open_store(str(tmp_path / "store"))
     publish(
         store,

@@ -13,7 +13,7 @@ from orchestrator.store.open import open_store
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """Eight images in VOC's layout: cats (8) and dogs (12) with a void border."""
+    """Write eight images in VOC's layout: cats (8) and dogs (12) with a void border."""
     root = tmp_path / "VOC2012"
     for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClassAug"):
         (root / folder).mkdir(parents=True)
@@ -38,7 +38,7 @@ def voc(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> int:
-    """Exit code of `python -m jobs.ingest` with these arguments."""
+    """Run `python -m jobs.ingest` with these arguments; return its exit code."""
     try:
         ingest.main([str(argument) for argument in arguments])
     except SystemExit as end:
@@ -112,8 +112,8 @@ def test_coco_and_voc_become_one_dataset(voc: Path, tmp_path: Path, capsys: pyte
             )
             Image.new("RGB", (9, 8)).save(tmp_path / folder / f"{number:012d}.jpg")
     assert run("coco-voc", "--coco", tmp_path, "--voc", voc, "--store", tmp_path / "store") == 0
-    told = "coco_voc: 7 images in train, 2 images in val, 2 images in voc_val, 80 classes"
-    assert told in capsys.readouterr().out
+    summary = "coco_voc: 7 images in train, 2 images in val, 2 images in voc_val, 80 classes"
+    assert summary in capsys.readouterr().out
     assert (
         run("coco", "--root", tmp_path, "--masks", "stuffthingmaps", "--store", tmp_path / "store")
         == 0
@@ -122,7 +122,7 @@ def test_coco_and_voc_become_one_dataset(voc: Path, tmp_path: Path, capsys: pyte
 
 
 def spoil(voc: Path) -> dict[str, str]:
-    """Spoil four images; returns what is to be said of each."""
+    """Spoil four images; return the expected message about each."""
     (voc / "SegmentationClassAug" / "2007_000000.png").unlink()
     mask = voc / "SegmentationClassAug" / "2007_000001.png"
     Image.fromarray(np.full((24, 32), 77, np.uint8)).save(mask)

@@ -26,8 +26,8 @@ def announced(monkeypatch: pytest.MonkeyPatch, tmp_path, job: str | None, **give
 
 
 def test_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    said = announced(monkeypatch, tmp_path, None, tracking_uri="https://me:hush@mlflow.example")
-    assert said.splitlines() == [
+    shown = announced(monkeypatch, tmp_path, None, tracking_uri="https://me:hush@mlflow.example")
+    assert shown.splitlines() == [
         f"store     {tmp_path}",
         "MLflow    https://mlflow.example",
         "resume by python -m jobs.train digits_mib --name 'two words'",
@@ -35,8 +35,8 @@ def test_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path):
 
 
 def test_as_a_submitted_job(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    said = announced(monkeypatch, tmp_path, "train-1", tracking=False)
-    assert said.splitlines()[1:] == [
+    shown = announced(monkeypatch, tmp_path, "train-1", tracking=False)
+    assert shown.splitlines()[1:] == [
         "Ray       http://127.0.0.1:8265/#/jobs/train-1",
         "resume by python -m jobs.submit -- python -m jobs.train digits_mib --name 'two words'",
     ]

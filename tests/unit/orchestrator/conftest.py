@@ -24,7 +24,7 @@ PublishStep = Callable[..., StepRecord]
 
 @pytest.fixture(scope="session")
 def planned() -> PlanChain:
-    """Function that plans a chain over made-up images of VOC's classes or of digits."""
+    """Return a function that plans a chain over made-up images of VOC's classes or of digits."""
     resolvers = {"voc": _resolver(VOC_CLASSES), "digits": _resolver(records.DIGITS)}
 
     def plan(chain: Chain) -> PlannedChain:
@@ -40,7 +40,7 @@ def planned() -> PlanChain:
 
 @pytest.fixture
 def publish_step() -> PublishStep:
-    """Function that publishes a step and its evaluation, and returns the step's record."""
+    """Return a function that publishes a step and its evaluation, and returns the step's record."""
     return _publish_step
 
 

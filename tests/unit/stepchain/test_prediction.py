@@ -18,7 +18,7 @@ from training.evaluate import predict as predict_pixels
 def step(
     store: Store, publish_chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> PublishedStep:
-    """The second step of a chain, with an untrained model."""
+    """Return the second step of a chain, with an untrained model."""
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
     for key in publish_chain(store, "demo").steps:
         publish_model(store, key)

@@ -93,7 +93,7 @@ class World(NamedTuple):
 
 
 def document(data: LocalSplit, name: str, **optimization: Any) -> tuple[StepConfig, np.ndarray]:
-    """The step that `name` stands for in METHODS, in float64, and the rows it trains on."""
+    """Return the step that `name` stands for in METHODS, in float64, and the rows it trains on."""
     index = 0 if name == "base" else 1
     rows = select_images(data.index.labels, GROUPS, index, "overlap")
     task = Task(
@@ -135,8 +135,8 @@ def fitted(
     """Train a step (by default the `document` of that name); return its published folder."""
     step, rows = planned or document(world.train, name, **optimization)
     parent = None if name == "base" else world.base
-    places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": resume}
-    return fit(step, world.train, rows, runtime, **places, journal=MemoryJournal(save))
+    paths = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": resume}
+    return fit(step, world.train, rows, runtime, **paths, journal=MemoryJournal(save))
 
 
 @pytest.fixture(
@@ -160,7 +160,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def published(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The steps of SHARED, trained by one worker without interruption."""
+    """Return the steps of SHARED, trained by one worker without interruption."""
     assert world.base is not None
     return {"base": world.base} | {
         name: fitted(world, name, tmp_path_factory.mktemp(name)) for name in SHARED[1:]
@@ -177,7 +177,7 @@ def same_bytes(one: Path, other: Path) -> None:
 
 
 def curves(folder: Path) -> list[CurveRow]:
-    """The training curves, without what the clock and the machine decide."""
+    """Return the training curves, without what the clock and the machine decide."""
     measured = ("time", "images_per_second", "usage/")
 
     def without_measured(row: CurveRow) -> CurveRow:
@@ -330,7 +330,7 @@ def test_an_interrupted_step_ends_with_the_same_bits(
 
 @pytest.fixture(scope="session")
 def team(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the steps of SHARED, each trained by two processes."""
+    """Return a folder with the steps of SHARED, each trained by two processes."""
     folder = tmp_path_factory.mktemp("team")
     (folder / "world.pickle").write_bytes(pickle.dumps(world))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -347,7 +347,7 @@ def team(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def work(rank: int, folder: Path) -> None:
-    """One of the two processes."""
+    """Run one of the two processes."""
     world: World = pickle.loads((folder / "world.pickle").read_bytes())
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2
@@ -396,7 +396,7 @@ def test_workers_score_every_image_once_and_as_one_would(
 
 @pytest.fixture
 def maskless(world: World, tmp_path: Path) -> World:
-    """The same world, with every byte of every training mask replaced."""
+    """Return the same world, with every byte of every training mask replaced."""
     index = world.train.index
     shards = [bytearray(path.read_bytes()) for path in world.train.shards]
     rng = np.random.default_rng(0)
@@ -482,9 +482,9 @@ def test_a_checkpoint_is_taken_at_once_when_training_must_stop(world: World, tmp
             raise Interrupted(f"after {iteration}")
 
     step, rows = document(world.train, "base")
-    places = {"parent": None, "encoder_weights": None, "folder": tmp_path, "resume": None}
+    paths = {"parent": None, "encoder_weights": None, "folder": tmp_path, "resume": None}
     with pytest.raises(Interrupted, match="after 2"):
-        fit(step, world.train, rows, Runtime(log_every=1), **places, journal=Stopped())
+        fit(step, world.train, rows, Runtime(log_every=1), **paths, journal=Stopped())
 
 
 def test_the_published_folder_is_the_trained_model(

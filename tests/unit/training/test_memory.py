@@ -158,13 +158,13 @@ def trained(
         augmentation=Augmentation(crop=64, scale=(0.99, 1)),
     )
     given = rows if drop else np.concatenate([rows, kept])
-    places = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": None}
+    paths = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": None}
     return fit(
         step,
         data,
         given,
         Runtime(log_every=1),
-        **places,
+        **paths,
         journal=MemoryJournal(),
     )
 

@@ -33,7 +33,7 @@ CONVENTIONS_IDS = [f"{c.future}-{c.images}" for c in CONVENTIONS]
 def slow_iou(
     truths: list, predictions: list, seen: list[int], convention: Convention
 ) -> tuple[dict, int, float | None]:
-    """The same scores by walking over pixels, one at a time."""
+    """Return the same scores by walking over pixels, one at a time."""
     right, truth_only, predicted_only = (dict.fromkeys([0, *seen], 0) for _ in range(3))
     images = pixels = 0
     for truth, predicted in zip(truths, predictions, strict=True):

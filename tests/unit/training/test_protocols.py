@@ -46,7 +46,7 @@ def test_groups_are_the_other_classes_then_vocs_in_the_order_of_cocos_ids() -> N
 
 
 @pytest.mark.parametrize(
-    ("split", "classes", "said"),
+    ("split", "classes", "message"),
     [
         ("coco-voc", COCO[1:], "needs a class 'person'"),
         ("coco-voc-3", COCO, "do not come 3 at a time"),
@@ -54,9 +54,9 @@ def test_groups_are_the_other_classes_then_vocs_in_the_order_of_cocos_ids() -> N
     ],
 )
 def test_what_cannot_be_coco_to_voc_is_refused(
-    split: str, classes: tuple[str, ...], said: str
+    split: str, classes: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         split_groups(split, classes)
 
 

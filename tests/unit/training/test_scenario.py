@@ -55,7 +55,7 @@ IMAGES_PER_CLASS = {
 
 
 def voc_labels(split: str) -> np.ndarray:
-    """Which of the 20 classes each photo of PASCAL VOC 2012 shows, bool [photos, 20]."""
+    """Return which of the 20 classes each photo of PASCAL VOC 2012 shows, bool [photos, 20]."""
     with np.load(GOLDEN / "voc_labels.npz") as file:
         return np.unpackbits(file[split], axis=1, count=20).astype(bool)
 
@@ -118,7 +118,7 @@ def test_labels_read_from_the_sample_photos_are_the_benchmarks(tmp_path: Path):
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]]]:
-    """Random image labels, and random groups of some of the classes."""
+    """Return random image labels, and random groups of some of the classes."""
     classes = draw(st.integers(2, 8))
     order = draw(st.permutations(range(1, classes + 1)))[: draw(st.integers(2, classes))]
     cuts = sorted(draw(st.sets(st.integers(1, len(order) - 1))))

@@ -1,4 +1,4 @@
-"""The campaign command: plans that cost nothing, parts of campaigns, exit codes, mistakes."""
+"""The campaign command: plans that cost nothing, chosen chains, exit codes, mistakes."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def campaign(digits: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Function that runs a verb on a campaign with this text. No Ray is there for it."""
+    """Return a function that runs a verb on a campaign with this text. No Ray is there for it."""
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
 
@@ -193,10 +193,10 @@ def test_what_is_wrong_in_a_file_is_one_sentence(
     with pytest.raises(SystemExit) as stop:
         campaign("plan", text=text)
     assert stop.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert "Traceback" not in told
-    assert shown in told
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert shown in err
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_exit_code_tells_whether_all_is_published(
     asked: list[Limits] = []
 
     def made_up(
-        name: str, tree: Any, standings: Any, place: Any, costs: Any, limits: Limits
+        name: str, tree: Any, stored: Any, context: Any, costs: Any, limits: Limits
     ) -> CampaignOutcome:
         asked.append(limits)
         return CampaignOutcome(
@@ -345,7 +345,7 @@ def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
 
 @pytest.fixture
 def encoder_weights(tmp_path: Path) -> str:
-    """Path of pretrained weights that fit the encoder of the campaign."""
+    """Return the path of pretrained weights that fit the encoder of the campaign."""
     encoder = build_encoder(digits_wilson().model)
     save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
     return str(tmp_path / "encoder.safetensors")

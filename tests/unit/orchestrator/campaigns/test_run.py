@@ -137,18 +137,18 @@ def tree(store: Store, *chains: Chain) -> StepTree:
 def campaign(
     store: Store,
     cluster: Cluster,
-    grown: StepTree | None = None,
+    step_tree: StepTree | None = None,
     limits: Limits | None = None,
     **options: Any,
 ) -> tuple[CampaignOutcome, str]:
     console = Console(file=StringIO(), width=200)
     context = RunContext(store, options.pop("request", Request()), console, retries=QUICK)
-    grown = grown or tree(store)
+    step_tree = step_tree or tree(store)
     costs = options.pop("costs", Costs(speeds={}, guess=100.0))
     outcome = run_campaign(
         "test",
-        grown,
-        look_up_steps(grown, store),
+        step_tree,
+        look_up_steps(step_tree, store),
         context,
         costs,
         limits or Limits(retries=0),
@@ -171,14 +171,14 @@ def records(store: Store) -> dict[str, ChainRecord]:
 
 
 def test_what_chains_share_is_trained_once_and_again_not_at_all(store: Store, cluster: Cluster):
-    outcome, said = campaign(store, cluster)
+    outcome, output = campaign(store, cluster)
     assert cluster.fits == len(outcome.steps) == 7
     assert outcome.complete
     assert [each.name for each in outcome.chains] == ["half", "one", "none"]
     assert all(each.state == "published" and each.scores for each in outcome.chains)
     assert set(records(store)) == {"half", "one", "none"}
-    assert "7 of 7 steps" in said
-    assert "half: finished, mIoU old" in said
+    assert "7 of 7 steps" in output
+    assert "half: finished, mIoU old" in output
     again, _ = campaign(store, cluster)
     assert cluster.fits == 7
     assert states(again) == ["reused"] * 7
@@ -189,13 +189,13 @@ def test_what_chains_share_is_trained_once_and_again_not_at_all(store: Store, cl
 def test_a_failing_step_fails_its_subtree_and_no_other(store: Store, cluster: Cluster):
     wild = Optimization(epochs=2, batch=4, encoder_lr=1e30, head_lr=1e30)
     chains = (CHAINS[0], chain("wild").model_copy(update={"optimization": wild}), CHAINS[1])
-    outcome, said = campaign(store, cluster, tree(store, *chains))
+    outcome, output = campaign(store, cluster, tree(store, *chains))
     assert states(outcome) == ["failed", "not run", *["published"] * 5]
     assert not outcome.complete
     half, bad, one = outcome.chains
     assert (half.state, bad.state, one.state) == ("published", "failed", "published")
     assert "lower the learning rates" in bad.reason
-    assert "lower the learning rates" in said
+    assert "lower the learning rates" in output
     (below,) = (step for step in outcome.steps.values() if step.state == "not run")
     assert "step 1" in below.reason
     assert "failed" in below.reason
@@ -212,26 +212,26 @@ def test_a_step_that_fails_is_tried_again_as_often_as_asked(
         return work(Runtime(log_every=2, checkpoint_every=1e9))
 
     monkeypatch.setattr(ray_train, "run", failing)
-    grown = tree(store, CHAINS[0])
-    assert states(campaign(store, cluster, grown)[0]) == ["failed", "not run", "not run"]
+    step_tree = tree(store, CHAINS[0])
+    assert states(campaign(store, cluster, step_tree)[0]) == ["failed", "not run", "not run"]
     cluster.fits = 0
-    outcome, said = campaign(store, cluster, grown, Limits(retries=1))
+    outcome, output = campaign(store, cluster, step_tree, Limits(retries=1))
     assert outcome.complete
     assert cluster.fits == 4
-    assert "is tried again, 1 times at most: step 0" in said
+    assert "is tried again, 1 times at most: step 0" in output
 
 
 def test_a_lost_trial_is_a_failure_when_it_is_lost_too_often(store: Store, cluster: Cluster):
-    grown = tree(store, CHAINS[0])
-    cluster.lost = {next(iter(grown.nodes)): 2}
-    outcome, _ = campaign(store, cluster, grown, Limits(retries=1))
+    step_tree = tree(store, CHAINS[0])
+    cluster.lost = {next(iter(step_tree.nodes)): 2}
+    outcome, _ = campaign(store, cluster, step_tree, Limits(retries=1))
     assert "lost 2 times" in outcome.chains[0].reason
 
 
 def test_what_others_publish_meanwhile_is_reused(store: Store, cluster: Cluster):
     """Another campaign publishes a branch while this one trains the base."""
-    grown, other = tree(store), Cluster()
-    second = grown.chains[1].steps
+    step_tree, other = tree(store), Cluster()
+    second = step_tree.chains[1].steps
 
     def elsewhere(id: str) -> None:
         if id == second[0].key:
@@ -239,7 +239,7 @@ def test_what_others_publish_meanwhile_is_reused(store: Store, cluster: Cluster)
             campaign(store, other, tree(store, CHAINS[1]))
 
     cluster.before = elsewhere
-    outcome, _ = campaign(store, cluster, grown)
+    outcome, _ = campaign(store, cluster, step_tree)
     assert [outcome.steps[step.key].state for step in second] == ["reused"] * 3
     assert cluster.fits == 7  # both clusters' workers are counted here
     assert outcome.complete
@@ -249,18 +249,18 @@ def test_what_others_publish_meanwhile_is_reused(store: Store, cluster: Cluster)
 
 
 def test_steps_that_others_are_at_come_last(store: Store, cluster: Cluster):
-    grown = tree(store)
-    leased = grown.chains[0].steps[1].key
+    step_tree = tree(store)
+    leased = step_tree.chains[0].steps[1].key
     lease = Lease(store, layout.step_lease(leased), "ada@node", period=60)
 
     def take(id: str) -> None:
-        if id == grown.chains[0].steps[0].key:
+        if id == step_tree.chains[0].steps[0].key:
             assert lease.acquire()
         if id == leased:
             lease.release()
 
     cluster.before = take
-    campaign(store, cluster, grown)
+    campaign(store, cluster, step_tree)
     assert cluster.order.index(leased) >= 3  # after both other branches
 
 
@@ -268,14 +268,14 @@ def test_a_budget_leaves_out_what_does_not_fit(store: Store, cluster: Cluster):
     costs = Costs(guess=1.0)  # a step takes seconds by the guess, and next to nothing in truth
     base = costs.seconds(tree(store).chains[0].steps[0])
     assert base
-    outcome, said = campaign(
+    outcome, output = campaign(
         store,
         cluster,
         costs=costs,
         limits=Limits(max_gpu_hours=1.01 * costs.gpu_hours(base), retries=0),
     )
     assert "published" in states(outcome)
-    outcome, said = campaign(
+    outcome, output = campaign(
         store,
         cluster,
         tree(store, chain("other", alpha=0.3)),
@@ -283,37 +283,38 @@ def test_a_budget_leaves_out_what_does_not_fit(store: Store, cluster: Cluster):
         limits=Limits(max_gpu_hours=0.001),
     )
     assert states(outcome) == ["not run", "not run", "reused"]
-    assert "budget of 0.001 GPU-hours" in said
+    assert "budget of 0.001 GPU-hours" in output
     assert not outcome.complete
 
 
 def test_a_chain_far_behind_is_stopped_when_asked_to(
     store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
-    grown = tree(store)
+    step_tree = tree(store)
     scores = {
-        grown.chains[number].steps[1].key: score for number, score in enumerate((0.5, 0.3, 0.45))
+        step_tree.chains[number].steps[1].key: score
+        for number, score in enumerate((0.5, 0.3, 0.45))
     }
     monkeypatch.setattr(
         "orchestrator.campaigns.run._miou", lambda board, node: scores.get(node.key)
     )
-    outcome, said = campaign(store, cluster, grown, Limits(stop_behind=0.1, retries=0))
+    outcome, output = campaign(store, cluster, step_tree, Limits(stop_behind=0.1, retries=0))
     assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
-    assert outcome.steps[grown.chains[1].steps[1].key].state == "published"
-    assert "20.0 points of mIoU behind 'half' after step 1" in said
+    assert outcome.steps[step_tree.chains[1].steps[1].key].state == "published"
+    assert "20.0 points of mIoU behind 'half' after step 1" in output
 
 
 def test_the_first_steps_alone_publish_no_chain(store: Store, cluster: Cluster):
     planner = Planner(store)
-    grown = build_tree([first_steps(planner.plan(each), 1) for each in CHAINS])
-    outcome, _ = campaign(store, cluster, grown)
+    step_tree = build_tree([first_steps(planner.plan(each), 1) for each in CHAINS])
+    outcome, _ = campaign(store, cluster, step_tree)
     assert outcome.complete
     assert cluster.fits == 4
     assert not records(store)
 
 
 def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store, cluster: Cluster):
-    grown = tree(store)
+    step_tree = tree(store)
     owners: list[str] = []
 
     def interrupted(scheduler: Any, work: Any, specs: Any, **_: object) -> None:
@@ -337,25 +338,25 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
     with pytest.raises(KeyboardInterrupt):
         run_campaign(
             "test",
-            grown,
-            look_up_steps(grown, store),
+            step_tree,
+            look_up_steps(step_tree, store),
             RunContext(store, console=console),
             Costs(),
             run_trials=interrupted,
         )
     assert "(test, " in owners[0]
-    assert not store.exists(f"steps/{grown.chains[0].steps[0].key}/lease.json")
-    outcome, _ = campaign(store, cluster, grown)
+    assert not store.exists(f"steps/{step_tree.chains[0].steps[0].key}/lease.json")
+    outcome, _ = campaign(store, cluster, step_tree)
     assert outcome.complete
 
 
 def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
-    grown = tree(store)
-    other = Lease(store, layout.step_lease(grown.chains[0].steps[0].key), "ada@node")
+    step_tree = tree(store)
+    other = Lease(store, layout.step_lease(step_tree.chains[0].steps[0].key), "ada@node")
 
     def interrupted(scheduler: Any, work: Any, specs: Any, **_: object) -> None:
         assert other.acquire()
-        assert scheduler.next() == grown.chains[0].steps[0].key  # there is nothing else
+        assert scheduler.next() == step_tree.chains[0].steps[0].key  # there is nothing else
         scheduler.stop()
         scheduler.on_stopped()
         raise KeyboardInterrupt
@@ -363,8 +364,8 @@ def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
     with pytest.raises(KeyboardInterrupt):
         run_campaign(
             "t",
-            grown,
-            look_up_steps(grown, store),
+            step_tree,
+            look_up_steps(step_tree, store),
             RunContext(store, console=Console(quiet=True)),
             Costs(),
             run_trials=interrupted,

@@ -1,4 +1,4 @@
-"""Test that the store tells which worker runs a step, how far it is, and why steps failed."""
+"""Test that the store shows which worker runs a step, how far it is, and why steps failed."""
 
 import json
 from io import StringIO
@@ -19,15 +19,15 @@ HALFWAY = {"stage": "train", "iteration": 30, "total": 60, "images_per_second": 
 
 @pytest.fixture
 def tree(store, planned, publish_step) -> StepTree:
-    """Five chains that share a published step 0."""
-    grown = build_tree(
+    """Return five chains that share a published step 0."""
+    built = build_tree(
         [
             planned(chain)
             for chain in sweep(digits_wilson(), {"method.alpha": (0, 0.3, 0.5, 0.7, 1)})
         ]
     )
-    publish_step(store, grown.chains[0], grown.chains[0].steps[0])
-    return grown
+    publish_step(store, built.chains[0], built.chains[0].steps[0])
+    return built
 
 
 def attempt(store: Store, key: str, name: str, **files: str) -> None:
@@ -36,7 +36,7 @@ def attempt(store: Store, key: str, name: str, **files: str) -> None:
 
 
 def look(tree: StepTree, store: Store) -> list[StepStatus]:
-    """The statuses of the chains' last steps, in order."""
+    """Return the statuses of the chains' last steps, in order."""
     found = {status.key: status for status in campaign_status(tree, store)}
     return [found[plan.steps[-1].key] for plan in tree.chains]
 
@@ -74,11 +74,11 @@ def test_each_state_is_told(store, tree, publish_step):
 def test_an_attempt_after_the_failed_one_counts(store, tree):
     key = tree.chains[0].steps[1].key
     attempt(store, key, "20260101T000000-aa", error__txt="ValueError: no")
-    attempt(store, key, "20260102T000000-bb", progress__json=json.dumps({"stage": "localise"}))
-    assert look(tree, store)[0][3:] == ("interrupted", "at localise")
+    attempt(store, key, "20260102T000000-bb", progress__json=json.dumps({"stage": "fetch"}))
+    assert look(tree, store)[0][3:] == ("interrupted", "at fetch")
 
 
-def test_whoever_has_just_begun_has_no_progress(store, tree):
+def test_a_step_that_has_just_begun_has_no_progress(store, tree):
     assert Lease(store, layout.step_lease(tree.chains[0].steps[1].key), "ada@node7").acquire()
     assert look(tree, store)[0][3:] == ("running", "ada@node7")
 

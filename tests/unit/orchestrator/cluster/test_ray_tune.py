@@ -91,7 +91,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @pytest.fixture
 def tune_ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """A function that handles signals as a running Tune does; its list says what ended it."""
+    """Return a function that handles signals as Tune does, and returns what ended it."""
     before, ended = [signal.getsignal(each) for each in SIGNALS], []
 
     def start() -> list[str]:

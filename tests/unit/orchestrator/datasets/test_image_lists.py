@@ -61,7 +61,7 @@ def beyond(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("write", "message"),
     [
         (lambda folder: None, "must hold one list for each step"),
         (gap, "without a gap"),
@@ -72,10 +72,10 @@ def beyond(folder: Path) -> None:
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused(
-    tmp_path: Path, write: Callable[[Path], None], said: str
+    tmp_path: Path, write: Callable[[Path], None], message: str
 ):
     write(tmp_path)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_lists(tmp_path, IDS)
 
 

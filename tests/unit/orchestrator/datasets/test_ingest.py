@@ -132,10 +132,10 @@ def test_parts_may_be_done_in_any_order(
     store: Store, voc_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: int
 ):
     def shuffled(
-        function: Callable[[ShardJob], StoredShard], parts: Sequence[ShardJob]
+        function: Callable[[ShardJob], StoredShard], jobs: Sequence[ShardJob]
     ) -> Iterator[tuple[ShardJob, StoredShard]]:
-        for part in random.Random(order).sample(list(parts), len(parts)):
-            yield part, function(part)
+        for job in random.Random(order).sample(list(jobs), len(jobs)):
+            yield job, function(job)
 
     monkeypatch.setattr(ingest_module, "NODE_THREADS", order + 1)
     monkeypatch.setattr(ingest_module, "run_tasks", shuffled)

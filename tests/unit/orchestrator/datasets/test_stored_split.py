@@ -33,7 +33,7 @@ class Remote(FolderStore):
         return super().read_range(key, first, count)
 
     def shards(self) -> list[str]:
-        """Digests of the shards of which anything was taken, in that order."""
+        """Return the digests of the shards of which anything was taken, in that order."""
         return [Path(key).stem for key, _ in self.taken if "/shards/" in key]
 
 
@@ -54,19 +54,19 @@ def store(tmp_path: Path, built: tuple[Path, Manifest]) -> Remote:
     return store
 
 
-def part(split: LocalSplit, row: int, place: np.ndarray) -> bytes:
-    first, count = place[row]
+def read_range(split: LocalSplit, row: int, ranges: np.ndarray) -> bytes:
+    first, count = ranges[row]
     return split.open_shard(row)[first : first + count].tobytes()
 
 
 def originals(built: tuple[Path, Manifest], index: Index, row: int) -> tuple[bytes, bytes]:
-    """Image and mask of a row as they were built."""
+    """Return image and mask of a row as they were built."""
     folder, manifest = built
     data = (
         folder / f"{manifest.splits['train'].shards[index.shard[row]].sha256}.arrow"
     ).read_bytes()
     image, mask = (
-        data[place[row, 0] : place[row].sum()] for place in (index.image_range, index.mask_range)
+        data[ranges[row, 0] : ranges[row].sum()] for ranges in (index.image_range, index.mask_range)
     )
     return image, mask
 
@@ -77,7 +77,9 @@ def test_a_shard_comes_when_a_row_of_it_is_wanted(
     split = open_stored_split(store, built[1], "train", tmp_path / "cache")
     assert store.shards() == []
     for row in (20, 21, 20):
-        assert part(split, row, split.index.image_range) == originals(built, split.index, row)[0]
+        assert (
+            read_range(split, row, split.index.image_range) == originals(built, split.index, row)[0]
+        )
     wanted = [
         built[1].splits["train"].shards[number].sha256
         for number in dict.fromkeys(split.index.shard[[20, 21]])
@@ -116,13 +118,15 @@ def test_a_few_rows_are_read_by_range_and_verified(
     store.taken.clear()
     for row in rows:
         image, mask = originals(built, split.index, row)
-        assert part(split, row, split.index.image_range) == image
-        assert part(split, row, split.index.mask_range) == (mask if masks else bytes(len(mask)))
+        assert read_range(split, row, split.index.image_range) == image
+        assert read_range(split, row, split.index.mask_range) == (
+            mask if masks else bytes(len(mask))
+        )
     needed = sum(len(data) for row in rows for data in originals(built, split.index, row))
     assert needed <= sum(count for _, count in store.taken) < needed + 2 * 3 * 100
     store.taken.clear()
     for row in rows:
-        part(split, row, split.index.image_range)
+        read_range(split, row, split.index.image_range)
     assert store.taken == []
 
 
@@ -130,18 +134,20 @@ def test_what_costs_as_much_as_the_shard_is_read_whole(
     store: Remote, built: tuple[Path, Manifest], tmp_path: Path
 ):
     split = open_stored_split(store, built[1], "train", tmp_path / "cache", rows=np.arange(20))
-    part(split, 3, split.index.image_range)
+    read_range(split, 3, split.index.image_range)
     assert store.taken[-1][1] == built[1].splits["train"].shards[0].bytes
 
 
-def test_a_shard_that_is_here_serves_whoever_needs_a_part(
+def test_a_shard_that_is_here_serves_steps_that_need_few_rows(
     store: Remote, built: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("orchestrator.datasets.row_ranges.REQUEST_BYTES", 100)
-    part(open_stored_split(store, built[1], "train", tmp_path / "cache"), 2, np.zeros((40, 2), int))
+    read_range(
+        open_stored_split(store, built[1], "train", tmp_path / "cache"), 2, np.zeros((40, 2), int)
+    )
     store.taken.clear()
     few = open_stored_split(store, built[1], "train", tmp_path / "cache", rows=np.array([2]))
-    assert part(few, 2, few.index.image_range) == originals(built, few.index, 2)[0]
+    assert read_range(few, 2, few.index.image_range) == originals(built, few.index, 2)[0]
     assert store.taken == []
 
 
@@ -151,7 +157,7 @@ def test_a_split_travels_to_other_processes(built: tuple[Path, Manifest], tmp_pa
     split = pickle.loads(
         pickle.dumps(open_stored_split(store, built[1], "train", tmp_path / "cache"))
     )
-    assert part(split, 7, split.index.image_range) == originals(built, split.index, 7)[0]
+    assert read_range(split, 7, split.index.image_range) == originals(built, split.index, 7)[0]
 
 
 def test_an_unknown_split_is_answered_with_the_known(

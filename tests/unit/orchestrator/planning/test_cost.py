@@ -33,7 +33,7 @@ NOWHERE = Provenance(
 def planned(
     key: str, parent: str | None, method: MethodConfig | None = None, weights: str | None = None
 ) -> PlannedStep:
-    """A step that reads 160 images ten times."""
+    """Return a step that reads 160 images ten times."""
     chain = digits_wilson()
     first = parent is None
     step = StepConfig(

@@ -32,7 +32,7 @@ def document() -> StepConfig:
 
 
 def plan(name: str, keys: Sequence[str], crop: int | None = None) -> PlannedChain:
-    """A chain of steps with these keys, each the parent of the next; all steps read alike."""
+    """Return a chain of steps with these keys, each the parent of the next."""
     chain = with_field(with_field(digits_mib(), "name", name), "evaluation.crop", crop)
     parents = [None, *keys]
     steps = tuple(

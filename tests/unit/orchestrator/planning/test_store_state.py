@@ -83,7 +83,7 @@ def publish(store: Store, node: Node, *, scored: bool = True) -> None:
 
 
 def lease(store: Store, key: str, seconds: float) -> None:
-    """A lease that runs out so many seconds from now."""
+    """Return a lease that runs out so many seconds from now."""
     expires = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
     state = LeaseState(owner="ada@node", token="t", heartbeat=1, expires=expires)
     store.write(layout.step_lease(key), canonical_json(state))

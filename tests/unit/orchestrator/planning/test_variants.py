@@ -1,4 +1,4 @@
-"""Statistics over seeds agree with SciPy's, and variants are told apart by what they differ in."""
+"""Statistics over seeds agree with SciPy's, and names show what variants differ in."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_what_follows_from_the_method_is_not_in_the_name():
     ]
     names = [variant.name for variant in group_variants([digits_lwf(), soft, digits_wilson()])]
     assert names == ["lwf", "wilson alpha=0", "wilson alpha=0.5"], (
-        "alpha tells variants of wilson apart, and lwf has one"
+        "alpha distinguishes variants of wilson, and lwf has one"
     )
 
 

@@ -16,7 +16,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A committed project with our folders."""
+    """Return a committed project with our folders."""
     for name in [
         name for name in os.environ if name.startswith("GIT_")
     ]:  # a hook's would point elsewhere
@@ -87,10 +87,10 @@ def test_a_repository_without_commits_has_none(tmp_path: Path, project: Path):
 def test_no_environment_and_no_path_is_told(project: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
     (project / "training" / "code.py").write_text("x = 2\n")
-    told = provenance("cpu", project).model_dump_json()
-    assert "hush" not in told
-    assert str(project) not in told
-    assert str(Path.cwd()) not in told
+    text = provenance("cpu", project).model_dump_json()
+    assert "hush" not in text
+    assert str(project) not in text
+    assert str(Path.cwd()) not in text
 
 
 def test_code_that_was_sent_without_git_has_the_commit_that_its_sender_told(
@@ -100,7 +100,7 @@ def test_code_that_was_sent_without_git_has_the_commit_that_its_sender_told(
     monkeypatch.setenv("STEPCHAIN_DIRTY", "f" * 64)
     found = provenance("cpu", tmp_path)
     assert (found.commit, found.dirty) == ("0" * 40, "f" * 64)
-    monkeypatch.setenv("STEPCHAIN_COMMIT", "what-is-no-commit-is-not-told")
+    monkeypatch.setenv("STEPCHAIN_COMMIT", "what-is-no-commit-is-left-out")
     assert provenance("cpu", tmp_path).commit is None
 
 

@@ -21,7 +21,7 @@ DAY = 24 * 3600
 
 
 def write(store: Store, key: str, days: float = 2, data: bytes = b"1234") -> None:
-    """An object that was last written some days ago."""
+    """Write an object as if some days ago."""
     store.write(key, data)
     path = store.local_path(key)
     assert path is not None
@@ -51,7 +51,7 @@ def plan(planned):
 
 @pytest.fixture
 def published(store, plan, publish_step) -> str:
-    """Key of a step that is published, by its attempt a1."""
+    """Return the key of a step that is published, by its attempt a1."""
     record = publish_step(store, plan, plan.steps[0])
     attempt(store, record.key, "a1")
     return record.key
@@ -85,7 +85,7 @@ def test_an_attempt_that_a_later_step_was_trained_from_stays(store, plan, publis
 
 
 @pytest.mark.parametrize("state", ["published", "unpublished"])
-def test_nothing_goes_while_somebody_holds_the_lease(store, published, state):
+def test_nothing_goes_while_a_worker_holds_the_lease(store, published, state):
     step = published if state == "published" else "unpublished"
     attempt(store, step, "a0", days=30)
     lease = Lease(store, layout.step_lease(step), "ada@node")
@@ -117,7 +117,7 @@ def test_what_the_next_attempt_goes_on_from_stays_unless_asked_for(store):
     assert found(store, unfinished=True) == [second]
 
 
-def test_whoever_began_since_the_listing_is_left_alone(store, published):
+def test_a_step_that_began_since_the_listing_is_left_alone(store, published):
     attempt(store, published, "a0")
     listed = leftovers(store)
     assert len(listed) == 1

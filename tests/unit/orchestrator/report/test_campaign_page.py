@@ -116,8 +116,8 @@ def test_the_parquet_file_holds_them_unrounded(report, truth, tmp_path) -> None:
 def test_the_best_are_marked_among_what_compares(report, truth) -> None:
     table = paired(report.scores)
     columns = [column.group for column in table.columns]
-    for place, part in enumerate(("old", "new", "all")):
-        best = max(truth, key=lambda variant: float(truth[variant][place].split()[0]))
+    for position, part in enumerate(("old", "new", "all")):
+        best = max(truth, key=lambda variant: float(truth[variant][position].split()[0]))
         marked = [row.name for row in table.rows if columns.index(part) in row.best]
         assert marked == [best]
     assert report.forgetting is not None

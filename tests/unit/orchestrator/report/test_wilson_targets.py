@@ -39,7 +39,7 @@ def step(
 
 @pytest.fixture
 def published(tmp_path):
-    """A WILSON step's method, saved as it is published, and read back."""
+    """Return a WILSON step's method, saved as it is published, and read back."""
     torch.manual_seed(0)
     base = fine_tuning.Method(step(((7, 3),), fine_tuning.Config(loss="bce")))
     save_model(tmp_path / "base", base, [])

@@ -92,7 +92,7 @@ def test_a_corrupted_object_is_named_and_not_kept(kind: str, remote: Remote, tmp
     assert fetch(store, "a.bin", wanted, tmp_path / "cache").read_bytes() == b"what was published"
 
 
-def test_what_was_written_to_since_is_verified_anew(tmp_path: Path):
+def test_what_was_written_to_since_is_verified_again(tmp_path: Path):
     store = open_store(str(tmp_path / "store"))
     store.write("a.bin", b"what was published")
     wanted = sha256(b"what was published")
@@ -154,7 +154,7 @@ def test_file_sha256(tmp_path: Path):
 
 
 def wanted(remote: Remote, name: str) -> tuple[str, str]:
-    """Key and digest of a new object of 100 kB."""
+    """Return the key and digest of a new object of 100 kB."""
     data = name.encode() * 100_000
     remote.write(name, data)
     return name, sha256(data)

@@ -15,7 +15,7 @@ KEY = "steps/k/lease.json"
 
 
 class Clock:
-    """A clock that goes when told."""
+    """A clock that the test sets."""
 
     def __init__(self, now: float = 0) -> None:
         self.now = now
@@ -179,7 +179,7 @@ def test_a_holder_that_lost_it_is_told_and_leaves_the_new_one_alone(
 
 
 class Flaky(FolderStore):
-    """A store that is down when told."""
+    """A store that the test takes down."""
 
     down: list[bool]
 

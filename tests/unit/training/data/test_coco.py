@@ -20,7 +20,7 @@ CROWD = {"size": [10, 12], "counts": [0, 60, 60]}  # the left half, column by co
 
 
 def write_coco(root: Path, objects: list[dict[str, Any]], split: str = "train2017") -> Path:
-    """One image of 12 x 10 with these objects, and one without any."""
+    """Write one image of 12 x 10 with these objects, and one without any."""
     (root / split).mkdir(parents=True)
     (root / "annotations").mkdir(exist_ok=True)
     images = []

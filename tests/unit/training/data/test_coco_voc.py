@@ -20,7 +20,7 @@ PERSON, BENCH, GRASS = 0, 14, 123  # values of COCO-Stuff's maps
 
 @pytest.fixture
 def coco_folder(tmp_path: Path) -> Path:
-    """Images with a bench, with a bench and one pixel of a person, and with nothing but grass."""
+    """Write images of a bench, of a bench and one pixel of a person, and of nothing but grass."""
     for folder in ("train2017", "val2017"):
         (tmp_path / "coco" / folder).mkdir(parents=True)
         (tmp_path / "coco" / "stuffthingmaps" / folder).mkdir(parents=True)

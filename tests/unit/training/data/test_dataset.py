@@ -108,7 +108,7 @@ def test_loader_processes_change_nothing(split: LocalSplit, workers: int):
     order = GlobalBatches(24, 8, 3, 0, 1, start_iteration=2, total_iterations=16)
     loaded = 0
     for keys, batch in zip(order, load_batches(dataset, order, 32, workers), strict=True):
-        time.sleep(0.02)  # so that processes run ahead, into places that were used before
+        time.sleep(0.02)  # so that processes run ahead, into buffers that were used before
         items = [dataset[key] for key in keys]
         assert batch["row"].tolist() == [item["row"] for item in items]
         for name in ("image", "mask"):

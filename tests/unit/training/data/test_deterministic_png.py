@@ -13,7 +13,7 @@ from training.data.transforms import decode_mask
 
 
 def runs(seed: int, height: int, width: int) -> np.ndarray:
-    """Horizontal runs of all lengths, with a few values."""
+    """Return horizontal runs of all lengths, with a few values."""
     rng = np.random.default_rng(seed)
     values = np.repeat(
         rng.integers(0, 256, height * width, np.uint8), rng.integers(1, 700, height * width)

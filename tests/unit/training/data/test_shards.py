@@ -243,16 +243,16 @@ def test_more_classes_than_a_mask_can_hold_are_refused(tmp_path: Path):
 
 @given(
     kind=st.sampled_from(["image", "mask"]),
-    place=st.floats(0, 1, exclude_max=True),
+    position=st.floats(0, 1, exclude_max=True),
     value=st.integers(0, 255),
 )
 @settings(max_examples=150, deadline=None)
 def test_a_damaged_file_is_bad_data_or_harmless_and_never_another_error(
-    kind: str, place: float, value: int
+    kind: str, position: float, value: int
 ):
     sample = Digits(train=1, val=1).read("train", "train-00000")
     data = bytearray(getattr(sample, kind))
-    data[int(place * len(data))] = value
+    data[int(position * len(data))] = value
     try:
         row = inspect(Sample(**sample._asdict() | {kind: bytes(data)}), 10)
     except BadData:

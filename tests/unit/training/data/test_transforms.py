@@ -26,7 +26,7 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def coordinates(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image and a mask that show the same smooth ramps."""
+    """Return an image and a mask that show the same smooth ramps."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([rows * 250 // height, columns * 250 // width, rows * 0], -1).astype(np.uint8)
     return image, image[..., 1].copy()

@@ -69,7 +69,7 @@ def abn(x: Tensor, weights: dict[str, Tensor], name: str, activate: bool = True)
 
 
 def features(weights: dict[str, Tensor], images: Tensor) -> Tensor:
-    """What that network makes of images at output stride 32."""
+    """Return what that network makes of images at output stride 32."""
     x = abn(
         F.conv2d(images, weights["mod1.conv1.weight"], stride=2, padding=3), weights, "mod1.bn1"
     )

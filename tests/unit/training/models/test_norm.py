@@ -83,7 +83,7 @@ def test_folding_changes_neither_outputs_nor_gradients(
 def _train_two_batches(
     network: nn.Module, batches: list[Tensor], directions: list[Tensor]
 ) -> dict[str, Tensor]:
-    """Outputs, input gradients, parameter gradients and state after two passes in training."""
+    """Return outputs, gradients of input and parameters, and the state after two passes."""
     found = {}
     for index, (batch, direction) in enumerate(zip(batches, directions, strict=True)):
         batch.requires_grad_()
