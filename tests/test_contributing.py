@@ -51,7 +51,7 @@ def written(
     monkeypatch.setattr(training.methods, "__path__", [*training.methods.__path__, str(tmp_path)])
     yield tmp_path
     if sys.modules.pop("training.methods.head_distillation", None):
-        del training.methods.head_distillation
+        delattr(training.methods, "head_distillation")
 
 
 def test_the_example_is_a_method_and_its_test(example: dict[str, str]) -> None:

@@ -259,8 +259,8 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *arguments) -> None:
-        """Say nothing."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output free of requests."""
 
 
 def test_refused_credentials_are_one_sentence_without_them(

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -72,11 +71,17 @@ def test_a_step_that_failed_is_one_line_and_exit_code_1(capsys: pytest.CaptureFi
 def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
     number: int, code: int, capsys: pytest.CaptureFixture
 ):
-    before, ended = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)], []
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    ended = []
+
+    class Job:
+        def close(self) -> None:
+            ended.append(True)
+
     with (
         pytest.raises(SystemExit) as caught,
         user_errors(),
-        closing(SimpleNamespace(close=lambda: ended.append(True))),
+        closing(Job()),
     ):
         os.kill(os.getpid(), number)
     assert caught.value.code == code

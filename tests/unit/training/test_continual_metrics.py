@@ -20,7 +20,7 @@ def test_retention_by_hand() -> None:
 
 def test_continual_means() -> None:
     """Forgetting averages old classes, backward transfer old groups; background enters neither."""
-    iou = [
+    iou: list[dict[int, float | None]] = [
         {0: 0.9, 1: 0.8, 2: 0.6},
         {0: 0.5, 1: 0.5, 2: 0.7, 3: 0.4},
         {0: 0.4, 1: 0.4, 2: 0.5, 3: 0.3, 4: 0.9},

@@ -153,8 +153,8 @@ def _one_thread() -> Iterator[None]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("scenes")
     manifest, _ = build_dataset(Scenes(seed=3, train=24, val=7), folder)
-    splits = {name: open_split(manifest, name, folder) for name in manifest.splits}
-    bare = World(**splits)
+    train, val = (open_split(manifest, name, folder) for name in ("train", "val"))
+    bare = World(train, val)
     return bare._replace(base=fitted(bare, "base", tmp_path_factory.mktemp("base")))
 
 

@@ -88,7 +88,7 @@ def test_scores_equal_a_walk_over_pixels(split, convention) -> None:
     assert scores.pixel_accuracy == pytest.approx(accuracy)
     assert scores.images == images
 
-    def mean(classes) -> float | None:
+    def mean(classes) -> object:
         values = [iou[c] for c in classes if iou[c] is not None]
         return pytest.approx(np.mean(values)) if values else None
 

@@ -1,13 +1,23 @@
 """Test prediction breakdowns by hand and against a walk over the pixels."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from tests.support.confusions import count_split
 from training.metrics import Groups, confusion_matrix, wilson
-from training.prediction_breakdown import prediction_breakdown
+from training.prediction_breakdown import PredictionBreakdown, prediction_breakdown
 
 GROUPS: Groups = ((3, 1), (4,), (2, 6))
+
+
+def breakdown(matrix: np.ndarray, groups: Groups, classes: Sequence[int]) -> PredictionBreakdown:
+    """Return the breakdown of classes that have pixels."""
+    found = prediction_breakdown(matrix, groups, classes)
+    assert found is not None
+    return found
 
 
 def test_shares_of_a_case_by_hand() -> None:
@@ -17,20 +27,20 @@ def test_shares_of_a_case_by_hand() -> None:
     )
     groups = ((1, 2), (3, 4))
     matrix, _ = confusion_matrix(count_split([truth], [predicted]), groups, wilson())
-    assert prediction_breakdown(matrix, groups, [1]).model_dump() == {
+    assert breakdown(matrix, groups, [1]).model_dump() == {
         "right": 0.4,
         "background": 0.3,
         "new": 0.2,
         "other_old": 0.1,
     }
-    assert prediction_breakdown(matrix, groups, [1, 2]).right == pytest.approx(6 / 12)
-    assert prediction_breakdown(matrix, groups, [3]).model_dump() == {
+    assert breakdown(matrix, groups, [1, 2]).right == pytest.approx(6 / 12)
+    assert breakdown(matrix, groups, [3]).model_dump() == {
         "right": 0.5,
         "background": 0.25,
         "new": 0.25,
         "other_old": 0.0,
     }
-    assert prediction_breakdown(matrix, groups, [0]).model_dump() == {
+    assert breakdown(matrix, groups, [0]).model_dump() == {
         "right": 0.5,
         "background": 0.0,
         "new": 0.25,
@@ -55,13 +65,12 @@ def test_shares_equal_a_walk_over_pixels() -> None:
     predicted = rng.choice(np.array([0, 1, 2, 3, 4, 6], np.uint8), (40, 40))
     matrix, _ = confusion_matrix(count_split([truth], [predicted]), GROUPS, wilson())
     for classes in ([3, 1], [4], [2, 6], [1, 4, 6]):
-        counts = dict.fromkeys(("right", "background", "new", "other_old"), 0)
+        counts: Counter[str] = Counter(right=0, background=0, new=0, other_old=0)
         for pair in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True):
             if pair[0] in classes:
                 counts[kind_of(*pair)] += 1
         total = sum(counts.values())
-        found = prediction_breakdown(matrix, GROUPS, classes)
-        assert found is not None
+        found = breakdown(matrix, GROUPS, classes)
         assert found.model_dump() == pytest.approx(
             {kind: count / total for kind, count in counts.items()}, abs=1e-15
         )

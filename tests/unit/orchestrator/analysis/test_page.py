@@ -12,7 +12,7 @@ from training.probes.questions import Bias, Similarity, Stitching
 
 
 def test_the_page_needs_no_other_file_and_holds_the_sentences(chain: ChainResult, tmp_path: Path):
-    analysis = analyse(chain, *chain.steps, answers(1.0))
+    analysis = analyse(chain, chain.steps[0], chain.steps[1], answers(1.0))
     page = write_page([analysis], tmp_path).read_text()
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "50.0 points more became background" in page
@@ -25,7 +25,7 @@ def test_the_page_shows_what_was_asked_and_no_more(
     chain: ChainResult, tmp_path: Path, kinds: tuple[type, ...]
 ):
     asked = [each for each in answers(1.0) if isinstance(each.probe, kinds)]
-    page = write_page([analyse(chain, *chain.steps, asked)], tmp_path).read_text()
+    page = write_page([analyse(chain, chain.steps[0], chain.steps[1], asked)], tmp_path).read_text()
     assert ("What is left behind each layer" in page) == bool({Similarity, Stitching} & {*kinds})
     assert ("the largest loss" in page) == (Stitching in kinds)
     assert ("Classifier weights" in page) == (Bias in kinds)
@@ -35,7 +35,9 @@ def test_the_page_shows_what_was_asked_and_no_more(
 def test_several_chains_begin_with_an_overview_and_one_does_not(
     seeds: tuple[ChainResult, ...], tmp_path: Path
 ):
-    analyses = [analyse(chain, *chain.steps, answers(1.0)[:-1]) for chain in seeds]
+    analyses = [
+        analyse(chain, chain.steps[0], chain.steps[1], answers(1.0)[:-1]) for chain in seeds
+    ]
     assert "Causes at a glance" in write_page(analyses, tmp_path).read_text()
     assert "Causes at a glance" in (tmp_path / "analysis.md").read_text()
     assert "at a glance" not in write_page(analyses[:1], tmp_path).read_text()

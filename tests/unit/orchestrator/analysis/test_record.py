@@ -22,7 +22,7 @@ def test_an_analysis_is_read_back_from_its_record(store: Store, chain: ChainResu
     assert publish_analysis(store, chain, (0, 1), asked, retrained) == record
     assert list(recorded_analyses(Repository(store))) == [record]
     again = load_analysis(Repository(store), record)
-    first = analyse(chain, *chain.steps, asked, retrained)
+    first = analyse(chain, chain.steps[0], chain.steps[1], asked, retrained)
     assert describe_analysis(again) == describe_analysis(first)
     assert again.layers == first.layers
     assert isinstance(again.layers[0], Layer)

@@ -10,7 +10,9 @@ from training.probes.questions import Stitching
 
 
 def test_they_say_where_why_and_what_would_have_helped(chain: ChainResult):
-    analysis = analyse(chain, *chain.steps, answers(1.0), {"classifier": chain.steps[0]})
+    analysis = analyse(
+        chain, chain.steps[0], chain.steps[1], answers(1.0), {"classifier": chain.steps[0]}
+    )
     text = "\n".join(describe_analysis(analysis))
     assert "had a mean IoU of 100.0 % then, and have 30.0 % after step 1" in text
     shift = "50.0 points more became background (background shift)"
@@ -27,7 +29,7 @@ def test_classes_that_lead_need_no_correction(chain: ChainResult):
     gap = {"new_minus_previous": -2.0, "background_minus_previous": -0.5, "pixels": 100}
     record = answers(1.0)[-1]
     bias = record.model_copy(update={"answer": record.answer | {"gap": gap}})
-    text = "\n".join(describe_analysis(analyse(chain, *chain.steps, [bias])))
+    text = "\n".join(describe_analysis(analyse(chain, chain.steps[0], chain.steps[1], [bias])))
     assert (
         "2.0 below the highest of an earlier one on average, background's 0.5 below it. "
         "There is nothing to correct." in text
@@ -36,7 +38,7 @@ def test_classes_that_lead_need_no_correction(chain: ChainResult):
 
 def test_a_chain_that_forgot_nothing_is_not_blamed_on_a_layer(chain: ChainResult):
     kept = [answer(Stitching(cut=cut, joint="trained"), miou=0.99) for cut in ("stem", "head")]
-    sentences = describe_analysis(analyse(chain, *chain.steps, kept))
+    sentences = describe_analysis(analyse(chain, chain.steps[0], chain.steps[1], kept))
     assert any("No layer loses much" in sentence for sentence in sentences)
 
 
@@ -64,5 +66,5 @@ def test_the_layer_that_loses_most_is_named(chain: ChainResult, kept: dict[str, 
     stitched = [
         answer(Stitching(cut=cut, joint="trained"), miou=miou) for cut, miou in kept.items()
     ]
-    sentences = describe_analysis(analyse(chain, *chain.steps, stitched))
+    sentences = describe_analysis(analyse(chain, chain.steps[0], chain.steps[1], stitched))
     assert any(words in sentence for sentence in sentences)

@@ -10,20 +10,22 @@ from tests.support.analyses import answers
 
 
 def test_columns_of_a_breakdown_add_up(chain: ChainResult):
-    table = breakdown_table(analyse(chain, *chain.steps, answers(1.0)))
+    table = breakdown_table(analyse(chain, chain.steps[0], chain.steps[1], answers(1.0)))
     for column in zip(*(row.values for row in table.rows), strict=True):
         assert sum(column) == pytest.approx(1)
 
 
 def test_layers_are_relative_to_the_earlier_model(chain: ChainResult):
-    table = layer_table(analyse(chain, *chain.steps, answers(0.5)))
+    table = layer_table(analyse(chain, chain.steps[0], chain.steps[1], answers(0.5)))
     trained = {row.name: row.values[2] for row in table.rows}
     assert trained == pytest.approx({"stem": 0.5, "head": 0.485, "classifier": 0.2})
     assert next(row for row in table.rows if row.name == "head").values[3] == 0.5
 
 
 def test_remedies_are_listed_after_before_and_after(chain: ChainResult):
-    analysis = analyse(chain, *chain.steps, answers(1.0), {"classifier": chain.steps[0]})
+    analysis = analyse(
+        chain, chain.steps[0], chain.steps[1], answers(1.0), {"classifier": chain.steps[0]}
+    )
     table = remedy_table(analysis)
     assert [row.name for row in table.rows] == [
         "after step 0",
@@ -37,7 +39,9 @@ def test_remedies_are_listed_after_before_and_after(chain: ChainResult):
 
 
 def test_at_a_glance_seeds_are_averaged(seeds: tuple[ChainResult, ...]):
-    analyses = [analyse(chain, *chain.steps, answers(1.0)[:-1]) for chain in seeds]
+    analyses = [
+        analyse(chain, chain.steps[0], chain.steps[1], answers(1.0)[:-1]) for chain in seeds
+    ]
     causes, kept, _, similar = overview(analyses)
     assert [row.name for row in causes.rows] == ["mib", "lwf"]
     column = [(each.group, each.name) for each in causes.columns].index(("mean IoU", "after"))

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import mmap
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -180,9 +181,11 @@ def test_what_is_in_use_stays(
     """The lock goes with a map, and to forked processes. While one reads, nothing is removed."""
     monkeypatch.setenv("STEPCHAIN_CACHE_GB", "0")
     cache = tmp_path / "cache"
+    child = 0
     a, b, c = (wanted(remote, name) for name in "abc")
     file = open_object(remote, *a, cache)
-    ends, child = [file.close], 0
+    ends: list[Callable[[], object]] = [file.close]
+    mapped = None
     if use != "file":
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         ends = [mapped.close]
@@ -195,6 +198,7 @@ def test_what_is_in_use_stays(
             os.read(reader, 1)
             os._exit(0)
         os.close(reader)
+        assert mapped is not None
         mapped.close()
         ends = [lambda: os.close(writer), lambda: os.waitpid(child, 0)]
     with open_object(remote, *b, cache):

@@ -15,7 +15,7 @@ def test_mlflow_shows_what_the_page_says(store: Store):
     chain = publish_forgetting_chain(store)
     retrained = {"classifier": chain.steps[0]}
     record = publish_analysis(store, chain, (0, 1), answers(1.0), retrained)
-    analysis = analyse(chain, *chain.steps, answers(1.0), retrained)
+    analysis = analyse(chain, chain.steps[0], chain.steps[1], answers(1.0), retrained)
     run, step = analysis_runs(record, analysis)
     points = {(point.name, point.step): point.value for point in run.points}
     assert points["kept/trained", 0] == 1.0

@@ -84,9 +84,15 @@ def test_training_has_cocos_images_without_vocs_classes_and_then_vocs(
     ]
     index = Index.load(tmp_path / "built" / f"{manifest.splits['train'].index.sha256}.parquet", 80)
     assert index.ids == ["000000000000", "000000000002", *Voc(voc_folder).ids("train")]
-    groups = split_groups("60-20", range(1, 81))
+    groups = coco_groups("60-20")
     assert select_images(index.labels, groups, 0, "disjoint").tolist() == [0]
     assert select_images(index.labels, groups, 1, "disjoint").tolist() == list(range(2, 26))
+
+
+def coco_groups(split: str) -> list[list[int]]:
+    """Return the dataset ids of COCO's 80 classes, group by group."""
+    names = [str(class_id) for class_id in range(1, 81)]
+    return [[int(name) for name in group] for group in split_groups(split, names)]
 
 
 def test_vocs_masks_are_read_in_the_composites_class_ids(coco_folder: Path, voc_folder: Path):
@@ -140,7 +146,7 @@ def test_vocs_images_fall_into_the_published_steps(split: str, sizes: list[int])
     vocs = np.load(ORACLE)["train_aug.image_labels"].astype(bool)
     labels = np.zeros((len(vocs), 80), bool)
     labels[:, voc_table()[1:21].astype(int) - 1] = vocs
-    groups = split_groups(split, range(1, 81))
+    groups = coco_groups(split)
     assert [
         len(select_images(labels, groups, step, "disjoint")) for step in range(1, len(groups))
     ] == sizes

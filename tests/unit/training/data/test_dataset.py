@@ -33,6 +33,13 @@ def batches(
     return list(GlobalBatches(count, batch, 7, rank, world_size, start, total))
 
 
+def tensor(item: dict[str, torch.Tensor | int], name: str) -> torch.Tensor:
+    """Return an entry of an item that is a tensor."""
+    value = item[name]
+    assert isinstance(value, torch.Tensor)
+    return value
+
+
 def test_items_are_the_original_pixels(split: LocalSplit, voc_folder: Path):
     dataset = SegmentationDataset(
         split, np.array([20, 3]), transform=WHOLE, label_map=IDENTITY, seed=0
@@ -41,7 +48,9 @@ def test_items_are_the_original_pixels(split: LocalSplit, voc_folder: Path):
     sample = Voc(voc_folder).read("train", split.index.ids[3])
     item = dataset[0, 1]
     assert item["row"] == 3
-    np.testing.assert_array_equal(item["image"].permute(1, 2, 0), decode_image(sample.image))
+    np.testing.assert_array_equal(
+        tensor(item, "image").permute(1, 2, 0), decode_image(sample.image)
+    )
     np.testing.assert_array_equal(item["mask"], decode_mask(sample.mask))
 
 
@@ -49,12 +58,9 @@ def test_masks_pass_through_the_label_map(split: LocalSplit):
     table = np.zeros(256, np.uint8)
     table[8] = 3
     rows = np.flatnonzero(split.index.labels[:, 7])
-    mapped = SegmentationDataset(split, rows, transform=WHOLE, label_map=table, seed=0)[0, 0][
-        "mask"
-    ]
-    original = SegmentationDataset(split, rows, transform=WHOLE, label_map=IDENTITY, seed=0)[0, 0][
-        "mask"
-    ]
+    make = partial(SegmentationDataset, split, rows, transform=WHOLE, seed=0)
+    mapped = tensor(make(label_map=table)[0, 0], "mask")
+    original = tensor(make(label_map=IDENTITY)[0, 0], "mask")
     assert set(mapped.unique().tolist()) == {0, 3}
     assert torch.equal(mapped == 3, original == 8)
 
@@ -71,10 +77,11 @@ def test_weak_items_are_the_same_when_every_mask_is_garbage(split: LocalSplit, t
         garbage[-1].write_bytes(data)
     damaged = LocalSplit(split.index, tuple(garbage), split.classes, split.content)
     make = partial(SegmentationDataset, rows=rows, transform=CROP, seed=1)
-    for row in rows:
-        expected, item = make(split, label_map=None)[0, row], make(damaged, label_map=None)[0, row]
+    for row in range(len(rows)):
+        expected = make(split, label_map=None)[0, row]
+        item = make(damaged, label_map=None)[0, row]
         assert expected.keys() == item.keys() == {"image", "row"}
-        assert torch.equal(expected["image"], item["image"])
+        assert torch.equal(tensor(expected, "image"), tensor(item, "image"))
     with pytest.raises(BadData, match="mask"):
         make(damaged, label_map=IDENTITY)[0, 0]
 
@@ -83,7 +90,8 @@ def test_weak_items_show_what_items_with_masks_show(split: LocalSplit):
     rows = np.arange(6)
     weak = SegmentationDataset(split, rows, transform=CROP, label_map=None, seed=1)
     full = SegmentationDataset(split, rows, transform=CROP, label_map=IDENTITY, seed=1)
-    assert all(torch.equal(weak[2, n]["image"], full[2, n]["image"]) for n in range(6))
+    for n in range(6):
+        assert torch.equal(tensor(weak[2, n], "image"), tensor(full[2, n], "image"))
 
 
 def test_augmentation_follows_from_seed_epoch_and_image_alone(split: LocalSplit):
@@ -91,7 +99,7 @@ def test_augmentation_follows_from_seed_epoch_and_image_alone(split: LocalSplit)
         dataset = SegmentationDataset(
             split, np.array(rows), transform=CROP, label_map=None, seed=seed
         )
-        return dataset[epoch, position]["image"]
+        return tensor(dataset[epoch, position], "image")
 
     first = crop(1, 0, [4, 9], 1)
     assert torch.equal(first, crop(1, 0, [9, 4, 5], 0))
@@ -99,9 +107,8 @@ def test_augmentation_follows_from_seed_epoch_and_image_alone(split: LocalSplit)
     assert not torch.equal(first, crop(2, 0, [4, 9], 1))
 
 
-@pytest.mark.filterwarnings(
-    "ignore:This DataLoader will create"
-)  # more processes than a small machine has cores
+# A small machine has fewer cores than the four processes.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_loader_processes_change_nothing(split: LocalSplit, workers: int):
     dataset = SegmentationDataset(split, np.arange(24), transform=CROP, label_map=IDENTITY, seed=3)
@@ -113,7 +120,7 @@ def test_loader_processes_change_nothing(split: LocalSplit, workers: int):
         assert batch["row"].tolist() == [item["row"] for item in items]
         for name in ("image", "mask"):
             assert batch[name].dtype == torch.uint8
-            assert torch.equal(batch[name], torch.stack([item[name] for item in items]))
+            assert torch.equal(batch[name], torch.stack([tensor(item, name) for item in items]))
         loaded += 1
     assert loaded == 14
 

@@ -182,4 +182,5 @@ def test_resized_masks_hold_no_new_values():
     _, resized = evaluation_view(
         np.zeros((50, 70, 3), np.uint8), mask, EvaluationConfig(short_side=33, crop=None)
     )
+    assert resized is not None
     assert set(np.unique(resized)) == {0, 7}

@@ -55,14 +55,12 @@ def test_memory_format_changes_nothing() -> None:
     config = ModelConfig(
         encoder="mobilenet_v2", output_stride=8, encoder_norm="frozen", head_channels=16
     )
-    network, images = (
-        Segmenter(config, (3,)).double(),
-        torch.randn(2, 3, 40, 48, dtype=torch.float64),
-    )
+    network = Segmenter(config, (3,)).double()
+    images = torch.randn(2, 3, 40, 48, dtype=torch.float64)
     expected = network(images).logits
-    found = network.to(memory_format=torch.channels_last)(
-        images.contiguous(memory_format=torch.channels_last)
-    ).logits
+    # Torch's type stubs do not know that a module, too, takes a memory format.
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    found = network(images.contiguous(memory_format=torch.channels_last)).logits
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 

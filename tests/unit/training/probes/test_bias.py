@@ -72,6 +72,8 @@ def test_weights_of_each_channel_in_channel_order():
     vector = torch.tensor([3.0, 4.0])[None, :, None, None]
     with torch.no_grad():
         for number, classifier in enumerate(model.classifiers):
+            assert isinstance(classifier, torch.nn.Conv2d)
+            assert classifier.bias is not None
             classifier.weight.copy_((number + 1) * vector.expand_as(classifier.weight))
             classifier.bias.fill_(number)
     weights = classifier_weights(model)

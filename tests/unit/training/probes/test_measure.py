@@ -62,8 +62,10 @@ def earlier_model() -> Segmenter:
     )
     deviation, mean = torch.std_mean(logits, (0, 2, 3))
     (classifier,) = model.classifiers
+    assert isinstance(classifier, torch.nn.Conv2d)
+    assert classifier.bias is not None
     classifier.weight.div_(deviation[:, None, None, None])
-    classifier.bias.sub_(mean).div_(deviation)  # pyright: ignore
+    classifier.bias.sub_(mean).div_(deviation)
     return model
 
 
@@ -96,12 +98,13 @@ def pair(tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit], *, drifted: bool
     state = earlier_model().state_dict()
     first = published(tmp_path / "earlier", EARLIER, state)
     second = published(tmp_path / "later", LATER, None if drifted else state)
-    return open_pair(first, second, *scenes, AS_IT_IS, torch.device("cpu"))
+    train, val = scenes
+    return open_pair(first, second, train, val, AS_IT_IS, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("joint", ["identity", "least_squares"])
 def test_a_model_that_did_not_change_is_stitched_without_loss(
-    tmp_path: Path, scenes: Any, joint: Any
+    tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit], joint: Any
 ):
     unchanged = pair(tmp_path, scenes)
     for cut in parts(unchanged.earlier):
@@ -111,7 +114,9 @@ def test_a_model_that_did_not_change_is_stitched_without_loss(
         assert answer["miou"] == pytest.approx(1, abs=tolerance), cut
 
 
-def test_a_trained_joint_of_a_model_that_did_not_change_loses_nothing(tmp_path: Path, scenes: Any):
+def test_a_trained_joint_of_a_model_that_did_not_change_loses_nothing(
+    tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit]
+):
     answer = measure(
         Stitching(cut="head", joint="trained", images=16, epochs=2), pair(tmp_path, scenes)
     )
@@ -119,7 +124,9 @@ def test_a_trained_joint_of_a_model_that_did_not_change_loses_nothing(tmp_path: 
     assert answer["miou"] == pytest.approx(1, abs=0.1)
 
 
-def test_a_permuted_layer_is_recovered_by_a_joint_and_not_without_one(tmp_path: Path, scenes: Any):
+def test_a_permuted_layer_is_recovered_by_a_joint_and_not_without_one(
+    tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit]
+):
     """Permute the later model's channels after the head."""
     permuted = pair(tmp_path, scenes)
     order = torch.tensor([3, 5, 0, 7, 1, 6, 2, 4])
@@ -135,7 +142,9 @@ def test_a_permuted_layer_is_recovered_by_a_joint_and_not_without_one(tmp_path: 
     assert measure(Similarity(cut="head", images=16), permuted)["cka"] == pytest.approx(1, abs=1e-9)
 
 
-def test_what_is_lost_in_a_layer_is_lost_after_it(tmp_path: Path, scenes: Any):
+def test_what_is_lost_in_a_layer_is_lost_after_it(
+    tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit]
+):
     """Silence the later model's head: everything is there before it, and nothing after it."""
     silent = pair(tmp_path, scenes)
     for entry in silent.later.head.parameters():
@@ -149,13 +158,15 @@ def test_what_is_lost_in_a_layer_is_lost_after_it(tmp_path: Path, scenes: Any):
     assert measure(Similarity(cut="head", images=16), silent)["cka"] is None
 
 
-def test_training_the_joint_is_repeatable(tmp_path: Path, scenes: Any):
+def test_training_the_joint_is_repeatable(tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit]):
     drifted = pair(tmp_path, scenes, drifted=True)
     probe = Stitching(cut="head", joint="trained", images=16, epochs=2)
     assert measure(probe, drifted) == measure(probe, drifted)
 
 
-def test_similarity_is_one_where_nothing_changed_and_less_where_it_did(tmp_path: Path, scenes: Any):
+def test_similarity_is_one_where_nothing_changed_and_less_where_it_did(
+    tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit]
+):
     same = measure(Similarity(cut="head", images=16), pair(tmp_path, scenes))
     assert same["cka"] == pytest.approx(1, abs=1e-9)
     (tmp_path / "other").mkdir()
@@ -165,7 +176,9 @@ def test_similarity_is_one_where_nothing_changed_and_less_where_it_did(tmp_path:
     assert other["cka"] < 0.99
 
 
-def test_bias_as_it_is_scores_the_later_model(tmp_path: Path, scenes: Any):
+def test_bias_as_it_is_scores_the_later_model(
+    tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit]
+):
     drifted = pair(tmp_path, scenes, drifted=True)
     answer = measure(Bias(images=16), drifted)
     scores = score(
@@ -179,7 +192,11 @@ def test_bias_as_it_is_scores_the_later_model(tmp_path: Path, scenes: Any):
     assert len(answer["norms"]) == len(answer["biases"]) == 6
 
 
-def test_models_that_do_not_continue_each_other_are_refused(tmp_path: Path, scenes: Any):
-    first, second = published(tmp_path / "a", ((1, 2),)), published(tmp_path / "b", LATER)
+def test_models_that_do_not_continue_each_other_are_refused(
+    tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit]
+):
+    first = published(tmp_path / "a", ((1, 2),))
+    second = published(tmp_path / "b", LATER)
+    train, val = scenes
     with pytest.raises(ValueError, match="does not continue"):
-        open_pair(first, second, *scenes, AS_IT_IS, torch.device("cpu"))
+        open_pair(first, second, train, val, AS_IT_IS, torch.device("cpu"))

@@ -91,6 +91,7 @@ def test_least_squares_is_numpys():
     torch.testing.assert_close(
         joint.weight[:, :, 0, 0].double().T, expected[:3], rtol=1e-5, atol=1e-6
     )
+    assert joint.bias is not None
     torch.testing.assert_close(joint.bias.double(), expected[3], rtol=1e-5, atol=1e-6)
 
 
