@@ -230,7 +230,8 @@ class StepConfig(Document):
     optimization: Optimization
     augmentation: Augmentation
     seed: int = Field(default=42, ge=0)
-    recipe: int = 1  # bumped by hand when the code changes what the same document trains
+    # It is raised by hand when the code changes what the same document trains.
+    recipe: int = 1
 
     @model_validator(mode="after")
     def _consistent(self) -> "StepConfig":

@@ -99,7 +99,9 @@ class PathIntegral(Recorder):
     def __init__(self, size: int, inherited: dict[str, Tensor]) -> None:
         super().__init__(size, inherited)
         self.before = self.vector(self.inherited.get("path_integral"))
-        self.first, self.last, self.path = self.vector(), self.vector(), self.vector()
+        self.first = self.vector()
+        self.last = self.vector()
+        self.path = self.vector()
 
     def begin(self, weights: Tensor) -> None:
         """Store the weights as the start of the path."""

@@ -11,7 +11,9 @@ CPU.
 from jobs.campaigns.wilson_prior import PRIORS
 from stepchain import Chain, digits_wilson, sweep, with_field
 
-UPDATES_OF_OVERLAP = 18.0  # epochs: in the disjoint setting step 0 sees 661 images instead of 1,198
+# Epochs that give the disjoint setting, where step 0 sees 661 images instead of 1,198, as many
+# updates as the overlap setting.
+UPDATES_OF_OVERLAP = 18.0
 
 
 def chains() -> tuple[Chain, ...]:

@@ -73,6 +73,7 @@ FROM_IMAGE_LABELS = {
     "offline single_stage": Offline(pseudo_labels="single_stage"),
     "wilson": WILSON(),
 }
+# The rows of MiB's Table 1, by method.
 OF_MIB = {
     "joint": "Joint",
     "fine-tuning": "FT",
@@ -81,8 +82,10 @@ OF_MIB = {
     "rw": "RW",
     "lwf": "LwF",
     "lwf-mc": "LwF-MC",
+    "ilt": "ILT",
+    "mib": "MiB",
 }
-OF_MIB |= {"ilt": "ILT", "mib": "MiB"}  # method: what Table 1 calls it
+# The rows of WILSON's Tables 1 and 2, by method.
 OF_WILSON = {
     "joint": "Joint",
     "fine-tuning": "FT",
@@ -90,8 +93,9 @@ OF_WILSON = {
     "lwf-mc": "LWF-MC",
     "ilt": "ILT",
     "mib": "MiB",
+    "plop": "PLOP",
+    "wilson": "WILSON",
 }
-OF_WILSON |= {"plop": "PLOP", "wilson": "WILSON"}  # method: what Tables 1 and 2 call it
 
 
 def _expected(table: str, rows: dict[str, str]) -> list[Expected]:

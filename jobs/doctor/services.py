@@ -19,8 +19,10 @@ from orchestrator.store.open import open_store
 from orchestrator.store.retries import DEFAULT_RETRIES
 from orchestrator.tracking.tracker import tracking_uri
 
-MULTIPART = 33 << 20  # bytes: more than goes in one part
-FAR_APART = 60  # seconds between two clocks; S3 refuses a client that is 15 minutes off
+# Bytes of an object that is uploaded in several parts.
+MULTIPART = 33 << 20
+# Seconds between two clocks. S3 refuses a client that is 15 minutes off.
+FAR_APART = 60
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 
 

@@ -29,7 +29,8 @@ from orchestrator.records.repository import Repository
 from orchestrator.store.base import StoreError
 from orchestrator.store.retries import DEFAULT_RETRIES
 
-CANDIDATES = 8  # ready steps that are looked up before one is started that another campaign trains
+# Ready steps that are looked up before a step that another campaign trains is started.
+CANDIDATES = 8
 
 
 class Scheduler:

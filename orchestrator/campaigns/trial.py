@@ -29,11 +29,13 @@ class TrialSpec:
     """Everything that a trial must know."""
 
     planned: PlannedStep
-    plan: PlannedChain  # of a chain that wants the step; without its steps
+    # A chain that wants the step, without its steps.
+    plan: PlannedChain
     scorings: tuple[tuple[DataSource, Scoring], ...]
     store: Store
     request: Request
-    owner: str  # of the leases: people read it, and the driver finds its own trials' leases by it
+    # The owner of the leases. People read it, and the driver finds its own trials' leases by it.
+    owner: str
     retries: Retries
 
 

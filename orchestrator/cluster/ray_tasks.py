@@ -8,7 +8,8 @@ from orchestrator.cluster.connection import connect
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-SMALLEST_GPU = 0.001  # of a GPU: a task that asks for none sees none
+# A fraction of a GPU, because a task that asks for no GPU sees none.
+SMALLEST_GPU = 0.001
 
 
 class NodeAnswer(NamedTuple, Generic[Result]):

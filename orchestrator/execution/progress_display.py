@@ -147,7 +147,8 @@ def follow_step(
     """
     batch = planned.step.optimization.batch
     stage = ""
-    seen: dict[str, int] = {}  # how much of each piece of the curves was read
+    # The number of rows that were read of each piece of the curves.
+    seen: dict[str, int] = {}
     stop = threading.Event()
 
     def look(update: Update) -> None:

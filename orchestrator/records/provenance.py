@@ -22,7 +22,9 @@ from orchestrator.records.schema import Provenance
 
 PACKAGES = ("stepchain", "torch", "ray", "mlflow", "numpy", "pyarrow")
 SOURCES = ("orchestrator", "training", "stepchain", "jobs")
-COMMIT, DIRTY = "STEPCHAIN_COMMIT", "STEPCHAIN_DIRTY"  # variables of the environment
+# Variables of the environment that pass the version of the code to a submitted job.
+COMMIT = "STEPCHAIN_COMMIT"
+DIRTY = "STEPCHAIN_DIRTY"
 
 
 def provenance(device: str, root: Path = Path(__file__).parents[2]) -> Provenance:

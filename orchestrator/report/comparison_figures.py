@@ -17,8 +17,10 @@ from orchestrator.report.figure_style import STYLE, add_legend, series_style, si
 from orchestrator.report.table import Measured, Value, fraction
 
 GAP = 0.8  # between values of a categorical axis, in heights of a bar
-LINES = ("-", "--", "-.", ":")  # for series beyond those that colours and marks distinguish
-MANY = 8  # values of a numeric axis; more have no tick of their own
+# Line styles for series beyond those that colours and marks distinguish.
+LINES = ("-", "--", "-.", ":")
+# A numeric axis with more values has no tick for each of them.
+MANY = 8
 
 
 class Series(NamedTuple):

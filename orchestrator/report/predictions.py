@@ -26,7 +26,8 @@ from training.metrics import Confusion
 if TYPE_CHECKING:
     from training.methods.wilson import Method
 
-VISIBLE = 0.01  # share of an image below which a class is hard to see in it
+# A class is hard to see below this share of an image.
+VISIBLE = 0.01
 
 
 def published_pictures(store: Store, chains: Sequence[ChainResult]) -> list[Picture]:

@@ -18,8 +18,10 @@ from training.data.source import Sample
 
 SIDE = 64  # of a scene, pixels
 SIZES = (22, 32)  # of a digit's box, pixels
-VALIDATION_SHARE = 4  # one in four handwritten samples is kept for validation
-INK = 96  # of 255, from which a pixel is part of the stroke
+# One in four handwritten samples is kept for validation.
+VALIDATION_SHARE = 4
+# A pixel belongs to the stroke from this ink on, out of 255.
+INK = 96
 
 
 class Digits:

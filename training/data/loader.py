@@ -117,7 +117,8 @@ def load_batches(
     loader = iter(
         DataLoader(
             buffers,
-            batch_size=None,  # the sampler's lists of keys go to the dataset as they are
+            # The sampler's lists of keys go to the dataset as they are.
+            batch_size=None,
             sampler=batches,  # pyright: ignore[reportArgumentType]
             num_workers=processes,
             collate_fn=_unchanged,

@@ -23,10 +23,13 @@ from training.data.manifest import Shard, StoredFile
 from training.data.source import BadData, FromFiles, LeftOut, Source
 from training.data.validation import BadRow, Row, examine
 
-FORMAT = 1  # version of the shards and of the checks of a row; part of every key
-DRAWN_BYTES = 8192  # what a sample without files counts for
+# The version of the shards and of the checks of a row. It enters every job's key.
+FORMAT = 1
+# The size that a sample without files is counted with.
+DRAWN_BYTES = 8192
 BATCH_ROWS = 16  # of an Arrow record batch
-STAT_THREADS = 16  # a network file system takes its time to answer
+# Sizes are read by many threads, because a network file system answers slowly.
+STAT_THREADS = 16
 SHARD_SCHEMA = pa.schema(
     [("id", pa.string()), ("image", pa.binary()), ("mask", pa.binary())],
     metadata={"stepchain": "1"},

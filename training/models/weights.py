@@ -75,13 +75,18 @@ def _find_problems(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
     absent = [name for name in wanted if name not in state]
     missing = [name for name in absent if not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in wanted]
-    misshaped = []
+    found = {"missing": missing, "unexpected": unexpected, "misshaped": _misshaped(wanted, state)}
+    return [_shorten(kind, names) for kind, names in found.items() if names]
+
+
+def _misshaped(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return the entries whose shapes differ, with both shapes."""
+    found = []
     for name, tensor in state.items():
         if name in wanted and tensor.shape != wanted[name].shape:
             expected = tuple(wanted[name].shape)
-            misshaped.append(f"{name} {tuple(tensor.shape)} instead of {expected}")
-    found = {"missing": missing, "unexpected": unexpected, "misshaped": misshaped}
-    return [_shorten(kind, names) for kind, names in found.items() if names]
+            found.append(f"{name} {tuple(tensor.shape)} instead of {expected}")
+    return found
 
 
 def _shorten(kind: str, names: list[str]) -> str:
