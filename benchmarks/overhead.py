@@ -1,9 +1,15 @@
-"""What a step costs besides fetching, training and scoring, measured: `python benchmarks/overhead.py [--steps N] [--json]`.
+"""Measure what a step costs besides fetching, training and scoring.
 
-Runs a chain of tiny steps as a campaign on this machine's own Ray, one step after another, and splits the time between them.
-Ray: hands a trial to its process, starts the step's workers, stops them, and says so. Ours: the desk's choice, the lease, the
-records, the evaluation's file, checkpoints that go. Both are the same for a step that trains for hours. The first step is told
-apart, since the trial's process is started for it.
+    python -m benchmarks.overhead [--steps 6] [--json]
+
+A chain of tiny steps runs as a campaign on this machine's own Ray, one step after another, and the
+time between the steps is split. Ray hands a trial to its process, starts the step's workers, stops
+them, and reports the end. The rest is ours: choosing the step, the lease, the records, the
+evaluation's file, deleting checkpoints. Both are the same for a step that trains for hours.
+
+The command prints the seconds of the first step, for which the trial's process has to be started,
+and the median of the others. With `--json` the last line is one JSON document: the seconds of each
+part, and the sums `ray` and `ours`.
 """
 
 import argparse
@@ -45,19 +51,23 @@ STEP = ("fetch", "train", "publish", "evaluate")
 MARK = "overhead "
 
 
-class Watched:
-    """A desk that notes when what was asked for and said; all times are Unix seconds of this machine."""
+class TimedSource:
+    """A scheduler that notes when a step was asked for, handed out, and ended.
 
-    def __init__(self, desk: Scheduler, times: dict[str, dict[str, float]]) -> None:
-        self.desk, self.times = desk, times
+    All times are Unix seconds of this machine.
+    """
+
+    def __init__(self, scheduler: Scheduler, times: dict[str, dict[str, float]]) -> None:
+        self.scheduler = scheduler
+        self.times = times
 
     @property
     def finished(self) -> bool:
-        return self.desk.finished
+        return self.scheduler.finished
 
     def next(self) -> str | None:
         asked = time.time()
-        id = self.desk.next()
+        id = self.scheduler.next()
         if id:
             self.times[id] |= {"asked": asked, "handed": time.time()}
         return id
@@ -66,59 +76,71 @@ class Watched:
         if isinstance(message, Notice) and message.text.startswith(MARK):
             self.times[id] |= json.loads(message.text.removeprefix(MARK))
         else:
-            self.desk.on_message(id, message)
+            self.scheduler.on_message(id, message)
 
     def on_end(self, id: str, lost: bool) -> None:
         self.times[id]["ended"] = time.time()
-        self.desk.on_end(id, lost)
+        self.scheduler.on_end(id, lost)
 
     def stop(self) -> None:
-        self.desk.stop()
+        self.scheduler.stop()
 
     @property
     def idle(self) -> bool:
-        return self.desk.idle
+        return self.scheduler.idle
 
     def on_stopped(self) -> None:
-        self.desk.on_stopped()
+        self.scheduler.on_stopped()
 
 
-def timed(part: TrialSpec, on_message: OnMessage) -> None:
-    """A trial that tells when it began and ended."""
+def run_timed_trial(spec: TrialSpec, on_message: OnMessage) -> None:
+    """Run a trial, and send when it began and ended."""
     began = time.time()
-    run_trial(part, on_message)
+    run_trial(spec, on_message)
     on_message(Notice(MARK + json.dumps({"began": began, "done": time.time()})))
 
 
 def measure(store: Store, steps: int) -> list[dict[str, float]]:
-    """Seconds of each step's parts, in order."""
-    grown = build_tree([Planner(store).plan(_chain(steps))])
+    """Train a chain, and return the seconds of each step's parts, in order."""
+    tree = build_tree([Planner(store).plan(_chain(steps))])
     times: dict[str, dict[str, float]] = defaultdict(dict)
 
-    def run(desk: Scheduler, work: object, parts: Mapping[str, TrialSpec], **options: Any) -> None:
-        ray_tune.run(Watched(desk, times), timed, parts, **options)
+    def run(
+        scheduler: Scheduler, work: object, specs: Mapping[str, TrialSpec], **options: Any
+    ) -> None:
+        ray_tune.run(TimedSource(scheduler, times), run_timed_trial, specs, **options)
 
-    place = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
-    outcome = run_campaign("overhead", grown, look_up_steps(grown, store), place, Costs(), run_trials=run)
+    context = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
+    stored = look_up_steps(tree, store)
+    outcome = run_campaign("overhead", tree, stored, context, Costs(), run_trials=run)
     if not outcome.complete:
         raise SystemExit(f"the campaign was not completed: {outcome.chains[0].reason}")
-    found = []
-    for key in grown.nodes:
-        at, seconds = times[key], Repository(store).step(key).seconds
-        inside = sum(value for name, value in seconds.items() if name != "wait")
-        found.append(
-            {
-                "trial": at["began"] - at["handed"],
-                **{name: seconds[name] for name in ("start", *STEP, "stop")},
-                "return": at["ended"] - at["done"],
-                "choose": at["handed"] - at["asked"],
-                "store": at["done"] - at["began"] - inside,
-            }
-        )
-    return found
+    repository = Repository(store)
+    return [split_time(times[key], repository.step(key).seconds) for key in tree.nodes]
+
+
+def split_time(at: Mapping[str, float], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Split the time of one step.
+
+    Args:
+        at: When it was asked for, handed out, begun, done and ended; Unix seconds.
+        seconds: The seconds that its record holds.
+
+    Returns:
+        Seconds by the names in RAY, OURS and STEP.
+    """
+    inside = sum(value for name, value in seconds.items() if name != "wait")
+    return {
+        "trial": at["began"] - at["handed"],
+        **{name: seconds[name] for name in ("start", *STEP, "stop")},
+        "return": at["ended"] - at["done"],
+        "choose": at["handed"] - at["asked"],
+        "store": at["done"] - at["began"] - inside,
+    }
 
 
 def _chain(steps: int) -> Chain:
+    """Return a chain of digits that learns two classes, then one in each step."""
     few = Optimization(epochs=1, batch=4, encoder_lr=0.02, head_lr=0.02)
     groups = (("0", "1"), *((str(digit),) for digit in range(2, steps + 1)))
     return Chain(
@@ -134,10 +156,11 @@ def _chain(steps: int) -> Chain:
 
 
 def main() -> None:
+    """Measure, and print a table and, with --json, one line of JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=6, choices=range(2, 10))
+    parser.add_argument("--steps", type=int, default=6, choices=range(2, 10), help="of the chain")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON document")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -145,17 +168,20 @@ def main() -> None:
         store = open_store(f"{scratch}/store")
         ingest(Digits(seed=1, train=100, val=10), store, "digits")
         first, *others = measure(store, options.steps)
-    usual = {name: median(each[name] for each in others) for name in first}
+    usual = {}
+    for name in first:
+        usual[name] = median(each[name] for each in others)
     print(f"Seconds of a step: the first, and the median of the {len(others)} after it")
+    totals = {}
     for title, names in {"Ray": RAY, "ours": OURS, "the step": STEP}.items():
-        print(
-            f"{title:>20}{sum(first[name] for name in names):>9.2f}{sum(usual[name] for name in names):>9.2f}"
-        )
+        totals[title] = sum(usual[name] for name in names)
+        first_total = sum(first[name] for name in names)
+        print(f"{title:>20}{first_total:>9.2f}{totals[title]:>9.2f}")
         for name in names:
             print(f"{name:>20}{first[name]:>9.2f}{usual[name]:>9.2f}")
     if options.json:
-        total = {"ray": sum(usual[name] for name in RAY), "ours": sum(usual[name] for name in OURS)}
-        print(json.dumps({"first": first, "median": usual, **total}))
+        sums = {"ray": totals["Ray"], "ours": totals["ours"]}
+        print(json.dumps({"first": first, "median": usual, **sums}))
 
 
 if __name__ == "__main__":

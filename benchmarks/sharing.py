@@ -1,9 +1,13 @@
-"""What is saved by training equal steps once: campaigns on digits as they are, and with every chain alone, in one run.
+"""Measure what is saved by training equal steps once.
 
-    python benchmarks/sharing.py --train 400 --out build/sharing
+    python -m benchmarks.sharing [--campaigns NAME ...] [--train 400] [--out build/sharing]
 
-Alone means the same chains, made different from each other by a weight decay of step 0 that differs in its twelfth decimal, so
-that no step is shared; all else, two steps at a time included, is the same. Prints fits and wall times; the last line is JSON.
+The chains of campaigns on digits run twice, in stores of their own: as they are, and with every
+chain alone. Alone means that no step is shared, because the weight decay of each chain's step 0
+differs in its twelfth decimal. Everything else is the same, and so are the two steps at a time.
+
+The command prints fits and wall times. Its last line is JSON, and its `ratio` is the wall time of
+the chains alone divided by that of the chains that share their steps.
 """
 
 import json
@@ -11,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import ray
 import tyro
@@ -41,74 +46,79 @@ from training.data.digits import Digits
 from training.metrics import wilson
 
 
+class Finished(NamedTuple):
+    """Chains that were trained, and how long that took."""
+
+    tree: StepTree
+    store: Store
+    seconds: float
+
+    @property
+    def fits(self) -> int:
+        """Return how many attempts to train a step there were."""
+        return sum(len(attempt_names(self.store, key)) for key in self.tree.nodes)
+
+
 def main(
     campaigns: tuple[str, ...] = ("digits_wilson_alpha", "digits_wilson_prior"),
     train: int = 400,
     out: Path = Path("build/sharing"),
     max_concurrent: int = 2,
 ) -> None:
-    """Measure.
+    """Run the campaigns twice, and print how long each run took.
 
     Args:
         campaigns: Names of campaigns on digits.
         train: Scenes to train on.
-        out: Folder for the stores; what is published there already is not trained again, so give a new one.
+        out: A new folder for the stores. Steps that it already holds are not trained again.
         max_concurrent: Steps at a time, one CPU each.
     """
     chains = [chain for name in campaigns for chain in load_campaign(name, SHIPPED).chains]
+    chains_alone = [alone(chain, number) for number, chain in enumerate(chains)]
     results = {}
-    for how, wanted in (
-        ("shared", chains),
-        ("alone", [alone(chain, number) for number, chain in enumerate(chains)]),
-    ):
-        tree, store, seconds = run(wanted, out / how, train, max_concurrent)
-        fits = sum(len(attempt_names(store, key)) for key in tree.nodes)
-        results[how] = {
-            "chains": len(chains),
-            "steps": len(tree.nodes),
-            "fits": fits,
-            "seconds": round(seconds, 1),
-        }
-        print(
-            f"{how}: {len(chains)} chains, {len(tree.nodes)} steps, {fits} fits, {seconds:.0f} s",
-            flush=True,
-        )
+    for how, wanted in (("shared", chains), ("alone", chains_alone)):
+        finished = run(wanted, out / how, train, max_concurrent)
+        steps = len(finished.tree.nodes)
+        fits = finished.fits
+        seconds = round(finished.seconds, 1)
+        results[how] = {"chains": len(chains), "steps": steps, "fits": fits, "seconds": seconds}
+        counts = f"{len(chains)} chains, {steps} steps, {fits} fits"
+        print(f"{how}: {counts}, {seconds:.0f} s", flush=True)
         if how == "shared":
-            for name in campaigns:
-                campaign = replace(load_campaign(name, SHIPPED), paper=())
-                part = campaign_tree(campaign, store)
-                result = load_campaign_results(campaign, part, Repository(store), wilson())
-                print(to_markdown(scores_table(result, mark_best=False)))
+            print_scores(campaigns, finished.store)
     ratio = results["alone"]["seconds"] / results["shared"]["seconds"]
     print(json.dumps({**results, "ratio": round(ratio, 2)}))
     ray.shutdown()
 
 
+def print_scores(campaigns: Sequence[str], store: Store) -> None:
+    """Print each campaign's table of scores."""
+    for name in campaigns:
+        campaign = replace(load_campaign(name, SHIPPED), paper=())
+        tree = campaign_tree(campaign, store)
+        result = load_campaign_results(campaign, tree, Repository(store), wilson())
+        print(to_markdown(scores_table(result, mark_best=False)))
+
+
 def alone(chain: Chain, number: int) -> Chain:
-    """The chain with a step 0 of its own."""
+    """Return the chain with a step 0 of its own."""
     decay = chain.base.optimization.weight_decay + (number + 1) * 1e-12
     return with_field(chain, "base.optimization.weight_decay", decay)
 
 
-def run(
-    chains: Sequence[Chain], folder: Path, train: int, max_concurrent: int
-) -> tuple[StepTree, Store, float]:
-    """Run the chains in a new store; returns their tree, the store and the seconds."""
+def run(chains: Sequence[Chain], folder: Path, train: int, max_concurrent: int) -> Finished:
+    """Run the chains in a new store."""
     store = open_store(str(folder / "store"))
     ingest(Digits(seed=0, train=train, val=100), store, "digits")
     tree = build_tree([Planner(store).plan(chain) for chain in chains])
-    place = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
+    stored = look_up_steps(tree, store)
+    context = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
+    limits = Limits(max_concurrent=max_concurrent)
     begun = time.monotonic()
-    outcome = run_campaign(
-        "sharing",
-        tree,
-        look_up_steps(tree, store),
-        place,
-        Costs(),
-        Limits(max_concurrent=max_concurrent),
-    )
+    outcome = run_campaign("sharing", tree, stored, context, Costs(), limits)
+    seconds = time.monotonic() - begun
     assert outcome.complete, outcome.chains
-    return tree, store, time.monotonic() - begun
+    return Finished(tree, store, seconds)
 
 
 if __name__ == "__main__":
