@@ -14,6 +14,7 @@ from jobs import evaluate, ingest, train
 from jobs.store_dataset import IngestRequest, store_dataset
 from orchestrator.store.open import open_store
 from stepchain.presets import PRESETS
+from tests.support.records import publish_chain
 from training.data.digits import Digits
 
 SMALL = ("--base.optimization.batch", "4", "--optimization.batch", "4")  # the dataset has 24 scenes
@@ -201,7 +202,6 @@ def test_train_refuses(
 )
 def test_evaluate_refuses(
     folder: Path,
-    publish_chain: Callable,
     capsys: pytest.CaptureFixture,
     arguments: list[str],
     parts: list[str],

@@ -44,3 +44,25 @@ def test_readers_start_without_heavy_libraries(modules: tuple, heavy: tuple) -> 
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert not set(heavy) & set(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "orchestrator.campaigns.status",
+        "orchestrator.planning.campaign",
+        "orchestrator.planning.planner",
+        "orchestrator.records.prune",
+        "orchestrator.records.schema",
+        "training.data.shards",
+        "training.scenario",
+    ],
+)
+def test_what_reads_documents_does_not_import_torch(module: str):
+    """A method's document is the exception: reading one imports the method's module."""
+    heavy = {"PIL", "cv2", "mlflow", "ray", "scipy", "torch"}
+    program = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == [], f"{module} imports these"

@@ -1,0 +1,9 @@
+"""Ask about files that only their owner may read."""
+
+import stat
+from pathlib import Path
+
+
+def is_private(path: Path) -> bool:
+    """Return whether neither the group nor others have any right to a file."""
+    return not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
