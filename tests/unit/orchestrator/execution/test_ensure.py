@@ -161,7 +161,8 @@ def test_a_lease_is_renewed_before_others_may_take_it_however_short_it_is(
     store: Store, here: InProcess
 ):
     plan = plan_chain(CHAIN, store)
-    other, got = Lease(store, layout.step_lease(plan.steps[0].key), "other", period=1.0), []
+    other = Lease(store, layout.step_lease(plan.steps[0].key), "other", period=1.0)
+    got = []
 
     def watch(run: int) -> None:
         for _ in range(15):
