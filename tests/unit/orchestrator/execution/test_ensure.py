@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from orchestrator.cluster import ray_train
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
-from orchestrator.execution import journal, worker
+from orchestrator.execution import store_journal, worker
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -203,7 +203,7 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_changes_nothing(
         if len(here.runs) == 2 and iteration >= 6:
             raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
 
-    monkeypatch.setattr(journal, "save_checkpoint", save_then_lose)
+    monkeypatch.setattr(store_journal, "save_checkpoint", save_then_lose)
     watched = context(store)
     record = ensure_step(plan.steps[0], plan, watched, None)
     assert "workers were lost (NodeDied); going on from iteration 6" in printed(watched)
@@ -227,10 +227,10 @@ def test_another_job_takes_over_from_the_checkpoint_of_a_dead_one(
     def save_then_die(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
         if iteration == 8:
-            monkeypatch.setattr(journal, "save_checkpoint", saved)
+            monkeypatch.setattr(store_journal, "save_checkpoint", saved)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(journal, "save_checkpoint", save_then_die)
+    monkeypatch.setattr(store_journal, "save_checkpoint", save_then_die)
     with pytest.raises(KeyboardInterrupt):
         ensure_step(plan.steps[0], plan, context(store), None)
     assert Repository(store).find_step(key) is None
@@ -399,7 +399,7 @@ def test_the_store_may_be_away_while_progress_is_written(
         if len(calls) < 3:
             raise StoreError("the server does not answer")
 
-    monkeypatch.setattr(journal, "write_curves", away)
+    monkeypatch.setattr(store_journal, "write_curves", away)
     plan = plan_chain(CHAIN, store)
     always = context(store, retries=replace(QUICK, flush_seconds_folder=-1))
     record = ensure_step(plan.steps[0], plan, always, None)
@@ -459,7 +459,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
             store.write(f"{folder_of}/00000004/done.json", b"{")
             raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
 
-    monkeypatch.setattr(journal, "save_checkpoint", save_then_lose)
+    monkeypatch.setattr(store_journal, "save_checkpoint", save_then_lose)
     record = ensure_step(plan.steps[0], plan, context(store), None)
     assert record.resources["resumed_from"] == 2
     assert same(weights(store, record), uninterrupted)
