@@ -196,7 +196,7 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_changes_nothing(
     store.delete(f"{layout.step_folder(whole.key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
-    saved = journal.save_checkpoint
+    saved = store_journal.save_checkpoint
 
     def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
@@ -222,7 +222,7 @@ def test_another_job_takes_over_from_the_checkpoint_of_a_dead_one(
     store.delete(f"{layout.step_folder(key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
-    saved = journal.save_checkpoint
+    saved = store_journal.save_checkpoint
 
     def save_then_die(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
@@ -433,7 +433,7 @@ def test_a_checkpoint_without_its_last_file_is_none(store: Store, tmp_path: Path
     (folder / "state.json").write_text("{}")
     upload_folder(store, folder, "steps/abc/attempts/one/checkpoints/00000020")
     assert newest_checkpoint(store, "abc") is None
-    journal.save_checkpoint(store, "abc", "one", folder, 10)
+    store_journal.save_checkpoint(store, "abc", "one", folder, 10)
     found = newest_checkpoint(store, "abc")
     assert found is not None
     assert (found.iteration, found.attempt) == (10, "one")
@@ -449,7 +449,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
     store.delete(f"{layout.step_folder(plan.steps[0].key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
-    saved = journal.save_checkpoint
+    saved = store_journal.save_checkpoint
 
     def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
