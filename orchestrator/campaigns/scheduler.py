@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from orchestrator.campaigns.events import Event, StepDone, StepGivenUp, StepStarted
-from orchestrator.campaigns.leases import release_leases, seize_leases
 from orchestrator.campaigns.limits import BestScores, Budget, Limits
 from orchestrator.campaigns.outcome import StepOutcome
 from orchestrator.campaigns.priority import Job, Schedule, expected_seconds
+from orchestrator.campaigns.trial_leases import release_leases, seize_leases
 from orchestrator.execution.messages import (
     AttemptStarted,
     Message,

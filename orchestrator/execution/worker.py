@@ -18,7 +18,7 @@ import pyarrow.parquet
 import torch.distributed as distributed
 
 from orchestrator.datasets.stored_split import open_stored_split
-from orchestrator.execution.journal import StoreJournal
+from orchestrator.execution.store_journal import StoreJournal
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.attempts import (

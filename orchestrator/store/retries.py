@@ -63,7 +63,7 @@ class Retries:
     # What the scheduler read of the lease of another campaign counts for this long.
     scheduler_look_seconds: float = 5
 
-    # Progress (orchestrator.execution.progress_display, orchestrator.execution.journal).
+    # Progress (orchestrator.execution.progress_display, orchestrator.execution.store_journal).
     # A follower reads a step's progress this often from a folder.
     look_seconds_folder: float = 1
     # A follower reads a step's progress this often from a server, where requests cost more.

@@ -86,7 +86,8 @@ def test_classes_take_turns_in_the_memory():
 
 @st.composite
 def memories(draw: st.DrawFn) -> tuple[np.ndarray, list[int], int]:
-    images, classes = draw(st.integers(1, 30)), draw(st.integers(1, 5))
+    images = draw(st.integers(1, 30))
+    classes = draw(st.integers(1, 5))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     return (
         rng.random((images, classes)) < 0.3,

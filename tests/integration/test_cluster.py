@@ -32,7 +32,7 @@ from tests.support.paths import ROOT
 from training.data.digits import Digits
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.s3, pytest.mark.timeout(1500)]
-SENT = ("jobs", "orchestrator", "training", ".gitignore", ".rayignore")
+SENT = ("jobs", "orchestrator", "stepchain", "training", ".gitignore", ".rayignore")
 CAMPAIGN = '''"""Does a campaign outlive a machine?"""
 
 from stepchain.presets import digits_mib

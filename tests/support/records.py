@@ -129,7 +129,9 @@ def publish_chain(
     method = method or wilson.Config()
     weak = isinstance(method, wilson.Config)
     base = fine_tuning.Config(loss="bce" if weak else "cross_entropy")
-    named = [tuple(names[class_id - 1] for class_id in group) for group in groups]
+    named = []
+    for group in groups:
+        named.append(tuple(names[class_id - 1] for class_id in group))
     scenario = Scenario(
         dataset="digits", groups=tuple(named), supervision="image" if weak else "pixel"
     )

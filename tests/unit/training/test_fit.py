@@ -229,7 +229,9 @@ def test_recording_importance_changes_no_weight(
 def test_a_method_prepares_once_on_the_first_epoch_as_it_will_be_trained_on(
     world: World, tmp_path: Path, monkeypatch
 ):
-    prepared, trained, kept = [], [], []
+    prepared = []
+    trained = []
+    kept = []
     forward = fine_tuning.Method.forward
 
     def prepare(self: Method, batches: Callable[[], Iterable[Batch]]) -> None:

@@ -202,7 +202,8 @@ def test_the_histogram_counts_the_background_pixels_of_each_predicted_class() ->
     previous = 3 * torch.randn(2, 4, 9, 7, generator=generator, dtype=torch.float64)
     target = torch.randint(0, 6, (2, 9, 7), generator=generator)
     counts = torch.zeros(4, 100, dtype=torch.int64)
-    entropy, predicted = pseudo_labels.entropy(previous, 6), previous.argmax(1)
+    entropy = pseudo_labels.entropy(previous, 6)
+    predicted = previous.argmax(1)
     for pixel in (target == 0).nonzero().tolist():
         counts[predicted[*pixel], min(int(entropy[*pixel] * 100), 99)] += 1
     assert torch.equal(pseudo_labels.entropy_histogram(target, previous, 6), counts)

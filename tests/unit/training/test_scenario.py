@@ -218,7 +218,8 @@ def test_image_labels_of_previous_classes_are_hidden_unless_all_seen_ones_are_gi
 ):
     labels, groups = world
     learned = np.array([class_id - 1 for group in groups for class_id in group])
-    known, previous = image_labels(task(groups), labels), len(learned) - len(groups[-1])
+    known = image_labels(task(groups), labels)
+    previous = len(learned) - len(groups[-1])
     assert known.shape == (len(labels), len(learned))
     assert not known[:, :previous].any()
     np.testing.assert_array_equal(known[:, previous:], labels[:, learned[previous:]])

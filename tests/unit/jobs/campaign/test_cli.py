@@ -320,7 +320,8 @@ def test_mlflow_shows_how_a_campaign_ended_that_was_not_finished(
     status: str,
 ):
     seen: list[str] = []
-    uri, file = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "unfinished.py"
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    file = tmp_path / "unfinished.py"
 
     def made_up(*_: Any) -> CampaignOutcome:
         while not (found := MlflowClient(uri).get_experiment_by_name("campaigns")):

@@ -97,7 +97,8 @@ def test_random_trees_end_near_the_bound_and_leave_no_machine_idle(seed):
         for n in range(60)
     ]
     machines = draw.randint(1, 8)
-    work, path = sum(job.seconds for job in jobs), max(Schedule(jobs).remaining.values())
+    work = sum(job.seconds for job in jobs)
+    path = max(Schedule(jobs).remaining.values())
     # Graham's bound holds for every schedule that leaves no machine idle while something is ready.
     found = expected_seconds(Schedule(jobs), machines)
     assert max(path, work / machines) - 1e-9 <= found <= work / machines + path

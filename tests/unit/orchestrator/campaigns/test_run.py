@@ -230,7 +230,8 @@ def test_a_lost_trial_is_a_failure_when_it_is_lost_too_often(store: Store, clust
 
 def test_what_others_publish_meanwhile_is_reused(store: Store, cluster: Cluster):
     """Another campaign publishes a branch while this one trains the base."""
-    step_tree, other = tree(store), Cluster()
+    step_tree = tree(store)
+    other = Cluster()
     second = step_tree.chains[1].steps
 
     def elsewhere(id: str) -> None:

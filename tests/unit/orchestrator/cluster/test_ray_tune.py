@@ -92,7 +92,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 @pytest.fixture
 def tune_ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
     """Return a function that handles signals as Tune does, and returns what ended it."""
-    before, ended = [signal.getsignal(each) for each in SIGNALS], []
+    before = [signal.getsignal(each) for each in SIGNALS]
+    ended = []
 
     def start() -> list[str]:
         signal.signal(signal.SIGUSR1, lambda number, frame: ended.append("tune"))  # as Tune does
@@ -110,7 +111,8 @@ def test_a_signal_stops_the_source_and_ends_tune_once_it_is_idle(
     with ray_tune._signals(source, 25), pytest.raises(KeyboardInterrupt):  # Tune does not run yet
         os.kill(os.getpid(), number)
     with ray_tune._signals(source, 25) as stopping:
-        ended, algorithm = tune_ended(), ray_tune._SearchAlgorithm(source, stopping)
+        ended = tune_ended()
+        algorithm = ray_tune._SearchAlgorithm(source, stopping)
         algorithm.suggest("t1")
         os.kill(os.getpid(), number)
         algorithm.on_trial_result("t1", {"message": ray_tune._encode("message")})

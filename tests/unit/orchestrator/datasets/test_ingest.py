@@ -58,7 +58,8 @@ def test_the_manifest_is_the_one_that_is_built_in_one_go(
 
 def test_a_second_time_opens_no_image_and_uploads_nothing(store: Store, voc_folder: Path):
     first = ingest(Counting(voc_folder), store, "voc", shard_bytes=SMALL)
-    source, seen = Counting(voc_folder), []
+    source = Counting(voc_folder)
+    seen = []
     second = ingest(
         source,
         store,

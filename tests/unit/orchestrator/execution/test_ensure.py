@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from orchestrator.cluster import ray_train
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
-from orchestrator.execution import journal, worker
+from orchestrator.execution import store_journal, worker
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -161,7 +161,8 @@ def test_a_lease_is_renewed_before_others_may_take_it_however_short_it_is(
     store: Store, here: InProcess
 ):
     plan = plan_chain(CHAIN, store)
-    other, got = Lease(store, layout.step_lease(plan.steps[0].key), "other", period=1.0), []
+    other = Lease(store, layout.step_lease(plan.steps[0].key), "other", period=1.0)
+    got = []
 
     def watch(run: int) -> None:
         for _ in range(15):
@@ -195,14 +196,14 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_changes_nothing(
     store.delete(f"{layout.step_folder(whole.key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
-    saved = journal.save_checkpoint
+    saved = store_journal.save_checkpoint
 
     def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
         if len(here.runs) == 2 and iteration >= 6:
             raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
 
-    monkeypatch.setattr(journal, "save_checkpoint", save_then_lose)
+    monkeypatch.setattr(store_journal, "save_checkpoint", save_then_lose)
     watched = context(store)
     record = ensure_step(plan.steps[0], plan, watched, None)
     assert "workers were lost (NodeDied); going on from iteration 6" in printed(watched)
@@ -221,15 +222,15 @@ def test_another_job_takes_over_from_the_checkpoint_of_a_dead_one(
     store.delete(f"{layout.step_folder(key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
-    saved = journal.save_checkpoint
+    saved = store_journal.save_checkpoint
 
     def save_then_die(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
         if iteration == 8:
-            monkeypatch.setattr(journal, "save_checkpoint", saved)
+            monkeypatch.setattr(store_journal, "save_checkpoint", saved)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(journal, "save_checkpoint", save_then_die)
+    monkeypatch.setattr(store_journal, "save_checkpoint", save_then_die)
     with pytest.raises(KeyboardInterrupt):
         ensure_step(plan.steps[0], plan, context(store), None)
     assert Repository(store).find_step(key) is None
@@ -398,7 +399,7 @@ def test_the_store_may_be_away_while_progress_is_written(
         if len(calls) < 3:
             raise StoreError("the server does not answer")
 
-    monkeypatch.setattr(journal, "write_curves", away)
+    monkeypatch.setattr(store_journal, "write_curves", away)
     plan = plan_chain(CHAIN, store)
     always = context(store, retries=replace(QUICK, flush_seconds_folder=-1))
     record = ensure_step(plan.steps[0], plan, always, None)
@@ -432,7 +433,7 @@ def test_a_checkpoint_without_its_last_file_is_none(store: Store, tmp_path: Path
     (folder / "state.json").write_text("{}")
     upload_folder(store, folder, "steps/abc/attempts/one/checkpoints/00000020")
     assert newest_checkpoint(store, "abc") is None
-    journal.save_checkpoint(store, "abc", "one", folder, 10)
+    store_journal.save_checkpoint(store, "abc", "one", folder, 10)
     found = newest_checkpoint(store, "abc")
     assert found is not None
     assert (found.iteration, found.attempt) == (10, "one")
@@ -448,7 +449,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
     store.delete(f"{layout.step_folder(plan.steps[0].key)}/")
 
     here.runtime = replace(here.runtime, checkpoint_every=0)
-    saved = journal.save_checkpoint
+    saved = store_journal.save_checkpoint
 
     def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
@@ -458,7 +459,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
             store.write(f"{folder_of}/00000004/done.json", b"{")
             raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
 
-    monkeypatch.setattr(journal, "save_checkpoint", save_then_lose)
+    monkeypatch.setattr(store_journal, "save_checkpoint", save_then_lose)
     record = ensure_step(plan.steps[0], plan, context(store), None)
     assert record.resources["resumed_from"] == 2
     assert same(weights(store, record), uninterrupted)

@@ -138,7 +138,9 @@ def two_chains() -> StepTree:
 def test_an_estimate_counts_shared_steps_once():
     tree = two_chains()
     costs = measure([record(MIB, 16), record(LWF, 32), record(BASE, 160)], Request())
-    base, slow, fast = 10 + 7, 100 + 7, 50 + 7
+    base = 10 + 7
+    slow = 100 + 7
+    fast = 50 + 7
     fresh = estimate_cost(tree, {key: StoredStep(StepState.TO_TRAIN) for key in tree.nodes}, costs)
     assert (fresh.images, fresh.naive_images) == (3 * 1600, 4 * 1600)
     assert fresh.seconds == pytest.approx(base + slow + fast)

@@ -43,11 +43,12 @@ def plan(name: str, keys: Sequence[str], crop: int | None = None) -> PlannedChai
 
 
 def shape(tree: StepTree) -> dict[str, tuple[str, str | None]]:
-    """Of each segment, by id: the keys of its nodes in a row, and its parent."""
-    return {
-        segment.id: ("".join(node.key for node in segment.nodes), segment.parent)
-        for segment in split_segments(tree)
-    }
+    """Return the keys of each segment's nodes in a row, and its parent, by the segment's id."""
+    shapes = {}
+    for segment in split_segments(tree):
+        keys = "".join(node.key for node in segment.nodes)
+        shapes[segment.id] = (keys, segment.parent)
+    return shapes
 
 
 def test_a_shared_prefix_is_one_segment():
@@ -90,10 +91,10 @@ def test_the_first_steps_of_a_chain():
 @given(st.lists(st.text("ab", min_size=1, max_size=6), min_size=1, max_size=12))
 def test_any_tree_holds_what_its_chains_ask_for(words: list[str]):
     """Chains are words, and a step's key is the word up to it. Chains share their beginnings."""
-    plans = [
-        plan(f"{number}", [word[: end + 1] for end in range(len(word))])
-        for number, word in enumerate(words)
-    ]
+    plans = []
+    for number, word in enumerate(words):
+        keys = [word[: end + 1] for end in range(len(word))]
+        plans.append(plan(f"{number}", keys))
     tree = build_tree(plans)
     assert set(tree.nodes) == {word[: end + 1] for word in words for end in range(len(word))}
     assert (

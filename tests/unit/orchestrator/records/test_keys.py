@@ -204,7 +204,8 @@ def write_golden_keys() -> None:
         }
         for name, (document, parent) in documents.items()
     }
-    config, asked = EvaluationConfig(), chain()
+    config = EvaluationConfig()
+    asked = chain()
     evaluation = {"step": parent, "attempt": "a1", "content": "c" * 64}
     evaluated = evaluation_key(**evaluation, config=config)
     made = {"steps": [parent, steps["3 wilson"]["key"]], "evaluations": [evaluated]}

@@ -71,7 +71,8 @@ def test_who_seizes_a_lease_has_it_also_from_copies_of_its_own(store: Store):
 
 
 def test_a_lease_without_heartbeat_is_taken_over_after_a_period_of_watching(store: Store):
-    dead, clock = Lease(store, KEY, "dead"), Clock(now=1e9)
+    dead = Lease(store, KEY, "dead")
+    clock = Clock(now=1e9)
     dead.acquire()
     watcher = Lease(store, KEY, "watcher", period=60, clock=clock)
     assert not watcher.acquire()
@@ -103,7 +104,8 @@ def test_a_lease_with_heartbeat_is_never_taken_over_whatever_its_clock_says(stor
 
 
 def test_a_watcher_that_slept_looks_again_before_it_takes(store: Store):
-    alive, clock = Lease(store, KEY, "alive"), Clock()
+    alive = Lease(store, KEY, "alive")
+    clock = Clock()
     alive.acquire()
     watcher = Lease(store, KEY, "watcher", period=60, clock=clock)
     watcher.acquire()

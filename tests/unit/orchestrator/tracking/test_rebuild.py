@@ -28,7 +28,8 @@ LONG_AGO = int(1000 * (time.time() - 7200))
 def test_a_chain_run_holds_what_people_compare(uri: str, result: ChainResult, store: Store):
     rebuild(store, uri, wilson())
     (chain,) = runs_of_kind(uri, "chain")
-    metrics, tags = chain.data.metrics, chain.data.tags
+    metrics = chain.data.metrics
+    tags = chain.data.tags
     first, last = result.scores(wilson())
     assert history(uri, chain, "miou/all") == [(0, first.miou_all), (1, last.miou_all)]
     assert history(uri, chain, "miou/old") == [(1, last.miou_old)]
@@ -119,7 +120,8 @@ def test_runs_without_a_lease_are_ended(store: Store, result: ChainResult, uri: 
     )
     alive = alive.model_copy(update={"tags": {"stepchain.step.0": "e" * 16}})
     young = young.model_copy(update={"began": int(1000 * time.time())})
-    client, title = RunClient(uri), chain.scenario.title
+    client = RunClient(uri)
+    title = chain.scenario.title
     for run in (alive, dead, young):
         client.put(run)
     client.put(build_step_run(steps[1], title, records[1].data, None, LONG_AGO))

@@ -43,7 +43,8 @@ def report_training(tracker: Tracker, result: ChainResult, until: int = 99) -> N
         until: How many iterations of each step are reported live.
     """
     chain = start_chain(tracker, result)
-    scores, names = list(result.scores(wilson())), result.steps[0].evaluation.class_names
+    scores = list(result.scores(wilson()))
+    names = result.steps[0].evaluation.class_names
     for step, done in zip(result.steps, planned(result), strict=True):
         tracker.step_started(done, step.record.data, chain)
         for row in step.curves[:until]:

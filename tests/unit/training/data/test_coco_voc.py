@@ -92,7 +92,7 @@ def test_training_has_cocos_images_without_vocs_classes_and_then_vocs(
 def coco_groups(split: str) -> list[list[int]]:
     """Return the dataset ids of COCO's 80 classes, group by group."""
     names = [str(class_id) for class_id in range(1, 81)]
-    return [[int(name) for name in group] for group in split_groups(split, names)]
+    return [list(map(int, group)) for group in split_groups(split, names)]
 
 
 def test_vocs_masks_are_read_in_the_composites_class_ids(coco_folder: Path, voc_folder: Path):

@@ -116,7 +116,8 @@ def test_pixels_are_counted_per_value_without_void(voc_folder: Path, tmp_path: P
 
 
 def test_every_image_advances_the_count_usable_or_not(voc_folder: Path, tmp_path: Path):
-    source, seen = Voc(voc_folder), []
+    source = Voc(voc_folder)
+    seen = []
     path = source.files("val", source.ids("val")[0])[0]
     path.write_bytes(b"not a picture")
     (job,) = plan_shards(source)["val"].jobs

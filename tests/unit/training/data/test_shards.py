@@ -62,7 +62,8 @@ def test_every_file_is_named_by_its_digest_and_nothing_else_is_left(
 def test_the_original_bytes_lie_where_the_index_says_and_where_arrow_finds_them(
     voc_folder: Path, tmp_path: Path
 ):
-    source, folder = Voc(voc_folder), tmp_path / "built"
+    source = Voc(voc_folder)
+    folder = tmp_path / "built"
     manifest, _ = build_dataset(source, folder, shard_bytes=60_000)
     index = load(manifest, folder)
     rows_in_shard = columns(manifest, folder)["row"]

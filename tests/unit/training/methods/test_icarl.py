@@ -23,10 +23,12 @@ def test_it_learns_new_classes_from_masks_and_previous_ones_from_the_previous_mo
     background: Literal["smaller", "previous", "mask"],
 ) -> None:
     document = build_step(icarl.Config(background=background))
-    method, batch = build_method(document), build_batch(document)
+    method = build_method(document)
+    batch = build_batch(document)
     batch.masks[:, :5] = 255
     now, before = image_logits(method, batch.images)
-    wanted, previous = one_hot(batch.masks, 6), sigmoid(before)
+    wanted = one_hot(batch.masks, 6)
+    previous = sigmoid(before)
     choice = {
         "smaller": np.minimum(wanted[:, 0], previous[:, 0]),
         "previous": previous[:, 0],

@@ -17,7 +17,8 @@ from training.methods import lwf_mc
 
 def test_it_learns_every_channel_and_distils_the_previous_ones() -> None:
     document = build_step(lwf_mc.Config(distillation_weight=3))
-    method, batch = build_method(document), build_batch(document)
+    method = build_method(document)
+    batch = build_batch(document)
     losses = method(batch, START)
     now, before = image_logits(method, batch.images)
     labels = bce(now, one_hot(batch.masks, 6)).sum(1).mean()

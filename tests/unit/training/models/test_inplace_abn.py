@@ -76,7 +76,8 @@ def features(weights: dict[str, Tensor], images: Tensor) -> Tensor:
     x = F.max_pool2d(x, 3, 2, 1)
     for stage, count in enumerate(BLOCKS, 2):
         for block in range(1, count + 1):
-            name, stride = f"mod{stage}.block{block}", 2 if stage > 2 and block == 1 else 1
+            name = f"mod{stage}.block{block}"
+            stride = 2 if stage > 2 and block == 1 else 1
             shortcut = x
             if block == 1:
                 shortcut = F.conv2d(x, weights[f"{name}.proj_conv.weight"], stride=stride)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execution.journal import StoreJournal
+from orchestrator.execution.store_journal import StoreJournal
 from orchestrator.records import layout
 from orchestrator.records.attempts import newest_checkpoint
 from orchestrator.store.base import Store, StoreError
