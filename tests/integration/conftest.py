@@ -1,4 +1,4 @@
-"""MLflow's server, which can be killed, and a real browser: headless Chromium, spoken to over its debugging protocol."""
+"""An MLflow server that can be killed, and headless Chromium, driven by its debugging protocol."""
 
 import asyncio
 import base64
@@ -19,11 +19,15 @@ import aiohttp
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 150.0  # seconds for a page to show what it should, on a machine with much else to do
+# Seconds for a page to show what it should. A busy machine needs minutes.
+TIMEOUT = 150.0
 
 
 class Page:
-    """The browser's one page. All that it asked for and complained of since `open` stands in `asked` and `errors`."""
+    """The browser's one page.
+
+    `asked` holds the addresses that the page has requested since `open`, and `errors` its errors.
+    """
 
     def __init__(self, port: int) -> None:
         self.asked: list[str] = []
@@ -44,55 +48,56 @@ class Page:
         )
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Ask the browser, and note what it says meanwhile."""
+        """Call a method of the protocol, and note the events that arrive meanwhile."""
         return self._loop.run_until_complete(self._call(method, parameters))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
         while True:
-            message = await asyncio.wait_for(self._socket.receive_json(), PATIENCE)
+            message = await asyncio.wait_for(self._socket.receive_json(), TIMEOUT)
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]
             self._note(message)
 
     def _note(self, message: dict[str, Any]) -> None:
-        said = message.get("params", {})
+        parameters = message.get("params", {})
         match message.get("method"):
             case "Network.requestWillBeSent":
-                self.asked.append(said["request"]["url"])
+                self.asked.append(parameters["request"]["url"])
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(said["exceptionDetails"]))
-            case "Runtime.consoleAPICalled" if said["type"] == "error":
-                self.errors.append(json.dumps(said["args"]))
-            case "Log.entryAdded" if said["entry"]["level"] == "error":
-                self.errors.append(f"{said['entry']['text']} {said['entry'].get('url', '')}")
+                self.errors.append(json.dumps(parameters["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if parameters["type"] == "error":
+                self.errors.append(json.dumps(parameters["args"]))
+            case "Log.entryAdded" if parameters["entry"]["level"] == "error":
+                self.errors.append(
+                    f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}"
+                )
 
     def open(self, url: str) -> None:
-        """Go there and wait until it is loaded."""
+        """Open an address, and wait until the page is loaded."""
         self.call("Page.navigate", url="about:blank")
-        self.asked, self.errors = [], []
+        self.asked = []
+        self.errors = []
         self.call("Page.navigate", url=url)
         self.wait("location.href != 'about:blank' && document.readyState == 'complete'")
 
     def evaluate(self, expression: str) -> Any:
-        """What the expression is worth in the page."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)[
-            "result"
-        ].get("value")
+        """Return the value of an expression in the page."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"].get("value")
 
     def wait(self, expression: str) -> None:
-        """Until the expression is true."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until the expression is true."""
+        deadline = time.monotonic() + TIMEOUT
         while not self.evaluate(expression):
-            assert time.monotonic() < deadline, (
-                f"{expression} is not true; the page says {self.text()[:3000]}"
-            )
+            shown = self.text()[:3000]
+            assert time.monotonic() < deadline, f"{expression} is not true; the page shows {shown}"
             time.sleep(0.2)
 
     def wait_for(self, *texts: str) -> None:
-        """Until the page shows these texts."""
+        """Wait until the page shows these texts."""
         for text in texts:
             self.wait(f"document.body.innerText.includes({json.dumps(text)})")
 
@@ -100,46 +105,40 @@ class Page:
         return self.evaluate("document.body.innerText")
 
     def click(self, expression: str) -> None:
-        """Click the element, as a mouse would, once it is there and stays where it is."""
+        """Click the element, as a mouse would, once it is there and no longer moves."""
         self.wait(f"({expression})?.getBoundingClientRect().width > 0")
         self.evaluate(f"({expression}).scrollIntoView({{block: 'center'}})")
         box = f"(({expression})?.getBoundingClientRect() ?? {{}})"
-        where, before = self._middle(box), None
-        while where != before or None in where:
+        before = None
+        middle = self._middle(box)
+        while middle != before or None in middle:
             time.sleep(0.3)
-            where, before = self._middle(box), where
-        x, y = where
+            before = middle
+            middle = self._middle(box)
+        x, y = middle
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def _middle(self, box: str) -> list[float | None]:
-        return [
-            self.evaluate(f"{box}.{side} + {box}.{size} / 2")
-            for side, size in (("x", "width"), ("y", "height"))
-        ]
+        x = self.evaluate(f"{box}.x + {box}.width / 2")
+        y = self.evaluate(f"{box}.y + {box}.height / 2")
+        return [x, y]
 
     def press(self, key: str, code: int) -> None:
         for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
-            )
+            codes = {"code": key, "windowsVirtualKeyCode": code}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, **codes)
 
     def size(self, width: int, height: int, dark: bool = False) -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(
-            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
-        )
+        picture = self.call("Page.captureScreenshot", format="png")["data"]
+        path.write_bytes(base64.b64decode(picture))
 
     def close(self) -> None:
         async def leave() -> None:
@@ -152,44 +151,29 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A page of a browser of its own; skips where there is no Chromium."""
+    """Start a browser, and yield its page. Skip where there is no Chromium."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip(
-            f"no browser: none of {', '.join(NAMES)} is on PATH (Debian: apt-get install chromium)"
-        )
+        names = ", ".join(NAMES)
+        pytest.skip(f"no browser: none of {names} is on PATH (Debian: apt-get install chromium)")
     profile = tmp_path_factory.mktemp("browser")
-    quiet = (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--no-first-run",
-        "--disable-sync",
-    )
-    alone = (
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-dev-shm-usage",
-    )
-    command = [
-        found,
-        *quiet,
-        *alone,
-        "--remote-debugging-port=0",
-        f"--user-data-dir={profile}",
-        "about:blank",
-    ]
+    window = ("--headless=new", "--disable-gpu", "--hide-scrollbars")
+    isolated = ("--no-sandbox", "--no-first-run", "--disable-sync", "--disable-dev-shm-usage")
+    offline = ("--disable-background-networking", "--disable-component-update")
+    session = ("--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank")
+    command = [found, *window, *isolated, *offline, *session]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        told, deadline = profile / "DevToolsActivePort", time.monotonic() + PATIENCE
-        while not (told.exists() and told.read_text().count("\n")):
+        # Chromium writes its port into this file.
+        port_file = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + TIMEOUT
+        while not (port_file.exists() and port_file.read_text().count("\n")):
             assert process.poll() is None, f"{found} ended with {process.returncode}"
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        shown = Page(int(told.read_text().splitlines()[0]))
+        shown = Page(int(port_file.read_text().splitlines()[0]))
         yield shown
         shown.close()
     finally:
@@ -203,37 +187,24 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 class Server:
-    """An MLflow server on an sqlite file of its own, at the same address whenever it is started."""
+    """An MLflow server on its own SQLite file. It has the same address every time it starts."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.address, self.database = (
-            f"http://127.0.0.1:{self.port}",
-            f"sqlite:///{folder}/mlflow.db",
-        )
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.database = f"sqlite:///{folder}/mlflow.db"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        command = [
-            Path(sys.executable).with_name("mlflow"),
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-        ]
-        command += [
-            "--workers",
-            "1",
-            "--backend-store-uri",
-            self.database,
-            "--artifacts-destination",
-            self._folder / "artifacts",
-        ]
+        """Start the server, and wait until it answers."""
+        program = Path(sys.executable).with_name("mlflow")
+        network = ("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
+        artifacts = self._folder / "artifacts"
+        storage = ("--backend-store-uri", self.database, "--artifacts-destination", artifacts)
+        command = [program, "server", *network, *storage]
         silent = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         log = self._folder / "server.log"
         with log.open("a") as file:
@@ -259,7 +230,7 @@ class Server:
             return False
 
     def kill(self) -> None:
-        """At once, with all its processes."""
+        """Kill the server at once, with all its processes."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, 9)
@@ -269,7 +240,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Server]]:
-    """Function that makes a server, which is not started yet; killed in the end."""
+    """Yield a function that makes a server without starting it. Kill all servers at the end."""
     made: list[Server] = []
 
     def make() -> Server:

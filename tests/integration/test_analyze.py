@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -12,7 +13,6 @@ from mlflow import MlflowClient
 from jobs.analyze import main
 from orchestrator.analysis.record import load_analysis, recorded_analyses
 from orchestrator.cluster.resources import Request
-from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain
 from orchestrator.planning.chain import Base, Chain
@@ -22,10 +22,9 @@ from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.rebuild import rebuild
-from tests.support.datasets import build_dataset
+from tests.support.datasets import publish_digits
 from tests.support.mlflow_runs import runs_of_kind
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
-from training.data.digits import Digits
 from training.methods import fine_tuning
 from training.metrics import wilson
 from training.scenario import Scenario
@@ -50,11 +49,12 @@ CHAIN = Chain(
     augmentation=Augmentation(crop=32),
     evaluation=EvaluationConfig(short_side=None, crop=None),
 )
-CUTS, JOINTS = 5, 3
+CUTS = 5
+JOINTS = 3
 
 
 class Asked(NamedTuple):
-    """What the first run left."""
+    """The results of the first run."""
 
     store: Store
     uri: str  # of MLflow
@@ -66,9 +66,9 @@ class Asked(NamedTuple):
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("analyze")
     store = open_store(str(folder / "store"))
-    manifest, _ = build_dataset(Digits(seed=1, train=40, val=6), folder / "dataset")
-    publish(store, "digits", folder / "dataset", manifest)
-    empty, analysis = folder / "empty.db", folder / "mlflow.db"
+    publish_digits(store, folder / "dataset", seed=1, train=40, val=6)
+    empty = folder / "empty.db"
+    analysis = folder / "mlflow.db"
     RunClient(f"sqlite:///{empty}")
     shutil.copy(empty, analysis)
     with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +88,10 @@ def analyze(store: Store, uri: str, out: Path) -> None:
         "--workers": 2,
         "--cpus-per-worker": 1,
     }
-    main(["asked why", *(str(part) for pair in options.items() for part in pair)])
+    arguments = ["asked why"]
+    for name, value in options.items():
+        arguments += [name, str(value)]
+    main(arguments)
 
 
 def test_every_answer_is_recorded_and_the_page_says_them(asked: Asked) -> None:
@@ -107,13 +110,15 @@ def test_every_answer_is_recorded_and_the_page_says_them(asked: Asked) -> None:
         assert step.record.step.task.labels == "seen"
         assert step.record.resources["workers"] == 2
     page = asked.page.read_text()
-    for words in (
-        "Where forgetting sits",
-        "What would have helped",
-        "decoder retrained",
-        "What each figure is",
-    ):
+    headings = ("Where forgetting sits", "What would have helped", "What each figure is")
+    for words in (*headings, "decoder retrained"):
         assert words in page
+
+
+def modified_but_for_tracking(store: Store) -> dict[str, datetime]:
+    """Return when each object was written, without those that the tracker writes."""
+    entries = [entry for entry in store.entries("") if not entry.key.startswith("tracking")]
+    return {entry.key: entry.modified for entry in entries}
 
 
 def test_asking_again_computes_nothing(
@@ -122,15 +127,11 @@ def test_asking_again_computes_nothing(
     def refuse(*arguments: object, **options: object) -> NoReturn:
         raise AssertionError("nothing is left to compute")
 
-    before = {entry.key: entry.modified for entry in asked.store.entries("")}
+    before = modified_but_for_tracking(asked.store)
     ray.shutdown()
     monkeypatch.setattr(ray, "init", refuse)
     analyze(asked.store, asked.uri, tmp_path)
-    assert {
-        entry.key: entry.modified
-        for entry in asked.store.entries("")
-        if not entry.key.startswith("tracking")
-    } == {key: modified for key, modified in before.items() if not key.startswith("tracking")}
+    assert modified_but_for_tracking(asked.store) == before
     assert (tmp_path / "analysis.html").read_text() == asked.page.read_text()
 
 
@@ -140,9 +141,8 @@ def test_mlflow_shows_it_and_is_made_again_from_the_records(asked: Asked, tmp_pa
     analysis = load_analysis(Repository(asked.store), record)
     assert live.data.metrics["miou earlier/after"] == pytest.approx(analysis.after.earlier or 0)
     layers = MlflowClient(asked.uri).get_metric_history(live.info.run_id, "cka")
-    assert {metric.step: metric.value for metric in layers} == dict(
-        enumerate(layer.cka for layer in analysis.layers)
-    )
+    expected = [layer.cka for layer in analysis.layers]
+    assert {metric.step: metric.value for metric in layers} == dict(enumerate(expected))
     shutil.copy(asked.empty, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     rebuild(asked.store, uri, wilson())
@@ -150,9 +150,7 @@ def test_mlflow_shows_it_and_is_made_again_from_the_records(asked: Asked, tmp_pa
     assert made.data.metrics == live.data.metrics
     assert made.data.params == live.data.params
     (chain,) = runs_of_kind(uri, "chain")
-    below = [
-        run
-        for run in (*runs_of_kind(uri, "step"), made)
-        if run.data.tags.get("mlflow.parentRunId") == chain.info.run_id
-    ]
-    assert len(below) == 4, "the later step, two retrained parts, and the analysis"
+    runs = [*runs_of_kind(uri, "step"), made]
+    parents = [run.data.tags.get("mlflow.parentRunId") for run in runs]
+    # The later step, two retrained parts, and the analysis.
+    assert parents.count(chain.info.run_id) == 4

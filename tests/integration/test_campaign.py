@@ -1,4 +1,7 @@
-"""A small campaign on Ray Tune: each step once, a failure fails its own subtree, asked again nothing is trained."""
+"""A small campaign on Ray Tune trains each step once.
+
+A failure fails the steps below it and no others, and a second run trains nothing.
+"""
 
 from collections.abc import Iterator
 from io import StringIO
@@ -12,22 +15,21 @@ from orchestrator.campaigns.limits import Limits
 from orchestrator.campaigns.outcome import CampaignOutcome
 from orchestrator.campaigns.run import run_campaign
 from orchestrator.cluster.resources import Request
-from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.planning.store_state import look_up_steps
+from orchestrator.records import layout
 from orchestrator.records.attempts import attempt_names
 from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from orchestrator.tracking.tracker import Tracker
-from tests.support.datasets import build_dataset
+from tests.support.datasets import publish_digits
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
-from training.data.digits import Digits
 from training.methods import fine_tuning, wilson
 from training.scenario import Scenario
 
@@ -52,20 +54,13 @@ START = Chain(
     evaluation=EvaluationConfig(short_side=None, crop=None),
 )
 ONCE = Limits(retries=0)
-CHAINS = (  # four different steps in three chains
+WILD = FEW.model_copy(update={"encoder_lr": 1e30, "head_lr": 1e30})
+HARD = wilson.Config(warmup_epochs=1, localizer_channels=8, alpha=1)
+# Three chains of four different steps.
+CHAINS = (
     START,
-    START.model_copy(
-        update={
-            "name": "wild",
-            "optimization": FEW.model_copy(update={"encoder_lr": 1e30, "head_lr": 1e30}),
-        }
-    ),
-    START.model_copy(
-        update={
-            "name": "one",
-            "method": wilson.Config(warmup_epochs=1, localizer_channels=8, alpha=1),
-        }
-    ),
+    START.model_copy(update={"name": "wild", "optimization": WILD}),
+    START.model_copy(update={"name": "one", "method": HARD}),
 )
 
 
@@ -78,17 +73,18 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder / "store"))
-    manifest, _ = build_dataset(Digits(seed=1, train=60, val=12), folder / "dataset")
-    publish(store, "digits", folder / "dataset", manifest)
+    publish_digits(store, folder / "dataset", seed=1, train=60, val=12)
     return store
 
 
 def run(
-    grown: StepTree, store: Store, tracker: Tracker | None = None, limits: Limits = ONCE
+    tree: StepTree, store: Store, tracker: Tracker | None = None, limits: Limits = ONCE
 ) -> tuple[CampaignOutcome, str]:
+    """Run a campaign, and return its outcome and what it printed."""
     console = Console(file=StringIO(), width=200)
-    place = RunContext(store, Request(cpus_per_worker=1), console, tracker, retries=Retries(lease_seconds=5))
-    outcome = run_campaign("test", grown, look_up_steps(grown, store), place, Costs(), limits)
+    request = Request(cpus_per_worker=1)
+    context = RunContext(store, request, console, tracker, retries=Retries(lease_seconds=5))
+    outcome = run_campaign("test", tree, look_up_steps(tree, store), context, Costs(), limits)
     assert isinstance(console.file, StringIO)
     return outcome, console.file.getvalue()
 
@@ -96,27 +92,27 @@ def run(
 def test_a_campaign_runs_once(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     planner = Planner(store)
-    grown = build_tree([planner.plan(each) for each in CHAINS])
+    tree = build_tree([planner.plan(each) for each in CHAINS])
     with Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "spool") as tracker:
-        outcome, said = run(grown, store, tracker)
+        outcome, printed = run(tree, store, tracker)
     assert tracker.failures == 0
-    assert len(grown.nodes) == 4
-    assert [each.state for each in outcome.chains] == ["published", "failed", "published"], said
+    assert len(tree.nodes) == 4
+    assert [each.state for each in outcome.chains] == ["published", "failed", "published"], printed
     assert "lower the learning rates" in outcome.chains[1].reason
-    assert sum(len(attempt_names(store, key)) for key in grown.nodes) == 4, "a step was tried twice"
+    assert sum(len(attempt_names(store, key)) for key in tree.nodes) == 4, "a step was tried twice"
     assert outcome.gpu_hours > 0
-    for key, fate in outcome.steps.items():
+    for key, step in outcome.steps.items():
         record = Repository(store).find_step(key)
-        assert (record is not None) == (fate.state == "published")
-        assert not store.exists(f"steps/{key}/lease.json")
+        assert (record is not None) == (step.state == "published")
+        assert not store.exists(layout.step_lease(key))
 
     good = build_tree([planner.plan(each) for each in CHAINS if each.name != "wild"])
-    again, said = run(good, store)
-    assert again.complete, said
-    assert {fate.state for fate in again.steps.values()} == {"reused"}
+    again, printed = run(good, store)
+    assert again.complete, printed
+    assert {step.state for step in again.steps.values()} == {"reused"}
 
     other = build_tree([planner.plan(START.model_copy(update={"name": "other", "seed": 7}))])
-    outcome, said = run(other, store, limits=Limits(max_gpu_hours=1e-6))
-    assert [fate.state for fate in outcome.steps.values()] == ["published", "not run"], said
+    outcome, printed = run(other, store, limits=Limits(max_gpu_hours=1e-6))
+    assert [step.state for step in outcome.steps.values()] == ["published", "not run"], printed
     assert "the budget of 1e-06 GPU-hours is spent" in outcome.chains[0].reason
-    assert sum(len(attempt_names(store, key)) for key in grown.nodes) == 4
+    assert sum(len(attempt_names(store, key)) for key in tree.nodes) == 4

@@ -18,12 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.datasets.catalog import publish
-from orchestrator.records.schema import StepRecord
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
-from tests.support.datasets import build_dataset
-from training.data.digits import Digits
+from tests.support.datasets import publish_digits
+from tests.support.stored_steps import read_step_records, step_record_names
 
 KILLS = int(os.environ.get("STEPCHAIN_KILLS", "3"))
 SEED = int(os.environ.get("STEPCHAIN_SEED", "0"))
@@ -49,23 +48,23 @@ VICTIMS = ("the driver and all it started", "a worker", "the Ray instance")
 
 def test_a_campaign_killed_again_and_again_ends_with_the_same_table(tmp_path: Path) -> None:
     disturbed, quiet = (new_store(tmp_path / name) for name in ("disturbed", "quiet"))
-    chance, published = random.Random(SEED), dict[str, bytes]()
+    chance = random.Random(SEED)
+    published: dict[str, bytes] = {}
     for number in range(KILLS):
-        victim, delay = VICTIMS[number % len(VICTIMS)], chance.uniform(0, 5)
+        victim = VICTIMS[number % len(VICTIMS)]
+        delay = chance.uniform(0, 5)
         (tmp_path / "survives.py").write_text(campaign(seeds(number)))
         job = start(disturbed, tmp_path)
         wait_for_training(disturbed, job, tmp_path)
-        assert not ends_within(job, delay), (
-            f"nothing was left to kill: {(tmp_path / 'job.log').read_text()}"
-        )
+        log = tmp_path / "job.log"
+        assert not ends_within(job, delay), f"nothing was left to kill: {log.read_text()}"
         killed = kill(victim, job)
         assert killed
-        print(
-            f"kill {number + 1}, {delay:.1f} s into training: {victim}, {killed} processes",
-            flush=True,
-        )
+        moment = f"{delay:.1f} s into training"
+        print(f"kill {number + 1}, {moment}: {victim}, {killed} processes", flush=True)
         if victim == "a worker":
-            ends_within(job, 10)  # a lost worker is the campaign's to mend
+            # The campaign itself replaces a lost worker.
+            ends_within(job, 10)
         end(job)
         found = records(disturbed)
         assert published.items() <= found.items(), "what was published was published again"
@@ -76,15 +75,10 @@ def test_a_campaign_killed_again_and_again_ends_with_the_same_table(tmp_path: Pa
     assert published.items() <= records(disturbed).items()
     assert table(disturbed, tmp_path) == table(quiet, tmp_path)
     assert weights(disturbed) == weights(quiet), "other weights than undisturbed"
-    assert any(
-        StepRecord.model_validate_json(data).resources["resumed_from"]
-        for data in records(disturbed).values()
-    )
+    assert any(record.resources["resumed_from"] for record in read_step_records(disturbed))
     lost = lost_seconds(disturbed)
-    print(
-        f"{len(lost)} interruptions of a training step; seconds lost: {[round(each, 1) for each in lost]}",
-        flush=True,
-    )
+    rounded = [round(each, 1) for each in lost]
+    print(f"{len(lost)} interruptions of a step; seconds lost: {rounded}", flush=True)
     assert max(lost, default=0) <= LOST_SECONDS
 
 
@@ -103,22 +97,14 @@ def seeds(number: int) -> int:
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder))
-    manifest, _ = build_dataset(Digits(seed=2, train=160, val=12), folder / "built")
-    publish(store, "digits", folder / "built", manifest)
+    publish_digits(store, folder / "built", seed=2, train=160, val=12)
     return store
 
 
 def start(store: Store, scratch: Path) -> subprocess.Popen:
-    """The campaign in a process group of its own, as a terminal would start it."""
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.campaign",
-        "run",
-        str(scratch / "survives.py"),
-        "--store",
-        store.uri,
-    ]
+    """Start the campaign in a process group of its own, as a terminal would."""
+    command = [sys.executable, "-m", "jobs.campaign", "run", str(scratch / "survives.py")]
+    command += ["--store", store.uri]
     command += ["--no-tracking", "--cpus-per-worker", "1", "--max-concurrent", "2"]
     command += ["--checkpoint-every", str(CHECKPOINT_SECONDS), "--lease-seconds", "6"]
     environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
@@ -129,21 +115,21 @@ def start(store: Store, scratch: Path) -> subprocess.Popen:
 
 
 def wait_for_training(store: Store, job: subprocess.Popen, scratch: Path) -> None:
-    """Until a step that is not published has a checkpoint of an attempt that is going on."""
+    """Wait until a step that is not published has a new checkpoint."""
     known = set(store.list("steps/"))
     while job.poll() is None:
-        published = {name.split("/")[1] for name in records(store)}
-        new = [name for name in set(store.list("steps/")) - known if name.endswith("/done.json")]
-        if any(name.split("/")[1] not in published for name in new):
+        published = {layout.step_of(name) for name in step_record_names(store)}
+        new = set(store.list("steps/")) - known
+        checkpoints = [name for name in new if layout.is_checkpoint_done(name)]
+        if any(layout.step_of(name) not in published for name in checkpoints):
             return
         time.sleep(0.05)
-    raise AssertionError(
-        f"the campaign ended before it could be killed: {(scratch / 'job.log').read_text()}"
-    )
+    log = (scratch / "job.log").read_text()
+    raise AssertionError(f"the campaign ended before it could be killed: {log}")
 
 
 def ends_within(job: subprocess.Popen, seconds: float) -> bool:
-    """Whether the job ends by itself within that time."""
+    """Wait, and return whether the job has ended by itself within that time."""
     try:
         job.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -152,24 +138,28 @@ def ends_within(job: subprocess.Popen, seconds: float) -> bool:
 
 
 def kill(victim: str, job: subprocess.Popen) -> int:
-    """Kill without warning; says how many processes."""
-    family = all_of(job)
+    """Kill processes without warning, and return how many."""
+    victims = family(job)
     if victim == "a worker":
-        while job.poll() is None and not any("TrainWorker" in title(process) for process in family):
+        while job.poll() is None and not titled(family(job), "TrainWorker"):
             time.sleep(0.1)
-            family = all_of(job)
-        family = [process for process in family if "TrainWorker" in title(process)][:1]
+        victims = titled(family(job), "TrainWorker")[:1]
     elif victim == "the Ray instance":
-        family = [
-            process
-            for process in family
-            if any(part in title(process) for part in ("raylet", "gcs_server", "ray::"))
-        ]
-    return sum(killed(process) for process in family)
+        victims = titled(victims, "raylet", "gcs_server", "ray::")
+    return sum(killed(process) for process in victims)
 
 
-def all_of(job: subprocess.Popen) -> list[psutil.Process]:
-    """The driver and all it started."""
+def titled(processes: list[psutil.Process], *words: str) -> list[psutil.Process]:
+    """Return the processes with one of these words in their command line."""
+
+    def has_word(process: psutil.Process) -> bool:
+        return any(word in title(process) for word in words)
+
+    return [process for process in processes if has_word(process)]
+
+
+def family(job: subprocess.Popen) -> list[psutil.Process]:
+    """Return the driver and all processes that it started."""
     try:
         driver = psutil.Process(job.pid)
         return [driver, *driver.children(recursive=True)]
@@ -178,7 +168,7 @@ def all_of(job: subprocess.Popen) -> list[psutil.Process]:
 
 
 def killed(process: psutil.Process) -> bool:
-    """Whether there still was such a process."""
+    """Kill a process, and return whether there still was one."""
     try:
         process.kill()
     except psutil.NoSuchProcess:
@@ -194,7 +184,7 @@ def title(process: psutil.Process) -> str:
 
 
 def end(job: subprocess.Popen) -> None:
-    """Stop what is left of the job, as whoever starts it again would."""
+    """Kill what is left of the job, as a person would before starting it again."""
     if job.poll() is None:
         for process in psutil.Process(job.pid).children(recursive=True):
             killed(process)
@@ -203,45 +193,33 @@ def end(job: subprocess.Popen) -> None:
 
 
 def records(store: Store) -> dict[str, bytes]:
-    """All step records as they are written."""
-    return {
-        name: store.read(name) for name in store.list("steps/") if name.endswith("/record.json")
-    }
+    """Return the bytes of all step records."""
+    return {name: store.read(name) for name in step_record_names(store)}
 
 
 def weights(store: Store) -> dict[str, dict[str, str]]:
-    """Digests of each step's model, and of what else its method keeps."""
-    found = (StepRecord.model_validate_json(data) for data in records(store).values())
-    return {
-        record.key: {
-            name: file.sha256
-            for name, file in record.files.items()
-            if name.endswith(".safetensors")
-        }
-        for record in found
-    }
+    """Return the digests of each step's model and of the other tensors that its method keeps."""
+    found: dict[str, dict[str, str]] = {}
+    for record in read_step_records(store):
+        tensors = [name for name in record.files if name.endswith(".safetensors")]
+        found[record.key] = {name: record.files[name].sha256 for name in tensors}
+    return found
 
 
 def table(store: Store, scratch: Path) -> dict:
-    """What `jobs.campaign table` tells of the campaign."""
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.campaign",
-        "table",
-        str(scratch / "survives.py"),
-        "--store",
-        store.uri,
-    ]
+    """Return what `jobs.campaign table` prints for the campaign."""
+    command = [sys.executable, "-m", "jobs.campaign", "table", str(scratch / "survives.py")]
+    command += ["--store", store.uri, "--format", "json"]
     environment = os.environ | {"STEPCHAIN_CACHE": str(scratch / "cache")}
-    done = subprocess.run(
-        [*command, "--format", "json"], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
 def lost_seconds(store: Store) -> list[float]:
-    """Of each interruption: for how long the attempt had trained beyond the iteration that the next one went on from."""
+    """Return the training time that each interruption lost.
+
+    An interrupted attempt trained beyond the iteration from which the next attempt went on.
+    """
     curves: dict[str, dict[str, list[dict]]] = {}
     for name in store.list("steps/"):
         if "/curves/" in name:
@@ -249,10 +227,10 @@ def lost_seconds(store: Store) -> list[float]:
             curves.setdefault(key, {}).setdefault(attempt, []).extend(json.loads(store.read(name)))
     lost = []
     for attempts in curves.values():
-        rows = [
-            sorted(rows, key=lambda row: row["iteration"]) for _, rows in sorted(attempts.items())
-        ]
-        for before, after in pairwise(rows):
+        for rows in attempts.values():
+            rows.sort(key=lambda row: row["iteration"])
+        in_order = [attempts[name] for name in sorted(attempts)]
+        for before, after in pairwise(in_order):
             beyond = [row["time"] for row in before if row["iteration"] >= after[0]["iteration"]]
             lost.append(max(beyond) - min(beyond) if beyond else 0.0)
     return lost

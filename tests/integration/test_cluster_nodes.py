@@ -1,4 +1,7 @@
-"""Several machines, as Ray's own tests make them: one is taken away in mid-step, and the step ends on another."""
+"""A step ends on another machine when the one that trains it is removed.
+
+The machines are nodes of Ray's own test cluster.
+"""
 
 import os
 import subprocess
@@ -10,12 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.datasets.catalog import publish
-from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
-from tests.support.datasets import build_dataset
-from training.data.digits import Digits
+from tests.support.datasets import publish_digits
+from tests.support.stored_steps import has_checkpoint, read_step_records
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,21 +28,22 @@ pytestmark = [
     ),
 ]
 JOB = (
-    "digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 80 --optimization.epochs 1 --base.optimization.batch 8 "
-    "--optimization.batch 8 --no-tracking --checkpoint-every 0.2 --cpus-per-worker 1"
+    "digits_finetuning --groups 0,1,2 3,4 "
+    "--base.optimization.epochs 80 --optimization.epochs 1 "
+    "--base.optimization.batch 8 --optimization.batch 8 "
+    "--no-tracking --checkpoint-every 0.2 --cpus-per-worker 1"
 )
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator:
-    """A head that trains nothing, and nobody else yet."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it lives for a test, on this machine
+    """Start a head that trains nothing, without any worker."""
+    # The cluster exists for one test, on this machine.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "dashboard_port": 0, "resources": {"orchestrator": 4}},
-    )
+    head = {"num_cpus": 0, "dashboard_port": 0, "resources": {"orchestrator": 4}}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
 
@@ -49,8 +51,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(str(tmp_path / "store"))
-    manifest, _ = build_dataset(Digits(seed=2, train=120, val=12), tmp_path / "built")
-    publish(store, "digits", tmp_path / "built", manifest)
+    publish_digits(store, tmp_path / "built", seed=2, train=120, val=12)
     return store
 
 
@@ -66,27 +67,19 @@ def test_a_step_ends_on_another_machine(cluster, store: Store, tmp_path: Path) -
         (tmp_path / "job.log").open("w") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as job,
     ):
-        while job.poll() is None and not any(
-            name.endswith("/done.json") for name in store.list("steps/")
-        ):
+        while job.poll() is None and not has_checkpoint(store):
             time.sleep(0.1)
         assert job.poll() is None, (tmp_path / "job.log").read_text()
         (training,) = (node for node in nodes if trains(node))
         cluster.remove_node(training, allow_graceful=False)
         assert job.wait(timeout=400) == 0, (tmp_path / "job.log").read_text()
-    names = [name for name in store.list("steps/") if name.endswith("record.json")]
-    base, _ = sorted(
-        (StepRecord.model_validate_json(store.read(name)) for name in names),
-        key=lambda record: record.index,
-    )
+    base, _ = read_step_records(store)
     assert base.resources["restarts"] == 1
     assert base.resources["resumed_from"] > 0
 
 
 def trains(node) -> bool:
-    """Whether the worker of a step is a child of this node's raylet."""
+    """Return whether the worker of a step is a child of this node's raylet."""
     (raylet,) = node.all_processes["raylet"]
-    return any(
-        "RayTrainWorker" in " ".join(child.cmdline())
-        for child in psutil.Process(raylet.process.pid).children(recursive=True)
-    )
+    children = psutil.Process(raylet.process.pid).children(recursive=True)
+    return any("RayTrainWorker" in " ".join(child.cmdline()) for child in children)

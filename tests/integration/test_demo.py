@@ -1,4 +1,8 @@
-"""What `make demo` published: the papers' order of methods, one attempt a step, and a second run that trained nothing."""
+"""What two runs of `make demo` published.
+
+The methods are in the papers' order, every step has one attempt, and the second run trained
+nothing.
+"""
 
 import os
 
@@ -16,20 +20,12 @@ pytestmark = pytest.mark.slow
 def chains() -> dict[str, ChainResult]:
     uri = os.environ.get("STEPCHAIN_DEMO_STORE")
     if uri is None:
-        pytest.skip(
-            "reads what two runs of `make demo` left: `make verify` names their store in STEPCHAIN_DEMO_STORE"
-        )
+        pytest.skip("`make verify` runs `make demo` twice, and sets STEPCHAIN_DEMO_STORE")
     store = open_store(uri)
     names = ("digits_wilson", "digits_mib", "digits_finetuning")
-    return dict(
-        zip(
-            names,
-            load_chains(
-                Repository(store), [Repository(store).chain_by_name(name) for name in names]
-            ),
-            strict=True,
-        )
-    )
+    repository = Repository(store)
+    loaded = load_chains(repository, [repository.chain_by_name(name) for name in names])
+    return dict(zip(names, loaded, strict=True))
 
 
 def test_methods_stand_in_the_order_that_the_papers_report(chains) -> None:

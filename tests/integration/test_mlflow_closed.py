@@ -1,4 +1,7 @@
-"""MLflow as infra/mlflow/serve.py starts it answers to its own names, and with --auth to people with an account."""
+"""MLflow, as infra/mlflow/serve.py starts it, answers to its own names only.
+
+With --auth it answers to people with an account only.
+"""
 
 import base64
 import os
@@ -16,10 +19,12 @@ from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 PASSWORD = "correct-horse-4711"
+QUESTION = "api/2.0/mlflow/experiments/get?experiment_id=0"
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a server, and yield its address. Its log must not hold the password."""
     folder = tmp_path_factory.mktemp("closed")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -31,16 +36,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "TMPDIR": str(folder),
         "PYTHONPATH": str(ROOT),
     }
-    command = [
-        sys.executable,
-        "-m",
-        "infra.mlflow.serve",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--auth",
-    ]
+    command = [sys.executable, "-m", "infra.mlflow.serve", "--auth"]
+    command += ["--port", str(port), "--workers", "1"]
     command += ["--allowed-hosts", f"127.0.0.1:{port},mlflow.example"]
     log = folder / "server.log"
     with log.open("w") as file:
@@ -48,7 +45,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        address, end = f"http://127.0.0.1:{port}", time.monotonic() + 240
+        address = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 240
         while answer(f"{address}/health") != 200:
             assert server.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
@@ -61,16 +59,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def answer(url: str, password: str | None = None, host: str | None = None) -> int | None:
-    """Status of the answer, None where nobody answers."""
+    """Return the status of the answer, None where no server answers."""
     headers = {} if host is None else {"Host": host}
     if password is not None:
-        headers["Authorization"] = (
-            "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
-        )
+        credentials = base64.b64encode(f"admin:{password}".encode()).decode()
+        headers["Authorization"] = f"Basic {credentials}"
+    request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=30
-        ) as reply:
+        with urllib.request.urlopen(request, timeout=30) as reply:
             return reply.status
     except urllib.error.HTTPError as error:
         error.close()
@@ -81,12 +77,9 @@ def answer(url: str, password: str | None = None, host: str | None = None) -> in
 
 @pytest.mark.parametrize(("password", "status"), [(None, 401), ("wrong", 401), (PASSWORD, 200)])
 def test_a_password_is_asked_for(address: str, password: str | None, status: int):
-    assert answer(f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0", password) == status
+    assert answer(f"{address}/{QUESTION}", password) == status
 
 
 @pytest.mark.parametrize(("host", "status"), [("mlflow.example", 200), ("evil.example", 403)])
 def test_it_answers_to_its_own_names(address: str, host: str, status: int):
-    assert (
-        answer(f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0", PASSWORD, host)
-        == status
-    )
+    assert answer(f"{address}/{QUESTION}", PASSWORD, host) == status

@@ -1,4 +1,7 @@
-"""A scheduler that stops a job sends SIGTERM: the job ends soon, gives its lease back and closes its runs; the next goes on."""
+"""A job that gets SIGTERM ends soon, gives its lease back and closes its runs.
+
+The cluster's scheduler stops jobs in this way. The same command goes on from the last checkpoint.
+"""
 
 import json
 import os
@@ -12,15 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.datasets.catalog import publish
+from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
-from tests.support.datasets import build_dataset
-from training.data.digits import Digits
+from tests.support.datasets import publish_digits
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 # No checkpoint is due for an hour.
 TRAIN = (
-    "jobs.train digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 80 --optimization.epochs 1 "
+    "jobs.train digits_finetuning --groups 0,1,2 3,4 "
+    "--base.optimization.epochs 80 --optimization.epochs 1 "
     "--base.optimization.batch 8 --optimization.batch 8 --checkpoint-every 3600 --cpus-per-worker 1"
 )
 CAMPAIGN = (
@@ -28,34 +31,34 @@ CAMPAIGN = (
 )
 
 
+def has_curves(store: Store) -> bool:
+    """Return whether some step has published a piece of its training curve."""
+    return any("/curves/" in name for name in store.list("steps/"))
+
+
 @pytest.mark.parametrize("job", [TRAIN, CAMPAIGN], ids=["train", "campaign"])
 def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else(job: str, tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
-    manifest, _ = build_dataset(Digits(seed=2, train=120, val=12), tmp_path / "built")
-    publish(store, "digits", tmp_path / "built", manifest)
+    publish_digits(store, tmp_path / "built", seed=2, train=120, val=12)
     command = [sys.executable, "-m", *job.split(), "--store", store.uri]
-    submitted = {
-        "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(
-            {"runtime_env": {}, "metadata": {"job_submission_id": "mine"}}
-        )
+    # Ray gives a submitted job its name in this variable.
+    submitted = json.dumps({"runtime_env": {}, "metadata": {"job_submission_id": "mine"}})
+    environment = os.environ | {
+        "STEPCHAIN_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "RAY_JOB_CONFIG_JSON_ENV_VAR": submitted,
     }
-    environment = (
-        os.environ
-        | {"STEPCHAIN_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        | submitted
-    )
-    with (tmp_path / "job.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    log = tmp_path / "job.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
-        while process.poll() is None and not any(
-            "/curves/" in name for name in store.list("steps/")
-        ):
+        while process.poll() is None and not has_curves(store):
             time.sleep(0.1)
-        assert process.poll() is None, (tmp_path / "job.log").read_text()
+        assert process.poll() is None, log.read_text()
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         begun = time.monotonic()
-        assert process.wait(timeout=120) == 128 + signal.SIGTERM, (tmp_path / "job.log").read_text()
+        assert process.wait(timeout=120) == 128 + signal.SIGTERM, log.read_text()
         print(f"ended {time.monotonic() - begun:.1f} s after SIGTERM")
     finally:
         process.kill()
@@ -63,13 +66,12 @@ def test_a_stopped_job_leaves_a_checkpoint_and_nothing_else(job: str, tmp_path: 
     _, left = psutil.wait_procs(family, timeout=60)
     assert left == []
     names = list(store.list("steps/"))
-    assert any(name.endswith("/done.json") for name in names), (tmp_path / "job.log").read_text()
+    assert any(name.endswith("/done.json") for name in names), log.read_text()
     assert not any(name.endswith(("/lease.json", "/record.json", "/error.txt")) for name in names)
     with sqlite3.connect(tmp_path / "store" / "mlflow.db") as database:
         assert {status for (status,) in database.execute("SELECT status FROM runs")} == {"KILLED"}
-        jobs = database.execute(
-            "SELECT DISTINCT value FROM tags WHERE key = 'stepchain.submission'"
-        ).fetchall()
+        query = "SELECT DISTINCT value FROM tags WHERE key = 'stepchain.submission'"
+        jobs = database.execute(query).fetchall()
     database.close()
     assert jobs == [("mine",)]
-    assert "the same command resumes" in (tmp_path / "job.log").read_text()
+    assert "the same command resumes" in log.read_text()

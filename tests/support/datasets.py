@@ -1,11 +1,14 @@
-"""Build datasets on this machine, without a store, and indexes without images."""
+"""Build datasets on this machine, and indexes without images."""
 
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from orchestrator.datasets.catalog import publish
+from orchestrator.store.base import Store
 from training.data.dataset_writer import SHARD_BYTES, assemble_dataset, plan_shards
+from training.data.digits import Digits
 from training.data.manifest import Manifest
 from training.data.shard_writer import write_shard
 from training.data.shards import Index, LocalSplit
@@ -28,6 +31,12 @@ def build_dataset(
     jobs = [job for plan in plans.values() for job in plan.jobs]
     written = {job.key: write_shard(source, job, folder) for job in jobs}
     return assemble_dataset(source, plans, written, folder, on_bad)
+
+
+def publish_digits(store: Store, folder: Path, *, seed: int, train: int, val: int) -> None:
+    """Publish scenes of digits as the dataset `digits`; `folder` is for the files on the way."""
+    manifest, _ = build_dataset(Digits(seed=seed, train=train, val=val), folder)
+    publish(store, "digits", folder, manifest)
 
 
 def open_split(manifest: Manifest, split: str, folder: Path) -> LocalSplit:
