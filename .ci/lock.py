@@ -1,8 +1,8 @@
 """Write requirements.lock: one `name==version` for every package that pyproject.toml needs.
 
-Run it with the environment's own Python after changing a requirement (`make lock`). The lock holds no
-URL and no hash, so that the same file finds torch's CPU build where one is offered and its CUDA build
-elsewhere. Pip finds what the CUDA build needs besides (nvidia-*, cuda-*, triton).
+Run it with the environment's own Python after changing a requirement (`make lock`). The lock holds
+no URL and no hash, so that the same file finds torch's CPU build where one is offered and its CUDA
+build elsewhere. Pip finds what the CUDA build needs besides (nvidia-*, cuda-*, triton).
 """
 
 import sys
