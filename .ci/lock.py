@@ -1,8 +1,8 @@
-"""Write requirements.lock: one `name==version` for everything that pyproject.toml needs, as installed here.
+"""Write requirements.lock: one `name==version` for every package that pyproject.toml needs.
 
-Run it with the environment's own Python after changing a requirement (`make lock`). The lock holds no URL and no hash, so that
-the same file finds torch's CPU build where one is offered and its CUDA build elsewhere; what the CUDA build needs besides
-(nvidia-*, cuda-*, triton) is left for pip to find.
+Run it with the environment's own Python after changing a requirement (`make lock`). The lock holds
+no URL and no hash, so that the same file finds torch's CPU build where one is offered and its CUDA
+build elsewhere. Pip finds what the CUDA build needs besides (nvidia-*, cuda-*, triton).
 """
 
 import sys
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def closure(requirements: list[str]) -> dict[str, str]:
-    """Installed version of each requirement and of everything that it needs on this platform."""
+    """Return the installed version of each requirement and of all that it needs here."""
     versions: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
     waiting = [(Requirement(text), "") for text in requirements]
@@ -32,12 +32,12 @@ def closure(requirements: list[str]) -> dict[str, str]:
         try:
             installed = distribution(name)
         except PackageNotFoundError:
-            sys.exit(
-                f"{requirement} is required and not installed here: run pip install {str(requirement)!r}, then make lock again"
-            )
+            wanted = repr(str(requirement))
+            sys.exit(f"{requirement} is not installed: run pip install {wanted}, then make lock")
         if not requirement.specifier.contains(installed.version, prereleases=True):
             sys.exit(
-                f"{requirement} is required and {installed.version} is installed here: upgrade it, then make lock again"
+                f"{requirement} is required and {installed.version} is installed: "
+                "upgrade it, then make lock"
             )
         versions[name] = installed.version.partition("+")[0]
         for extra in ("", *sorted(requirement.extras)):
@@ -48,6 +48,7 @@ def closure(requirements: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
+    """Write the lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     versions = closure(project["project"]["dependencies"] + project["dependency-groups"]["dev"])
     lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
