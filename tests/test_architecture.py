@@ -17,7 +17,6 @@ from tests.support.paths import ROOT
 
 PACKAGES = ("jobs", "orchestrator", "stepchain", "training")
 TESTED = (*PACKAGES, "infra", "benchmarks")
-CODE = (*PACKAGES, "infra")
 # House style is 100 to 250 lines.
 MAX_LINES = 300
 MAX_CLAUSES = 2  # `for` and `if` of one comprehension
@@ -195,8 +194,13 @@ def dense_comprehensions(path: Path) -> Iterator[int]:
 
 
 def test_comprehensions_are_plain():
-    dense = {relative(path): [*dense_comprehensions(path)] for path in sources(*CODE)}
-    dense = {path: lines for path, lines in dense.items() if lines}
+    dense = {}
+    for path in sources(*TESTED, "tests"):
+        # The program that wrote the store of version 0.1.0 stays as it was.
+        if path.is_relative_to(ROOT / "tests" / "data"):
+            continue
+        if lines := [*dense_comprehensions(path)]:
+            dense[relative(path)] = lines
     assert not dense, (
         f"comprehensions hold another one, or more than {MAX_CLAUSES} clauses, at {dense}; "
         "write a loop, or give the inner one a name or a function"

@@ -1,4 +1,4 @@
-"""What every store promises, asked of a folder, of an S3 server in memory and of a real one."""
+"""Every store keeps its promises: a folder, an S3 server in memory, and a real one."""
 
 import http.server
 import os
@@ -6,6 +6,7 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,14 +67,12 @@ def test_only_if_absent_keeps_what_is_there(store: Store):
 
 def test_of_many_that_write_only_if_absent_one_does(store: Store, request: pytest.FixtureRequest):
     with ThreadPoolExecutor(8) as pool:
-        written = list(
-            pool.map(lambda number: store.write("a", b"%d" % number, only_if_absent=True), range(8))
-        )
+        write = partial(store.write, "a", only_if_absent=True)
+        written = list(pool.map(write, [b"%d" % number for number in range(8)]))
     winners = [b"%d" % number for number, won in enumerate(written) if won]
     assert store.read("a") in winners
-    if (
-        "swift" not in request.node.callspec.id
-    ):  # which lets two win at times: nothing may rest on it
+    # Swift lets two writers win at times, so no code may rely on a single winner.
+    if "swift" not in request.node.callspec.id:
         assert len(winners) == 1
 
 
@@ -97,7 +96,8 @@ def test_list_goes_on_after_a_page(store: Store, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("size", [0, 1000, 33 << 20], ids=["empty", "small", "multipart"])
 def test_a_file_comes_back_as_it_went(store: Store, tmp_path: Path, size: int):
-    source, copy = tmp_path / "source", tmp_path / "new folder" / "copy"
+    source = tmp_path / "source"
+    copy = tmp_path / "new folder" / "copy"
     source.write_bytes(os.urandom(size))
     store.upload(source, "files/x.bin")
     store.download("files/x.bin", copy)
@@ -154,22 +154,18 @@ def test_a_usable_store_passes_the_check_and_stays_empty(store: Store):
 def test_local_path_is_the_object_itself_or_none(store: Store):
     store.write("a/b", b"one")
     path = store.local_path("a/b")
-    assert (
-        path is None
-        if store.uri.startswith("s3://")
-        else path is not None and path.read_bytes() == b"one"
-    )
+    if store.uri.startswith("s3://"):
+        assert path is None
+    else:
+        assert path is not None
+        assert path.read_bytes() == b"one"
 
 
 def test_a_folder_is_named_by_path_or_file_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "a store"
-    assert (
-        open_store("a store")
-        == open_store(str(folder))
-        == open_store(folder.as_uri())
-        == FolderStore(folder)
-    )
+    for name in ("a store", str(folder), folder.as_uri()):
+        assert open_store(name) == FolderStore(folder)
     assert not folder.exists()
 
 
@@ -183,10 +179,8 @@ def test_another_uri_is_refused(uri: str):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(
-        StoreError,
-        match=r"cannot write 'probe-.*Not a directory.*check the folder, its rights and its disk",
-    ):
+    sentence = "cannot write 'probe-.*Not a directory.*check the folder, its rights and its disk"
+    with pytest.raises(StoreError, match=sentence):
         check_writable(open_store(str(tmp_path / "file")))
 
 
@@ -214,9 +208,8 @@ def test_what_a_killed_writer_left_is_no_object(tmp_path: Path):
 
 
 def test_a_missing_bucket_is_one_sentence(bucket: str):
-    with pytest.raises(
-        StoreError, match="no bucket 'absent-bucket'; create it, or correct the store's URI"
-    ):
+    sentence = "no bucket 'absent-bucket'; create it, or correct the store's URI"
+    with pytest.raises(StoreError, match=sentence):
         check_writable(open_store("s3://absent-bucket/x"))
 
 
@@ -269,9 +262,8 @@ def test_refused_credentials_are_one_sentence_without_them(
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         s3_environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(
-            StoreError, match=r"the server refused it .*; check AWS_ACCESS_KEY_ID or AWS_PROFILE"
-        ) as caught:
+        sentence = r"the server refused it .*; check AWS_ACCESS_KEY_ID or AWS_PROFILE"
+        with pytest.raises(StoreError, match=sentence) as caught:
             check_writable(open_store("s3://bucket/x"))
         server.shutdown()
     assert secret not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Manifests as `kubectl apply --kustomize` would send them, of as much of Kustomize as infra/ uses."""
+"""Render manifests as `kubectl apply --kustomize` does, with the part of Kustomize infra/ uses."""
 
 import copy
 import re
@@ -22,33 +22,30 @@ def infra() -> Path:
 
 @pytest.fixture(scope="session")
 def rendered() -> Callable[[str], list[Manifest]]:
-    """Function that renders the folder of a kustomization below infra/kuberay."""
+    """Return a function that renders the folder of a kustomization below infra/kuberay."""
     return lambda folder: list(render(INFRA / "kuberay" / folder))
 
 
 def render(folder: Path) -> Iterator[Manifest]:
+    """Yield the manifests of a kustomization's folder."""
     settings = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    assert set(settings) <= KNOWN, (
-        f"{folder}: the tests do not know what {set(settings) - KNOWN} does; teach them"
-    )
-    resources = [
-        manifest
-        for name in settings["resources"]
-        for manifest in (render(folder / name) if (folder / name).is_dir() else read(folder / name))
-    ]
+    unknown = set(settings) - KNOWN
+    assert not unknown, f"{folder}: render() does not know {unknown}; add them"
+    resources: list[Manifest] = []
+    for name in settings["resources"]:
+        path = folder / name
+        resources += render(path) if path.is_dir() else read(path)
     for patch in settings.get("patches", []):
         text = patch["patch"] if "patch" in patch else (folder / patch["path"]).read_text()
-        kind, name = patch["target"]["kind"], patch["target"]["name"]
-        targets = [
-            each
-            for each in resources
-            if each["kind"] == kind and re.fullmatch(name, each["metadata"]["name"])
-        ]
+        kind = patch["target"]["kind"]
+        name = patch["target"]["name"]
+        of_kind = [each for each in resources if each["kind"] == kind]
+        targets = [each for each in of_kind if re.fullmatch(name, each["metadata"]["name"])]
         assert targets, f"{folder}: a patch has no target {kind} {name}"
         for target in targets:
             target |= jsonpatch.JsonPatch(yaml.safe_load(text)).apply(target)
     for image in settings.get("images", []):
-        for container in (found for each in resources for found in containers(each)):
+        for container in containers(resources):
             if container["image"].partition(":")[0] == image["name"]:
                 container["image"] = f"{image['newName']}:{image['newTag']}"
     for each in resources:
@@ -58,17 +55,17 @@ def render(folder: Path) -> Iterator[Manifest]:
 
 
 def read(path: Path) -> list[Manifest]:
-    """All documents of a file; what an anchor repeats, as values of its own."""
+    """Return the documents of a file. Values that an anchor repeats are copied."""
     return [copy.deepcopy(each) for each in yaml.safe_load_all(path.read_text()) if each]
 
 
 def containers(value: Any) -> Iterator[dict[str, Any]]:
-    """Every container, however deep in a manifest."""
+    """Yield every container, however deep in a manifest."""
     if isinstance(value, dict):
-        for name, part in value.items():
+        for name, inner in value.items():
             if name in ("containers", "initContainers"):
-                yield from part
-            yield from containers(part)
+                yield from inner
+            yield from containers(inner)
     elif isinstance(value, list):
-        for part in value:
-            yield from containers(part)
+        for inner in value:
+            yield from containers(inner)

@@ -1,4 +1,7 @@
-"""What every manifest keeps to: no secret written down, no root, nothing open to the world, versions that are named."""
+"""Every manifest keeps the rules of hardening.
+
+It holds no secret, runs nothing as root, opens nothing to the world, and names its versions.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,23 +18,24 @@ SECRETS = re.compile(r"password|secret|token|credential", re.IGNORECASE)
 
 @pytest.fixture(scope="module")
 def pods(rendered: Render, infra: Path) -> list[Manifest]:
-    """The specification of every pod of the overlays and of the job."""
+    """Return the specification of every pod of the overlays and of the job."""
     job = yaml.safe_load((infra / "kuberay" / "rayjob.yaml").read_text())
     manifests = [*rendered("overlays/laptop"), *rendered("overlays/gpu"), job]
-    found = [spec for manifest in manifests for spec in pod_specs(manifest)]
+    found = list(pod_specs(manifests))
     assert len(found) > 10
     return found
 
 
 def pod_specs(value: Any) -> Iterator[Manifest]:
+    """Yield every specification of a pod, however deep in a manifest."""
     if isinstance(value, dict):
         if "containers" in value:
             yield value
-        for part in value.values():
-            yield from pod_specs(part)
+        for inner in value.values():
+            yield from pod_specs(inner)
     elif isinstance(value, list):
-        for part in value:
-            yield from pod_specs(part)
+        for inner in value:
+            yield from pod_specs(inner)
 
 
 def test_no_pod_is_root_or_may_become_it(pods: list[Manifest]):
@@ -57,9 +61,8 @@ def test_secrets_are_named_and_never_written(pods: list[Manifest]):
             for variable in container.get("env", []):
                 if SECRETS.search(variable["name"]) and not variable["name"].endswith("_FILE"):
                     assert "secretKeyRef" in variable["valueFrom"], variable["name"]
-            assert not any(
-                re.search(r"://[^/]*:[^/]*@", part) for part in container.get("args", [])
-            )
+            for argument in container.get("args", []):
+                assert not re.search(r"://[^/]*:[^/]*@", argument)
 
 
 def test_only_the_head_may_speak_to_kubernetes(pods: list[Manifest]):
@@ -89,18 +92,13 @@ def test_compose_listens_on_loopback_alone(infra: Path):
 def test_no_service_is_open_to_the_world(rendered: Render):
     for folder in ("overlays/laptop", "overlays/gpu"):
         manifests = rendered(folder)
-        assert all(
-            each["spec"].get("type", "ClusterIP") == "ClusterIP"
-            for each in manifests
-            if each["kind"] == "Service"
-        )
+        services = [each for each in manifests if each["kind"] == "Service"]
+        types = {service["spec"].get("type", "ClusterIP") for service in services}
+        assert types == {"ClusterIP"}
         assert not [each for each in manifests if each["kind"] in ("Ingress", "Secret")]
-        policies = [each for each in manifests if each["kind"] == "NetworkPolicy"]
-        closed = [
-            each
-            for each in policies
-            if each["spec"]["podSelector"] == {} and "ingress" not in each["spec"]
-        ]
+        policies = [each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"]
+        general = [policy for policy in policies if policy["podSelector"] == {}]
+        closed = [policy for policy in general if "ingress" not in policy]
         assert len(closed) == 1
         (cluster,) = (each for each in manifests if each["kind"] == "RayCluster")
         assert cluster["spec"]["authOptions"]["mode"] == "token"
@@ -108,11 +106,9 @@ def test_no_service_is_open_to_the_world(rendered: Render):
 
 def test_every_port_that_is_served_has_a_policy(rendered: Render):
     manifests = rendered("overlays/laptop")
-    selected = [
-        each["spec"]["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name")
-        for each in manifests
-        if each["kind"] == "NetworkPolicy"
-    ]
+    policies = [each for each in manifests if each["kind"] == "NetworkPolicy"]
+    labels = [policy["spec"]["podSelector"].get("matchLabels", {}) for policy in policies]
+    selected = [each.get("app.kubernetes.io/name") for each in labels]
     for service in (each for each in manifests if each["kind"] == "Service"):
         assert service["spec"]["selector"]["app.kubernetes.io/name"] in selected
 

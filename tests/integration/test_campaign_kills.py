@@ -1,9 +1,9 @@
-"""Kill a running campaign with `kill -9`, again and again. Run once more, it ends as if undisturbed.
+"""Kill a running campaign with SIGKILL, again and again. Run once more, it ends as if undisturbed.
 
-At a random moment of a step's training the test kills the driver with all its children, a worker, or
-the whole Ray instance, and gives the same command again. Each time the campaign has more seeds, so
-that something is left to kill on the fastest machine. STEPCHAIN_KILLS says how often (`make soak`:
-30), and STEPCHAIN_SEED changes the moments. A sample of few kills trains one alpha only.
+At a random moment of a step's training the test kills the driver with all its children, a worker,
+or the whole Ray instance, and gives the same command again. Each time the campaign has more seeds,
+so that something is left to kill on the fastest machine. STEPCHAIN_KILLS says how often (`make
+soak`: 30), and STEPCHAIN_SEED changes the moments. A sample of few kills trains one alpha only.
 """
 
 import json

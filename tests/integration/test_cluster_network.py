@@ -177,5 +177,5 @@ def test_a_step_ends_though_the_host_that_trains_it_is_cut_off(
     assert read_step_records(store) == [base, last]
     for record in (base, last):
         # This raises for a file that is not the one that the record names.
-        folder = f"{layout.attempt_folder(record.key, record.attempt)}/files"
+        folder = layout.files_folder(record.key, record.attempt)
         fetch_folder(store, folder, record.files, tmp_path / f"files-{record.index}")

@@ -1,10 +1,11 @@
-"""What a network and a store can do to training: one clear error where it must be, and otherwise as if nothing had happened.
+"""Faults of a network and a store change no result, or they end in one clear error.
 
-A proxy of our own stands in front of a real S3 server and spoils answers. With `STEPCHAIN_FAULTS=200` the last test goes on
-until that many faults have happened.
+A proxy in front of a real S3 server damages its answers. With `STEPCHAIN_FAULTS=200` the last test
+goes on until that many faults have happened.
 """
 
 import hashlib
+import io
 import os
 import random
 import socket
@@ -12,7 +13,6 @@ import socketserver
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from io import StringIO
 from itertools import chain as chained
 from itertools import repeat
 from pathlib import Path
@@ -50,12 +50,12 @@ from training.scenario import Scenario
 pytestmark = pytest.mark.s3real
 Fault = str | None
 Choose = Callable[[str, str], Fault]  # method, path
-DATA = ("reset", "truncate", "stall", "flip")  # what befalls a body
+DATA = ("reset", "truncate", "stall", "flip")  # faults of a body
 KINDS = ("unavailable", "refuse", *DATA)
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """Passes requests on, one to a connection, and does to each answer what `choose(method, path)` says."""
+    """Pass requests on, one a connection, with the faults that `choose(method, path)` returns."""
 
     daemon_threads = True
 
@@ -65,18 +65,18 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.upstream = host, int(port)
         self.choose: Choose = lambda method, path: None
         self.faults = 0
-        self.body_bytes = 0  # passed on, of answers
+        self.body_bytes = 0  # of the answers passed on
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that gives up is what this is about."""
+        """Ignore a client that gives up, because the tests are about such clients."""
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """One connection."""
+    """Handle one connection."""
 
     server: Proxy
 
@@ -89,19 +89,10 @@ class Handler(socketserver.StreamRequestHandler):
         self.server.faults += fault is not None
         if fault == "refuse":
             return self.reset()
-        if fault in ("unavailable", "expired"):
-            code, name = (503, "SlowDown") if fault == "unavailable" else (400, "ExpiredToken")
-            body = (
-                b""
-                if method == b"HEAD"
-                else f"<Error><Code>{name}</Code><Message>as asked</Message></Error>".encode()
-            )
-            self.wfile.write(
-                b"HTTP/1.1 %d no\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-                % (code, len(body))
-                + body
-            )
-            return None
+        if fault == "unavailable":
+            return self.refuse(503, "SlowDown", has_body=method != b"HEAD")
+        if fault == "expired":
+            return self.refuse(400, "ExpiredToken", has_body=method != b"HEAD")
         with (
             socket.create_connection(self.server.upstream) as upstream,
             upstream.makefile("rb") as answer,
@@ -115,7 +106,14 @@ class Handler(socketserver.StreamRequestHandler):
             self.wfile.write(b"".join([lines[0], *self.closing(lines[1:]), b"\r\n"]))
             self.body(b"" if method == b"HEAD" else answer.read(self.length(lines)), fault)
 
+    def refuse(self, status: int, code: str, *, has_body: bool) -> None:
+        """Answer with an error of S3, instead of passing the request on."""
+        body = f"<Error><Code>{code}</Code><Message>as asked</Message></Error>" if has_body else ""
+        head = f"HTTP/1.1 {status} no\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self.wfile.write((head + body).encode())
+
     def body(self, data: bytes, fault: Fault) -> None:
+        """Pass a body on, or damage it."""
         half = len(data) // 2
         self.server.body_bytes += len(data)
         if fault == "flip" and data:
@@ -124,7 +122,8 @@ class Handler(socketserver.StreamRequestHandler):
             self.wfile.write(data[:half])
             self.wfile.flush()
             if fault == "stall":
-                threading.Event().wait(2)  # longer than the client waits
+                # The client waits less long.
+                threading.Event().wait(2)
             elif fault == "reset":
                 self.reset()
         else:
@@ -134,33 +133,32 @@ class Handler(socketserver.StreamRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
-    def head(self, file: object) -> list[bytes]:
-        """The lines up to the empty one."""
-        return list(iter(file.readline, b"\r\n")) if file.peek(1) else []
+    def head(self, file: io.BufferedIOBase) -> list[bytes]:
+        """Return the lines up to the empty one, none at the end of the file."""
+        lines: list[bytes] = []
+        while (line := file.readline()) not in (b"", b"\r\n"):
+            lines.append(line)
+        return lines
 
     def closing(self, lines: list[bytes]) -> list[bytes]:
-        return [
-            line for line in lines if not line.lower().startswith((b"connection:", b"expect:"))
-        ] + [b"Connection: close\r\n"]
+        """Return the lines of a head, with a close of the connection."""
+        dropped = (b"connection:", b"expect:")
+        kept = [line for line in lines if not line.lower().startswith(dropped)]
+        return [*kept, b"Connection: close\r\n"]
 
     def length(self, lines: list[bytes]) -> int:
-        return next(
-            (
-                int(line.split(b":")[1])
-                for line in lines
-                if line.lower().startswith(b"content-length:")
-            ),
-            0,
-        )
+        """Return the length of the body that a head names."""
+        for line in lines:
+            if line.lower().startswith(b"content-length:"):
+                return int(line.split(b":")[1])
+        return 0
 
 
 @pytest.fixture
 def proxy(swift_bucket: str, swift_url: str, s3_environment: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy between the client and the server."""
+    """Run a proxy between the client and the server."""
     with Proxy(swift_url) as proxy:
-        threading.Thread(
-            target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
+        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         s3_environment.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
         proxy.shutdown()
@@ -181,21 +179,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 
 def meeting(*faults: Fault) -> Choose:
-    """These faults for the requests that come first, none for those after them."""
+    """Return a choice of these faults for the first requests, and of none for all later ones."""
     left = chained(faults, repeat(None))
     return lambda method, path: next(left)
 
 
 def rows_of(split: LocalSplit, processes: int = 0) -> dict[int, np.ndarray]:
-    """Every image of a split, by row, as a loader of so many processes reads it."""
+    """Return every image of a split by row, as a loader of so many processes reads it."""
 
     def transform(image, mask, rng):
         return evaluation_view(image, mask, EvaluationConfig(short_side=None, crop=None))
 
     table = np.arange(256, dtype=np.uint8)
-    dataset = SegmentationDataset(
-        split, np.arange(len(split.index.ids)), transform=transform, label_map=table, seed=0
-    )
+    rows = np.arange(len(split.index.ids))
+    dataset = SegmentationDataset(split, rows, transform=transform, label_map=table, seed=0)
     order = GlobalBatches(len(dataset), 3, 0, 0, 1, 0, len(dataset) // 3)
     found = {}
     for batch in load_batches(dataset, order, 64, processes):
@@ -217,9 +214,8 @@ def test_what_passes_is_as_if_it_had_not_been(
         proxy.choose = meeting(*faults)
         assert fetch(store, "a.bin", digest, tmp_path / str(number)).read_bytes() == data
         assert proxy.faults > before
-    if (
-        kind != "flip"
-    ):  # what is read without a digest is protected by the network's checksums alone
+    # An object that is read without a digest is protected by the network's checksums alone.
+    if kind != "flip":
         proxy.choose = meeting(kind, kind)
         assert store.read("a.bin") == data
         proxy.choose = meeting(kind, kind)
@@ -238,20 +234,24 @@ def test_what_does_not_pass_is_one_sentence(store: Store, proxy: Proxy, tmp_path
     store.write("a.bin", b"data" * 100)
     digest = hashlib.sha256(b"data" * 100).hexdigest()
     proxy.choose = lambda method, path: kind
-    with pytest.raises(
-        StoreError, match=r"'a\.bin'.*in the store s3://|object 'a\.bin' of the store s3://"
-    ) as caught:
+    sentence = r"'a\.bin'.*in the store s3://|object 'a\.bin' of the store s3://"
+    with pytest.raises(StoreError, match=sentence) as caught:
         fetch(store, "a.bin", digest, tmp_path / "cache")
     assert "\n" not in str(caught.value)
-    assert not any(
-        path.name.endswith(".bin") for path in (tmp_path / "cache" / "objects").iterdir()
-    )
+    assert not list((tmp_path / "cache" / "objects").glob("*.bin"))
     assert isinstance(caught.value, CorruptedObject) == (kind == "flip")
     if kind == "expired":
         assert "whether its credentials have expired" in str(caught.value)
 
 
-@pytest.mark.parametrize(("kind", "processes"), [("expired", 0), ("flip", 2), ("vanished", 1)])
+@pytest.mark.parametrize(
+    ("kind", "processes", "reason"),
+    [
+        ("expired", 0, "the server refused it"),
+        ("flip", 2, "is corrupted"),
+        ("vanished", 1, "there is no object"),
+    ],
+)
 def test_an_image_that_cannot_be_had_is_named(
     store: Store,
     proxy: Proxy,
@@ -259,6 +259,7 @@ def test_an_image_that_cannot_be_had_is_named(
     tmp_path: Path,
     kind: str,
     processes: int,
+    reason: str,
 ):
     publish(store, "digits", *built)
     split = open_stored_split(store, built[1], "train", tmp_path / "cache", dataset="digits")
@@ -268,18 +269,13 @@ def test_an_image_that_cannot_be_had_is_named(
     else:
         proxy.choose = lambda method, path: kind if shard in path else None
     rows = np.flatnonzero(split.index.shard == 2)
-    with pytest.raises(
-        DataError, match=r"of digits, split train is in shard 2 of \d+, which cannot be used: "
-    ) as caught:
+    sentence = r"of digits, split train is in shard 2 of \d+, which cannot be used: "
+    with pytest.raises(DataError, match=sentence) as caught:
         rows_of(split, processes)
     assert any(f"row {row} (id {split.index.ids[row]})" in str(caught.value) for row in rows)
     assert shard in str(caught.value)
     assert "Traceback" not in str(caught.value)
-    assert {
-        "expired": "the server refused it",
-        "flip": "is corrupted",
-        "vanished": "there is no object",
-    }[kind] in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_few_rows_of_damaged_answers_are_those_of_the_shard(
@@ -297,9 +293,8 @@ def test_few_rows_of_damaged_answers_are_those_of_the_shard(
     for row in (3, 11):
         proxy.choose = meeting("flip", "truncate", "flip", "flip")
         first, count = few.index.image_range[row]
-        np.testing.assert_array_equal(
-            few.open_shard(row)[first : first + count], whole.open_shard(row)[first : first + count]
-        )
+        image = np.s_[first : first + count]
+        np.testing.assert_array_equal(few.open_shard(row)[image], whole.open_shard(row)[image])
     assert proxy.faults > before + 1
     other = open_stored_split(store, built[1], "train", tmp_path / "other", rows=np.array([3]))
     proxy.choose = lambda method, path: "flip"
@@ -312,7 +307,8 @@ def test_a_refusal_that_breaks_off_is_asked_for_again(store: Store, proxy: Proxy
     proxy.choose = meeting(kind, kind)
     with pytest.raises(NotFound):
         store.read("never/there.json")
-    assert proxy.faults  # one may be enough: a refusal is known by its first line
+    # One fault may be enough, because the client knows a refusal by its first line.
+    assert proxy.faults
 
 
 def test_a_vanished_reference_is_not_found(store: Store, tmp_path: Path):
@@ -342,7 +338,10 @@ def test_random_faults_while_training_change_no_bit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """The whole of a step but Ray: shards, checkpoints, publishing, evaluation; a worker that fails is started anew."""
+    """Run everything of a step except Ray: shards, checkpoints, publishing and evaluation.
+
+    A worker that fails is started again.
+    """
 
     def run(work: Callable[[Runtime], object], *_: object) -> object:
         try:
@@ -355,26 +354,28 @@ def test_random_faults_while_training_change_no_bit(
     )
     monkeypatch.setattr(ray_train, "run", run)
     monkeypatch.setattr(RunContext, "resources", lambda self: resources)
-    monkeypatch.setattr(
-        "orchestrator.datasets.row_ranges.REQUEST_BYTES", 100
-    )  # so that small steps read ranges
+    # Small steps then read ranges of a shard, too.
+    monkeypatch.setattr("orchestrator.datasets.row_ranges.REQUEST_BYTES", 100)
 
     def trained(name: str) -> list[dict[str, str]]:
-        """Digests of the weights of each step, trained in a store and a cache of its own."""
+        """Train in a new store with a new cache, and return the digests of each step's weights."""
         proxy.choose = lambda method, path: None
-        place = open_store(f"{store.uri}/{name}")
-        publish(place, "digits", *built)
+        new_store = open_store(f"{store.uri}/{name}")
+        publish(new_store, "digits", *built)
         monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / name))
-        plan = plan_chain(CHAIN, place)
+        plan = plan_chain(CHAIN, new_store)
         if name != "quiet":
             proxy.choose = disturbed(random.Random(name))
-        steps = ensure_chain(plan, RunContext(place, console=Console(file=StringIO()))).steps
-        return [
-            {n: file.sha256 for n, file in step.record.files.items() if n.endswith(".safetensors")}
-            for step in steps
-        ]
+        context = RunContext(new_store, console=Console(file=io.StringIO()))
+        digests = []
+        for step in ensure_chain(plan, context).steps:
+            files = step.record.files
+            tensors = [file for file in files if file.endswith(".safetensors")]
+            digests.append({file: files[file].sha256 for file in tensors})
+        return digests
 
-    quiet, rounds = trained("quiet"), 0
+    quiet = trained("quiet")
+    rounds = 0
     before = proxy.faults
     while proxy.faults - before < int(os.environ.get("STEPCHAIN_FAULTS", "8")):
         assert trained(f"round-{rounds}") == quiet
@@ -383,17 +384,19 @@ def test_random_faults_while_training_change_no_bit(
 
 
 def disturbed(chance: random.Random) -> Choose:
-    """Faults at random, but no more than three in a row: whoever is patient gets through."""
-    row = 0
+    """Return a choice of faults at random, but of no more than three in a row.
+
+    A client that tries four times therefore succeeds.
+    """
+    in_a_row = 0
 
     def choose(method: str, path: str) -> Fault:
-        nonlocal row
-        kinds = KINDS if method in ("GET", "HEAD") else ("unavailable", "refuse")
-        if "list-type" in path or path.endswith(".json"):
-            kinds = [
-                kind for kind in kinds if kind != "flip"
-            ]  # nothing but the network's checksums protects these
-        row = row + 1 if chance.random() < 0.25 and row < 3 else 0
-        return chance.choice(list(kinds)) if row else None
+        nonlocal in_a_row
+        kinds = [*KINDS] if method in ("GET", "HEAD") else ["unavailable", "refuse"]
+        # Only the network's checksums protect listings and records.
+        if ("list-type" in path or path.endswith(".json")) and "flip" in kinds:
+            kinds.remove("flip")
+        in_a_row = in_a_row + 1 if chance.random() < 0.25 and in_a_row < 3 else 0
+        return chance.choice(kinds) if in_a_row else None
 
     return choose

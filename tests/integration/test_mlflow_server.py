@@ -1,8 +1,7 @@
-"""An MLflow server has everything exactly once in the end.
+"""An MLflow server has every run exactly once in the end.
 
-That holds when many processes write to it at once, and when it dies meanwhile.
-
-With STEPCHAIN_SOAK=1 at full size: 1,000 runs, a minute without a server in mid-training.
+This holds when many processes write at once, and when the server dies meanwhile. STEPCHAIN_SOAK=1
+runs the tests at full size: 1,000 runs, and a minute without a server during training.
 """
 
 import os
@@ -19,18 +18,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.datasets.catalog import publish
 from orchestrator.records.repository import Repository
-from orchestrator.records.results import load_chains
+from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.runs import Run, curve_points
 from orchestrator.tracking.tracker import Tracker, spool_folder
-from tests.support.datasets import build_dataset
+from tests.support.datasets import publish_digits
 from tests.support.mlflow_runs import all_runs
-from training.data.digits import Digits
 from training.metrics import wilson
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -74,19 +71,19 @@ def check(uri: str, count: int) -> None:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("made up")
     assert experiment
-    found, token = [], None
+    found = []
+    token = None
     while token or not found:
         page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-        found, token = [*found, *page], page.token
-    assert sorted(run.data.tags["stepchain.key"] for run in found) == [
-        f"{number:016x}" for number in range(count)
-    ]
+        found += page
+        token = page.token
+    keys = sorted(run.data.tags["stepchain.key"] for run in found)
+    assert keys == [f"{number:016x}" for number in range(count)]
     for run in found:
         number = int(run.data.params["seed"])
         history = client.get_metric_history(run.info.run_id, "loss")
-        assert [(m.step, m.value) for m in history] == [
-            (n, number + 1 / n) for n in range(1, ROWS + 1)
-        ]
+        expected = [(n, number + 1 / n) for n in range(1, ROWS + 1)]
+        assert [(point.step, point.value) for point in history] == expected
         assert run.info.status == "FINISHED"
 
 
@@ -96,9 +93,8 @@ def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> 
     server.start()
 
     def write(writer: int) -> int:
-        with Tracker(
-            server.address, tmp_path / f"spool-{writer}", Retries(tracking_close_seconds=600)
-        ) as tracker:
+        retries = Retries(tracking_close_seconds=600)
+        with Tracker(server.address, tmp_path / f"spool-{writer}", retries) as tracker:
             for number in range(writer, RUNS, WRITERS):
                 tracker.report([made_up(number)])
         return tracker.failures
@@ -110,9 +106,8 @@ def test_many_writers_lose_and_double_nothing(mlflow_server, tmp_path: Path) -> 
         f"{RUNS} runs by {WRITERS} writers in {time.monotonic() - begun:.0f} s, "
         f"{failures} calls failed and were repeated"
     )
-    for left in {
-        path.parent for path in tmp_path.glob("spool-*/*")
-    }:  # a call timed out while its writer was leaving
+    # A call may time out while its writer closes, and leaves a spool for the next tracker.
+    for left in {path.parent for path in tmp_path.glob("spool-*/*")}:
         Tracker(server.address, left, Retries(tracking_close_seconds=300)).close()
     assert not list(tmp_path.glob("spool-*/*"))
     check(server.database, RUNS)
@@ -122,7 +117,9 @@ def test_a_server_killed_in_mid_writing_has_everything_afterwards(
     mlflow_server, tmp_path: Path
 ) -> None:
     retries = Retries(tracking_close_seconds=300, tracking_pause_seconds=2)
-    server, slowest, count = mlflow_server(), 0.0, 12
+    server = mlflow_server()
+    slowest = 0.0
+    count = 12
     RunClient(server.database)
     server.start()
     with Tracker(server.address, tmp_path / "spool", retries) as tracker:
@@ -136,7 +133,8 @@ def test_a_server_killed_in_mid_writing_has_everything_afterwards(
             if number == 3:
                 while len(MlflowClient(server.database).search_experiments()) < 2:
                     time.sleep(0.05)
-                server.kill()  # while it is being written to
+                # The tracker is writing to it at this moment.
+                server.kill()
         assert not server.answers()
         time.sleep(5)
         server.start()
@@ -149,7 +147,8 @@ def test_a_server_killed_in_mid_writing_has_everything_afterwards(
 def test_a_server_killed_in_mid_training_has_everything_afterwards(
     mlflow_server, tmp_path: Path
 ) -> None:
-    server, store = mlflow_server(), new_store(tmp_path / "store")
+    server = mlflow_server()
+    store = new_store(tmp_path / "store")
     RunClient(server.database)
     server.start()
     with job(store, tmp_path, server.address) as running:
@@ -162,20 +161,18 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         back = time.time()
         server.start()
         assert running.wait(timeout=900) == 0, (tmp_path / "job.log").read_text()
-    Tracker(
-        server.address, spool_folder(store), Retries(tracking_close_seconds=300)
-    ).close()  # what a job ends without having said, the next says
+    # The next tracker delivers the events that a job could not deliver before it ended.
+    Tracker(server.address, spool_folder(store), Retries(tracking_close_seconds=300)).close()
     assert not list(spool_folder(store).glob("*"))
 
-    (chain,) = load_chains(Repository(store), [Repository(store).chain_by_name("digits_wilson")])
+    chain = load_digits_wilson(store)
     client = MlflowClient(server.database)
     shown = {run.data.tags["stepchain.key"]: run for run in all_runs(server.database)}
     assert len(shown) == len(all_runs(server.database)) == 1 + len(chain.steps), "each once"
     for step in chain.steps:
         history = client.get_metric_history(shown[step.record.key].info.run_id, "loss")
-        assert sorted((m.step, m.value) for m in history) == [
-            (row["iteration"], row["loss"]) for row in step.curves
-        ]
+        points = sorted((point.step, point.value) for point in history)
+        assert points == [(row["iteration"], row["loss"]) for row in step.curves]
     (whole,) = (run for run in shown.values() if run.data.tags["stepchain.kind"] == "chain")
     assert whole.data.metrics["final/miou/all"] == chain.scores(wilson())[-1].miou_all
     assert {run.info.status for run in shown.values()} == {"FINISHED"}
@@ -187,9 +184,7 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         quiet = new_store(tmp_path / "quiet")
         with job(quiet, tmp_path, server.address) as running:
             assert running.wait(timeout=900) == 0
-        (undisturbed,) = load_chains(
-            Repository(quiet), [Repository(quiet).chain_by_name("digits_wilson")]
-        )
+        undisturbed = load_digits_wilson(quiet)
         took = [each.steps[-1].record.seconds["train"] for each in (chain, undisturbed)]
         print(
             f"step 1 took {took[0]:.1f} s with MLflow down for {DOWN} s, "
@@ -197,9 +192,16 @@ def test_a_server_killed_in_mid_training_has_everything_afterwards(
         )
 
 
+def load_digits_wilson(store: Store) -> ChainResult:
+    """Return the results of the chain that the job trains."""
+    repository = Repository(store)
+    (chain,) = load_chains(repository, [repository.chain_by_name("digits_wilson")])
+    return chain
+
+
 @contextmanager
 def job(store: Store, scratch: Path, uri: str) -> Iterator[subprocess.Popen]:
-    """A job that tells the MLflow there; killed in the end, should it still run."""
+    """Run a job that reports to an MLflow server. Kill it at the end if it still runs."""
     command = [sys.executable, "-m", "jobs.train", *JOB.split(), "--store", store.uri]
     environment = os.environ | {
         "STEPCHAIN_CACHE": str(scratch / "cache"),
@@ -217,19 +219,12 @@ def job(store: Store, scratch: Path, uri: str) -> Iterator[subprocess.Popen]:
 
 
 def measured(database: str) -> bool:
-    """Whether step 1's training shows in MLflow."""
-    runs = all_runs(database)
-    return any(
-        run.data.tags.get("stepchain.index") == "1" and "loss" in run.data.metrics for run in runs
-    )
+    """Return whether MLflow shows a loss of step 1."""
+    runs = [run for run in all_runs(database) if run.data.tags.get("stepchain.index") == "1"]
+    return any("loss" in run.data.metrics for run in runs)
 
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder))
-    publish(
-        store,
-        "digits",
-        folder / "built",
-        build_dataset(Digits(seed=2, train=120, val=12), folder / "built")[0],
-    )
+    publish_digits(store, folder / "built", seed=2, train=120, val=12)
     return store

@@ -1,4 +1,4 @@
-"""A dataset as tasks of a real Ray cluster."""
+"""The tasks of a real Ray cluster build the same dataset as one process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 class Vanishing(Voc):
-    """Its files are gone when the cluster looks at them."""
+    """A dataset whose files are gone when the cluster reads them."""
 
     def read(self, split: str, id: str) -> Sample:
         raise OSError("the network is down")
@@ -32,15 +32,14 @@ def _cluster() -> Iterator[None]:
 
 def test_a_cluster_makes_the_same_dataset_and_tells_what_is_wrong(voc_folder: Path, tmp_path: Path):
     expected, _ = build_dataset(Voc(voc_folder), tmp_path / "built", shard_bytes=20_000)
-    store, seen = open_store(str(tmp_path / "store")), []
-    done = ingest(
-        Voc(voc_folder),
-        store,
-        "voc",
-        where="cluster",
-        shard_bytes=20_000,
-        progress=lambda done, total: seen.append(done),
-    )
+    store = open_store(str(tmp_path / "store"))
+    seen = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append(done)
+
+    voc = Voc(voc_folder)
+    done = ingest(voc, store, "voc", where="cluster", shard_bytes=20_000, progress=progress)
     assert done.manifest == expected == resolve(store, "voc")[1]
     assert seen[-1] == 32
     assert seen == sorted(seen)

@@ -12,7 +12,6 @@ import ray
 from safetensors.numpy import load_file
 
 from orchestrator.cluster.resources import Request
-from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -24,9 +23,8 @@ from orchestrator.records.schema import Scoring, StepFailed, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
-from tests.support.datasets import build_dataset
+from tests.support.datasets import publish_digits
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
-from training.data.digits import Digits
 from training.methods import fine_tuning, wilson
 from training.scenario import Scenario
 
@@ -62,28 +60,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def new_store(folder: Path) -> Store:
     store = open_store(str(folder / "store"))
-    manifest, _ = build_dataset(Digits(seed=1, train=100, val=20), folder / "dataset")
-    publish(store, "digits", folder / "dataset", manifest)
+    publish_digits(store, folder / "dataset", seed=1, train=100, val=20)
     return store
 
 
 def context(store: Store, workers: int = 1) -> RunContext:
-    return RunContext(
-        store,
-        Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1),
-        retries=Retries(lease_seconds=5),
-    )
+    request = Request(workers=workers, cpus_per_worker=1, checkpoint_every=0.1)
+    return RunContext(store, request, retries=Retries(lease_seconds=5))
 
 
 def weights(store: Store, record: StepRecord) -> dict[str, np.ndarray]:
-    folder = store.local_path(f"{layout.attempt_folder(record.key, record.attempt)}/files")
+    folder = store.local_path(layout.files_folder(record.key, record.attempt))
     assert folder is not None
     return load_file(folder / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory):
-    """The chain, trained by one worker."""
+    """Train the chain with one worker; return its store and its results."""
     store = new_store(tmp_path_factory.mktemp("chain"))
     return store, ensure_chain(plan_chain(CHAIN, store), context(store))
 
@@ -97,14 +91,13 @@ def test_a_chain_is_published_with_its_evaluations(chain):
     assert set(base.files) >= {"model.json", "model.safetensors", "curves.json"}
     assert base.resources["attempts"] == 1
     assert base.seconds["train"] > 0
-    assert len(np.unique(result.steps[0].confusion.image)) == 20  # every validation image, once
+    # Every validation image was predicted once.
+    assert len(np.unique(result.steps[0].confusion.image)) == 20
     assert result.steps[0].confusion.pixels.sum() == 20 * 64 * 64
     assert [row["iteration"] for row in result.steps[1].curves][-1] == weak.iterations
-    assert not [
-        name
-        for name in store.list("steps/")
-        if "/checkpoints/" in name or name.endswith("lease.json")
-    ]
+    for name in store.list("steps/"):
+        assert "/checkpoints/" not in name
+        assert not name.endswith("lease.json")
 
 
 def test_asking_again_reads_the_records(chain):
@@ -146,7 +139,7 @@ def test_two_workers_and_a_kill_change_nothing(chain, tmp_path):
 
 def kill_a_worker(store: Store, key: str) -> None:
     """Wait for a checkpoint, then kill one of the processes that train."""
-    while not any(name.endswith("/done.json") for name in store.list(f"steps/{key}/")):
+    while not any(layout.is_checkpoint_done(name) for name in store.list(f"steps/{key}/")):
         time.sleep(0.02)
     workers = [process for process in psutil.process_iter() if "RayTrainWorker" in process.name()]
     mine = [process for process in workers if psutil.Process() in process.parents()]
@@ -159,8 +152,7 @@ def test_a_step_that_diverges_fails_once_and_says_why(chain):
     plan = plan_chain(CHAIN.model_copy(update={"base": Base(optimization=wild)}), store)
     with pytest.raises(StepFailed, match="lower the learning rates"):
         ensure_chain(plan, context(store))
-    (error,) = [
-        name for name in store.list(f"steps/{plan.steps[0].key}/") if name.endswith("error.txt")
-    ]
+    key = plan.steps[0].key
+    (error,) = [name for name in store.list(f"steps/{key}/") if name.endswith("error.txt")]
     assert "Traceback" in store.read(error).decode()
-    assert not store.exists(f"steps/{plan.steps[0].key}/lease.json")
+    assert not store.exists(layout.step_lease(key))
