@@ -105,7 +105,7 @@ def test_a_submitted_campaign_outlives_a_machine_it_trains_on(
     for record in found:
         assert record.provenance.commit == commit
         assert record.provenance.dirty is None
-    addresses = ("store    s3://stepchain/results", f"MLflow   {known['MLFLOW_TRACKING_URI']}")
+    addresses = ("store     s3://stepchain/results", f"MLflow    {known['MLFLOW_TRACKING_URI']}")
     for words in (*addresses, "/#/jobs/first", "jobs.submit -- "):
         assert words in log_of(tmp_path), words
     runs = tracked(known["MLFLOW_TRACKING_URI"])
