@@ -83,7 +83,7 @@ def test_the_campaign_has_the_numbers_and_states_that_it_had(old: Store) -> None
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of a CSV table, without the heading, whose words may change."""
+    """Return the fields of a CSV table without the heading, whose words may change."""
     return list(csv.reader(StringIO(text)))[1:]
 
 

@@ -46,6 +46,7 @@ PAPER = (
     Expected("MiB Table 1", "LwF", {"method.name": "lwf"}),
     Expected("MiB Table 1", "MiB", {**MIB_PARTS, "method.distillation_weight": 10}),
 )
+# Each variant, and the fields in which it differs from plain cross-entropy.
 INTERVENTIONS: dict[str, dict[str, Any]] = {
     "cross-entropy": {},
     "background ignored": {"method": FineTuning(ignore_background=True)},
@@ -62,7 +63,7 @@ INTERVENTIONS: dict[str, dict[str, Any]] = {
     "replay": {"scenario.memory": 100},
     "frozen encoder": {"optimization.frozen": "encoder"},
     "frozen statistics": {"optimization.frozen": "statistics"},
-}  # and what is changed of plain cross-entropy
+}
 
 
 def chains() -> tuple[Chain, ...]:

@@ -18,12 +18,13 @@ The paper, old / new / all:
 
 from stepchain import VOC_CLASSES, Chain, Expected, split_groups, sweep, voc_wilson, with_field
 
+# The values of the axis, and the names of their rows in Table 4.
 PRIORS = {
     "constant": "constant",
     "fixed": "fixed",
     "softmax_ce": "softmax-ce",
     "bce": "bce",
-}  # and what Table 4 rows are called
+}
 PAPER = tuple(
     Expected("WILSON Table 4", f"WILSON prior={row}", {"method.prior": prior})
     for prior, row in PRIORS.items()

@@ -1,4 +1,4 @@
-"""Images kept of earlier steps: which they are, what is known of them, how training reads them."""
+"""Check which images of earlier steps are kept, their labels, and how training reads them."""
 
 from collections.abc import Callable
 from pathlib import Path

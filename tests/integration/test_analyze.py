@@ -53,7 +53,7 @@ CUTS = 5
 JOINTS = 3
 
 
-class Asked(NamedTuple):
+class FirstRun(NamedTuple):
     """The results of the first run."""
 
     store: Store
@@ -63,7 +63,7 @@ class Asked(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
     folder = tmp_path_factory.mktemp("analyze")
     store = open_store(str(folder / "store"))
     publish_digits(store, folder / "dataset", seed=1, train=40, val=6)
@@ -75,7 +75,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         patch.setenv("STEPCHAIN_CACHE", str(folder / "cache"))
         ensure_chain(plan_chain(CHAIN, store), RunContext(store, Request(cpus_per_worker=1)))
         analyze(store, f"sqlite:///{analysis}", folder / "first")
-        yield Asked(store, f"sqlite:///{analysis}", empty, folder / "first" / "analysis.html")
+        yield FirstRun(store, f"sqlite:///{analysis}", empty, folder / "first" / "analysis.html")
     ray.shutdown()
 
 
@@ -94,12 +94,12 @@ def analyze(store: Store, uri: str, out: Path) -> None:
     main(arguments)
 
 
-def test_every_answer_is_recorded_and_the_page_says_them(asked: Asked) -> None:
-    (record,) = recorded_analyses(Repository(asked.store))
+def test_every_answer_is_recorded_and_the_page_says_them(first_run: FirstRun) -> None:
+    (record,) = recorded_analyses(Repository(first_run.store))
     assert len(record.answers) == CUTS * (JOINTS + 1) + 1
-    assert sorted(record.answers) == sorted(asked.store.list("probes/"))
+    assert sorted(record.answers) == sorted(first_run.store.list("probes/"))
     assert set(record.retrained) == {"classifier", "decoder"}
-    analysis = load_analysis(Repository(asked.store), record)
+    analysis = load_analysis(Repository(first_run.store), record)
     cuts = [layer.cut for layer in analysis.layers]
     assert cuts == ["stem", "stage 1", "stage 2", "head", "classifier"]
     for layer in analysis.layers:
@@ -109,7 +109,7 @@ def test_every_answer_is_recorded_and_the_page_says_them(asked: Asked) -> None:
         assert step.record.parent == analysis.later.record.key
         assert step.record.step.task.labels == "seen"
         assert step.record.resources["workers"] == 2
-    page = asked.page.read_text()
+    page = first_run.page.read_text()
     headings = ("Where forgetting sits", "What would have helped", "What each figure is")
     for words in (*headings, "decoder retrained"):
         assert words in page
@@ -122,30 +122,32 @@ def modified_but_for_tracking(store: Store) -> dict[str, datetime]:
 
 
 def test_asking_again_computes_nothing(
-    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first_run: FirstRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object, **options: object) -> NoReturn:
         raise AssertionError("nothing is left to compute")
 
-    before = modified_but_for_tracking(asked.store)
+    before = modified_but_for_tracking(first_run.store)
     ray.shutdown()
     monkeypatch.setattr(ray, "init", refuse)
-    analyze(asked.store, asked.uri, tmp_path)
-    assert modified_but_for_tracking(asked.store) == before
-    assert (tmp_path / "analysis.html").read_text() == asked.page.read_text()
+    analyze(first_run.store, first_run.uri, tmp_path)
+    assert modified_but_for_tracking(first_run.store) == before
+    assert (tmp_path / "analysis.html").read_text() == first_run.page.read_text()
 
 
-def test_mlflow_shows_it_and_is_made_again_from_the_records(asked: Asked, tmp_path: Path) -> None:
-    (record,) = recorded_analyses(Repository(asked.store))
-    (live,) = runs_of_kind(asked.uri, "analysis")
-    analysis = load_analysis(Repository(asked.store), record)
+def test_mlflow_shows_it_and_is_made_again_from_the_records(
+    first_run: FirstRun, tmp_path: Path
+) -> None:
+    (record,) = recorded_analyses(Repository(first_run.store))
+    (live,) = runs_of_kind(first_run.uri, "analysis")
+    analysis = load_analysis(Repository(first_run.store), record)
     assert live.data.metrics["miou earlier/after"] == pytest.approx(analysis.after.earlier or 0)
-    layers = MlflowClient(asked.uri).get_metric_history(live.info.run_id, "cka")
+    layers = MlflowClient(first_run.uri).get_metric_history(live.info.run_id, "cka")
     expected = [layer.cka for layer in analysis.layers]
     assert {metric.step: metric.value for metric in layers} == dict(enumerate(expected))
-    shutil.copy(asked.empty, tmp_path / "mlflow.db")
+    shutil.copy(first_run.empty, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    rebuild(asked.store, uri, wilson())
+    rebuild(first_run.store, uri, wilson())
     (made,) = runs_of_kind(uri, "analysis")
     assert made.data.metrics == live.data.metrics
     assert made.data.params == live.data.params

@@ -1,4 +1,4 @@
-"""`make cluster` as a person uses it.
+"""Use `make cluster` as a person does.
 
 A campaign is submitted, a machine that trains is lost, the numbers are compared, everything is
 stopped, and no secret is left behind.

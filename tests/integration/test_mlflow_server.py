@@ -44,7 +44,7 @@ ROWS = 40
 
 
 def made_up(number: int) -> Run:
-    """A step's run with its training curve."""
+    """Return a made-up run of a step with its training curve."""
     return Run(
         key=f"{number:016x}",
         kind="step",

@@ -1,4 +1,4 @@
-"""Steps on a real Ray cluster: what is published and reused, several workers, and a kill."""
+"""Steps on a real Ray cluster are published, reused, and survive a killed worker."""
 
 import threading
 import time

@@ -18,7 +18,7 @@ PACKAGES = ("jobs", "orchestrator", "stepchain", "training")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what git knows, so that no build folder is left behind."""
+    """Build the wheel from a copy of the files that git tracks, so that no build folder is left."""
     folder = tmp_path_factory.mktemp("wheel")
     tracked = subprocess.run(
         ["git", "ls-files", *PACKAGES, "pyproject.toml", "README.md", "LICENSE"],

@@ -1,1 +1,1 @@
-"""What tests of several packages share: paths, made-up chains, servers."""
+"""Share paths, made-up chains and servers between tests of several packages."""

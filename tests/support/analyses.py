@@ -1,4 +1,4 @@
-"""Chains and answers to probes whose causes of forgetting are known."""
+"""Make up chains and answers to probes whose causes of forgetting are known."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Count what is asked of a store."""
+"""Count the requests to a store."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Where tests find files."""
+"""Name the folders in which tests find files."""
 
 import os
 from pathlib import Path

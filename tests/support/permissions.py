@@ -1,4 +1,4 @@
-"""Ask about files that only their owner may read."""
+"""Check the permissions of files."""
 
 import stat
 from pathlib import Path

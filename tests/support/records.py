@@ -266,7 +266,7 @@ def made_up_curves(index: int, weak: bool) -> list[dict[str, Any]]:
 
 
 def digest_of(data: bytes) -> File:
-    """Return what a record says of a file with these bytes."""
+    """Return the entry of a record for a file with these bytes."""
     return File(sha256=sha256(data).hexdigest(), bytes=len(data))
 
 

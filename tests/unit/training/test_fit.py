@@ -139,9 +139,8 @@ def fitted(
     return fit(step, world.train, rows, runtime, **paths, journal=MemoryJournal(save))
 
 
-@pytest.fixture(
-    scope="session", autouse=True
-)  # before the session's other fixtures, which train: threads decide the last bit
+# It runs before the session's other fixtures, which train, because threads decide the last bit.
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

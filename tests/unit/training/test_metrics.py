@@ -131,9 +131,8 @@ def test_conventions_of_the_papers_on_one_case() -> None:
     confusion = count_split(truths, predictions)
     groups = ((1,), (2,))
 
-    everything = score(
-        confusion, groups, wilson()
-    )  # background: 3 right of 5 in truth; class 2: nothing right
+    # Of background 3 of 5 pixels are right, and of class 2 none is.
+    everything = score(confusion, groups, wilson())
     assert everything.images == 2
     assert everything.iou == {0: 3 / 5, 1: 1 / 2, 2: 0.0}
     assert everything.pixel_accuracy == 4 / 7

@@ -54,11 +54,8 @@ def chain(name: str, **method: Any) -> Chain:
 
 
 QUICK = Retries(lease_seconds=0.1, lease_poll_seconds=0.01)
-CHAINS = (
-    chain("half", alpha=0.5),
-    chain("one", alpha=1.0),
-    chain("none", alpha=0.0),
-)  # 1 + 3 * 2 steps
+# The chains have 1 + 3 * 2 steps.
+CHAINS = (chain("half", alpha=0.5), chain("one", alpha=1.0), chain("none", alpha=0.0))
 
 
 @pytest.fixture(scope="module")

@@ -320,9 +320,8 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: InProcess, mo
     monkeypatch.setattr(ray_train, "run", run)
     here.before = take
     watched = context(store, retries=replace(QUICK, lease_check_seconds=-1))
-    record = ensure_step(
-        plan.steps[0], plan, watched, None
-    )  # `taken` never beats, so its lease goes stale
+    # `taken` has no heartbeat, so its lease goes stale.
+    record = ensure_step(plan.steps[0], plan, watched, None)
     assert "no longer holds" in printed(watched)
     assert "waiting for ada@lab" in printed(watched)
     assert record.resources["attempts"] == 2

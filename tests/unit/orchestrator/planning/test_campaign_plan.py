@@ -61,6 +61,5 @@ def test_thousands_of_chains_share_what_is_expensive(
     planned = calls["read"]
     assert planned <= 4
     look_up_steps(tree, digits)
-    assert (
-        calls["read"] - planned == 2 * 10
-    )  # record and lease of each root: nothing else can be there
+    # Only the record and the lease of each root can exist.
+    assert calls["read"] - planned == 2 * 10

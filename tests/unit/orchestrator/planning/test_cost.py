@@ -121,9 +121,8 @@ def test_speed_is_a_workers_and_gpu_hours_are_all_workers():
     costs = measure([record(BASE, 80, workers=2)], Request(workers=4, gpus_per_worker=0.5))
     assert costs.seconds(BASE) == pytest.approx(1600 / (40 * 4) + 7)
     assert costs.gpu_hours(1800) == pytest.approx(0.5 * 4 * 0.5)
-    assert measure([], Request(workers=4, gpus_per_worker=0)).gpu_hours(1800) == pytest.approx(
-        2
-    )  # worker-hours
+    worker_hours = measure([], Request(workers=4, gpus_per_worker=0)).gpu_hours(1800)
+    assert worker_hours == pytest.approx(2)
 
 
 def two_chains() -> StepTree:

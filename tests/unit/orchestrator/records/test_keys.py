@@ -96,9 +96,8 @@ def test_a_number_means_the_same_however_it_is_given():
         Optimization().model_copy(update={"epochs": 5}),
     ]
     assert len({canonical_json(document) for document in given}) == 1
-    assert canonical_json(Optimization()) == canonical_json(
-        Optimization(epochs=30.0)
-    )  # the default is written 30
+    # The default is written 30.
+    assert canonical_json(Optimization()) == canonical_json(Optimization(epochs=30.0))
 
 
 def test_a_document_altered_past_its_checks_gets_no_key():

@@ -64,9 +64,8 @@ def test_seeds_are_averaged(store, tree_of, publish_step):
     assert [row["seeds"] for row in rows.values()] == ["3/3", "1/3"]
     soft = rows["alpha=0"]
     assert (soft["old mean"], soft["old std"]) == (pytest.approx(0.7), pytest.approx(0.1))
-    assert soft["old 95 % ±"] == pytest.approx(
-        4.302652729911275 * 0.1 / math.sqrt(3)
-    )  # t of 2 degrees, from a printed table
+    # Student's t for two degrees of freedom is from a printed table.
+    assert soft["old 95 % ±"] == pytest.approx(4.302652729911275 * 0.1 / math.sqrt(3))
     assert (soft["new mean"], soft["new std"]) == (pytest.approx(0.5), pytest.approx(0))
     half = rows["alpha=0.5"]
     assert (half["old mean"], half["old std"], half["old 95 % ±"]) == (

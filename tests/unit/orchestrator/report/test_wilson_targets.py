@@ -64,9 +64,8 @@ def test_maps_are_the_likeliest_of_what_training_uses(published) -> None:
     mask[4:9, 4:9] = 2
     mask[20:30, 20:30] = 7
     view = weak_view(found, pixels, mask)
-    labels = torch.tensor(
-        [[0.0, 0.0, 0.0, 1.0]]
-    )  # channels 7, 3, 5, 2: of the new ones the image has 2
+    # The channels are those of classes 7, 3, 5 and 2, and of the new ones the image has class 2.
+    labels = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
     with torch.no_grad():
         images = normalise(pixels[None])
         before = trained.previous(images).logits

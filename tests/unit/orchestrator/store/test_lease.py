@@ -90,10 +90,9 @@ def test_a_lease_without_heartbeat_is_taken_over_after_a_period_of_watching(stor
 
 
 def test_a_lease_with_heartbeat_is_never_taken_over_whatever_its_clock_says(store: Store):
-    alive, clock = (
-        Lease(store, KEY, "alive", period=-1e6),
-        Clock(),
-    )  # it says that it expired long ago
+    clock = Clock()
+    # This lease says that it expired long ago.
+    alive = Lease(store, KEY, "alive", period=-1e6)
     alive.acquire()
     watcher = Lease(store, KEY, "watcher", period=60, clock=clock)
     for _ in range(10):

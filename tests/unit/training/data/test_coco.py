@@ -90,9 +90,8 @@ def test_maps_of_coco_stuff_hold_category_ids_less_one_and_stuff_is_background(t
     folder = tmp_path / "stuffthingmaps" / "val2017"
     folder.mkdir(parents=True)
     (tmp_path / "val2017").mkdir()
-    values = np.array(
-        [[0, 89, 11, 91, 181, 254, 255]], np.uint8
-    )  # person, toothbrush, no category, stuff ..., void
+    # The values are person, toothbrush, no category, three kinds of stuff, and void.
+    values = np.array([[0, 89, 11, 91, 181, 254, 255]], np.uint8)
     Image.fromarray(values).save(folder / "000000000001.png")
     Image.new("RGB", (7, 1)).save(tmp_path / "val2017" / "000000000001.jpg")
     source = Coco(tmp_path, "stuffthingmaps")
