@@ -80,6 +80,10 @@ class Retries:
     # MLflow (orchestrator.tracking).
     # The tracker waits this long for further messages before it sends them together.
     tracking_gather_seconds: float = 0.5
+    # MLflow has this long to answer a request.
+    tracking_request_seconds: int = 10
+    # The tracker waits this long after a first failure of MLflow, then twice as long each time.
+    tracking_first_pause_seconds: float = 1
     # The tracker waits this long between attempts at most, while MLflow does not answer.
     tracking_pause_seconds: float = 30
     # A job that ends waits this long until MLflow has received everything.

@@ -112,7 +112,8 @@ class Delivery:
                 if self._closing.is_set() and not emptied:
                     break
                 client = None
-                pause = min(self._retries.tracking_pause_seconds, 2 * pause or 1.0)
+                longer = 2 * pause or self._retries.tracking_first_pause_seconds
+                pause = min(self._retries.tracking_pause_seconds, longer)
         if waiting:
             self._spool.keep()
         else:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.records.schema import DataSource
+from orchestrator.store.retries import DEFAULT_RETRIES
 from orchestrator.tracking.held_run import HeldRun
 from orchestrator.tracking.runs import Run
 
@@ -56,7 +57,8 @@ class RunClient:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         # The tracker tries again later. MLflow's own retries would block its thread for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        seconds = DEFAULT_RETRIES.tracking_request_seconds
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(seconds))
         # Importing MLflow takes seconds.
         from mlflow import MlflowClient
 
