@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit browser verify soak report ui cluster cluster-down format lock clean
+.PHONY: help setup demo test lint types unit browser verify soak report results ui cluster cluster-down format lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,7 @@ setup: .venv/.installed ## Make .venv and install into it (the other targets do 
 	$(RUN) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## Train three methods on composed digits and show their table (under 8 minutes; again: seconds)
+demo: setup ## Train three methods on composed digits and show their table (under 5 minutes; again: seconds)
 	$(RUN) -m jobs.demo --store $(STORE)
 
 test: lint types unit ## Check style, types and architecture; run the fast tests (under 5 minutes)
@@ -56,10 +56,13 @@ verify: setup browser ## Run the slow tests: demo twice, kills, a cluster, fault
 	STEPCHAIN_DEMO_STORE=$(abspath $(STORE)) $(RUN) -m pytest -m slow
 
 # Ends at the first failure, whose seed is on the last line that starts with "round".
-soak: setup browser ## Run what verify samples in full: 200 faults, 30 kills; then all tests, for MINUTES=60
+soak: setup browser ## Run what verify samples in full: 200 faults, 200 signals, 30 kills; then all tests, for MINUTES=60
 	STEPCHAIN_SOAK=1 $(RUN) -m pytest -s tests/integration/test_mlflow_server.py tests/integration/test_browser.py \
-		tests/integration/test_cluster_nodes.py
+		tests/integration/test_cluster_nodes.py tests/integration/test_short_of_memory.py \
+		tests/integration/test_resources.py
 	STEPCHAIN_FAULTS=200 $(RUN) -m pytest -s tests/integration/test_faults.py
+	STEPCHAIN_SIGNALS=200 STEPCHAIN_SEED=$$(od -An -N2 -tu2 /dev/urandom | tr -d ' ') \
+		$(RUN) -m pytest -s tests/integration/test_signals.py
 	STEPCHAIN_KILLS=30 STEPCHAIN_SEED=$$(od -An -N2 -tu2 /dev/urandom | tr -d ' ') \
 		$(RUN) -m pytest -s tests/integration/test_campaign_kills.py
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); round=0; \
@@ -71,6 +74,9 @@ soak: setup browser ## Run what verify samples in full: 200 faults, 30 kills; th
 
 report: setup ## Write tables and a page of published chains: CHAINS="digits_wilson digits_mib"
 	$(RUN) -m jobs.report $(CHAINS) --store $(STORE)
+
+results: setup ## Write the tables of docs/results.md from docs/results; with STORE=..., read that store first
+	$(RUN) -m jobs.results $(if $(filter file,$(origin STORE)),,--store $(STORE))
 
 ui: setup ## Open MLflow on what STORE holds, or on MLFLOW_TRACKING_URI: http://127.0.0.1:5000
 	@case "$$MLFLOW_TRACKING_URI" in \

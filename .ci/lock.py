@@ -1,4 +1,4 @@
-"""Write requirements.lock: one `name==version` for every package that pyproject.toml needs.
+"""Write requirements.lock: one `name==version` for each package of pyproject.toml and its extras.
 
 Run it with the environment's own Python after changing a requirement (`make lock`). The lock holds
 no URL and no hash, so that the same file finds torch's CPU build where one is offered and its CUDA
@@ -8,6 +8,7 @@ build elsewhere. Pip finds what the CUDA build needs besides (nvidia-*, cuda-*, 
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -50,7 +51,9 @@ def closure(requirements: list[str]) -> dict[str, str]:
 def main() -> None:
     """Write the lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    versions = closure(project["project"]["dependencies"] + project["dependency-groups"]["dev"])
+    extras = chain.from_iterable(project["project"]["optional-dependencies"].values())
+    tools = project["dependency-groups"]["dev"]
+    versions = closure([*project["project"]["dependencies"], *extras, *tools])
     lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
     (ROOT / "requirements.lock").write_text("".join(lines))
     print(f"requirements.lock: {len(lines)} packages")

@@ -1,178 +1,166 @@
-"""Measure training on a GPU: does a chain run, and how fast is ResNet-101 at the papers' sizes.
+"""Measure training on a GPU, in one command: how fast, how near the chip, and is it right.
 
-    python -m benchmarks.gpu --out build/gpu.json
+    python -m benchmarks.gpu [--out build/gpu.json]
 
-The first part trains both steps of `digits_wilson` for a few epochs by `training.fit`. The second
-part times WILSON's weak step with DeepLabV3 on ResNet-101, at crop 512 and batch 24. The batch is
-halved until it fits the GPU's memory. Weights are random and images are synthetic, so nothing is
-downloaded. The result is one JSON document; it is printed and written to `--out`.
+It prints and writes one JSON document, and beside it a page of Markdown tables for docs/results.md:
 
-Each precision is timed apart: bfloat16, float32 with TF32 convolutions (PyTorch's default), and
-float32 with IEEE convolutions. `synchronizations` lists the source lines at which one iteration
-waits for the GPU. `--cpu` runs tiny sizes on the CPU, which only tests this script.
+    machine       names and versions
+    peaks         a large matrix product in each precision, and a large copy
+    steps         step 0, MiB and WILSON of 15-5 with ResNet-101 at crop 512 and batch 24: images
+                  per second, share of the peaks, memory, kernels, lines that wait for the GPU, and
+                  what `benchmarks.gpu_model` predicts for an H100
+    two_workers   losses of two workers and of one
+    curves        losses of WILSON on a CPU in float32 and on the GPU, from the same weights
+
+The variants of a step take turns in one process: this code and a transcription of the published
+one (`benchmarks.peer`), in bfloat16 and in float32 without TF32, and this code with `--compile`.
+Their ratios count. Weights are random and images synthetic, so neither network nor dataset nor Ray
+is needed. The batch is halved until all variants fit. A part that fails is named in the result and
+the others go on. It takes about 15 minutes; `--cpu` runs tiny sizes on the CPU, which only tests
+this script.
 """
 
 import gc
 import json
-import platform
-import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from statistics import median
+from typing import Any
 
 import torch
 import tyro
-from torch.optim import SGD
 
-from orchestrator.datasets.ingest import ingest
-from orchestrator.datasets.stored_split import open_stored_split
-from orchestrator.planning.campaign import with_field
-from orchestrator.planning.planner import plan_chain
-from orchestrator.store.open import open_store
-from stepchain.presets import digits_wilson
-from training.checkpoint import freeze
-from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
-from training.data.digits import Digits
-from training.fit import fit
-from training.journal import MemoryJournal
-from training.methods import base, wilson
-from training.models.segmenter import Segmenter, normalise
-from training.runtime import Runtime
-
-Precision = Literal["bfloat16", "float32"]
-# Name in the result, precision of the step, precision of cuDNN's float32 convolutions.
-PRECISIONS: tuple[tuple[str, Precision, str], ...] = (
-    ("bfloat16", "bfloat16", "tf32"),
-    ("float32_tf32", "float32", "tf32"),
-    ("float32_ieee", "float32", "ieee"),
+from benchmarks.gpu_checks import curves, two_workers
+from benchmarks.gpu_measure import (
+    Variant,
+    allocated,
+    build_run,
+    count_kernels,
+    describe_machine,
+    find_waits,
+    peak_copy,
+    peak_product,
+    peak_since,
+    seconds_each,
 )
+from benchmarks.gpu_model import predict
+from benchmarks.gpu_report import report
+from benchmarks.gpu_steps import CURVE, KINDS, PAPER, TINY, Kind, Sizes, build_step
+from training.config import Precision
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is trained; the defaults are the papers' sizes."""
-
-    scenes: int = 600  # of digits
-    digits_epochs: float = 4
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(activation="leaky_relu"))
-    crop: int = 512  # pixels
-    batch: int = 24  # the largest that is tried
-    warm_up: int = 10  # iterations before the clock starts
-    iterations: int = 50
-
-
-TINY = Sizes(
-    scenes=60,
-    digits_epochs=1,
-    model=ModelConfig(encoder="tiny", output_stride=4, head_channels=8),
-    crop=32,
-    batch=4,
-    warm_up=1,
-    iterations=2,
+VARIANTS = (
+    Variant("ours", "bfloat16"),
+    Variant("ours", "float32"),
+    Variant("peer", "bfloat16"),
+    Variant("peer", "float32"),
 )
+COMPILED = Variant("ours", "bfloat16", compiled=True)
+PRECISIONS: tuple[Precision, ...] = ("bfloat16", "tf32", "float32")
+SMALLEST_BATCH = 2
 
 
 def main(out: Path = Path("build/gpu.json"), cpu: bool = False) -> None:
     """Measure.
 
     Args:
-        out: File for the result.
+        out: File for the result; the page is written beside it, ending in .md.
         cpu: Run tiny sizes on the CPU, to test this script.
     """
     if not cpu and not torch.cuda.is_available():
         raise SystemExit("PyTorch finds no GPU here; --cpu tests this script with tiny sizes")
     device = torch.device("cpu" if cpu else "cuda")
-    sizes = TINY if cpu else Sizes()
-    result: dict[str, Any] = {"machine": describe_machine(device)}
-    with tempfile.TemporaryDirectory() as scratch:
-        result["digits_wilson"] = list(train_digits(Path(scratch), device, sizes))
-    result["resnet101"] = {}
-    for name, precision, convolutions in PRECISIONS:
-        with convolution_precision(convolutions):
-            measured = time_weak_step(device, sizes, precision)
-        result["resnet101"][name] = measured
-        print(name, json.dumps(measured), flush=True)
+    sizes = TINY if cpu else PAPER
+    parts: dict[str, Callable[[], Any]] = {
+        "machine": partial(describe_machine, device),
+        "peaks": partial(measure_peaks, device, sizes),
+    }
+    for kind in KINDS:
+        parts[kind] = partial(measure_largest, kind, device, sizes)
+    parts["two_workers"] = two_workers
+    parts["curves"] = partial(curves, TINY if cpu else CURVE, device)
+    result = run_parts(parts)
     document = json.dumps(result, indent=1)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(document + "\n")
-    print(document)
+    page = report(result)
+    out.with_suffix(".md").write_text(page)
+    print(document, page, sep="\n")
+    if result["failed"]:
+        sys.exit(1)
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return the names and versions that the numbers belong to."""
-    found: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__}
-    if device.type != "cuda":
-        return found | {"device": "cpu"}
-    properties = torch.cuda.get_device_properties(device)
-    return found | {
-        "device": properties.name,
-        "memory_gb": properties.total_memory / 1e9,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-    }
+def run_parts(parts: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Return what each part measures; `failed` holds the messages of those that raised."""
+    result: dict[str, Any] = {"failed": {}}
+    for name, part in parts.items():
+        print(f"{name} ...", flush=True)
+        try:
+            result[name] = part()
+        except Exception as error:  # noqa: BLE001 - the other parts of a rented hour still count
+            traceback.print_exc()
+            result["failed"][name] = f"{type(error).__name__}: {error}"
+    return result
 
 
-def train_digits(folder: Path, device: torch.device, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """Train step 0 and step 1 of `digits_wilson`; yield the numbers of each."""
-    store = open_store(str(folder / "store"))
-    manifest = ingest(Digits(train=sizes.scenes, val=1), store, "digits", where="here").manifest
-    data = open_stored_split(store, manifest, "train", folder / "cache")
-    chain = digits_wilson()
-    for path, value in {
-        "base.optimization.epochs": sizes.digits_epochs,
-        "optimization.epochs": sizes.digits_epochs,
-        "method.warmup_epochs": sizes.digits_epochs / 2,
-    }.items():
-        chain = with_field(chain, path, value)
-    runtime = Runtime(device=device, log_every=1)
-    parent: Path | None = None
-    for planned in plan_chain(chain, store).steps:
-        journal = MemoryJournal()
-        reset_peak_memory(device)
-        begun = time.monotonic()
-        parent = fit(
-            planned.step,
-            data,
-            planned.rows,
-            runtime,
-            parent=parent,
-            encoder_weights=None,
-            folder=folder / planned.key,
-            resume=None,
-            journal=journal,
-        )
-        rows = journal.rows
-        yield {
-            "step": planned.index,
-            "iterations": rows[-1]["iteration"],
-            "seconds": time.monotonic() - begun,
-            "first_loss": rows[0]["loss"],
-            "last_loss": rows[-1]["loss"],
-            "peak_memory_gb": peak_memory(device),
-        }
+def measure_peaks(device: torch.device, sizes: Sizes) -> dict[str, float]:
+    """Return FLOP per second of products by precision, and bytes per second of a copy."""
+    found = {kind: peak_product(device, kind, sizes.matrix) for kind in PRECISIONS}
+    return found | {"copy": peak_copy(device, sizes.copied)}
 
 
-def time_weak_step(device: torch.device, sizes: Sizes, precision: Precision) -> dict[str, Any]:
-    """Time WILSON's step 15-5 after its warm-up epochs, with the largest batch that fits."""
+def measure_largest(kind: Kind, device: torch.device, sizes: Sizes) -> dict[str, Any]:
+    """Return what `measure_kind` returns, at the largest batch that fits."""
 
     def measure(batch: int) -> dict[str, Any]:
-        return _measure(_WeakStep(device, sizes, precision, batch), device, sizes)
+        return measure_kind(kind, device, replace(sizes, batch=batch))
 
     return largest_batch(measure, sizes.batch)
 
 
-def largest_batch(
-    measure: Callable[[int], dict[str, Any]], batch: int, smallest: int = 2
-) -> dict[str, Any]:
+def measure_kind(kind: Kind, device: torch.device, sizes: Sizes) -> dict[str, Any]:
+    """Return the numbers of each variant of a step; the variants take turns."""
+    variants = [*VARIANTS, COMPILED] if device.type == "cuda" else [*VARIANTS]
+    steps = {each: build_step(kind, sizes, each.precision) for each in variants}
+    runs: dict[Variant, Callable[[], None]] = {}
+    rows: list[dict[str, Any]] = []
+    for each in variants:
+        before = allocated(device)
+        runs[each] = build_run(each, steps[each], device)
+        seconds_each(runs[each], device, each.precision, sizes.warm_up)
+        model = predict(kind, steps[each])
+        rows.append(
+            {
+                "code": each.title,
+                "precision": each.precision,
+                "peak_gigabytes": peak_since(before, device),
+                "kernels": count_kernels(runs[each], device),
+                "waits": find_waits(runs[each], device),
+                "flops": model.cost.flops,
+                "bytes": model.cost.bytes,
+                "model_images_per_second": model.images_per_second,
+            }
+        )
+    seconds: dict[Variant, list[float]] = {each: [] for each in variants}
+    for _ in range(sizes.rounds):
+        for each in variants:
+            taken = seconds_each(runs[each], device, each.precision, sizes.iterations)
+            seconds[each].append(taken)
+    for each, row in zip(variants, rows, strict=True):
+        row["seconds"] = seconds[each]
+        row["images_per_second"] = sizes.batch / median(seconds[each])
+    return {"batch": sizes.batch, "crop": sizes.crop, "variants": rows}
+
+
+def largest_batch(measure: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
     """Return what `measure` returns, with the batch halved while the GPU is out of memory.
 
-    If even `smallest` does not fit, `out_of_memory` is its only number.
+    If even SMALLEST_BATCH does not fit, `out_of_memory` is all it returns.
     """
-    while batch >= smallest:
+    while batch >= SMALLEST_BATCH:
         try:
             return measure(batch)
         except torch.OutOfMemoryError:
@@ -182,118 +170,6 @@ def largest_batch(
         torch.cuda.empty_cache()
         batch //= 2
     return {"out_of_memory": True}
-
-
-class _WeakStep:
-    """One iteration after another of a WILSON step, as in `training.fit`, on one random batch."""
-
-    def __init__(
-        self, device: torch.device, sizes: Sizes, precision: Precision, batch: int
-    ) -> None:
-        task = Task(
-            data="synthetic",
-            groups=(tuple(range(1, 16)), tuple(range(16, 21))),
-            selection="synthetic",
-            images=batch,
-            supervision="image",
-        )
-        step = StepConfig(
-            task=task,
-            method=wilson.Config(warmup_epochs=0),
-            model=sizes.model,
-            optimization=Optimization(batch=batch, encoder_lr=0.001, precision=precision),
-            augmentation=Augmentation(crop=sizes.crop),
-        )
-        torch.manual_seed(step.seed)
-        previous = freeze(Segmenter(step.model, task.channels[:-1]))
-        placed: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
-        previous.to(**placed)
-        self.method = wilson.Method(step, previous).to(**placed).train()
-        self.optimizer = SGD(
-            [group | {"lr": group["initial_lr"]} for group in self.method.parameter_groups()],
-            momentum=step.optimization.momentum,
-            weight_decay=step.optimization.weight_decay,
-            nesterov=True,
-        )
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        pixels = torch.randint(0, 256, (batch, 3, sizes.crop, sizes.crop), dtype=torch.uint8)
-        pixels = pixels.to(device, memory_format=torch.channels_last)
-        labels = torch.zeros(batch, len(task.classes), device=device)
-        labels[:, len(task.previous_classes)] = 1
-        self.batch = base.Batch(pixels, normalise(pixels), None, labels)
-
-    def run(self) -> None:
-        """Train one iteration."""
-        self.optimizer.zero_grad()
-        with self.autocast:
-            losses = self.method(self.batch, base.Progress(0, 1000, 100))
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimizer.step()
-
-
-def _measure(step: _WeakStep, device: torch.device, sizes: Sizes) -> dict[str, Any]:
-    for _ in range(sizes.warm_up):
-        step.run()
-    synchronize(device)
-    reset_peak_memory(device)
-    begun = time.perf_counter()
-    for _ in range(sizes.iterations):
-        step.run()
-    synchronize(device)
-    seconds = time.perf_counter() - begun
-    images = len(step.batch.pixels)
-    return {
-        "batch": images,
-        "iterations": sizes.iterations,
-        "images_per_second": images * sizes.iterations / seconds,
-        "peak_memory_gb": peak_memory(device),
-        "synchronizations": find_synchronizations(step.run, device),
-    }
-
-
-def find_synchronizations(run: Callable[[], None], device: torch.device) -> list[str]:
-    """Return the source lines at which `run` waits for the GPU, each `file:line`."""
-    if device.type != "cuda":
-        return []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            run()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    return [f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught]
-
-
-@contextmanager
-def convolution_precision(value: str) -> Iterator[None]:
-    """Set how cuDNN computes float32 convolutions: `tf32` or `ieee`."""
-    convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = value
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the GPU has done all work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement of the peak memory."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory(device: torch.device) -> float | None:
-    """Return the most memory allocated on the GPU since the reset, in gigabytes."""
-    if device.type != "cuda":
-        return None
-    return torch.cuda.max_memory_allocated(device) / 1e9
 
 
 if __name__ == "__main__":

@@ -182,11 +182,11 @@ def write_shards(source: Photos, folder: Path) -> Mapped:
     """Write the images as a dataset's shards to `folder`, and map them."""
     plans = plan_shards(source)
     written = {job.key: write_shard(source, job, folder) for job in plans["train"].jobs}
-    manifest, _ = assemble_dataset(source, plans, written, folder, "error")
+    manifest = assemble_dataset(source, plans, written, folder, "error").manifest
     files = manifest.splits["train"]
     paths = tuple(folder / f"{shard.sha256}.arrow" for shard in files.shards)
     index = Index.load(folder / f"{files.index.sha256}.parquet", len(manifest.classes))
-    split = LocalSplit(index, paths, manifest.classes, files.content)
+    split = LocalSplit(index, paths, manifest.classes, files.content, reading=manifest.reading)
     return Mapped(split, tuple(np.memmap(path, np.uint8, mode="r") for path in paths))
 
 

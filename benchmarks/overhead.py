@@ -3,13 +3,14 @@
     python -m benchmarks.overhead [--steps 6] [--json]
 
 A chain of tiny steps runs as a campaign on this machine's own Ray, one step after another, and the
-time between the steps is split. Ray hands a trial to its process, starts the step's workers, stops
-them, and reports the end. The rest is ours: choosing the step, the lease, the records, the
-evaluation's file, deleting checkpoints. Both are the same for a step that trains for hours.
+time between the steps is split. Ray hands a trial to its process and reports the end; the workers
+take the step and give its result back. The rest is ours: choosing the step, the lease, the records,
+the evaluation's file, deleting checkpoints. Both are the same for a step that trains for hours.
 
-The command prints the seconds of the first step, for which the trial's process has to be started,
-and the median of the others. With `--json` the last line is one JSON document: the seconds of each
-part, and the sums `ray` and `ours`.
+The command prints the seconds of the first step, for which the trial's process and the workers have
+to be started, and the median of the others, which the same workers train. With `--json` the last
+line is one JSON document: the seconds of each part, the sums `ray` and `ours`, and
+`ray_seconds_warm`, the median of Ray's share from the second step on.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -78,7 +79,7 @@ class TimedSource:
         else:
             self.scheduler.on_message(id, message)
 
-    def on_end(self, id: str, lost: bool) -> None:
+    def on_end(self, id: str, lost: str | None = None) -> None:
         self.times[id]["ended"] = time.time()
         self.scheduler.on_end(id, lost)
 
@@ -106,9 +107,9 @@ def measure(store: Store, steps: int) -> list[dict[str, float]]:
     times: dict[str, dict[str, float]] = defaultdict(dict)
 
     def run(
-        scheduler: Scheduler, work: object, specs: Mapping[str, TrialSpec], **options: Any
+        scheduler: Scheduler, work: object, spec_of: Callable[[str], TrialSpec], **options: Any
     ) -> None:
-        ray_tune.run(TimedSource(scheduler, times), run_timed_trial, specs, **options)
+        ray_tune.run(TimedSource(scheduler, times), run_timed_trial, spec_of, **options)
 
     context = RunContext(store, Request(cpus_per_worker=1), Console(quiet=True))
     stored = look_up_steps(tree, store)
@@ -137,6 +138,11 @@ def split_time(at: Mapping[str, float], seconds: Mapping[str, float]) -> dict[st
         "choose": at["handed"] - at["asked"],
         "store": at["done"] - at["began"] - inside,
     }
+
+
+def ray_seconds(parts: Mapping[str, float]) -> float:
+    """Return Ray's share of the time of one step."""
+    return sum(parts[name] for name in RAY)
 
 
 def _chain(steps: int) -> Chain:
@@ -180,7 +186,8 @@ def main() -> None:
         for name in names:
             print(f"{name:>20}{first[name]:>9.2f}{usual[name]:>9.2f}")
     if options.json:
-        sums = {"ray": totals["Ray"], "ours": totals["ours"]}
+        warm = median(map(ray_seconds, others))
+        sums = {"ray": totals["Ray"], "ours": totals["ours"], "ray_seconds_warm": warm}
         print(json.dumps({"first": first, "median": usual, **sums}))
 
 

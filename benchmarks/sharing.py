@@ -27,11 +27,11 @@ from orchestrator.campaigns.run import run_campaign
 from orchestrator.cluster.resources import Request
 from orchestrator.datasets.ingest import ingest
 from orchestrator.execution.context import RunContext
-from orchestrator.planning.campaign import with_field
 from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.campaign_record import campaign_tree
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.cost import Costs
+from orchestrator.planning.fields import with_field
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.planning.store_state import look_up_steps
@@ -64,6 +64,7 @@ def main(
     train: int = 400,
     out: Path = Path("build/sharing"),
     max_concurrent: int = 2,
+    seeds: tuple[int, ...] = (42,),
 ) -> None:
     """Run the campaigns twice, and print how long each run took.
 
@@ -72,8 +73,10 @@ def main(
         train: Scenes to train on.
         out: A new folder for the stores. Steps that it already holds are not trained again.
         max_concurrent: Steps at a time, one CPU each.
+        seeds: Only chains of these seeds.
     """
-    chains = [chain for name in campaigns for chain in load_campaign(name, SHIPPED).chains]
+    loaded = [chain for name in campaigns for chain in load_campaign(name, SHIPPED).chains]
+    chains = [chain for chain in loaded if chain.seed in seeds]
     chains_alone = [alone(chain, number) for number, chain in enumerate(chains)]
     results = {}
     for how, wanted in (("shared", chains), ("alone", chains_alone)):

@@ -15,6 +15,7 @@ import tyro
 
 from jobs.errors import user_errors
 from jobs.options import AtStore
+from jobs.places import checked_folder
 from orchestrator.cluster.resources import Request
 from training.config import InputError
 
@@ -71,7 +72,8 @@ def analyze(
     from orchestrator.tracking.analysis_runs import analysis_runs
     from orchestrator.tracking.tracker import open_tracker
 
-    context = RunContext(at.open(), request, open_console())
+    out = checked_folder(out)
+    context = RunContext(at.open_existing(), request, open_console())
     store = context.store
     prepare_store(store)
     repository = Repository(store)
@@ -105,6 +107,12 @@ def _chosen_kinds(asked: Sequence[Kind], retrain: bool) -> list[Kind]:
 
 def _check_pair(result: "ChainResult", before: int, after: int | None) -> tuple[int, int]:
     """Return the two steps to compare. Raise InputError when the chain does not have them."""
+    if result.background == "none":
+        raise InputError(
+            "an analysis asks what background and new classes took from old ones, and the models "
+            f"of {result.name!r} have no background channel: analyze a chain with "
+            "scenario.background class"
+        )
     last = len(result.steps) - 1
     after = last if after is None else after
     if not 0 <= before < after <= last:

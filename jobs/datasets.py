@@ -10,11 +10,21 @@ from rich.table import Table
 
 from jobs.console import open_console
 from jobs.options import AtStore
-from orchestrator.datasets.catalog import damaged, known, load_index, resolve, stored_files
+from jobs.places import checked_folder
+from orchestrator.datasets.catalog import (
+    UnknownDataset,
+    damaged,
+    known,
+    load_index,
+    resolve,
+    stored_files,
+)
+from orchestrator.datasets.layers import layers_of
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.cache import default_cache
 from training.config import InputError
-from training.data.manifest import Manifest
+from training.data.manifest import Manifest, StoredFile
+from training.named_groups import named_groups
 from training.scenario import Setting, select_images, split_groups
 
 Name = Annotated[str, tyro.conf.Positional]
@@ -22,23 +32,37 @@ Name = Annotated[str, tyro.conf.Positional]
 
 def ls(at: AtStore) -> None:
     """List the datasets of a store."""
-    store = at.open()
+    store = at.open_existing()
+    names = known(store)
+    if not names:
+        raise UnknownDataset(
+            f"the store {store.uri} has no dataset: name another with --store, or put one there "
+            "with `python -m jobs.ingest`"
+        )
     table = Table("name", "images", "classes", "MB", "manifest")
-    for name in known(store):
-        digest, manifest = resolve(store, name)
+    damages = []
+    for name in names:
+        try:
+            digest, manifest = resolve(store, name)
+        except StoreError as error:
+            damages.append(error)
+            continue
         classes = str(len(manifest.classes))
         table.add_row(name, _images(manifest), classes, f"{_megabytes(manifest):.1f}", digest[:16])
-    open_console().print(table)
+    console = open_console()
+    console.print(table)
+    for error in damages:
+        console.print(f"passed over: {error}")
 
 
 def info(name: Name, at: AtStore, verify: bool = False) -> None:
-    """Show a dataset: its splits, and how many images of each split show each class.
+    """Show a dataset: its splits, how many images of each show each class, and its layers.
 
     Args:
         name: Name of the dataset, or its manifest's digest.
         verify: Read all of it and compare it with its digests.
     """
-    store = at.open()
+    store = at.open_existing()
     console = open_console()
     digest, manifest = resolve(store, name)
     classes = len(manifest.classes)
@@ -48,8 +72,15 @@ def info(name: Name, at: AtStore, verify: bool = False) -> None:
     for split, files in manifest.splits.items():
         console.print(f"{split}: {len(files.shards)} shards, content {files.content}")
     console.print(_class_table(store, manifest))
+    files = stored_files(manifest)
+    for layer, identity in layers_of(store, manifest).items():
+        _, maps = resolve(store, identity)
+        files |= stored_files(maps)
+        console.print(
+            f"layer {layer}: {_images(maps)} maps, {_megabytes(maps):.1f} MB, manifest {identity}"
+        )
     if verify:
-        _verify(store, name, manifest, console)
+        _verify(store, name, files, console)
 
 
 def _class_table(store: Store, manifest: Manifest) -> Table:
@@ -65,9 +96,8 @@ def _class_table(store: Store, manifest: Manifest) -> Table:
     return table
 
 
-def _verify(store: Store, name: str, manifest: Manifest, console: Console) -> None:
+def _verify(store: Store, name: str, files: dict[str, StoredFile], console: Console) -> None:
     """Compare all files of a dataset with their digests. Raise StoreError for one that differs."""
-    files = stored_files(manifest)
     found = damaged(store, files)
     if found:
         raise StoreError(
@@ -101,28 +131,28 @@ def export(
     # The resolver imports PyTorch, which the other commands do without.
     from orchestrator.planning.resolver import class_ids
 
-    store = at.open()
+    out = checked_folder(out)
+    store = at.open_existing()
     console = open_console()
     _, manifest = resolve(store, name)
-    names = _class_groups(split, groups, manifest.classes)
+    names = class_groups(split, groups, manifest.classes)
     ids = [class_ids(group, manifest.classes, name) for group in names]
     index = load_index(store, manifest, images, default_cache())
-    out.mkdir(parents=True, exist_ok=True)
     for step, learned in enumerate(names):
-        rows = select_images(index.labels, ids, step, setting)
+        rows = select_images(index.labels, ids, step, setting, index.ids)
         path = out / f"{name}_{split or 'groups'}_{setting}_step{step}.txt"
         path.write_text("".join(f"{index.ids[row]}\n" for row in rows))
         console.print(f"{path}: {len(rows)} images with {', '.join(learned)}")
 
 
-def _class_groups(
+def class_groups(
     split: str | None, groups: Sequence[str] | None, classes: Sequence[str]
 ) -> tuple[tuple[str, ...], ...]:
     """Return the class names of each step, given by number or by name."""
     if split and not groups:
         return split_groups(split, classes)
     if groups and not split:
-        return tuple(tuple(group.split(",")) for group in groups)
+        return named_groups(groups, classes)
     raise InputError("give either --split or --groups")
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from jobs.console import open_console
 from jobs.errors import user_errors
 from jobs.options import AtStore
+from jobs.places import checked_folder
 from orchestrator.store.base import Store
 
 
@@ -31,6 +32,7 @@ def demo(at: AtStore, out: Path = Path("reports/demo")) -> None:
     from training.metrics import wilson
 
     begun = time.monotonic()
+    out = checked_folder(out)
     console = open_console()
     store = at.open()
     prepare_store(store)
@@ -45,6 +47,7 @@ def demo(at: AtStore, out: Path = Path("reports/demo")) -> None:
 
 def _train(store: Store, console: Console) -> list:
     """Train the three chains; the first time, also make the scenes."""
+    from jobs.digits_saliency import store_saliency
     from jobs.store_dataset import IngestRequest, store_dataset
     from orchestrator.cluster.resources import Request
     from orchestrator.datasets.catalog import known
@@ -56,7 +59,9 @@ def _train(store: Store, console: Console) -> list:
     from training.data.digits import Digits
 
     if "digits" not in known(store):
-        store_dataset(IngestRequest(Digits(), store, "digits", console))
+        scenes = Digits()
+        store_dataset(IngestRequest(scenes, store, "digits", console))
+        store_saliency(store, "digits", scenes)
     chains = (digits_wilson(), digits_finetuning(), digits_mib())
     plans = [plan_chain(chain, store) for chain in chains]
     # More threads do not help a network this small.

@@ -1,5 +1,9 @@
 """End a job with one sentence for a mistake of its user, with a traceback for a fault of ours."""
 
+import gc
+import io
+import os
+import select
 import signal
 import sys
 import threading
@@ -8,6 +12,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
+from jobs.places import describe_refusal
 from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import StoreError
 from training.config import InputError
@@ -19,8 +24,10 @@ def user_errors() -> Iterator[None]:
 
     Use it around a job's body, or as a decorator of its function. Exit codes:
 
-        2    InputError, StoreError, or a document that pydantic refuses
+        2    InputError, StoreError, a document that pydantic refuses, or a file or disk that the
+             machine refuses
         1    StepFailed: the input was accepted, and the message says where the traceback is
+        141  nobody reads what the job prints any more, as in `... | head`; nothing is printed
         130  Ctrl-C
         143  SIGTERM, with which schedulers stop jobs
 
@@ -28,8 +35,10 @@ def user_errors() -> Iterator[None]:
     Any other exception is a fault of ours and keeps its traceback.
     """
     try:
-        with _sigterm_interrupts():
+        with _signals_interrupt():
             yield
+            # What is still in the buffer must not fail at the interpreter's exit.
+            sys.stdout.flush()
     except ValidationError as error:
         from orchestrator.planning.validation import describe_validation_error
 
@@ -38,30 +47,68 @@ def user_errors() -> Iterator[None]:
         _end(str(error), 2)
     except StepFailed as error:
         _end(str(error), 1)
+    except SystemExit:
+        _drop_unread()
+        raise
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _drop_unread():
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        if (refusal := describe_refusal(error)) is None:
+            raise
+        _end(refusal, 2)
     except KeyboardInterrupt as interrupt:
         print("interrupted; the same command resumes the work", file=sys.stderr, flush=True)
+        # Python ends by SIGINT, whatever is raised below, when an interruption left code that was
+        # made from a text, such as the methods of a dataclass. Any other text resets that.
+        exec("")
+        # At its end the interpreter would look for garbage once more, for seconds on a busy
+        # machine, and schedulers do not wait long.
+        gc.freeze()
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
         raise SystemExit(128 + number) from None
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt(SIGTERM), as Ctrl-C raises KeyboardInterrupt."""
+def _signals_interrupt() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt(number)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    caught: list[int] = []
 
     def stop(number: int, frame: object) -> None:
+        caught.append(number)
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except (Exception, SystemExit) as error:
+        # Some libraries turn the interruption into an error of their own.
+        if caught:
+            raise KeyboardInterrupt(caught[0]) from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _drop_unread() -> bool:
+    """Drop what is left to print if the reader of stdout is gone; return whether it is."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, io.UnsupportedOperation):  # it is no file, as in a notebook
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    gone = any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return gone
 
 
 def _end(message: str, code: int) -> None:
     """Print the message and exit."""
+    _drop_unread()
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)

@@ -36,6 +36,7 @@ def evaluate(
     short_side: Side = None,
     crop: Crop = None,
     convention: ConventionName = "wilson",
+    allow_overlap: bool = False,
 ) -> None:
     """Score a published step on a dataset.
 
@@ -48,21 +49,26 @@ def evaluate(
         crop: Then crop the centre to this square; by default as the step was scored when it was
             trained.
         convention: The paper whose way of counting future classes, images and background is used.
+        allow_overlap: Score although images of the split were trained on.
     """
     from jobs.console import open_console
     from jobs.tables import print_classes
+    from orchestrator.datasets.overlap import check_unseen
     from orchestrator.execution.context import RunContext
     from orchestrator.execution.evaluate import ensure_evaluation
     from orchestrator.records.repository import Repository
     from orchestrator.records.store_version import prepare_store
 
-    context = RunContext(at.open(), request, open_console())
+    context = RunContext(at.open_existing(), request, open_console())
     prepare_store(context.store)
     repository = Repository(context.store)
     record = repository.step_by_name(step)
     first = repository.first_evaluation(record)
     view = _view(first.config if first else EvaluationConfig(), short_side, crop)
     source, scoring = _question(record, context.store, data or record.data.name, split, view)
+    # Nobody names the training split by mistake.
+    if not allow_overlap and split != record.data.split:
+        check_unseen(context.store, record.data.manifest, source.name, scoring.manifest, split)
     evaluation = ensure_evaluation(record, source, scoring, context)
     result = _as_chain(step, record, evaluation, repository)
     print_classes([result], CONVENTIONS[convention], context.console)

@@ -2,12 +2,11 @@
 
 Every image is decoded and checked, and stored as its original bytes. So are masks, unless they have
 to be made. After an interruption the same command resumes; repeated, it uploads nothing. Unusable
-images are listed on the screen and in `reports/<name>.json` of the store. `ls`, `info` and `export`
-show what a store holds.
+images are listed on the screen and in `reports/<name>.json` of the store. `ls`, `info`, `look` and
+`export` show what a store holds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,11 +14,12 @@ import tyro
 
 from jobs.datasets import export, info, ls
 from jobs.errors import user_errors
-from jobs.options import StoreOptions
+from jobs.ingest_options import MaskOptions, Options, open_for, store_source
+from jobs.layers import layer
+from jobs.look import look
+from training.config import InputError
 
 if TYPE_CHECKING:
-    from orchestrator.store.base import Store
-    from training.data.source import Source
     from training.data.voc import Voc
 
 # The sources' modules are imported by their commands, because scikit-learn and pycocotools are slow
@@ -27,49 +27,108 @@ if TYPE_CHECKING:
 Masks = Literal["instances", "stuffthingmaps"]
 
 
-@dataclass(frozen=True)
-class Options(StoreOptions):
-    """How a dataset is stored, whichever it is."""
-
-    on_bad: Literal["error", "skip"] = "error"
-    """Whether one unusable image refuses the dataset, or is left out of it."""
-    where: Literal["auto", "here", "cluster"] = "auto"
-    """Threads here, or tasks of a Ray cluster ($RAY_ADDRESS, or this machine). auto: a cluster from
-    20,000 new images on."""
-    verify: bool = False
-    """Afterwards read all that the store holds of the dataset, and store again what is damaged."""
-
-
+Classes = tuple[str, ...] | None
+FlatMasks = Annotated[MaskOptions, tyro.conf.arg(name="")]
 Flat = Annotated[Options, tyro.conf.arg(name="")]
 
 
-def voc(root: Path, options: Flat, name: str = "voc", sbd: Path | None = None) -> None:
+def voc(
+    root: Path,
+    options: Flat,
+    masks: FlatMasks,
+    name: str = "voc",
+    classes: Classes = None,
+    sbd: Path | None = None,
+) -> None:
     """Ingest a folder in the layout of PASCAL VOC 2012, with or without the masks of SBD.
 
     Args:
         root: Folder that holds JPEGImages, ImageSets/Segmentation and SegmentationClassAug or
             SegmentationClass.
         name: Name of the dataset in the store.
+        classes: Names of your own classes, in the order of their numbers in masks: a file with one
+            name per line, or names with commas; voc for VOC's. By default those of a file
+            classes.txt, labels.txt or labelmap.txt in the folder, of the palette's, or VOC's.
         sbd: Folder of SBD's own release (benchmark_RELEASE/dataset), where there is no
             SegmentationClassAug.
     """
-    store = _open(name, options)
-    _store(_voc(root, sbd), store, name, options)
+    from training.data.asked_masks import palette_names
+    from training.data.voc import Voc
+    from training.data.whose_classes import voc_class_names
+
+    store = open_for(name, options)
+    if sbd:
+        if classes and classes != ("voc",):
+            raise InputError("--sbd adds masks of VOC's classes; take --classes or --sbd away")
+        store_source(_voc(root, sbd), store, name, options, masks=masks)
+        return
+    source = Voc(root)
+    classes = classes or palette_names(masks.palette)
+    found = voc_class_names(source, classes)
+    source.classes = found.names
+    store_source(source, store, name, options, found.remarks, masks)
+
+
+def folder(
+    images: Path,
+    masks: Path,
+    options: Flat,
+    reading: FlatMasks,
+    name: str = "own",
+    classes: Classes = None,
+    train_list: Path | None = None,
+    val_list: Path | None = None,
+    val_share: float | None = None,
+    seed: int = 0,
+    mask_suffix: str = "",
+) -> None:
+    """Ingest two plain folders: photos, and masks of the same names.
+
+    Args:
+        images: Folder of the photos: .jpg, .png, .webp and others. Subfolders train and val, if
+            there are any, are the splits.
+        masks: Folder of the masks, PNGs with the photos' names; it has the same subfolders or none.
+        name: Name of the dataset in the store.
+        classes: Names of the classes, in the order of their numbers in masks: a file with one name
+            per line, or names with commas. By default a file classes.txt or labels.txt beside.
+        train_list: Text file with the photos to train on, one per line; its mask may follow.
+        val_list: The same for validation.
+        val_share: Instead, draw this share of the photos for validation, such as 0.2.
+        seed: Decides the draw.
+        mask_suffix: What a mask's name has after its photo's, such as _mask.
+    """
+    from training.data.asked_masks import palette_names
+    from training.data.folder import Folder, SplitBy
+    from training.data.whose_classes import own_class_names
+
+    if (train_list is None) != (val_list is None):
+        raise InputError("give both --train-list and --val-list, or --val-share instead of them")
+    if train_list and val_share is not None:
+        raise InputError("give either lists or --val-share")
+    lists = (train_list, val_list) if train_list and val_list else None
+    store = open_for(name, options)
+    classes = classes or palette_names(reading.palette)
+    found = own_class_names(classes, masks, masks.parent, images, images.parent)
+    split_by = SplitBy(lists, val_share, seed)
+    skip_unpaired = options.on_bad == "skip"
+    source = Folder(images, masks, found.names, split_by, mask_suffix, skip_unpaired=skip_unpaired)
+    store_source(source, store, name, options, found.remarks, reading)
 
 
 def coco(root: Path, options: Flat, name: str = "coco", masks: Masks = "instances") -> None:
-    """Ingest COCO 2017's 80 classes, from its instances or from COCO-Stuff's maps.
+    """Ingest COCO 2017, or a folder in its layout with your own categories.
 
     Args:
         root: Folder that holds train2017, val2017 and annotations or stuffthingmaps.
         name: Name of the dataset in the store.
-        masks: What masks are made of: annotations/instances_*2017.json, or the PNGs in
-            stuffthingmaps/*2017.
+        masks: What masks are made of: annotations/instances_*2017.json, whose own categories are
+            the classes, or COCO-Stuff's PNGs in stuffthingmaps/*2017.
     """
     from training.data.coco import Coco
 
-    store = _open(name, options)
-    _store(Coco(root, masks), store, name, options)
+    store = open_for(name, options)
+    source = Coco(root, masks, max_pixels=options.max_pixels)
+    store_source(source, store, name, options)
 
 
 def ade(root: Path, options: Flat, name: str = "ade") -> None:
@@ -81,8 +140,21 @@ def ade(root: Path, options: Flat, name: str = "ade") -> None:
     """
     from training.data.ade import Ade
 
-    store = _open(name, options)
-    _store(Ade(root), store, name, options)
+    store = open_for(name, options)
+    store_source(Ade(root), store, name, options)
+
+
+def cityscapes(root: Path, options: Flat, name: str = "cityscapes") -> None:
+    """Ingest Cityscapes with its fine annotations and the 19 classes that are scored.
+
+    Args:
+        root: Folder that holds leftImg8bit and gtFine.
+        name: Name of the dataset in the store.
+    """
+    from training.data.cityscapes import Cityscapes
+
+    store = open_for(name, options)
+    store_source(Cityscapes(root), store, name, options)
 
 
 def coco_voc(
@@ -104,8 +176,8 @@ def coco_voc(
     """
     from training.data.coco_voc import CocoVoc
 
-    store = _open(name, options)
-    _store(CocoVoc(coco, _voc(voc, sbd), masks), store, name, options)
+    store = open_for(name, options)
+    store_source(CocoVoc(coco, _voc(voc, sbd), masks), store, name, options)
 
 
 def digits(
@@ -113,39 +185,21 @@ def digits(
 ) -> None:
     """Ingest scenes composed of scikit-learn's handwritten digits, without a download.
 
+    Their layer `saliency` shows what is lighter than any background.
+
     Args:
         name: Name of the dataset in the store.
         train: Number of scenes to train on.
         val: Number of scenes to validate on, of other handwriting.
         seed: Seed of the scenes.
     """
+    from jobs.digits_saliency import store_saliency
     from training.data.digits import Digits
 
-    store = _open(name, options)
-    _store(Digits(seed, train, val), store, name, options)
-
-
-def _open(name: str, options: Options) -> "Store":
-    """Open the store and check that the dataset can be written there.
-
-    A source is opened only afterwards, because reading COCO's annotations takes a while.
-    """
-    from orchestrator.datasets.catalog import check_name
-    from orchestrator.records.store_version import prepare_store
-
-    store = options.open()
-    check_name(name)
-    prepare_store(store)
-    return store
-
-
-def _store(source: "Source", store: "Store", name: str, options: Options) -> None:
-    """Check the source and publish it."""
-    from jobs.console import open_console
-    from jobs.store_dataset import IngestRequest, store_dataset
-
-    request = IngestRequest(source, store, name, open_console(), options.on_bad, options.where)
-    store_dataset(request, options.verify)
+    store = open_for(name, options)
+    source = Digits(seed, train, val)
+    store_source(source, store, name, options)
+    store_saliency(store, name, source)
 
 
 def _voc(root: Path, sbd: Path | None) -> "Voc":
@@ -157,13 +211,17 @@ def _voc(root: Path, sbd: Path | None) -> "Voc":
 
 COMMANDS = {
     "voc": voc,
+    "folder": folder,
     "coco": coco,
     "ade": ade,
+    "cityscapes": cityscapes,
     "coco-voc": coco_voc,
     "digits": digits,
+    "layer": layer,
     "ls": ls,
     "info": info,
     "export": export,
+    "look": look,
 }
 
 

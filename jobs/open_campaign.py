@@ -4,11 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobs.adopted import find_adopted
 from jobs.campaigns import SHIPPED
-from orchestrator.planning.campaign import Campaign, with_encoder_weights
+from jobs.options import ChainOptions
+from orchestrator.planning.campaign import (
+    Campaign,
+    searched,
+    with_adopted,
+    with_encoder_weights,
+)
 from orchestrator.planning.campaign_file import load_campaign
 from orchestrator.planning.planner import Planner
 from orchestrator.store.base import Store
+from training.config import InputError
 
 if TYPE_CHECKING:
     from orchestrator.datasets.pretrained import PretrainedWeights
@@ -23,26 +31,39 @@ class OpenCampaign(NamedTuple):
 
 
 @contextmanager
-def open_campaign(wanted: str, encoder_weights: str | None, store: Store) -> Iterator[OpenCampaign]:
-    """Load a campaign and put the digests of the encoder's weights into its chains.
+def open_campaign(
+    wanted: str, options: ChainOptions, store: Store, *, allow_overlap: bool = True
+) -> Iterator[OpenCampaign]:
+    """Load a campaign and put what its chains start from into them.
 
-    Nothing is stored. A job that trains publishes the weights before it starts.
+    A searched campaign has the chains of its samples so far. Nothing is stored.
+    A job that trains publishes the weights before it starts.
 
     Args:
         wanted: Name of a campaign that ships with the product, or the path of a file.
-        encoder_weights: Path or URI of pretrained weights; None leaves the chains as they are.
+        options: They may name pretrained weights of the encoders, or an adopted model.
         store: Where the datasets are.
+        allow_overlap: Whether chains may be scored on images that they train on. A job that trains
+            asks; one that shows what there is does not.
 
     Raises:
         InputError: There is no such campaign, its file fails, or the weights do not fit.
     """
     campaign = load_campaign(wanted, SHIPPED)
-    if encoder_weights is None:
-        yield OpenCampaign(campaign, Planner(store), None)
+    encoder_weights = options.encoder_weights
+    if options.adopted:
+        if encoder_weights:
+            raise InputError("give either --encoder-weights or --adopted, whose encoder is trained")
+        record = find_adopted(store, options.adopted)
+        campaign = campaign.changed(lambda chain: with_adopted(chain, record))
+    if not encoder_weights:
+        campaign = searched(campaign, store)
+        yield OpenCampaign(campaign, Planner(store, allow_overlap=allow_overlap), None)
         return
     # Checking weights imports torch. Most plans do without it.
     from orchestrator.datasets.pretrained import PretrainedWeights
 
-    with PretrainedWeights(encoder_weights) as weights:
-        campaign = with_encoder_weights(campaign, weights.digest)
-        yield OpenCampaign(campaign, Planner(store, weights.digests), weights)
+    with PretrainedWeights(*encoder_weights) as weights:
+        campaign = searched(with_encoder_weights(campaign, weights.complete), store)
+        planner = Planner(store, weights.digests, allow_overlap=allow_overlap)
+        yield OpenCampaign(campaign, planner, weights)

@@ -13,13 +13,16 @@ import tyro
 from rich.console import Console
 
 from orchestrator.cluster.resources import Request
-from orchestrator.records.store_version import open_checked_store
+from orchestrator.records.store_version import check_there, open_checked_store
 from orchestrator.store.base import Store
 from orchestrator.store.open import default_store
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
+
+
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,32 @@ class StoreOptions:
         """Open the store. Raise StoreError for one that this Stepchain cannot read."""
         return open_checked_store(self.store)
 
+    def open_existing(self) -> Store:
+        """Open a store that somebody has written to. Raise StoreError if there is none."""
+        store = self.open()
+        check_there(store)
+        return store
+
 
 @dataclass(frozen=True)
 class ChainOptions(StoreOptions):
     """Where everything is, and what every chain starts from."""
 
-    encoder_weights: str | None = None
-    """Pretrained weights of the encoder: a path or URI of safetensors or torchvision's .pth."""
+    encoder_weights: tuple[str, ...] = ()
+    """Pretrained weights of the encoder: a path or URI of safetensors or torchvision's .pth. For an
+    encoder of Transformers, a folder with config.json and model.safetensors, or hf://OWNER/NAME.
+    Of several, each encoder takes the first that fits it."""
+    adopted: str | None = None
+    """Adopted model (jobs.adopt) that chains start from instead of training step 0: its name, or
+    its step's key. Its model replaces that of the chain."""
 
 
 @dataclass(frozen=True)
 class JobOptions(ChainOptions):
     """Everything that a job which trains needs besides its chains."""
 
+    allow_overlap: bool = False
+    """Train and score although images of the split val are also in the split train."""
     tracking: bool = True
     """Show the chains in MLflow."""
     tracking_uri: str | None = None
@@ -93,6 +109,16 @@ class JobOptions(ChainOptions):
                 found["Ray"] = f"{address}/#/jobs/{job}"
         found["resume by"] = shlex.join(command)
         return found
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a plan also looks at."""
+
+    why: Flag = False
+    """For each step to be trained, show the nearest published step and what differs."""
+    verify: Flag = False
+    """Read the files of published steps again and compare their digests."""
 
 
 AtStore = Annotated[StoreOptions, tyro.conf.arg(name="")]

@@ -8,7 +8,7 @@ job works on. A report trains nothing.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +16,12 @@ import tyro
 
 from jobs.errors import user_errors
 from jobs.options import ChainOptions
+from jobs.places import checked_folder
 from training.config import InputError
 from training.metrics import CONVENTIONS, Convention, ConventionName
 
 if TYPE_CHECKING:
+    from orchestrator.records.repository import Repository
     from orchestrator.records.results import ChainResult
     from orchestrator.report.campaign_results import CampaignResult
     from orchestrator.store.base import Store
@@ -58,12 +60,14 @@ def report(
         raise InputError(
             "name chains, or one --campaign, or --sync-mlflow: each is shown by itself"
         )
-    store = options.open()
+    if not sync_mlflow:
+        out = checked_folder(out)
+    store = options.open_existing()
     counting = CONVENTIONS[convention]
     if sync_mlflow:
         shown = _rebuild_mlflow(store, counting, tracking_uri)
     elif campaign is not None:
-        result = _load_campaign(campaign, store, options.encoder_weights, counting)
+        result = _load_campaign(campaign, store, options, counting)
         show = _write_campaign_parquet if parquet else _show_campaign
         shown = show(result, out, as_json)
     elif parquet:
@@ -100,7 +104,10 @@ def _show_chains(
     repository = Repository(store)
     records = [repository.chain_by_name(name) for name in dict.fromkeys(names)]
     results = load_chains(repository, records)
-    page = write_report(build_report(results, convention, _pictures(store, results, pictures)), out)
+    shown = _pictures(store, results, pictures)
+    again = tuple(_reproductions(repository, results))
+    report = build_report(results, convention, shown, _dataset_page(store, results), again)
+    page = write_report(report, out)
     if not quiet:
         console = open_console()
         print_chains(results, convention, console)
@@ -118,8 +125,32 @@ def _pictures(store: "Store", results: "Sequence[ChainResult]", wanted: bool) ->
     return published_pictures(store, results)
 
 
+def _reproductions(repository: "Repository", results: "Sequence[ChainResult]") -> Iterator[str]:
+    """Yield what other attempts at the chains' steps found, a sentence each."""
+    from orchestrator.records.reproduction import reproductions
+
+    titles: dict[str, str] = {}
+    for chain in results:
+        for step in chain.steps:
+            titles.setdefault(step.record.key, f"Step {step.record.index} of {chain.name}")
+    for key, title in titles.items():
+        for found in reproductions(repository, key):
+            yield f"{title}: {found}"
+
+
+def _dataset_page(store: "Store", results: "Sequence[ChainResult]") -> bytes | None:
+    """Return the page of the chains' dataset, if `jobs.ingest look` has made one."""
+    from orchestrator.records import layout
+    from orchestrator.store.base import NotFound
+
+    try:
+        return store.read(layout.dataset_page(results[0].steps[-1].evaluation.data.manifest))
+    except NotFound:
+        return None
+
+
 def _load_campaign(
-    wanted: str, store: "Store", encoder_weights: str | None, convention: Convention
+    wanted: str, store: "Store", options: ChainOptions, convention: Convention
 ) -> "CampaignResult":
     """Return a campaign's results.
 
@@ -136,7 +167,7 @@ def _load_campaign(
     record = None if wanted.endswith(".py") else find_campaign(store, wanted)
     if record is not None:
         return recorded_results(record, repository, convention)
-    with open_campaign(wanted, encoder_weights, store) as opened:
+    with open_campaign(wanted, options, store) as opened:
         tree = plan_tree(opened.campaign, opened.planner)
     return load_campaign_results(opened.campaign, tree, repository, convention)
 
@@ -176,22 +207,26 @@ def _write_parquet(results: "Sequence[ChainResult]", convention: Convention, out
 def _load_alone(store: "Store", names: Sequence[str]) -> "list[ChainResult]":
     """Return the chains named, or all; they need not have been scored alike."""
     from orchestrator.records.repository import Repository
-    from orchestrator.records.results import load_chains
+    from orchestrator.records.results import load_each_chain
 
     repository = Repository(store)
     named = [repository.chain_by_name(name) for name in dict.fromkeys(names)]
     records = named or repository.chains()
     if not records:
         raise InputError(f"no chain is published in {store.uri}")
-    return [load_chains(repository, [record])[0] for record in records]
+    return list(load_each_chain(repository, records, with_curves=False))
 
 
 def _rebuild_mlflow(store: "Store", convention: Convention, uri: str | None) -> Shown:
     """Bring MLflow into line with the records."""
+    from orchestrator.tracking.mlflow_errors import MlflowError
     from orchestrator.tracking.rebuild import rebuild
     from orchestrator.tracking.tracker import tracking_uri
 
-    found = rebuild(store, tracking_uri(store, uri), convention)
+    try:
+        found = rebuild(store, tracking_uri(store, uri), convention)
+    except MlflowError as error:
+        raise InputError(str(error)) from error
     return {"runs": found.runs, "stale runs ended": found.closed, "left out": list(found.left_out)}
 
 

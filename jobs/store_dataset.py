@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from jobs.ingest_summary import print_summary
 from orchestrator.datasets.catalog import (
     Publication,
     check_name,
+    check_replaced,
     damaged,
     stored_files,
 )
@@ -19,8 +21,11 @@ from orchestrator.records.store_version import prepare_store
 from orchestrator.store.base import Store, write_if_changed
 from orchestrator.store.canonical import canonical_json
 from training.data.manifest import Manifest
-from training.data.source import Source
+from training.data.reading import NOTHING_ASKED, Asked
+from training.data.source import Remarking, Source
 from training.data.validation import BadRow, BadRows
+
+SHOWN_ROWS = 100  # of unusable images; the store has the list of all
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class IngestRequest:
     console: Console
     on_bad: OnBad = "error"
     where: Where = "auto"
+    replace: bool = False  # the name may stand for a dataset of other classes now
+    asked: Asked = NOTHING_ASKED
 
 
 def store_dataset(request: IngestRequest, verify: bool = False) -> str:
@@ -47,15 +54,25 @@ def store_dataset(request: IngestRequest, verify: bool = False) -> str:
 
     Raises:
         BadData: An image cannot be used; the list is printed and stored first.
+        InputError: The name stands for a dataset of other classes.
         StoreError: The store cannot be read or written.
     """
     check_name(request.name)
     prepare_store(request.store)
+    before = check_replaced(request.store, request.name, request.source.classes, request.replace)
     done = _ingest(request)
     if verify:
         done = _repair(request, done)
     _report_unusable(request, done.manifest, done.bad)
+    print_summary(request.console, done.summary, done.manifest.classes)
+    for remark in done.remarks:
+        request.console.print(f"note: {remark}")
     _print_published(request, done.manifest, done.publication)
+    if before and before != done.publication.manifest:
+        request.console.print(
+            f"{request.name!r} stood for the dataset {before} before, which the store keeps: steps "
+            "that were trained on it are not affected"
+        )
     return done.publication.manifest
 
 
@@ -63,6 +80,9 @@ def _ingest(request: IngestRequest) -> Ingestion:
     """Check and publish the dataset, with a progress bar."""
     source = request.source
     name = request.name
+    if isinstance(source, Remarking):
+        for remark in source.remarks():
+            request.console.print(f"note: {remark}")
     images = sum(len(source.ids(split)) for split in source.splits)
     try:
         with show_progress(request.console, f"checking and storing {name}", images) as advance:
@@ -72,6 +92,7 @@ def _ingest(request: IngestRequest) -> Ingestion:
                 name,
                 on_bad=request.on_bad,
                 where=request.where,
+                asked=request.asked,
                 progress=lambda done, total: advance(done),
             )
     except BadRows as error:
@@ -115,9 +136,11 @@ def _report_unusable(
     if bad:
         title = f"Unusable images of {request.name}"
         table = Table("split", "image", "reason", title=title, title_justify="left")
-        for row in bad:
+        for row in bad[:SHOWN_ROWS]:
             table.add_row(row.split, row.id, row.reason)
         console.print(table)
+        if len(bad) > SHOWN_ROWS:
+            console.print(f"and {len(bad) - SHOWN_ROWS} more")
         console.print(f"the list is stored as {store.uri}/{key}")
 
 

@@ -1,10 +1,11 @@
 """Submit a job to a cluster: `python -m jobs.submit -- python -m jobs.campaign run NAME`.
 
 RAY_API_SERVER_ADDRESS names the cluster. The job prints the `ray job submit` line that it runs. The
-code of the current folder goes along, except what .gitignore and .rayignore name. An installed
-package sends no code, so submit from a checkout of the repository. Secrets stay here, because a
-cluster's machines have their own. Submitting the same command again is harmless: published steps
-are used, and steps that another job trains are waited for.
+code of the current folder goes along, except what .gitignore and .rayignore name. More than Ray
+takes is refused before it is sent. An installed package sends no code, so submit from a checkout of
+the repository. Secrets stay here, because a cluster's machines have their own. Submitting the same
+command again is harmless: published steps are used, and steps that another job trains are waited
+for.
 """
 
 import json
@@ -19,6 +20,8 @@ from pathlib import Path
 import tyro
 
 from jobs.errors import user_errors
+from jobs.jobs_api import ADDRESS, check_takes_jobs
+from orchestrator.cluster.package_size import check_package
 from orchestrator.records.provenance import COMMIT, DIRTY, code_version
 from training.config import InputError
 
@@ -70,17 +73,19 @@ def submit(
         dry_run: Only print the line.
     """
     _check(entrypoint)
+    check_package(Path.cwd())
     id = submission_id or f"{_job_name(entrypoint)}-{uuid.uuid4().hex[:8]}"
     line = command_line(entrypoint, id, wait)
     print(shlex.join(line), flush=True)
     if dry_run:
         return
-    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    address = os.environ.get(ADDRESS)
     if not address:
         raise InputError(
             "RAY_API_SERVER_ADDRESS names no cluster: source stepchain-cluster/environment for the "
             "one that `make cluster` starts, or set it to a dashboard's address"
         )
+    check_takes_jobs(address)
     print(f"to see it: {address}/#/jobs/{id}")
     print(f"its log: ray job logs --follow {id}")
     print(f"to stop it: ray job stop {id}", flush=True)

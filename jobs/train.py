@@ -3,22 +3,24 @@
 A preset (stepchain/presets.py) is where a chain starts from. Every field of it is an option:
 `--method.alpha 0.7`, `--scenario.setting disjoint`. `python -m jobs.train PRESET --help` lists
 them. Everything that can be checked is checked before training starts. Published steps are used as
-they are, so the same command again takes seconds.
+they are, so the same command again takes seconds. `python -m jobs.train --retrain STEP` trains a
+published step again beside the first attempt, and compares the two.
 """
 
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from jobs.again import parse_again, retrain
 from jobs.errors import user_errors
-from jobs.options import JobOptions
-from orchestrator.cluster.resources import Request, check_batches
+from jobs.open_chain import NewChainOptions, open_chain
+from jobs.options import Flag, Questions
+from orchestrator.cluster.resources import Request, check_steps
 from training.config import Document, InputError
 
 if TYPE_CHECKING:
@@ -26,22 +28,18 @@ if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry
 
     from orchestrator.planning.chain import Chain
+    from orchestrator.planning.memory import MemoryNeed
     from orchestrator.planning.planner import PlannedChain
     from orchestrator.store.base import Store
 
 
 @dataclass(frozen=True)
-class Options(JobOptions):
+class Options(NewChainOptions):
     """Everything that is no part of the chain, and so of no key."""
 
-    groups: tuple[str, ...] | None = None
-    """Class names of each step, separated by commas, steps by spaces: cat,horse,sofa cow,dog."""
-    split: str | None = None
-    """Groups by number, over the dataset's classes in order: 15-5 is 15 classes, then 5 at a time;
-    or coco-voc."""
-    selections: Path | None = None
-    """Folder with lists of each step's training images, train-0.npy or .txt and so on, instead of a
-    setting's rule."""
+    plan: Flag = False
+    """Print the plan, and train and write nothing."""
+    questions: Annotated[Questions, tyro.conf.arg(name="")] = field(default_factory=Questions)
 
 
 @user_errors()
@@ -51,31 +49,67 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if preset in ("", "-h", "--help"):
         _print_presets()
         return
+    if preset.partition("=")[0] == "--retrain":
+        retrain(parse_again([preset, *rest]))
+        return
     train(*parse(preset, rest))
 
 
 def train(chain: "Chain", options: Options) -> None:
-    """Train what is not published of a chain, and print its scores."""
+    """Train what is not published of a chain, and print its scores; or only print the plan."""
     from jobs.console import open_console
+    from orchestrator.records.store_version import prepare_store
+
+    asked = options.questions
+    if (asked.why or asked.verify) and not options.plan:
+        raise InputError("--why and --verify are questions to a plan: give --plan, too")
+    console = open_console()
+    store = options.open_existing()
+    if not options.plan:
+        prepare_store(store)
+    with open_chain(chain, options, store) as opened:
+        planned = opened.planner.plan(opened.chain)
+        check_steps(options.request, planned.batches)
+        if not options.plan:
+            opened.publish(store)
+    if options.plan:
+        show_plan(planned, store, console, options)
+    else:
+        _train(planned, store, console, options)
+
+
+def show_plan(plan: "PlannedChain", store: "Store", console: "Console", options: Options) -> None:
+    """Print the plan of a chain and the answers to questions. Exit with 1 for damaged files."""
+    from jobs.plan_answers import answer
+    from orchestrator.planning.nearest_step import describe_nearest
+    from orchestrator.planning.step_tree import build_tree
+    from orchestrator.planning.store_state import look_up_steps
+
+    print_plan(plan, store, console, options.request)
+    tree = build_tree([plan])
+    answers = answer(options.questions, tree, look_up_steps(tree, store), store)
+    for key, nearest in answers.nearest.items():
+        line = f"{tree.nodes[key].planned.title}: {describe_nearest(nearest)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    answers.print_verification(console)
+    if answers.damaged:
+        raise SystemExit(1)
+
+
+def _train(plan: "PlannedChain", store: "Store", console: "Console", options: Options) -> None:
+    from jobs.machines import check_machines
     from jobs.tables import print_classes
     from orchestrator.execution.context import RunContext
     from orchestrator.execution.ensure import ensure_chain
-    from orchestrator.planning.planner import plan_chain
-    from orchestrator.records.store_version import prepare_store
     from training.metrics import wilson
 
-    console = open_console()
-    store = options.open()
-    prepare_store(store)
-    plan = plan_chain(complete(chain, options, store), store)
-    batches = [planned.step.optimization.batch for planned in plan.steps]
-    check_batches(options.request.workers, batches)
     options.announce(store, console)
-    print_plan(plan, store, console)
+    needs = print_plan(plan, store, console, options.request)
     tracker = options.tracker(store)
     with tracker or nullcontext():
         retries = options.retries
         context = RunContext(store, options.request, console, tracker, retries=retries)
+        check_machines(needs, context)
         result = ensure_chain(plan, context)
     print_classes([result], wilson(), console)
 
@@ -118,27 +152,40 @@ def _with_own_types(chain: "Chain") -> "Chain":
     """Return the chain as a document whose types tyro can read.
 
     Its fields for methods have the types of the chain's own methods. The groups, a list of lists,
-    are left to the option --groups.
+    are left to the option --groups, and an architecture of Transformers to its folder.
     """
     from pydantic import create_model
 
     from orchestrator.planning.chain import Base, Chain
+    from training.backbone import Backbone
+    from training.config import ModelConfig
     from training.scenario import Scenario
 
     hidden = tyro.conf.Suppress[Any]
     groups: Any = (hidden, chain.scenario.groups)
     scenario_type: Any = create_model("Scenario", __base__=Scenario, groups=groups)
+    backbone = chain.model.backbone
+    backbone_type: Any = hidden
+    if backbone is not None:
+        architecture: Any = (hidden, backbone.architecture)
+        backbone_type = create_model("Backbone", __base__=Backbone, architecture=architecture)
+        backbone = backbone_type(**dict(backbone))
+    model_type: Any = create_model(
+        "Model", __base__=ModelConfig, backbone=(backbone_type, backbone)
+    )
     base_type: Any = create_model("Base", __base__=Base, method=(type(chain.base.method), ...))
     chain_type: Any = create_model(
         "Chain",
         __base__=Chain,
         scenario=(scenario_type, ...),
         base=(base_type, ...),
+        model=(model_type, ...),
         method=(type(chain.method), ...),
     )
     fields = dict(chain)
     fields["scenario"] = scenario_type(**dict(chain.scenario))
     fields["base"] = base_type(**dict(chain.base))
+    fields["model"] = model_type(**(dict(chain.model) | {"backbone": backbone}))
     return chain_type(**fields)
 
 
@@ -167,55 +214,46 @@ def _unchecked() -> "ConstructorRegistry":
     return registry
 
 
-def complete(chain: "Chain", options: Options, store: "Store") -> "Chain":
-    """Return the chain with the groups, lists and encoder weights that the options name.
+def print_plan(
+    plan: "PlannedChain", store: "Store", console: "Console", request: Request
+) -> "tuple[MemoryNeed, ...]":
+    """Print the steps of a chain, which are published, and what memory the others need.
 
-    Lists and weights are checked and stored.
+    Return these needs.
     """
-    from orchestrator.datasets.catalog import resolve
-    from orchestrator.datasets.image_lists import publish_selections
-    from orchestrator.planning.campaign import with_field
-    from training.scenario import split_groups
-
-    if options.groups and options.split:
-        raise InputError("give either --groups or --split")
-    if options.groups:
-        groups = tuple(tuple(filter(None, group.split(","))) for group in options.groups)
-        chain = with_field(chain, "scenario.groups", groups)
-    if options.split:
-        _, manifest = resolve(store, chain.scenario.dataset)
-        chain = with_field(chain, "scenario.groups", split_groups(options.split, manifest.classes))
-    if options.selections:
-        digest = publish_selections(store, options.selections, chain.scenario.dataset)
-        chain = with_field(chain, "scenario.selections", digest)
-    if options.encoder_weights:
-        # Checking weights imports torch.
-        from orchestrator.datasets.pretrained import publish_weights
-
-        digest = publish_weights(store, options.encoder_weights, chain.model)
-        chain = with_field(chain, "model.weights", digest)
-    return chain
-
-
-def print_plan(plan: "PlannedChain", store: "Store", console: "Console") -> None:
-    """Print the steps of a chain, and which of them are published already."""
     from rich.table import Table
 
-    from orchestrator.records.repository import Repository
+    from orchestrator.planning.cost import compilation_advice
+    from orchestrator.planning.memory import memory_needs
+    from orchestrator.planning.remarks import remarks
+    from orchestrator.planning.step_tree import build_tree
+    from orchestrator.planning.store_state import look_up_steps
 
     title = f"{plan.chain.name}: {plan.chain.scenario.title}"
     table = Table("step", "key", "images", "iterations", "", title=title, title_justify="left")
-    repository = Repository(store)
+    stored = look_up_steps(build_tree([plan]), store)
+    left = [step for step in plan.steps if stored[step.key].record is None]
     for step in plan.steps:
-        state = "to train" if repository.find_step(step.key) is None else "published"
+        state = "to train" if step in left else "published"
+        if not step.step.method.trains:
+            state = "adopted"
         table.add_row(step.title, step.key, str(len(step.rows)), str(step.iterations), state)
     console.print(table)
+    needs = memory_needs(left, request)
+    for need in needs:
+        console.print(str(need))
+    if request.compile:
+        console.print(compilation_advice())
     model = plan.chain.model
-    if model.weights is None and model.encoder != "tiny":
+    trains = plan.steps[0].step.method.trains
+    if trains and model.weights is None and model.encoder != "tiny":
         console.print(
             "The encoder starts from random weights; "
             "--encoder-weights PATH gives it pretrained ones."
         )
+    for remark in remarks(plan.chain):
+        console.print(remark, markup=False)
+    return needs
 
 
 def _print_presets() -> None:

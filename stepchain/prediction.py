@@ -2,21 +2,18 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 import torch
 
-from orchestrator.execution.worker import fetch_published
+from orchestrator.prediction.published_model import fetched
 from stepchain.results import PublishedStep
-from training.checkpoint import ModelDocument
 from training.checkpoint import load_model as load_folder
-from training.config import InputError
+from training.config import EvaluationConfig, InputError
+from training.data.photo import decode_photo
 from training.data.source import BadData
-from training.data.transforms import decode_image, evaluation_view
-from training.evaluate import predict as predict_pixels
 from training.models.segmenter import Segmenter
+from training.predictor import at_size, load_predictor, whole_view
 
 
 def load_model(step: PublishedStep, device: str = "cpu") -> Segmenter:
@@ -33,7 +30,8 @@ def load_model(step: PublishedStep, device: str = "cpu") -> Segmenter:
     Raises:
         InputError: A file of the step is missing or damaged.
     """
-    return _load(step, device)[0]
+    with fetched(step.store, step.result.record) as folder:
+        return load_folder(folder)[0].to(device)
 
 
 def predict(
@@ -48,7 +46,8 @@ def predict(
 
     Args:
         step: As `find_step` returns it.
-        images: Paths of JPEG or PNG files, or arrays of RGB pixels, uint8 [H, W, 3].
+        images: Paths of photos of any format, which are turned as their EXIF asks, or arrays of RGB
+            pixels, uint8 [H, W, 3].
         device: `cpu`, `cuda` or any other device of PyTorch.
 
     Returns:
@@ -67,28 +66,22 @@ def predict(
         >>> labels.shape, labels.dtype
         ((48, 64), dtype('uint8'))
     """
-    model, document = _load(step, device)
-    class_ids = torch.tensor(document.class_ids, dtype=torch.uint8, device=device)
-    whole = step.result.evaluation.config.model_copy(update={"crop": None})
+    with fetched(step.store, step.result.record) as folder:
+        predictor = load_predictor(folder, torch.device(device))
+    config = step.result.evaluation.config
     found = []
     for image in images:
         pixels = _read_image(image)
-        view, _ = evaluation_view(pixels, None, whole)
-        batch = torch.from_numpy(view).permute(2, 0, 1)[None].to(device)
-        labels = predict_pixels(model, batch, class_ids)[0].cpu().numpy()
-        height, width = pixels.shape[:2]
-        if labels.shape != (height, width):
-            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        found.append(labels)
+        (labels,) = predictor([_view(pixels, config)])
+        found.append(at_size(labels, *pixels.shape[:2]))
     return found
 
 
-def _load(step: PublishedStep, device: str) -> tuple[Segmenter, ModelDocument]:
-    """Fetch the step's files, verified, and rebuild the network from them."""
-    with TemporaryDirectory(prefix="stepchain-model-") as scratch:
-        folder = fetch_published(step.store, step.result.record, Path(scratch, "files"))
-        model, document = load_folder(folder)
-    return model.to(device), document
+def _view(pixels: np.ndarray, config: EvaluationConfig) -> np.ndarray:
+    try:
+        return whole_view(pixels, config)
+    except BadData as error:
+        raise InputError(str(error)) from error
 
 
 def _read_image(image: str | Path | np.ndarray) -> np.ndarray:
@@ -99,7 +92,7 @@ def _read_image(image: str | Path | np.ndarray) -> np.ndarray:
         except OSError as error:
             raise InputError(f"the image {image} cannot be read: {error.strerror}") from error
         try:
-            return decode_image(data)
+            return decode_photo(data)
         except BadData as error:
             raise InputError(f"{image}: {error}") from error
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

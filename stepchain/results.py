@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.planning.campaign import with_adopted
+from orchestrator.planning.chain import Chain
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
 from orchestrator.records.store_version import open_checked_store
@@ -91,6 +93,19 @@ class PublishedChain:
             convention: As for `PublishedStep.scores`.
         """
         return self.result.continual(CONVENTIONS[convention])
+
+
+def start_from(chain: Chain, step: PublishedStep) -> Chain:
+    """Return the chain with an adopted model as its step 0, and with that model's network.
+
+    Args:
+        chain: Any chain. The first group of its scenario must be the classes that the model knows.
+        step: An adopted model (`python -m jobs.adopt`), as `find_step` returns it.
+
+    Raises:
+        InputError: The step was trained. Chains find trained steps by themselves.
+    """
+    return with_adopted(chain, step.result.record)
 
 
 def open_store(uri: str) -> Store:

@@ -1,58 +1,26 @@
 """Define the documents that decide a result.
 
-A `StepConfig` holds everything that decides the weights of one incremental step, and nothing else:
-no path, no name, no number of workers. Its canonical JSON, with the parent's key, is the identity
-of the step (`orchestrator.store.canonical`). A field that a step does not use must not be in its
-document, so each method has a document of its own.
+A `training.step_config.StepConfig` holds everything that decides the weights of one incremental
+step, and nothing else: no path, no name, no number of workers. Its canonical JSON, with the
+parent's key, is the identity of the step (`orchestrator.store.canonical`). A field that a step does
+not use must not be in its document, so each method has a document of its own.
 
 A field with a legacy value is left out of the canonical JSON at that value. Keys made before the
 field existed therefore stay valid.
 """
 
-from collections.abc import Iterable
-from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    model_validator,
-)
+from pydantic import AfterValidator, Field
+
+from training.backbone import Backbone
+from training.class_groups import Background, classifier_channels, flatten_groups
+from training.document import Document, InputError
 
 BACKGROUND = 0
 VOID = 255
-T = TypeVar("T")
-
-
-class InputError(ValueError):
-    """The user's input cannot be used.
-
-    The message says what is wrong, where, and what to do. Jobs show the message alone.
-    """
-
-
-class Document(BaseModel):
-    """An immutable, strictly checked value.
-
-    Unknown fields are refused, and equal documents have equal JSON.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def flatten_groups(groups: Iterable[Iterable[T]]) -> tuple[T, ...]:
-    """Return the classes of all groups as one tuple, in order: ids or names."""
-    return tuple(each for group in groups for each in group)
-
-
-def classifier_channels(groups: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-    """Return the output channels of each group's classifier; the first has background, too."""
-    first, *later = (len(group) for group in groups)
-    return (first + 1, *later)
+Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
 
 
 class Task(Document):
@@ -74,9 +42,14 @@ class Task(Document):
     labels: Literal["new", "seen"] = "new"
     # How training reads pixels marked void.
     void: Literal["background", "ignore"] = "background"
+    # Whether what the labels do not name is background, or read as void.
+    background: Background = Field(default="class", json_schema_extra={"legacy": "class"})
     # Digest of the images kept of earlier steps, and their number.
     memory: str | None = Field(default=None, json_schema_extra={"legacy": None})
     memory_images: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})
+    # Share of the images' pixels that each channel of the step's own classifier has. It is in the
+    # document of a step whose classifier starts from it (`BinaryMethodConfig`), and in no other.
+    pixel_shares: tuple[float, ...] | None = Field(default=None, json_schema_extra={"legacy": None})
 
     @property
     def previous_classes(self) -> tuple[int, ...]:
@@ -90,20 +63,25 @@ class Task(Document):
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Return the dataset ids of all classes seen so far, in the order of channels 1, 2, ..."""
+        """Return the dataset ids of all classes seen so far, in the order of their channels."""
         return self.previous_classes + self.new_classes
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Return the output channels of each step's classifier."""
-        return classifier_channels(self.groups)
+        return classifier_channels(self.groups, self.background)
+
+    @property
+    def first_channel(self) -> int:
+        """Return the channel of the first class: the one after background, if there is one."""
+        return int(self.background == "class")
 
 
 class ModelConfig(Document):
     """Encoder, DeepLabV3 head and the fields that decide what they compute."""
 
-    encoder: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101"] = "resnet101"
-    output_stride: Literal[4, 8, 16] = 16
+    encoder: Literal["tiny", "mobilenet_v2", "resnet50", "resnet101", "transformers"] = "resnet101"
+    output_stride: Literal[4, 8, 14, 16, 32] = 16
     # sha256 of the encoder's pretrained weights; None starts from random ones.
     weights: str | None = None
     head_channels: int = Field(default=256, ge=1)
@@ -112,17 +90,23 @@ class ModelConfig(Document):
     activation: Literal["relu", "leaky_relu"] = "relu"
     # frozen: pretrained statistics, never updated.
     encoder_norm: Literal["batch", "frozen"] = "batch"
-
-
-def check_output_stride(config: ModelConfig) -> None:
-    """Raise InputError for an output stride that the encoder cannot have."""
-    possible = (4,) if config.encoder == "tiny" else (8, 16)
-    if config.output_stride not in possible:
-        choices = " or ".join(map(str, possible))
-        raise InputError(
-            f"encoder {config.encoder!r} has no output stride {config.output_stride}: "
-            f"set model.output_stride to {choices}"
-        )
+    # Which blocks of a ResNet's dilated stage have its dilation: all, as in the papers' code, or
+    # those after the first, as in torchvision.
+    dilated_blocks: Literal["later", "all"] = Field(
+        default="later", json_schema_extra={"legacy": "later"}
+    )
+    # A 1x1 convolution for each step, or SSUL's: a small network for each step, with background and
+    # unknown apart.
+    classifier: Literal["pointwise", "ssul"] = Field(
+        default="pointwise", json_schema_extra={"legacy": "pointwise"}
+    )
+    # torchvision: as in its DeepLabV3, whose head has larger dilations and one more convolution.
+    # linear: a batch norm alone, so the classifiers read the encoder's features.
+    head: Literal["papers", "torchvision", "linear"] = Field(
+        default="papers", json_schema_extra={"legacy": "papers"}
+    )
+    # The encoder `transformers`.
+    backbone: Backbone | None = Field(default=None, json_schema_extra={"legacy": None})
 
 
 class Optimization(Document):
@@ -135,9 +119,10 @@ class Optimization(Document):
     momentum: float = Field(default=0.9, gt=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     poly_power: float = Field(default=0.9, ge=0)
-    precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    # What stays as the parent step left it: the batch norms' statistics, or the whole encoder.
-    frozen: Literal["nothing", "statistics", "encoder"] = Field(
+    precision: Precision = "float32"
+    # What stays as the parent step left it: the batch norms' statistics, the whole encoder, or all
+    # but the classifier of the step's own classes.
+    frozen: Literal["nothing", "statistics", "encoder", "all_but_newest"] = Field(
         default="nothing", json_schema_extra={"legacy": "nothing"}
     )
 
@@ -167,6 +152,10 @@ class MethodConfig(Document):
     """
 
     name: str
+    # What the code makes of this document, set by the plan. It is raised (`current_recipe`) when a
+    # change of the code makes the same document of this method train other weights.
+    recipe: int = Field(default=1, ge=1, json_schema_extra={"legacy": 1})
+    trains: ClassVar[bool] = True  # else the step's weights were adopted
     # Whether it starts from the parent step's model.
     needs_previous: ClassVar[bool] = True
     supervision: ClassVar[Literal["pixel", "image"]] = "pixel"
@@ -176,11 +165,84 @@ class MethodConfig(Document):
     all_at_once: ClassVar[bool] = False
     # Whether it needs the weights' importance, which the parent step records.
     needs_importance: ClassVar[bool] = False
+    # Whether it learns from images kept of earlier steps, and cannot do without.
+    needs_memory: ClassVar[bool] = False
+    # Whether kept images are half of each batch; they are drawn like all others if not.
+    halves_batches: ClassVar[bool] = False
+    # The classifiers that it trains (`ModelConfig.classifier`); None takes any.
+    classifier: ClassVar[Literal["pointwise", "ssul"] | None] = "pointwise"
+    # Whether its classifier stood in the softmax of step 0 already.
+    needs_reserved: ClassVar[bool] = False
+    # The fields that name a companion layer of the dataset, or None. A chain has the layer's name
+    # in them. The plan puts the digest of what the step reads of it in the name's place.
+    layer_fields: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return what names the companion layers that the method reads, as its fields have it."""
+        named = (getattr(self, field) for field in self.layer_fields)
+        return tuple(name for name in named if name is not None)
+
+    def with_layers(self, digests: Mapping[str, str]) -> Self:
+        """Return the document with digests in the place of the layers' names."""
+        named = {field: getattr(self, field) for field in self.layer_fields}
+        update = {field: digests[name] for field, name in named.items() if name is not None}
+        return self.model_copy(update=update)
+
+    @property
+    def use_of_background(self) -> str:
+        """Return what the method does with the background channel, "" if it can do without.
+
+        The words follow its name in the sentence that refuses a scenario without background.
+        """
+        return "was written for a model with a background channel"
+
+    def check_first_step(self) -> None:
+        """Raise InputError if the method cannot train step 0, which has no previous model."""
+        if self.needs_previous:
+            raise InputError(
+                f"step 0 has no previous model, which {self.name!r} needs: train it with "
+                "fine-tuning (loss bce before WILSON, cross_entropy before the others)"
+            )
+
+    def check_later_step(self) -> None:
+        """Raise InputError if the document has a field that only step 0 uses."""
+
+    @property
+    def current_recipe(self) -> int:
+        """Return the recipe of today's code; it may depend on the method's other fields."""
+        return 1
+
+    def with_current_recipe(self) -> Self:
+        """Return the document as a plan holds it.
+
+        Raise InputError if it has the recipe of another version of the code.
+        """
+        if self.recipe not in (1, self.current_recipe):
+            raise InputError(
+                f"method {self.name!r} has recipe {self.recipe}, and this code trains recipe "
+                f"{self.current_recipe}: leave the field out, because the plan sets it"
+            )
+        return self.model_copy(update={"recipe": self.current_recipe})
+
+    @property
+    def blind_to_old_labels(self) -> str:
+        """Return why labels of previous classes teach it nothing, or "" if they do.
+
+        Kept images bring such labels (`scenario.memory`), and so do masks of all classes seen so
+        far (`scenario.labels`). A plan refuses both for a method that gives a reason.
+        """
+        return ""
 
     @property
     def records_importance(self) -> bool:
         """Return whether a step publishes how much each weight matters."""
         return self.needs_importance
+
+    @property
+    def channels_for_later(self) -> int:
+        """Return how many channels a step trains for classes that later steps bring."""
+        return 0
 
     @property
     def curvature(self) -> float:
@@ -194,86 +256,6 @@ class MethodConfig(Document):
     def epochs_before_segmentation(self) -> float:
         """Return the epochs in which something else is trained; a step must have more epochs."""
         return 0.0
-
-
-def read_method(value: Any) -> Any:
-    """Read a method's document as the class that its name stands for.
-
-    Args:
-        value: The document as a dict, or an object, which is returned as it is.
-
-    Raises:
-        InputError: There is no method of that name.
-        ValidationError: The document does not fit the method.
-    """
-    if not isinstance(value, dict):
-        return value
-    name = str(value.get("name"))
-    try:
-        module = import_module(f"training.methods.{name.replace('-', '_')}")
-    except ModuleNotFoundError:
-        raise InputError(
-            f"there is no method {name!r}: training/methods has no such file"
-        ) from None
-    return module.Config.model_validate(value)
-
-
-AnyMethod = Annotated[SerializeAsAny[MethodConfig], BeforeValidator(read_method)]
-
-
-class StepConfig(Document):
-    """Training one task by one method from one parent."""
-
-    task: Task
-    method: AnyMethod
-    model: ModelConfig
-    optimization: Optimization
-    augmentation: Augmentation
-    seed: int = Field(default=42, ge=0)
-    # It is raised by hand when the code changes what the same document trains.
-    recipe: int = 1
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "StepConfig":
-        method = self.method
-        task = self.task
-        index = len(self.task.groups) - 1
-        if index == 0 and method.needs_previous:
-            raise InputError(
-                f"step 0 has no previous model, which {method.name!r} needs: train it with "
-                "fine-tuning (loss bce before WILSON, cross_entropy before the others)"
-            )
-        if method.supervision != task.supervision:
-            raise InputError(
-                f"step {index} has {task.supervision} labels and {method.name!r} learns from "
-                f"{method.supervision} labels: change the method, or the scenario's supervision"
-            )
-        if method.epochs_before_segmentation >= self.optimization.epochs:
-            raise InputError(
-                f"step {index} ends before its segmentation model learns: {method.name!r} trains "
-                f"something else for {method.epochs_before_segmentation:g} of "
-                f"{self.optimization.epochs:g} epochs; raise optimization.epochs"
-            )
-        rate = max(self.optimization.encoder_lr, self.optimization.head_lr)
-        momentum = self.optimization.momentum
-        # SGD with Nesterov momentum diverges on a parabola when the learning rate times the
-        # curvature exceeds this limit.
-        limit = 2 * (1 + momentum) / (1 + 2 * momentum)
-        if rate * method.curvature > limit:
-            raise InputError(
-                f"step {index} would diverge: at a learning rate of {rate:g} {method.name!r} pulls "
-                "weights back further than they went; lower encoder_lr and head_lr of optimization "
-                f"to {limit / method.curvature:.1g}, or method.weight"
-            )
-        if len(task.new_classes) < method.least_new_classes and task.memory is None:
-            raise InputError(
-                f"step {index} brings a single class and {method.name!r} learns from image labels: "
-                "its localizer needs images without the new class to distinguish it from the rest. "
-                "Keep "
-                "images of earlier steps (scenario.memory 100), group the class with another one, "
-                "or use masks (scenario.supervision pixel)"
-            )
-        return self
 
 
 class EvaluationConfig(Document):

@@ -18,7 +18,7 @@ class Retention(Document):
 
 
 class Continual(Document):
-    """Scores of a whole chain. `training.metrics.DEFINITIONS` defines each of them."""
+    """Scores of a whole chain. `training.score_definitions` defines each of them."""
 
     classes: dict[int, Retention]  # by dataset class id, background included
     groups: tuple[Retention, ...]  # of the mean IoU of each class group

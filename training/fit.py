@@ -6,38 +6,36 @@ only. The learning rate depends on the iteration. A checkpoint holds the rest.
 """
 
 import time
-from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import SGD
 
+from training.allocator import keep_freed_memory
+from training.batches import step_batches
 from training.checkpoint import (
     load_carried,
     load_checkpoint,
     load_model,
-    save_checkpoint,
     save_model,
+    take_snapshot,
 )
-from training.config import InputError, StepConfig, Task
+from training.compilation import compile_encoder
+from training.config import InputError, MethodConfig, Task
 from training.curves import CurveRow
-from training.data.dataset import GlobalBatches, SegmentationDataset
-from training.data.loader import load_batches
 from training.data.shards import LocalSplit
-from training.data.transforms import random_resized_crop
+from training.iteration import build_optimizer, distribute, iterate, method_class, place
 from training.journal import Journal
 from training.loss_guard import LossGuard
-from training.methods.base import Batch, Method, Progress
-from training.models.norm import BatchNorm
-from training.models.segmenter import normalise
+from training.memory_estimate import check_device
+from training.methods.base import Method, Progress
 from training.models.weights import load_encoder_weights
-from training.runtime import DTYPES, Runtime
-from training.scenario import image_labels, label_map, memory_image_labels, memory_label_map
+from training.precision import autocast, gradient_scaler, set_precision
+from training.runtime import Runtime
+from training.step_config import StepConfig
+from training.stopwatch import measured, timed
 
 
 def fit(
@@ -65,63 +63,49 @@ def fit(
         encoder_weights: File of pretrained weights, for a step without a parent.
         folder: Where checkpoints and the files to publish are written.
         resume: A folder that an earlier call gave to `journal.save`.
-        journal: Takes the curves and the checkpoints.
+        journal: Takes the curves and the checkpoints, and how long training waited.
 
     Raises:
-        InputError: The images are not the ones that the document names.
+        InputError: The images are not the ones that the document names, the document is of another
+            recipe, or the GPU has too little memory.
         FloatingPointError: A loss is not finite.
     """
     _check_images(step.task, data, rows)
+    _check_layers(step, data, rows)
+    _check_recipe(step.method)
+    check_device(step, runtime.world_size, runtime.device, runtime.gpu_share)
+    precision = step.optimization.precision
+    keep_freed_memory(runtime.device)
+    set_precision(precision, runtime.device, fixed_shapes=True)
     method = build_method(step, runtime, parent, encoder_weights)
-    if step.optimization.frozen == "encoder":
-        method.model.encoder.requires_grad_(False)
-    optimizer = SGD(
-        [group | {"lr": group["initial_lr"]} for group in method.parameter_groups()],
-        lr=0,
-        momentum=step.optimization.momentum,
-        weight_decay=step.optimization.weight_decay,
-        nesterov=True,
-    )
-    start, curves = load_checkpoint(resume, method, optimizer) if resume else (0, [])
-    per_epoch = len(rows) // step.optimization.batch
+    optimizer = build_optimizer(method, runtime.device)
+    if runtime.compile_cache is not None:
+        compile_encoder(method.model.encoder, runtime.compile_cache)
+    scaler = gradient_scaler(precision, runtime.device)
+    start, curves = load_checkpoint(resume, method, optimizer, scaler) if resume else (0, [])
+    per_epoch = step.iterations_per_epoch
     total = round(step.optimization.epochs * per_epoch)
-    trained = (
-        method
-        if runtime.world_size == 1
-        else DistributedDataParallel(method, forward_sync_buffers=False)
-    )
-    autocast = torch.autocast(
-        runtime.device.type, torch.bfloat16, enabled=step.optimization.precision == "bfloat16"
-    )
-    method.train()
-    _freeze(method, step)
+    trained = distribute(method, runtime)
+    rounding = autocast(precision, runtime.device)
+    batches = partial(step_batches, step, data, rows, runtime)
     if resume is None:
-        with torch.no_grad(), autocast:
-            method.prepare(partial(_batches, step, data, rows, runtime, 0, per_epoch))
+        with torch.no_grad(), rounding:
+            method.prepare(lambda: timed(batches(0, per_epoch), journal.waited, "data"))
     guard = LossGuard(runtime, total)
     sums: dict[str, Tensor] = {}
     images = 0
     logged = saved = time.monotonic()
-    for iteration, batch in enumerate(_batches(step, data, rows, runtime, start, total), start):
+    awaited = timed(batches(start, total), journal.waited, "data")
+    for iteration, batch in enumerate(awaited, start):
         done = iteration + 1
         progress = Progress(iteration, total, per_epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * method.learning_rate_factor(progress, group["name"])
-        optimizer.zero_grad()
-        with autocast:
-            losses: dict[str, Tensor] = trained(batch, progress)
-        guard.watch(losses, done)
-        torch.stack(list(losses.values())).sum().backward()
-        guard.protect(method.parameters())
-        with torch.no_grad():
-            method.before_update(progress)
-        optimizer.step()
-
+        losses = iterate(trained, method, optimizer, guard, batch, progress, rounding, scaler)
         sums = {name: sums.get(name, 0) + loss.detach() for name, loss in losses.items()}
         images += step.optimization.batch
         if done % runtime.log_every and done != total:
             continue
-        means = _mean_losses(sums, images // step.optimization.batch, runtime)
+        stop = runtime.leads and journal.should_stop()
+        means, stop = _share_log(sums, images // step.optimization.batch, stop, runtime)
         guard.check(means)
         now = time.monotonic()
         row: CurveRow = {
@@ -139,15 +123,20 @@ def fit(
         sums = {}
         logged = now
         images = 0
-        if not runtime.leads:
-            continue
-        journal.log(row)
-        due = journal.should_stop() or now - saved > runtime.checkpoint_every
-        if due and done != total:
-            checkpoint = folder / f"checkpoint-{done:07d}"
-            save_checkpoint(checkpoint, method, optimizer, done, curves)
-            journal.save(checkpoint, done)
-            saved = time.monotonic()
+        if runtime.leads:
+            journal.log(row)
+            due = stop or now - saved > runtime.checkpoint_every
+            if due and done != total:
+                with measured(journal.waited, "checkpoint"):
+                    snapshot = take_snapshot(method, optimizer, scaler, done, curves)
+                    journal.save(snapshot, folder / f"checkpoint-{done:07d}")
+                saved = time.monotonic()
+        if stop and done != total:
+            # Workers that end before rank 0 has kept its checkpoint would take it along.
+            runtime.wait_for_all()
+            journal.stop()
+    with torch.no_grad():
+        method.finish()
     result = folder / "files"
     if runtime.leads:
         save_model(result, method, curves)
@@ -166,6 +155,26 @@ def _check_images(task: Task, data: LocalSplit, rows: np.ndarray) -> None:
         )
 
 
+def _check_layers(step: StepConfig, data: LocalSplit, rows: np.ndarray) -> None:
+    """Raise InputError unless the layers' maps of the images are those that the document names."""
+    for layer in step.method.layers:
+        maps = data.layers[layer].index
+        if maps.selection_digest(data.layer_rows(layer, rows)) != layer:
+            raise InputError(
+                f"the maps of {data.layers[layer].name} are not the ones that the step's document "
+                "names: the layer has changed since; plan it again"
+            )
+
+
+def _check_recipe(method: MethodConfig) -> None:
+    """Raise InputError for a document that this code would train to other weights than it names."""
+    if method.recipe != method.current_recipe:
+        raise InputError(
+            f"the step has recipe {method.recipe} of {method.name!r}, and this code trains recipe "
+            f"{method.current_recipe}: plan it again"
+        )
+
+
 def build_method(
     step: StepConfig, runtime: Runtime, parent: Path | None, encoder_weights: Path | None
 ) -> Method:
@@ -175,82 +184,21 @@ def build_method(
     """
     torch.manual_seed(step.seed)
     previous = load_model(parent)[0] if parent else None
-    module = import_module(f"training.methods.{step.method.name.replace('-', '_')}")
-    method: Method = module.Method(
-        step, previous, runtime.mean, load_carried(parent) if parent else None
-    )
+    inherited = load_carried(parent) if parent else None
+    method = method_class(step.method)(step, previous, runtime.mean, inherited)
     if encoder_weights and parent is None:
         load_encoder_weights(method.model.encoder, encoder_weights)
-    options = {
-        "device": runtime.device,
-        "dtype": DTYPES[step.optimization.precision],
-        "memory_format": torch.channels_last,
-    }
-    if previous is not None:
-        previous.to(**options)
-    return method.to(**options)
+    return place(method, runtime.device)
 
 
-def _freeze(method: Method, step: StepConfig) -> None:
-    """Put the modules that must keep their statistics into evaluation mode."""
-    if step.optimization.frozen == "encoder":
-        method.model.encoder.eval()
-    elif step.optimization.frozen == "statistics":
-        for module in method.model.modules():
-            if isinstance(module, BatchNorm):
-                module.eval()
+def _share_log(
+    sums: dict[str, Tensor], iterations: int, stop: bool, runtime: Runtime
+) -> tuple[dict[str, float], bool]:
+    """Return each loss's mean over the iterations and workers, and whether any worker must stop.
 
-
-def _batches(
-    step: StepConfig, data: LocalSplit, rows: np.ndarray, runtime: Runtime, start: int, total: int
-) -> Iterator[Batch]:
-    """Yield this worker's share of the global batches start..total, on its device.
-
-    Weak steps never read masks.
+    All workers get the same answer, so they stop together, and none waits for one that is gone.
     """
-    weak = step.task.supervision == "image"
-    dataset = SegmentationDataset(
-        data,
-        rows,
-        transform=partial(random_resized_crop, augmentation=step.augmentation),
-        label_map=None if weak else _label_maps(step.task, len(rows)),
-        seed=step.seed,
-    )
-    order = GlobalBatches(
-        len(rows),
-        step.optimization.batch,
-        step.seed,
-        runtime.rank,
-        runtime.world_size,
-        start_iteration=start,
-        total_iterations=total,
-    )
-    kept = rows[step.task.images :]
-    labels = image_labels(step.task, data.index.labels)
-    labels[kept] = memory_image_labels(step.task, data.index.labels[kept])
-    known = torch.from_numpy(labels)
-    dtype = DTYPES[step.optimization.precision]
-    for items in load_batches(dataset, order, step.augmentation.crop, runtime.loader_workers):
-        pixels = items["image"].to(runtime.device, non_blocking=True)
-        targets = None if weak else items["mask"].to(runtime.device, non_blocking=True).long()
-        image_level = known[items["row"]].to(runtime.device, dtype)
-        yield Batch(pixels, normalise(pixels, dtype), targets, image_level)
-
-
-def _label_maps(task: Task, count: int) -> np.ndarray:
-    """Return how masks are read: one table, or one for each of `count` images.
-
-    Images that are kept of earlier steps have a table of their own.
-    """
-    if not task.memory_images:
-        return label_map(task)
-    kept = np.arange(count) >= task.images
-    return np.stack([label_map(task), memory_label_map(task)])[kept.astype(int)]
-
-
-def _mean_losses(sums: dict[str, Tensor], iterations: int, runtime: Runtime) -> dict[str, float]:
-    """Return each loss's mean over the iterations and the workers."""
-    values = runtime.all_sum(torch.stack(list(sums.values())).double()) / (
-        iterations * runtime.world_size
-    )
-    return dict(zip(sums, values.tolist(), strict=True))
+    values = torch.stack(list(sums.values())).double()
+    *totals, stopping = runtime.all_sum(torch.cat([values, values.new_full((1,), stop)])).tolist()
+    count = iterations * runtime.world_size
+    return {name: total / count for name, total in zip(sums, totals, strict=True)}, stopping > 0

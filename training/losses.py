@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.config import VOID
+from training.config import BACKGROUND, VOID
+from training.fused_losses import binary_cross_entropy_sum, mean_square, unbiased_sums
 
 
 class Mean(Protocol):
@@ -72,10 +73,8 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, mean: Mean = divide) ->
         target: [B, H, W], integer channels; 255 is unlabelled.
         mean: The mean over the global batch.
     """
-    wanted = _one_hot(target, logits)
-    pixels = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1)
-    labelled = _labelled(target, logits)
-    return mean((pixels * labelled).sum(), labelled.sum())
+    total = binary_cross_entropy_sum(logits, target)
+    return mean(total, _labelled(target, logits).sum())
 
 
 def joint_binary_cross_entropy(
@@ -132,6 +131,27 @@ def unbiased_cross_entropy(
     return cross_entropy(folded, torch.where(target == VOID, VOID, shifted), mean)
 
 
+def memory_cross_entropy(
+    logits: Tensor, target: Tensor, previous_channels: int, mean: Mean = divide
+) -> Tensor:
+    """Return MiB-AugM's cross-entropy on kept images, the mirror image of the unbiased one.
+
+    Masks of earlier steps do not name the new classes, so background means "background or any new
+    class": q(background) = softmax(logits)_0 + sum of the new classes' softmax, and q(c) =
+    softmax(logits)_c for previous c. The loss -log q(target) is averaged over labelled pixels.
+
+    Args:
+        logits: [B, C, H, W].
+        target: [B, H, W], integer channels; new classes count as background, 255 is unlabelled.
+        previous_channels: C_old, background included.
+        mean: The mean over the global batch.
+    """
+    target = target.long()
+    is_new = (target >= previous_channels) & (target != VOID)
+    folded = _fold_new_classes(logits, previous_channels)
+    return cross_entropy(folded, torch.where(is_new, BACKGROUND, target), mean)
+
+
 def distillation(logits: Tensor, previous_logits: Tensor, alpha: float = 1.0) -> Tensor:
     """Return LwF's distillation: the cross-entropy to the previous model's softmax.
 
@@ -159,10 +179,20 @@ def unbiased_distillation(logits: Tensor, previous_logits: Tensor, alpha: float 
         alpha: An inverse temperature of the previous model, without the usual factor of the squared
             temperature.
     """
-    previous = previous_logits.shape[1]
-    background = torch.cat([logits[:, :1], logits[:, previous:]], 1).logsumexp(1, keepdim=True)
-    folded = torch.cat([background, logits[:, 1:previous]], 1)
+    folded = _fold_new_classes(logits, previous_logits.shape[1])
     return _soft_cross_entropy(folded, previous_logits, alpha)
+
+
+def unbiased_losses(
+    logits: Tensor,
+    target: Tensor,
+    previous_logits: Tensor,
+    alpha: float = 1.0,
+    mean: Mean = divide,
+) -> tuple[Tensor, Tensor]:
+    """Return `unbiased_cross_entropy` and `unbiased_distillation`; faster than one by one."""
+    hard, soft = unbiased_sums(logits, target, previous_logits, alpha)
+    return mean(hard, _labelled(target, logits).sum()), soft / previous_logits.numel()
 
 
 def binary_distillation(logits: Tensor, previous_logits: Tensor) -> Tensor:
@@ -178,8 +208,11 @@ def binary_distillation(logits: Tensor, previous_logits: Tensor) -> Tensor:
 
 
 def encoder_distillation(features: Tensor, previous_features: Tensor) -> Tensor:
-    """Return the mean squared difference of two encoders' features [B, D, h, w] (WILSON, ILT)."""
-    return F.mse_loss(features, previous_features.detach())
+    """Return the mean squared difference of two encoders' features [B, D, h, w] (WILSON, ILT).
+
+    Features may have half precision; their differences are taken in float32.
+    """
+    return mean_square(features, previous_features.detach())
 
 
 @torch.no_grad()
@@ -216,6 +249,12 @@ def localization_prior_loss(localizer_logits: Tensor, previous_logits: Tensor) -
     """
     wanted = previous_logits.detach().sigmoid()
     return F.binary_cross_entropy_with_logits(localizer_logits[:, : wanted.shape[1]], wanted)
+
+
+def _fold_new_classes(logits: Tensor, previous: int) -> Tensor:
+    """Return logits [B, previous, H, W] whose background has the new classes' probability, too."""
+    background = torch.cat([logits[:, :1], logits[:, previous:]], 1).logsumexp(1, keepdim=True)
+    return torch.cat([background, logits[:, 1:previous]], 1)
 
 
 def _labelled(target: Tensor, like: Tensor) -> Tensor:

@@ -17,47 +17,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from training.config import BACKGROUND, VOID, Document, flatten_groups
+from training.class_groups import Background, flatten_groups
+from training.config import BACKGROUND, VOID, Document
 
 Groups = tuple[tuple[int, ...], ...]
 
-DEFINITIONS = {
-    "iou": (
-        "intersection over union: pixels rightly predicted as the class, over pixels that are it "
-        "in truth or in prediction"
-    ),
-    "miou_all": "mean IoU of background and all classes learned so far",
-    "miou_all_without_background": "mean IoU of all classes learned so far, background left out",
-    "miou_old": "mean IoU of the classes learned before this step, background left out",
-    "miou_old_with_background": "mean IoU of background and the classes learned before this step",
-    "miou_new": "mean IoU of the classes this step brought",
-    "miou_base": "mean IoU of the classes of step 0, background left out",
-    "miou_base_with_background": "mean IoU of background and the classes of step 0",
-    "miou_added": "mean IoU of the classes of all steps after step 0",
-    "pixel_accuracy": "share of the scored pixels, background included, that got the right class",
-    "forgetting_first_minus_last": (
-        "IoU right after the class was learned minus IoU now; mean over earlier steps' classes"
-    ),
-    "forgetting_best_minus_last": (
-        "best IoU after any earlier step minus IoU now; mean over earlier steps' classes"
-    ),
-    "backward_transfer": (
-        "mIoU of a group now minus right after it was learned; mean over earlier steps' groups"
-    ),
-    "average_over_steps": (
-        "mean of the steps' mIoU over all classes learned so far, background included"
-    ),
-    "average_over_steps_without_background": (
-        "mean of the steps' mIoU over all classes learned so far, background left out"
-    ),
-}
-
 
 class Convention(Document):
-    """Which pixels and images count, and which means a paper prints as `old` and `all`.
-
-    Void pixels never count.
-    """
+    """Which pixels and images count, and which means a paper prints as `old` and `all`."""
 
     name: str
     # Ground truth of classes that are not learned yet.
@@ -66,16 +33,40 @@ class Convention(Document):
     images: Literal["all", "with_learned_class"]
     background_in_old: bool
     background_in_all: bool
+    void: Literal["ignore", "background"] = "ignore"
+    # none: the models have no background channel, and pixels of no class that they know are left
+    # out.
+    background: Background = "class"
+
+    def for_models(self, background: Background) -> "Convention":
+        """Return the convention as it applies to models with or without a background channel."""
+        if background == "class":
+            return self
+        nothing_else = {
+            "future": "ignore",
+            "void": "ignore",
+            "background_in_old": False,
+            "background_in_all": False,
+            "background": "none",
+        }
+        return self.model_copy(update=nothing_else)
 
     @property
     def words(self) -> str:
         """Return the convention as sentences. They are printed with every table."""
         future = "count as background" if self.future == "background" else "are left out"
         images = "all images" if self.images == "all" else "only images with a class learned so far"
+        void = "are left out" if self.void == "ignore" else "count as background"
+        if self.background == "none":
+            return (
+                f"Convention {self.name}: {images}; void pixels and pixels of classes not yet "
+                "learned are left out; there is no background, and “all” is the mean of the "
+                "classes."
+            )
         old = "with" if self.background_in_old else "without"
         both = "with" if self.background_in_all else "without"
         return (
-            f"Convention {self.name}: {images}; void pixels are left out, "
+            f"Convention {self.name}: {images}; void pixels {void}, "
             f"pixels of classes not yet learned {future}; "
             f"“old” is {old} background, “all” is {both} background."
         )
@@ -124,8 +115,18 @@ def plop() -> Convention:
     )
 
 
-ConventionName = Literal["wilson", "mib", "plop"]
-CONVENTIONS: dict[ConventionName, Convention] = {"wilson": wilson(), "mib": mib(), "plop": plop()}
+def plop_ade() -> Convention:
+    """Return PLOP's convention on ADE20K, where void pixels are background, too."""
+    return plop().model_copy(update={"name": "plop_ade", "void": "background"})
+
+
+ConventionName = Literal["wilson", "mib", "plop", "plop_ade"]
+CONVENTIONS: dict[ConventionName, Convention] = {
+    "wilson": wilson(),
+    "mib": mib(),
+    "plop": plop(),
+    "plop_ade": plop_ade(),
+}
 
 
 class Confusion(NamedTuple):
@@ -138,10 +139,11 @@ class Confusion(NamedTuple):
 
 
 class Scores(Document):
-    """Scores of one step under one convention. `DEFINITIONS` defines each of them."""
+    """Scores of one step under one convention (`training.score_definitions`)."""
 
     images: int
-    iou: dict[int, float | None]  # by dataset class id, background first, then in learning order
+    # By dataset class id, background first if the models have it, then in learning order.
+    iou: dict[int, float | None]
     miou_groups: tuple[float | None, ...]  # of each class group, without background
     miou_all: float | None
     miou_all_without_background: float | None
@@ -208,17 +210,20 @@ def score(confusion: Confusion, groups: Groups, convention: Convention) -> Score
         return mean_of_known(iou[class_id] for class_id in classes)
 
     old = flatten_groups(groups[:-1])
+    has_background = convention.background == "class"
+    if not has_background:
+        del iou[BACKGROUND]
     return Scores(
         images=images,
         iou=iou,
         miou_groups=tuple(miou(group) for group in groups),
-        miou_all=miou(seen),
+        miou_all=miou(iou),
         miou_all_without_background=miou(seen[1:]),
         miou_old=miou(old),
-        miou_old_with_background=miou((BACKGROUND, *old)) if old else None,
+        miou_old_with_background=miou((BACKGROUND, *old)) if old and has_background else None,
         miou_new=miou(groups[-1]),
         miou_base=miou(groups[0]),
-        miou_base_with_background=miou((BACKGROUND, *groups[0])),
+        miou_base_with_background=miou((BACKGROUND, *groups[0])) if has_background else None,
         miou_added=miou(flatten_groups(groups[1:])),
         pixel_accuracy=float(right.sum() / total) if total else None,
     )
@@ -253,7 +258,9 @@ def confusion_matrix(
         )
     if convention.future == "background":
         position = np.where(position < 0, 0, position)
-    position[VOID] = -1
+    position[VOID] = 0 if convention.void == "background" else -1
+    if convention.background == "none":
+        position[BACKGROUND] = -1
     row = position[confusion.truth]
     counted = row >= 0
     if convention.images == "with_learned_class":

@@ -4,6 +4,7 @@ None of it changes a result.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 import torch
@@ -11,13 +12,8 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from training.losses import divide
+from training.precision import uses_tf32
 
-# The dtype of the weights for each precision; bfloat16 is used by autocast only.
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.float32,
-    "float64": torch.float64,
-}
 MEGABYTE = 1e6  # bytes
 
 
@@ -31,8 +27,11 @@ class Runtime:
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    gpu_share: float = 1.0  # of the device's memory that the worker may use, if it is a GPU
     loader_workers: int = 0
     checkpoint_every: float = 60.0  # seconds
+    # The folder of compiled code; None compiles nothing.
+    compile_cache: Path | None = None
     log_every: int = 10  # iterations; checkpoints are taken at logged iterations only
 
     @property
@@ -69,7 +68,14 @@ class Runtime:
         distributed.all_reduce(values)
         return values
 
+    def wait_for_all(self) -> None:
+        """Return when every worker has called it."""
+        self.all_sum(torch.zeros((), device=self.device)).item()
+
 
 def device_name(device: torch.device) -> str:
-    """Return `cpu`, or the GPU's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    """Return `cpu`, or the GPU's name, and whether it rounds float32 factors to TF32."""
+    if device.type != "cuda":
+        return device.type
+    name = torch.cuda.get_device_name(device)
+    return f"{name}, TF32" if uses_tf32(device) else name

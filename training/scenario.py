@@ -4,6 +4,9 @@ The rules reproduce, bit for bit, the index files that the papers ship. With L_i
 in image i, step t of groups C_0..C_T selects
     overlap   images with L_i & C_t non-empty;
     disjoint  the same, and L_i & C_s empty for every later group s > t.
+A third setting, which ships no lists, gives each image to one step:
+    partitioned  images whose own class is in C_t, drawn uniformly among those of L_i that a group
+                 has.
 
 A share of these images, or a memory of earlier ones, is drawn in the order of the images' hashed
 ids. The draw is the same on every machine, and a smaller draw is part of a larger one.
@@ -17,10 +20,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from training.class_groups import Background
 from training.config import BACKGROUND, VOID, Document, InputError, Task, flatten_groups
 from training.protocols import coco_to_voc_groups
 
-Setting = Literal["disjoint", "overlap"]
+Setting = Literal["disjoint", "overlap", "partitioned"]
 
 
 class Scenario(Document):
@@ -29,10 +33,17 @@ class Scenario(Document):
     dataset: str
     groups: tuple[tuple[str, ...], ...]  # class names
     setting: Setting = "overlap"
-    # Of the steps after the first, which always has masks.
+    # Of the steps after the first.
     supervision: Literal["pixel", "image"] = "image"
+    # Of step 0. With image labels here and there, no step of the chain sees a mask.
+    base_supervision: Literal["pixel", "image"] = Field(
+        default="pixel", json_schema_extra={"legacy": "pixel"}
+    )
     labels: Literal["new", "seen"] = "new"
     void: Literal["background", "ignore"] = "background"
+    # none: the model has no channel for background, and pixels of classes that a step's labels do
+    # not name are void to it. For datasets that name a class for every pixel, such as Cityscapes.
+    background: Background = Field(default="class", json_schema_extra={"legacy": "class"})
     # Whether step 0 also trains on images that show no class at all, as COCO-to-VOC in the papers.
     empty_images: bool = Field(default=False, json_schema_extra={"legacy": False})
     # Share of each later step's images that it trains on.
@@ -59,13 +70,17 @@ class Scenario(Document):
 
     @property
     def title(self) -> str:
-        """Return a name for people, such as `voc 15-1 overlap`, without the kind of labels."""
+        """Return a name for people, such as `voc 15-1 overlap`.
+
+        Of the kind of labels it says only that step 0 has no masks: `voc 15-1 overlap weak-start`.
+        """
         sizes = [len(group) for group in self.groups]
         base, *later = sizes
         same_size = len(set(later)) == 1
         split = f"{base}-{later[0]}" if same_size else "-".join(map(str, sizes))
         selection = self.setting if self.selections is None else "listed"
-        return f"{self.dataset} {split} {selection}"
+        start = " weak-start" if self.base_supervision == "image" else ""
+        return f"{self.dataset} {split} {selection}{start}"
 
 
 def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -99,7 +114,11 @@ def split_groups(split: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...
 
 
 def select_images(
-    labels: np.ndarray, groups: Sequence[Sequence[int]], step: int, setting: Setting
+    labels: np.ndarray,
+    groups: Sequence[Sequence[int]],
+    step: int,
+    setting: Setting,
+    ids: Sequence[str] = (),
 ) -> np.ndarray:
     """Return the rows of the images that a step trains on, int64 [n], sorted.
 
@@ -108,13 +127,38 @@ def select_images(
         groups: Dataset class ids of every step.
         step: The step's number, from 0.
         setting: The rule.
+        ids: The images' ids, by row, from which a partition is drawn. The other settings need none.
     """
+    if setting == "partitioned":
+        own = own_classes(labels, flatten_groups(groups), ids)
+        return np.flatnonzero(np.isin(own, groups[step]))
     columns = [np.asarray(group) - 1 for group in groups]
     chosen = labels[:, columns[step]].any(1)
     if setting == "disjoint":
         for later in columns[step + 1 :]:
             chosen &= ~labels[:, later].any(1)
     return np.flatnonzero(chosen)
+
+
+def own_classes(labels: np.ndarray, classes: Sequence[int], ids: Sequence[str]) -> np.ndarray:
+    """Return one class of each image, int64 [images]; 0 for an image that shows none of `classes`.
+
+    It is drawn by the image's hashed id from the classes that the image shows, each as likely. The
+    order in which classes are learned does not matter.
+
+    Args:
+        labels: bool [images, classes], column c - 1 for dataset class id c.
+        classes: Dataset class ids to draw from.
+        ids: The images' ids, by row.
+    """
+    columns = np.sort(np.asarray(classes)) - 1
+    own = np.zeros(len(labels), np.int64)
+    for row, id in zip(range(len(labels)), ids, strict=True):
+        shown = columns[labels[row, columns]]
+        if len(shown):
+            drawn = int.from_bytes(sha256(f"class of {id}".encode()).digest()[:8])
+            own[row] = shown[drawn % len(shown)] + 1
+    return own
 
 
 def hashed_order(rows: np.ndarray, ids: Sequence[str]) -> np.ndarray:
@@ -169,9 +213,29 @@ def label_map(task: Task) -> np.ndarray:
     """Return the training target of each mask value, uint8 [256].
 
     It is the channel of a labelled class, and background for all others. Channels follow the order
-    in which classes were learned. Void becomes background or 255, as the task says.
+    in which classes were learned. Void becomes background or 255, as the task says. In a task
+    without background, all that is not labelled is 255.
     """
     return _label_map(task, task.new_classes if task.labels == "new" else task.classes)
+
+
+def pixel_shares(task: Task, pixels: np.ndarray) -> tuple[float, ...]:
+    """Return the share of the pixels that each channel of the step's own classifier has.
+
+    It is (n + 1) / (N + 2) for n of N pixels, so that no channel has all or none.
+
+    Args:
+        task: The step's task.
+        pixels: int64 [images, classes + 1], pixels of each mask value in the step's images. Void
+            pixels are not among them.
+    """
+    counted = pixels.sum(0)
+    channels = label_map(task)[: len(counted)]
+    counted, channels = counted[channels != VOID], channels[channels != VOID]
+    by_channel = np.zeros(sum(task.channels), np.int64)
+    np.add.at(by_channel, channels, counted)
+    total = int(counted.sum())
+    return tuple((n + 1) / (total + 2) for n in by_channel[-task.channels[-1] :].tolist())
 
 
 def memory_label_map(task: Task) -> np.ndarray:
@@ -180,10 +244,11 @@ def memory_label_map(task: Task) -> np.ndarray:
 
 
 def _label_map(task: Task, labelled: Sequence[int]) -> np.ndarray:
-    table = np.full(256, BACKGROUND, np.uint8)
+    other = BACKGROUND if task.background == "class" else VOID
+    table = np.full(256, other, np.uint8)
     for class_id in labelled:
-        table[class_id] = 1 + task.classes.index(class_id)
-    table[VOID] = VOID if task.void == "ignore" else BACKGROUND
+        table[class_id] = task.first_channel + task.classes.index(class_id)
+    table[VOID] = VOID if task.void == "ignore" else other
     return table
 
 

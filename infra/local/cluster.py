@@ -46,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="of MLflow (first up: postgres if there is initdb)",
     )
     parser.add_argument(
+        "--from-zero",
+        action="store_true",
+        help="start no worker; up to --workers are added when steps ask for them (first up)",
+    )
+    parser.add_argument(
         "--any-ports", action="store_true", help="not the usual ones where they are free (first up)"
     )
     parser.add_argument(
@@ -70,7 +75,12 @@ def up(folder: Path, options: argparse.Namespace) -> None:
     A service starts when those it needs are ready.
     """
     settings = Settings.open(
-        folder, options.workers, options.cpus, options.database, not options.any_ports
+        folder,
+        options.workers,
+        options.cpus,
+        options.database,
+        not options.any_ports,
+        options.from_zero,
     )
     ledger = Ledger(folder)
     with alone(folder):

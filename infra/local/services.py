@@ -21,6 +21,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.local.autoscaling import HEAD_ENVIRONMENT, configuration, write_configuration
 from infra.local.processes import NotStarted
 from infra.local.settings import BUCKET, Settings, postgres_user, write_private
 
@@ -34,6 +35,8 @@ NODE = (
     "--dashboard-agent-listen-port=0",
     "--disable-usage-stats",
 )
+HEAD = {"orchestrator": 64}  # resources of the head, which trains nothing
+NO_VARIABLES: dict[str, str] = {}
 PASSED = (
     "PATH",
     "HOME",
@@ -75,7 +78,7 @@ def services(settings: Settings) -> Iterator[Service]:
         yield postgres(settings)
     yield mlflow(settings)
     yield head(settings)
-    for number in range(1, settings.workers + 1):
+    for number in range(1, 1 + settings.workers * (not settings.from_zero)):
         yield worker(settings, number)
 
 
@@ -180,21 +183,41 @@ def mlflow(settings: Settings) -> Service:
 
 def head(settings: Settings) -> Service:
     port = settings.ports["dashboard"]
+    where = f"dashboard http://{LOOPBACK}:{port}"
+    autoscaling: list[str] = []
+    if settings.from_zero:
+        where += f", adds up to {settings.workers} workers of {settings.cpus} CPUs"
+        autoscaling.append(f"--autoscaling-config={settings.folder / 'autoscaler.json'}")
     return ray_node(
         settings,
         "head",
-        f"dashboard http://{LOOPBACK}:{port}",
+        where,
         lambda: dashboard(settings, "/api/version") is not None,
         "--head",
         f"--port={settings.ports['ray']}",
         "--num-cpus=0",
         "--num-gpus=0",
-        f"--resources={json.dumps({'orchestrator': 64})}",
+        f"--resources={json.dumps(HEAD)}",
         f"--dashboard-host={LOOPBACK}",
         f"--dashboard-port={port}",
         f"--temp-dir={settings.ray_folder}",
         f"--ray-client-server-port={settings.ports['client']}",
+        *autoscaling,
+        prepare=(lambda: prepare_autoscaler(settings)) if autoscaling else None,
+        extra=HEAD_ENVIRONMENT if autoscaling else {},
     )
+
+
+def prepare_autoscaler(settings: Settings) -> None:
+    document = configuration(
+        f"{LOOPBACK}:{settings.ports['ray']}",
+        list(NODE),
+        settings.ray_folder,
+        settings.workers,
+        settings.cpus,
+        {"CPU": 0} | HEAD,
+    )
+    write_configuration(settings.folder / "autoscaler.json", document)
 
 
 def worker(settings: Settings, number: int) -> Service:
@@ -213,14 +236,21 @@ def worker(settings: Settings, number: int) -> Service:
 
 
 def ray_node(
-    settings: Settings, name: str, where: str, ready: Callable[[], bool], *options: str
+    settings: Settings,
+    name: str,
+    where: str,
+    ready: Callable[[], bool],
+    *options: str,
+    prepare: Callable[[], None] | None = None,
+    extra: dict[str, str] = NO_VARIABLES,
 ) -> Service:
     return Service(
         name=name,
         command=(sys.executable, "-m", "infra.local.ray_node", "start", "--block", *NODE, *options),
-        environment=surroundings() | settings.job_environment | settings.ray_environment,
+        environment=surroundings() | settings.job_environment | settings.ray_environment | extra,
         ready=ready,
         where=where,
+        prepare=prepare,
         # Ray gives a node 30 s to start, which a busy machine may exceed.
         tries=3,
         grace=30,

@@ -38,6 +38,7 @@ class Settings:
     access_key: str
     secret_key: str
     database_password: str
+    from_zero: bool = False  # whether workers are added when steps ask for them
 
     @classmethod
     def open(
@@ -47,10 +48,11 @@ class Settings:
         cpus: int | None = None,
         database: str | None = None,
         usual_ports: bool = True,
+        from_zero: bool = False,
     ) -> Self:
         """Return the settings that the folder keeps, or new ones.
 
-        Given sizes replace those kept. Database and ports are chosen once.
+        Given sizes replace those kept. Database, ports and `from_zero` are chosen once.
         """
         file = folder / "settings.json"
         if file.exists():
@@ -75,6 +77,7 @@ class Settings:
                 f"give another --folder for {database}"
             )
         kept["workers"] = workers or kept["workers"]
+        kept["from_zero"] = from_zero or kept.get("from_zero", False)
         kept["cpus"] = cpus or kept["cpus"] or max(1, (os.cpu_count() or 1) // kept["workers"])
         settings = cls(folder, **kept)
         values = asdict(settings)

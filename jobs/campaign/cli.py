@@ -18,7 +18,7 @@ import tyro
 from jobs.campaign.options import ChainFilter, Spending
 from jobs.console import open_console
 from jobs.errors import user_errors
-from jobs.options import AtStore, ChainOptions, JobOptions
+from jobs.options import AtStore, ChainOptions, Flag, JobOptions, Questions
 from orchestrator.cluster.resources import Request
 from training.metrics import CONVENTIONS, ConventionName
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from orchestrator.store.base import Store
 
 Json = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 def plan(
@@ -37,6 +36,7 @@ def plan(
     chain_filter: Annotated[ChainFilter, tyro.conf.arg(name="")],
     options: Annotated[ChainOptions, tyro.conf.arg(name="")],
     request: Annotated[Request, tyro.conf.arg(name="")],
+    questions: Annotated[Questions, tyro.conf.arg(name="")],
     images_per_second: float | None = None,
     as_json: Json = False,
 ) -> None:
@@ -48,14 +48,21 @@ def plan(
         as_json: Print one JSON document and nothing else.
     """
     from jobs.campaign.plan import print_plan
+    from jobs.plan_answers import answer
     from orchestrator.planning.campaign_plan import plan_document
 
-    with _open(campaign, options, options.open()) as opened:
+    store = options.open_existing()
+    with _open(campaign, options, store) as opened:
         planned = _plan(opened, chain_filter, request, images_per_second)
+    answers = answer(questions, planned.tree, planned.stored, store)
     if as_json:
-        _print_json(plan_document(planned))
+        _print_json(answers.within(plan_document(planned)))
     else:
-        print_plan(planned, open_console())
+        console = open_console()
+        print_plan(planned, console, answers.nearest)
+        answers.print_verification(console)
+    if answers.damaged:
+        raise SystemExit(1)
 
 
 def run(
@@ -78,7 +85,7 @@ def run(
     from orchestrator.records.store_version import prepare_store
 
     limits = spending.limits()
-    store = options.open()
+    store = options.open_existing()
     console = open_console()
     with _open(campaign, options, store) as opened:
         planned = _plan(opened, chain_filter, options.request, images_per_second)
@@ -106,7 +113,7 @@ def status(
     """
     from orchestrator.campaigns.status import campaign_status, status_table
 
-    store = options.open()
+    store = options.open_existing()
     with _open(campaign, options, store) as opened:
         tree = _plan_tree(opened, chain_filter)
     statuses = campaign_status(tree, store)
@@ -136,7 +143,7 @@ def table(
     from orchestrator.report.campaign_tables import scores_table
     from orchestrator.report.render import to_csv, to_json, to_markdown
 
-    store = options.open()
+    store = options.open_existing()
     with _open(campaign, options, store) as opened:
         tree = _plan_tree(opened, chain_filter)
     counted = CONVENTIONS[convention]
@@ -161,7 +168,10 @@ def prune(
     unfinished: Flag = False,
     grace_hours: float = 24,
 ) -> None:
-    """List attempts that no record names, and checkpoints of published steps; delete on request.
+    """List what nothing names or needs any more; delete it on request.
+
+    That is attempts that no record names, checkpoints of published steps, files of data that no
+    dataset names, and what killed processes left half written.
 
     Args:
         delete_them: Delete what is listed.
@@ -170,19 +180,24 @@ def prune(
         grace_hours: Leave alone everything that was touched in the last hours.
     """
     from orchestrator.records.prune import delete, leftovers
+    from orchestrator.records.prune_data import delete_left_files, left_files
     from orchestrator.store.base import check_writable
 
-    store = at.open()
+    store = at.open_existing()
     grace = timedelta(hours=grace_hours)
     found = leftovers(store, unfinished=unfinished, grace=grace)
+    files = left_files(store, grace)
     if delete_them:
         check_writable(store)
         found = tuple(delete(store, found, unfinished=unfinished, grace=grace))
-    for each in found:
-        print(f"{each.folder}  {each.bytes / 1e6:,.1f} MB  {each.reason}")
-    total = sum(each.bytes for each in found) / 1e6
+        files = delete_left_files(store, grace)
+    listed = [(each.folder, each.bytes, each.reason) for each in found]
+    listed += [(each.name, each.bytes, each.reason) for each in files]
+    for name, size, reason in listed:
+        print(f"{name}  {size / 1e6:,.1f} MB  {reason}")
+    total = sum(size for _, size, _ in listed) / 1e6
     outcome = "deleted" if delete_them else "can go; delete them with --delete"
-    print(f"{len(found)} folders, {total:,.1f} MB {outcome}")
+    print(f"{len(found)} folders and {len(files)} files, {total:,.1f} MB {outcome}")
 
 
 def _open(
@@ -190,7 +205,9 @@ def _open(
 ) -> AbstractContextManager["OpenCampaign"]:
     from jobs.open_campaign import open_campaign
 
-    return open_campaign(wanted, options.encoder_weights, store)
+    # Jobs that train nothing show what there is.
+    allow_overlap = options.allow_overlap if isinstance(options, JobOptions) else True
+    return open_campaign(wanted, options, store, allow_overlap=allow_overlap)
 
 
 def _plan(

@@ -38,6 +38,10 @@ class Spending:
     """Do not continue a chain that is this many points of mIoU behind the best at the same step.
     It biases an ablation's table, because a variant that learns slowly never catches up. So it is
     off by default."""
+    asha: float | None = None
+    """Continue only one in so many chains, the best after steps 1, ASHA, ASHA² and so on (Ray
+    Tune's asynchronous successive halving). Stopped chains have no last score, so the table shows
+    those that learn fast, and its means are over fewer seeds. So it is off by default."""
 
     def limits(self) -> "Limits":
         """Return the limits of a run. Raise InputError for a value that makes no sense."""
@@ -48,8 +52,11 @@ class Spending:
             ("max-concurrent", self.max_concurrent, 1),
             ("retries", self.retries, 0),
             ("stop-behind", self.stop_behind, 0),
+            ("asha", self.asha, 1.01),
         ):
             if value is not None and value < least:
                 raise InputError(f"--{name} must be at least {least}, and {value:g} is not")
+        if self.asha is not None and self.stop_behind is not None:
+            raise InputError("give either --asha or --stop-behind: one rule stops chains")
         behind = None if self.stop_behind is None else self.stop_behind / 100
-        return Limits(self.max_gpu_hours, self.max_concurrent, self.retries, behind)
+        return Limits(self.max_gpu_hours, self.max_concurrent, self.retries, behind, self.asha)

@@ -2,12 +2,15 @@
 
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 
 from rich.console import Console
 
 from jobs.campaign.plan import summary
+from jobs.machines import check_machines
 from jobs.options import JobOptions
 from jobs.tables import print_table
+from orchestrator.campaigns.growth import Growth
 from orchestrator.campaigns.limits import Limits
 from orchestrator.campaigns.outcome import outcome_tables
 from orchestrator.campaigns.recording import recorded
@@ -32,10 +35,21 @@ def run_plan(
     console.print(*summary(plan), sep="\n")
     tracker = options.tracker(store)
     with tracker or nullcontext():
-        context = RunContext(store, options.request, console, tracker, retries=options.retries)
+        context = RunContext(store, plan.request, console, tracker, retries=options.retries)
+        check_machines(plan.memory, context, dashboard=True)
         with recorded(plan, context, tracker):
+            search = plan.campaign.search
+            growth = None
+            if search is not None and not search.complete:
+                growth = partial(Growth, search, plan.planner)
             outcome = run_campaign(
-                plan.campaign.name, plan.tree, plan.stored, context, plan.costs, limits
+                plan.campaign.name,
+                plan.tree,
+                plan.stored,
+                context,
+                plan.costs,
+                limits,
+                growth=growth,
             )
     result = load_campaign_results(plan.campaign, plan.tree, Repository(store), context.convention)
     scores = scores_table(result, mark_best=False)

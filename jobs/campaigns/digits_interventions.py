@@ -1,10 +1,10 @@
 """What causes forgetting, and what removes it? Digits 0-5, then 6-9, one cause taken away each.
 
-The base and the changed later steps run with three seeds each.
+The base and the changed later steps run with five seeds each.
 
     python -m jobs.campaign run digits_interventions
 
-36 steps instead of 66: all share step 0, seed by seed, with each other and with `digits_methods`,
+60 steps instead of 110: all share step 0, seed by seed, with each other and with `digits_methods`,
 which records importance there. The twin of `interventions`, which says what is changed and why;
 half a minute a step on a CPU.
 """
@@ -12,7 +12,7 @@ half a minute a step on a CPU.
 from jobs.campaigns.interventions import interventions
 from stepchain import Chain, FineTuning, digits_finetuning, sweep, with_field
 
-SEEDS = (42, 43, 44)
+SEEDS = (42, 43, 44, 45, 46)
 
 
 def chains() -> tuple[Chain, ...]:

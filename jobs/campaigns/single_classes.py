@@ -28,11 +28,11 @@ def chains() -> tuple[Chain, ...]:
     weak = with_field(voc_wilson(), "scenario.groups", split_groups("15-1", VOC_CLASSES))
     weak = with_field(weak, "name", "single_classes method=wilson")
     return *sweep(weak, {"scenario.memory": MEMORIES}), *sweep(
-        with_masks(weak), {"scenario.memory": MEMORIES_WITH_MASKS}
+        with_masks(weak, ICaRL(encoder_distillation=1)), {"scenario.memory": MEMORIES_WITH_MASKS}
     )
 
 
-def with_masks(weak: Chain) -> Chain:
+def with_masks(weak: Chain, method: ICaRL) -> Chain:
     """Return the chain of WILSON's fully supervised twin."""
-    from_masks = with_field(with_field(weak, "scenario.supervision", "pixel"), "method", ICaRL())
+    from_masks = with_field(with_field(weak, "scenario.supervision", "pixel"), "method", method)
     return with_field(from_masks, "name", f"{weak.name.split()[0]} method=icarl")

@@ -1,6 +1,7 @@
 """What should WILSON's localizer know of the old classes? VOC 10-10, four priors.
 
-It is Table 4 of the paper.
+It is Table 4 of the paper. Its code has the last row alone, so ours of the other three are
+reconstructions, and no difference to the paper is shown of them (docs/methods.md).
 
     python -m jobs.campaign run wilson_prior --encoder-weights PATH
 
@@ -26,7 +27,12 @@ PRIORS = {
     "bce": "bce",
 }
 PAPER = tuple(
-    Expected("WILSON Table 4", f"WILSON prior={row}", {"method.prior": prior})
+    Expected(
+        "WILSON Table 4",
+        f"WILSON prior={row}",
+        {"method.prior": prior},
+        reconstruction=prior != "bce",
+    )
     for prior, row in PRIORS.items()
 )
 

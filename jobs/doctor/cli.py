@@ -25,7 +25,6 @@ from jobs.doctor.machine import (
     check_shared_memory,
 )
 from jobs.doctor.services import (
-    ADDRESS,
     Finding,
     check_jobs_api,
     check_mlflow,
@@ -33,6 +32,8 @@ from jobs.doctor.services import (
     check_token,
     run_check,
 )
+from jobs.errors import user_errors
+from jobs.jobs_api import ADDRESS
 from orchestrator.store.cache import default_cache
 from orchestrator.store.open import default_store
 
@@ -97,7 +98,7 @@ def check_ray(store: str) -> Iterator[Finding]:
     address = os.environ.get("RAY_ADDRESS")
     fix = "see /tmp/ray/session_latest/logs; often memory or /dev/shm"
     if address:
-        fix = "check RAY_ADDRESS and the token (ray get-auth-token)"
+        fix = "mend RAY_ADDRESS, or the cluster that it names"
     try:
         what = f"ray {address or 'on this machine'}"
         found = run_check(what, _connect, (Exception,), fix)
@@ -111,17 +112,19 @@ def check_ray(store: str) -> Iterator[Finding]:
 
 def _connect() -> str:
     """Connect to Ray, and return what it has."""
-    from orchestrator.cluster.connection import cluster_nodes, connect
+    from orchestrator.cluster.machines import machines
 
     start = time.monotonic()
-    connect()
-    nodes = cluster_nodes()
-    cpus = sum(node.get("CPU", 0) for node in nodes)
-    gpus = sum(node.get("GPU", 0) for node in nodes)
+    found = machines()
+    cpus = sum(node.get("CPU", 0) for node in found.living)
+    gpus = sum(node.get("GPU", 0) for node in found.living)
     seconds = time.monotonic() - start
-    return f"{len(nodes)} nodes, {cpus:.0f} CPUs and {gpus:.0f} GPUs, after {seconds:.0f} s"
+    more = "".join(f", up to {each.most} more {each.name}" for each in found.growth.types)
+    has = f"{len(found.living)} nodes, {cpus:.0f} CPUs and {gpus:.0f} GPUs"
+    return f"{has}{more}, after {seconds:.0f} s"
 
 
+@user_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     tyro.cli(doctor, prog="python -m jobs.doctor", description=__doc__, args=arguments)

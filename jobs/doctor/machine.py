@@ -5,8 +5,10 @@ import platform
 import shutil
 from importlib import metadata
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from jobs.doctor.services import Finding
+from orchestrator.store.locks import NoLocks, lock
 
 GIGABYTE = 1e9
 LEAST_DISK = 5  # GB for the cache
@@ -45,12 +47,23 @@ def check_devices() -> Finding:
 
 
 def check_disk(folder: Path) -> Finding:
-    """Check that the cache has enough space."""
-    free = shutil.disk_usage(existing_folder(folder)).free / GIGABYTE
+    """Check that the cache has enough space, and locks for the processes that share it."""
+    there = existing_folder(folder)
+    free = shutil.disk_usage(there).free / GIGABYTE
+    found = f"{free:.0f} GB free"
     fix = ""
     if free < LEAST_DISK:
         fix = "free some space, or set STEPCHAIN_CACHE to a folder on a larger disk"
-    return Finding(f"cache {folder}", f"{free:.0f} GB free", fix)
+    try:
+        with NamedTemporaryFile(dir=there) as file:
+            lock(file)
+    except NoLocks as error:
+        found = str(error)
+        fix = "set STEPCHAIN_CACHE to a folder on a local disk"
+    except OSError as error:
+        found = f"cannot be written to ({error.strerror})"
+        fix = "check its rights, or set STEPCHAIN_CACHE to another folder"
+    return Finding(f"cache {folder}", found, fix)
 
 
 def existing_folder(folder: Path) -> Path:

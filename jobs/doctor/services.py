@@ -7,23 +7,22 @@ import os
 import stat
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from jobs.jobs_api import ADDRESS, ask, own_token, token_file
 from orchestrator.store.base import Store, StoreError, check_writable
 from orchestrator.store.open import open_store
-from orchestrator.store.retries import DEFAULT_RETRIES
+from orchestrator.tracking.mlflow_errors import MlflowError, Unreachable, without_passwords
 from orchestrator.tracking.tracker import tracking_uri
+from training.config import InputError
 
 # Bytes of an object that is uploaded in several parts.
 MULTIPART = 33 << 20
 # Seconds between two clocks. S3 refuses a client that is 15 minutes off.
 FAR_APART = 60
-ADDRESS = "RAY_API_SERVER_ADDRESS"
 
 
 class Finding(NamedTuple):
@@ -42,6 +41,7 @@ def check_store(uri: str) -> Finding:
     what = f"store {uri}"
     try:
         store = open_store(uri)
+        store.check_answers()
         check_writable(store)
         folder = f"probe-{uuid.uuid4().hex}"
         try:
@@ -96,45 +96,25 @@ def check_mlflow(store: str, uri: str | None) -> Finding:
         uri = tracking_uri(open_store(store), uri)
     except StoreError as error:
         return Finding("mlflow", str(error), "fix the store first")
-    what = f"mlflow {without_password(uri)}"
+    what = f"mlflow {without_passwords(uri)}"
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return Finding(what, "a database, made when it is first written")
     from orchestrator.tracking.mlflow_client import RunClient  # MLflow takes seconds to import
 
     try:
-        RunClient(uri)
-    except Exception as error:  # noqa: BLE001 - whatever MLflow's transport or database raises
-        message = str(error).replace(uri, without_password(uri))
+        client = RunClient(uri)
+    except Unreachable as error:
+        later = "training works without it and reports to it later"
+        return Finding(what, "does not answer", f"{error}; {later}")
+    except MlflowError as error:
+        return Finding(what, "cannot be used", str(error))
+    if not client.shows_models:
         return Finding(
-            what, f"{type(error).__name__}: {message.splitlines()[0][:300]}", _mlflow_fix(message)
+            what,
+            "answers, and is older than version 3: its runs do not show which model came from "
+            "which, and everything else works",
         )
     return Finding(what, "answers, and its tables are of this version")
-
-
-def _mlflow_fix(message: str) -> str:
-    """Return how to fix an error with this message."""
-    words = message.lower()
-    if "database schema" in words:
-        return "back up the database, then: mlflow db upgrade URI (with this version of MLflow)"
-    if "401" in words or "authenticate" in words or "password" in words:
-        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    if "403" in words or "host header" in words:
-        return "add the name that you call it by to the server's --allowed-hosts, with its port"
-    return (
-        "start it (mlflow server), or correct --tracking-uri; "
-        "training works without it and reports to it later"
-    )
-
-
-def without_password(uri: str) -> str:
-    """Return a URI without its password."""
-    scheme, slashes, rest = uri.partition("://")
-    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
-
-
-def token_file() -> Path:
-    """Return the path where Ray looks for its token."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 
 
 def check_token() -> Finding:
@@ -158,24 +138,22 @@ def check_token() -> Finding:
 
 def check_jobs_api(address: str) -> Finding:
     """Check that jobs can be submitted there, with a token and not without."""
-    what = f"cluster {without_password(address)}"
+    what = f"cluster {without_passwords(address)}"
     try:
-        if _ask(address, None) == 200:
+        if ask(address, None) == 200:
             return Finding(
                 what,
                 "accepts jobs from anyone who reaches it",
                 "start it with RAY_AUTH_MODE=token: a job is any code",
             )
-        token = os.environ.get("RAY_AUTH_TOKEN")
-        if token is None and (path := token_file()).exists():
-            token = path.read_text().strip()
-        if token is None or _ask(address, token) != 200:
+        token = own_token()
+        if token is None or ask(address, token) != 200:
             return Finding(
                 what,
                 "refuses our token",
                 "take the cluster's token, and set RAY_AUTH_TOKEN_PATH to it",
             )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return Finding(
             what,
             f"does not answer ({error})",
@@ -187,21 +165,13 @@ def check_jobs_api(address: str) -> Finding:
     )
 
 
-def _ask(address: str, token: str | None) -> int:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    request = urllib.request.Request(f"{address.rstrip('/')}/api/jobs/", headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=DEFAULT_RETRIES.doctor_http_seconds) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 def run_check(
     what: str, work: Callable[[], str], errors: tuple[type[Exception], ...], fix: str
 ) -> Finding:
     """Return what the work finds, or its error with the fix."""
     try:
         return Finding(what, work())
+    except InputError as error:  # it says what to do
+        return Finding(what, "cannot be used", str(error))
     except errors as error:
         return Finding(what, f"{type(error).__name__}: {error}", fix)

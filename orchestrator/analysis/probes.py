@@ -1,6 +1,7 @@
 """Answer probes of published steps: read an answer's record, or compute the answer and write it.
 
-Probes are independent of each other, so they run side by side as tasks of the cluster.
+Probes are independent of each other, so they run side by side, on workers that stay from one to
+the next.
 """
 
 import time
@@ -9,19 +10,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from orchestrator.analysis.probe_record import ProbeRecord, Question
-from orchestrator.cluster.ray_tasks import run_tasks
+from orchestrator.cluster import workers
 from orchestrator.datasets.catalog import load_index, resolve
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.execution.context import RunContext
+from orchestrator.records.damage import read_record
 from orchestrator.records.provenance import provenance
 from orchestrator.records.publish import publish_record
 from orchestrator.records.results import StepResult
+from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import default_cache
 from training.data.manifest import Manifest
 from training.probes.questions import AnyProbe, Bias, Joint, Similarity, Stitching
+
+if TYPE_CHECKING:
+    from training.runtime import Runtime
 
 JOINTS: tuple[Joint, ...] = ("identity", "least_squares", "trained")
 
@@ -62,8 +69,8 @@ def ensure_answers(
         context: The run's store, resources and console.
 
     Raises:
+        StepFailed: A probe failed.
         StoreError: The store does not answer.
-        Exception: Whatever a probe raises.
     """
     evaluation = later.evaluation
     _, manifest = resolve(context.store, evaluation.data.manifest)
@@ -109,7 +116,7 @@ def _question(probe: AnyProbe, pair: _StepPair) -> Question:
 
 def _find_answer(store: Store, question: Question) -> ProbeRecord | None:
     try:
-        return ProbeRecord.model_validate_json(store.read(question.name))
+        return read_record(store, question.name, ProbeRecord)
     except NotFound:
         return None
 
@@ -118,22 +125,21 @@ def _compute(
     questions: Sequence[Question], pair: _StepPair, context: RunContext
 ) -> Iterator[ProbeRecord]:
     """Yield the records of the answers as they come."""
-    resources = context.resources()
-    cpus, gpus = resources.cpus_per_worker, min(1, resources.gpus_per_worker)
-    for _, record in run_tasks(partial(_answer, pair, cpus), questions, cpus=cpus, gpus=gpus):
-        yield record
+    resources = context.resources("probe")
+    works = [partial(_answer, pair, question) for question in questions]
+    try:
+        yield from workers.run_side_by_side(works, resources, context.retries)
+    except workers.WorkersFailed as error:
+        raise StepFailed(f"step {pair.later.record.key} could not be probed: {error}") from error
 
 
-def _answer(pair: _StepPair, threads: int, question: Question) -> ProbeRecord:
-    """Compute and record an answer; return the record that was written first. A task runs this."""
-    import torch
-
+def _answer(pair: _StepPair, question: Question, runtime: "Runtime") -> ProbeRecord:
+    """Compute and record an answer on a worker; return the record that was written first."""
     from orchestrator.execution.worker import fetch_published
     from training.probes.measure import fixed_rows, measure, open_pair
     from training.runtime import device_name
 
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = runtime.device
     began = time.monotonic()
     store = pair.store
     manifest = pair.manifest

@@ -68,7 +68,7 @@ def publish_analysis(
 
 def recorded_analyses(repository: Repository) -> list[AnalysisRecord]:
     """Return all analyses in the store, the oldest first."""
-    records = repository.documents(repository.store.list(layout.ANALYSES), AnalysisRecord)
+    records = repository.listed(repository.store.list(layout.ANALYSES), AnalysisRecord)
     return sorted(records, key=lambda record: (record.created, record.key))
 
 

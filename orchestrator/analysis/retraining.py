@@ -5,6 +5,8 @@ images that show one of them. It changes only the part that it is asked to chang
 like any other: planned, trained, scored and recorded. No chain holds it.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from orchestrator.datasets.catalog import load_index, resolve
@@ -18,11 +20,14 @@ from orchestrator.records.keys import step_key
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_step
 from orchestrator.store.cache import default_cache
-from training.config import StepConfig
+from training.binary_method import BinaryMethodConfig
+from training.config import MethodConfig
 from training.data.shards import Index
 from training.methods import retraining
+from training.step_config import StepConfig
 
-PARTS = ("classifier", "decoder")
+Part = Literal["classifier", "decoder"]
+PARTS: tuple[Part, ...] = ("classifier", "decoder")
 
 
 def ensure_retrained(
@@ -47,11 +52,27 @@ def ensure_retrained(
     repository = Repository(context.store)
     results = {}
     for part in PARTS:
-        planned = _plan_step(later, document, index, retraining.Config(part=part))
+        method = retraining_of(later.record.step.method, part)
+        planned = _plan_step(later, document, index, method)
         record = ensure_step(planned, plan, context, later.record)
         evaluation = ensure_evaluation(record, plan.source(SPLIT), plan.scoring, context)
         results[part] = load_step(repository, groups, record.key, evaluation.key)
     return results
+
+
+def retraining_of(method: MethodConfig, part: Part) -> retraining.Config:
+    """Return how a part of a model is retrained that this method trained: by its kind of loss.
+
+    A binary cross-entropy also has its start, if that is one number.
+    """
+    if method.classifier == "ssul":
+        return retraining.Config(part=part, loss="bce")
+    if not isinstance(method, BinaryMethodConfig) or not method.is_binary:
+        return retraining.Config(part=part)
+    start = method.initial_probability
+    return retraining.Config(
+        part=part, loss="bce", initial_probability=start if isinstance(start, float) else None
+    )
 
 
 def _plan_step(
@@ -69,11 +90,12 @@ def _plan_step(
             "labels": "seen",
             "memory": None,
             "memory_images": 0,
+            "pixel_shares": None,
         }
     )
     step = StepConfig(
         task=task,
-        method=method,
+        method=method.with_current_recipe(),
         model=trained.model,
         optimization=document.base.optimization.model_copy(update={"frozen": "nothing"}),
         augmentation=trained.augmentation,

@@ -5,6 +5,7 @@ from itertools import accumulate, pairwise
 
 from orchestrator.analysis.diagnosis import CORRECTIONS, Analysis, Layer, Means
 from orchestrator.analysis.probe_record import ProbeRecord
+from orchestrator.records.results import adoption_words
 from orchestrator.report.table import percent
 from training.config import flatten_groups
 from training.prediction_breakdown import PredictionBreakdown
@@ -16,6 +17,8 @@ INTACT = 0.95
 def describe_analysis(analysis: Analysis) -> list[str]:
     """Return the findings of an analysis, one sentence or two for each kind of number."""
     sentences = [_describe_loss(analysis)]
+    if adopted := adoption_words([analysis.earlier.record]):
+        sentences.append(adopted)
     if analysis.breakdown_before and analysis.breakdown_after:
         sentences.append(_describe_causes(analysis.breakdown_before, analysis.breakdown_after))
     if analysis.background_taken is not None:

@@ -63,9 +63,9 @@ class Bookkeeper:
         self._stop = threading.Event()
         self._crash: Exception | None = None
         self._thread = threading.Thread(target=self._follow, name="bookkeeper", daemon=True)
-        for number, plan in enumerate(tree.chains):
-            if self._is_complete(plan):
-                events.put(ChainDone(number))
+        self._completed: set[int] = set()  # chains whose completion is an event by now
+        for number in range(len(tree.chains)):
+            self._complete(number)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -124,9 +124,7 @@ class Bookkeeper:
         self._reporter.step_published(node.plan, node.key)
         for number in node.chains:
             plan = self._tree.chains[number]
-            if self._is_complete(plan):
-                self._events.put(ChainDone(number))
-            else:
+            if not self._complete(number):
                 self._reporter.chain_progressed(plan, self._published_steps(plan))
 
     def _step_given_up(self, node: Node) -> None:
@@ -143,7 +141,7 @@ class Bookkeeper:
             records = [step.record for step in steps]
             evaluations = [step.evaluation for step in steps]
             record = publish_chain(self._context.store, plan.chain, records, evaluations)
-            (result,) = load_chains(self._scoreboard.repository, [record])
+            (result,) = load_chains(self._scoreboard.repository, [record], with_curves=False)
             self._reporter.chain_published(plan, result)
         outcome = ChainOutcome(plan.chain.name, self._state(plan), scores=steps[-1].scores)
         self.chains[number] = outcome
@@ -154,8 +152,18 @@ class Bookkeeper:
         states = {self._outcomes[step.key].state for step in plan.steps}
         return StepState.PUBLISHED if StepState.PUBLISHED in states else StepState.REUSED
 
-    def _is_complete(self, plan: PlannedChain) -> bool:
-        return len(self._published_steps(plan)) == len(plan.steps)
+    def _complete(self, number: int) -> bool:
+        """Return whether all steps of a chain exist; the first time, this becomes an event.
+
+        Several steps of a chain may have ended before the first of them is looked at.
+        """
+        plan = self._tree.chains[number]
+        if len(self._published_steps(plan)) < len(plan.steps):
+            return False
+        if number not in self._completed:
+            self._completed.add(number)
+            self._events.put(ChainDone(number))
+        return True
 
     def _published_steps(self, plan: PlannedChain) -> list[str]:
         return [step.key for step in plan.steps if self._outcomes[step.key].state.exists]

@@ -3,9 +3,14 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.cluster.give import Kind
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.step_tree import Node
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.tune_halving import Halving
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class Limits:
     """Of a step that fails, and of a trial whose process is lost."""
     stop_behind: float | None = None
     """A chain is not continued if it is so much mIoU, 0 to 1, behind the best at the same step."""
+    asha: float | None = None
+    """Only one in so many chains is continued at each rung of successive halving."""
 
 
 class Budget:
@@ -29,6 +36,7 @@ class Budget:
         limit: float | None,
         costs: Costs,
         estimates: Mapping[str, float | None],
+        kind: Callable[[str], Kind],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to count.
@@ -37,12 +45,14 @@ class Budget:
             limit: GPU-hours; None means no limit.
             costs: Convert seconds to GPU-hours.
             estimates: Expected seconds of each step, None where nothing is known.
+            kind: Returns the kind of a step, which decides what it is given.
             clock: Returns seconds.
         """
         self.spent = 0.0  # GPU-hours of attempts that ended
         self._limit = limit
         self._costs = costs
         self._estimates = estimates
+        self._kind = kind
         self._clock = clock
         self._begun: dict[str, float] = {}  # when the running attempt at each step began
 
@@ -53,7 +63,7 @@ class Budget:
 
     def end(self, step: str) -> None:
         """Charge the attempt at the step, which is over, if there was one."""
-        self.spent += self._costs.gpu_hours(self.elapsed(step))
+        self.spent += self._hours(step, self.elapsed(step))
         self._begun.pop(step, None)
 
     def elapsed(self, step: str) -> float:
@@ -64,10 +74,54 @@ class Budget:
         """Return whether the step fits into what the running steps will leave."""
         if self._limit is None:
             return True
-        expected = [max(self._estimates[key] or 0.0, self.elapsed(key)) for key in running]
-        used = self.spent + self._costs.gpu_hours(sum(expected))
-        wanted = self._costs.gpu_hours(self._estimates[step] or 0.0)
+        used = self.spent
+        for key in running:
+            used += self._hours(key, max(self._estimates[key] or 0.0, self.elapsed(key)))
+        wanted = self._hours(step, self._estimates[step] or 0.0)
         return used < self._limit and used + wanted <= self._limit
+
+    def _hours(self, step: str, seconds: float) -> float:
+        return self._costs.gpu_hours(seconds, self._kind(step))
+
+
+class StoppingRule(Protocol):
+    """Decides by the scores of steps which chains are not continued."""
+
+    def reason_to_stop(self, node: Node, score: float) -> str | None:
+        """Return why the chain of a published step is not continued, or None if it is."""
+        ...
+
+
+def stopping_rule(limits: Limits) -> StoppingRule | None:
+    """Return the rule that the limits ask for, None if they ask for none."""
+    if limits.asha is not None:
+        return SuccessiveHalving(limits.asha)
+    return None if limits.stop_behind is None else BestScores(limits.stop_behind)
+
+
+class SuccessiveHalving:
+    """Continues the best share of the chains that have come as far, as ASHA does."""
+
+    def __init__(self, factor: float) -> None:
+        """Begin without scores. `factor`: one in so many chains is continued."""
+        self._factor = factor
+        # By what makes scores comparable.
+        self._halvings: dict[object, Halving] = {}
+
+    def reason_to_stop(self, node: Node, score: float) -> str | None:
+        """Return why the chain of a published step is not continued, or None if it is."""
+        # Only those who ask for it wait for Ray Tune's import.
+        from orchestrator.cluster.tune_halving import Halving
+
+        chain = node.plan.chain
+        comparable = chain.scenario, node.plan.manifest_digest, chain.evaluation
+        halving = self._halvings.setdefault(comparable, Halving(self._factor))
+        if not halving.stops(str(node.chains[0]), node.planned.index, score):
+            return None
+        return (
+            f"not among the best 1 in {self._factor:g} chains that came as far "
+            f"({100 * score:.1f} mIoU after step {node.planned.index})"
+        )
 
 
 class BestScores:

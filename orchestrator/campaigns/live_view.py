@@ -103,7 +103,7 @@ class LiveView:
         """Show how far the campaign is now."""
         if self._live:
             self._live.update(self._picture(), refresh=True)
-        else:
+        elif self._lines.due:
             self._lines.show(f"{self._name}: {self._summary()}")
 
     def _picture(self) -> Group:
@@ -129,7 +129,8 @@ class LiveView:
         table.add_row(_title(node), bar, text)
 
     def _summary(self) -> str:
-        counts = Counter(outcome.state for outcome in self._outcomes.values())
+        # The outcomes of a searched campaign grow on another thread.
+        counts = Counter(outcome.state for outcome in tuple(self._outcomes.values()))
         parts = [f"{self._published()} of {len(self._outcomes)} steps published"]
         parts += [f"{counts[state]} {state}" for state in COUNTED_STATES if counts[state]]
         left = self._seconds_left()
@@ -138,7 +139,7 @@ class LiveView:
         return ", ".join(parts)
 
     def _published(self) -> int:
-        return sum(outcome.state.exists for outcome in self._outcomes.values())
+        return sum(outcome.state.exists for outcome in tuple(self._outcomes.values()))
 
 
 def _title(node: Node) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich import box
 from rich.table import Table
 
-from orchestrator.planning.store_state import StepState
+from orchestrator.planning.store_state import StepState, StoredStep
 from training.metrics import Scores
 
 # The states in which steps and chains can be when a run ends.
@@ -27,6 +27,12 @@ class StepOutcome:
     state: StepState = StepState.WAITING
     reason: str = ""
     attempts: list[str] = field(default_factory=list)  # that this run began, the newest last
+
+
+def first_outcome(stored: StoredStep) -> StepOutcome:
+    """Return the outcome of a step before this run does anything."""
+    published = stored.state == StepState.PUBLISHED
+    return StepOutcome(StepState.REUSED if published else StepState.WAITING)
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,30 @@ class Schedule:
             ValueError: An id stands twice, a parent is unknown, or jobs wait for each other.
         """
         self.jobs: dict[str, Job] = {}
+        self.running: set[str] = set()
+        self.done: set[str] = set()
+        self.dropped: set[str] = set()  # given up, and all jobs that need them
+        self.remaining: dict[str, float] = {}
+        self._children: dict[str, list[str]] = {}
+        self._ready: list[tuple[float, int, str]] = []
+        self._order: dict[str, int] = {}
+        self.add(jobs)
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Take more jobs. A job that waits for a dropped one is dropped.
+
+        Raises:
+            ValueError: An id stands twice, a parent is unknown, or jobs wait for each other.
+        """
+        added: list[Job] = []
         for job in jobs:
             if job.id in self.jobs:
                 raise ValueError(f"{job.id!r} stands twice in a schedule")
             self.jobs[job.id] = job
-        self.running: set[str] = set()
-        self.done: set[str] = set()
-        self.dropped: set[str] = set()  # given up, and all jobs that need them
-        self._children: dict[str, list[str]] = {id: [] for id in self.jobs}
-        for job in self.jobs.values():
+            self._children[job.id] = []
+            self._order[job.id] = len(self._order)
+            added.append(job)
+        for job in added:
             if job.parent is not None:
                 if job.parent not in self.jobs:
                     raise ValueError(
@@ -50,10 +65,11 @@ class Schedule:
                     )
                 self._children[job.parent].append(job.id)
         self.remaining = self._remaining()
-        self._ready: list[tuple[float, int, str]] = []
-        self._order = {id: number for number, id in enumerate(self.jobs)}
-        for job in self.jobs.values():
-            if job.parent is None:
+        self._ready = sorted(self._rank(id) for _, _, id in self._ready)
+        for job in added:
+            if job.parent in self.dropped:
+                self.dropped.update((job.id, *self.below(job.id)))
+            elif job.id not in self.dropped and (job.parent is None or job.parent in self.done):
                 self._make_ready(job.id)
 
     def ready(self) -> Iterator[str]:

@@ -7,13 +7,20 @@ are given up, and all others are trained.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from orchestrator.campaigns.events import Event, StepDone, StepGivenUp, StepStarted
-from orchestrator.campaigns.limits import BestScores, Budget, Limits
-from orchestrator.campaigns.outcome import StepOutcome
-from orchestrator.campaigns.priority import Job, Schedule, expected_seconds
+from orchestrator.campaigns.choice import Choice, step_kind_of
+from orchestrator.campaigns.estimates import estimate_steps, seconds_left, to_jobs
+from orchestrator.campaigns.events import ChainDone, Event, StepDone, StepGivenUp, StepStarted
+from orchestrator.campaigns.growth import Growth
+from orchestrator.campaigns.limits import Budget, Limits, stopping_rule
+from orchestrator.campaigns.outcome import StepOutcome, first_outcome
+from orchestrator.campaigns.priority import Schedule
+from orchestrator.campaigns.room import RoomWait
 from orchestrator.campaigns.trial_leases import release_leases, seize_leases
+from orchestrator.cluster.give import Kind
 from orchestrator.execution.messages import (
     AttemptStarted,
     Message,
@@ -22,15 +29,12 @@ from orchestrator.execution.messages import (
     TrialFailed,
     WaitingForLease,
 )
-from orchestrator.planning.cost import Costs, images
+from orchestrator.planning.cost import Costs
 from orchestrator.planning.step_tree import Node, StepTree
-from orchestrator.planning.store_state import StepState, StoredStep, look_up_step
+from orchestrator.planning.store_state import StepState, StoredStep
 from orchestrator.records.repository import Repository
 from orchestrator.store.base import StoreError
 from orchestrator.store.retries import DEFAULT_RETRIES
-
-# Ready steps that are looked up before a step that another campaign trains is started.
-CANDIDATES = 8
 
 
 class Scheduler:
@@ -48,11 +52,12 @@ class Scheduler:
         costs: Costs,
         limits: Limits,
         *,
-        at_once: int,
+        room: RoomWait,
         owner: str,
         on_event: Callable[[Event], None],
         score: Callable[[Node], float | None],
         look_seconds: float = DEFAULT_RETRIES.scheduler_look_seconds,
+        growth: Callable[[Mapping[str, StepOutcome]], Growth] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Plan the steps that are not published.
@@ -63,43 +68,46 @@ class Scheduler:
             repository: The records.
             costs: How long steps take.
             limits: How much this run may do.
-            at_once: How many steps train at once.
+            room: Says which steps fit at once, and how long to wait when none does.
             owner: Owner of the leases of this run's trials.
             on_event: Receives each event.
-            score: Returns the mIoU of a published step. It is asked only under `stop_behind`.
+            score: Returns the mIoU of a published step, for a rule that stops chains by it.
             look_seconds: How long the looked-up state of a ready step counts.
+            growth: Takes the outcomes, and returns what a searched campaign grows by.
             clock: Returns seconds.
         """
-        self.outcomes = {key: StepOutcome() for key in tree.nodes}
-        for key, outcome in self.outcomes.items():
-            if stored[key].state == StepState.PUBLISHED:
-                outcome.state = StepState.REUSED
-        self.at_once = at_once
+        self.outcomes = {key: first_outcome(stored[key]) for key in tree.nodes}
+        self._room_wait = room
+        self._room = room.room
         self._tree = tree
         self._repository = repository
         self._limits = limits
         self._owner = owner
         self._on_event = on_event
         self._score = score
-        self._look_seconds = look_seconds
-        self._clock = clock
+        self._costs = costs
         self._stopping = False
+        self._spent = False  # the budget
         self._results: dict[str, StepPublished | TrialFailed] = {}  # of running trials
         self._waiting: set[str] = set()  # running steps that wait for the lease of another campaign
-        self._looked_up: dict[str, tuple[float, StepState]] = {}  # when, and the state
-        left = [key for key, outcome in self.outcomes.items() if not outcome.state.exists]
-        self._estimates = {key: _expected(tree.nodes[key], stored[key], costs) for key in left}
-        self.budget = Budget(limits.max_gpu_hours, costs, self._estimates, clock)
-        self.schedule = Schedule(_jobs(tree, self._estimates))
-        self._best = None if limits.stop_behind is None else BestScores(limits.stop_behind)
+        self._estimates = estimate_steps(tree, stored, self.outcomes, costs)
+        kind = partial(step_kind_of, tree=tree)
+        self.budget = Budget(limits.max_gpu_hours, costs, self._estimates, kind, clock)
+        self.schedule = Schedule(to_jobs(tree, self._estimates, self._estimates))
+        self._choice = Choice(
+            tree, repository, self.schedule, self.budget, self._room, look_seconds, clock
+        )
+        self._rule = stopping_rule(limits)
         for key, node in tree.nodes.items():
             if key not in self._estimates:
                 self._stop_if_behind(node)
+        self._growth = growth(self.outcomes) if growth else None
 
     @property
     def finished(self) -> bool:
         """Return whether nothing runs and nothing is left to run."""
-        return self.schedule.finished
+        grows = self._growth is not None and self._growth.possible and not self._spent
+        return self.schedule.finished and not grows
 
     @property
     def idle(self) -> bool:
@@ -112,15 +120,19 @@ class Scheduler:
         """Return the step to start now, or None while no step is ready."""
         if self._stopping or self._is_full():
             return None
-        while (key := self._choose()) is not None and self._state(key) == StepState.PUBLISHED:
-            self.schedule.start(key)
-            # Afterwards there may be more urgent steps, so the choice is made again.
-            self._finish(key, StepState.REUSED)
+        key = self._choose_unpublished()
+        while (key is None or self._choice.state(key) == StepState.RUNNING) and self._grow():
+            key = self._choose_unpublished()
         if key is None:
-            if not self.schedule.running:
+            if self.schedule.running:
+                return None
+            if self._choice.crowded:
+                self._wait_for_room()
+            else:
                 self._give_up_unaffordable()
             return None
-        if self._state(key) == StepState.RUNNING:
+        self._room_wait.end()
+        if self._choice.state(key) == StepState.RUNNING:
             self._waiting.add(key)
         self.schedule.start(key)
         self.outcomes[key].state = StepState.RUNNING
@@ -141,8 +153,8 @@ class Scheduler:
             case StepPublished() | TrialFailed():
                 self._results[id] = message
 
-    def on_end(self, id: str, lost: bool) -> None:
-        """Handle the end of a trial; `lost` if its process died too often."""
+    def on_end(self, id: str, lost: str | None = None) -> None:
+        """Handle the end of a trial; `lost` says why if its process died too often."""
         self.budget.end(id)
         self._waiting.discard(id)
         result = self._results.pop(id, None)
@@ -153,7 +165,8 @@ class Scheduler:
             self._give_up(id, StepState.FAILED, result.reason)
         else:
             times = self._limits.retries + 1
-            reason = f"its process was lost {times} times; Ray's logs may say why"
+            count = f"{times} times" if times > 1 else "once"
+            reason = f"its process was lost {count}: {lost or 'Ray does not say why'}"
             self._give_up(id, StepState.FAILED, reason)
 
     def stop(self) -> None:
@@ -171,47 +184,64 @@ class Scheduler:
 
     def seconds_left(self) -> float | None:
         """Return the expected time to the end, or None if a step's time is not known."""
-        left = self._estimates.keys() - self.schedule.done - self.schedule.dropped
-        jobs = []
-        for key, seconds in self._estimates.items():
-            if key not in left:
-                continue
-            if seconds is None:
-                return None
-            if self.outcomes[key].state == StepState.RUNNING:
-                seconds = max(0.0, seconds - self.budget.elapsed(key))
-            parent = self.schedule.jobs[key].parent
-            jobs.append(Job(key, parent if parent in left else None, seconds))
-        return expected_seconds(Schedule(jobs), self.at_once)
+        return seconds_left(
+            self.schedule, self._estimates, self.outcomes, self.budget.elapsed, self._room.at_once()
+        )
 
     def _is_full(self) -> bool:
         """Return whether as many steps run as may. As many again may wait for leases."""
-        running = len(self.schedule.running)
-        return running - len(self._waiting) >= self.at_once or running >= 2 * self.at_once
+        running, most = len(self.schedule.running), self._room.at_once()
+        return running - len(self._waiting) >= most or running >= 2 * most
 
-    def _choose(self) -> str | None:
-        """Return the most urgent affordable step, preferably one that no other campaign trains."""
-        candidates: list[str] = []
-        for key in self.schedule.ready():
-            if len(candidates) == CANDIDATES:
+    def _choose_unpublished(self) -> str | None:
+        """Choose a step, once everything that others published is finished."""
+        while key := self._choice.next(self._waiting):
+            if self._choice.state(key) != StepState.PUBLISHED:
                 break
-            if self.budget.affords(key, self.schedule.running):
-                if self._state(key) != StepState.RUNNING:
-                    return key
-                candidates.append(key)
-        return candidates[0] if candidates else None
+            self.schedule.start(key)
+            # Afterwards there may be more urgent steps, so the choice is made again.
+            self._finish(key, StepState.REUSED)
+        return key
 
-    def _state(self, key: str) -> StepState:
-        """Return the state of a ready step in the store. It may be a few seconds old."""
-        now = self._clock()
-        if key not in self._looked_up or now - self._looked_up[key][0] > self._look_seconds:
-            try:
-                state = look_up_step(self._tree.nodes[key], self._repository).state
-            except StoreError:
-                # The trial will try again, and report the store's error.
-                return StepState.TO_TRAIN
-            self._looked_up[key] = now, state
-        return self._looked_up[key][1]
+    def _grow(self) -> bool:
+        """Take the steps of one more sample of a searched campaign, if there is one now."""
+        if self._growth is None or self._spent or self._choice.crowded:
+            return False
+        try:
+            grown = self._growth.grow()
+        except StoreError:
+            if self.schedule.running:
+                return False  # asked again later
+            raise
+        if grown is None:
+            return False
+        self._add(*grown)
+        return True
+
+    def _add(self, tree: StepTree, stored: Mapping[str, StoredStep]) -> None:
+        """Take a tree that has grown, and the states of its new steps."""
+        chains = len(self._tree.chains)
+        self.outcomes |= {key: first_outcome(step) for key, step in stored.items()}
+        estimates = estimate_steps(tree, stored, self.outcomes, self._costs)
+        self._tree.become(tree)
+        self._estimates |= estimates
+        self.schedule.add(to_jobs(tree, estimates, self._estimates))
+        for key in stored:
+            if key in self.schedule.dropped:
+                self._set(key, StepState.NOT_RUN, "a step before it was given up")
+            elif self.outcomes[key].state.exists:
+                self._stop_if_behind(tree.nodes[key])
+        for number, plan in enumerate(tree.chains[chains:], start=chains):
+            if all(self.outcomes[step.key].state.exists for step in plan.steps):
+                self._on_event(ChainDone(number))
+
+    def _wait_for_room(self) -> None:
+        """Wait for a machine when nothing runs and nothing fits; at last give up what is ready."""
+        ready = tuple(self.schedule.ready())
+        kinds: Counter[Kind] = Counter(step_kind_of(key, self._tree) for key in ready)
+        reason = self._room_wait.reason_to_give_up(kinds)
+        for key in ready if reason else ():
+            self._give_up(key, StepState.FAILED, str(reason))
 
     def _finish(self, key: str, state: StepState) -> None:
         self.outcomes[key].state = state
@@ -240,37 +270,19 @@ class Scheduler:
         limit = self._limits.max_gpu_hours
         if limit is None:
             return
+        self._spent = True
         reason = f"the budget of {limit:g} GPU-hours is spent"
         for key in tuple(self.schedule.ready()):
             self._give_up(key, StepState.NOT_RUN, reason)
 
     def _stop_if_behind(self, node: Node) -> None:
         """Give up the children of a published step that is too far behind the best one."""
-        score = self._score(node) if self._best else None
-        if self._best is None or score is None:
+        score = self._score(node) if self._rule else None
+        if self._rule is None or score is None:
             return
-        reason = self._best.reason_to_stop(node, score)
+        reason = self._rule.reason_to_stop(node, score)
         if reason is None:
             return
         for child in node.children:
             if self.outcomes[child].state == StepState.WAITING:
                 self._give_up(child, StepState.STOPPED, reason)
-
-
-def _expected(node: Node, stored: StoredStep, costs: Costs) -> float | None:
-    """Return the seconds that a step will take, or None if they are not known."""
-    if stored.state == StepState.TO_SCORE:
-        return costs.overhead
-    return costs.seconds(node.planned)
-
-
-def _jobs(tree: StepTree, estimates: Mapping[str, float | None]) -> list[Job]:
-    """Return the steps as jobs, weighed by their images if the time of one is not known."""
-    known = None not in estimates.values()
-    jobs = []
-    for key, seconds in estimates.items():
-        node = tree.nodes[key]
-        weight = seconds if known and seconds is not None else images(node.planned)
-        parent = node.parent if node.parent in estimates else None
-        jobs.append(Job(key, parent, float(weight)))
-    return jobs

@@ -5,11 +5,13 @@ started again at any moment. It starts the step's workers and waits for them. By
 CPU and no GPU.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from orchestrator.cluster.resources import Request
+from orchestrator.cluster.give import Kind, step_kind
+from orchestrator.cluster.resources import Resources
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -33,7 +35,7 @@ class TrialSpec:
     plan: PlannedChain
     scorings: tuple[tuple[DataSource, Scoring], ...]
     store: Store
-    request: Request
+    resources: Mapping[Kind, Resources]  # of the step's kind and, if they have their own, of scores
     # The owner of the leases. People read it, and the driver finds its own trials' leases by it.
     owner: str
     retries: Retries
@@ -46,10 +48,21 @@ def trial_spec(node: Node, context: RunContext, owner: str, retries: int) -> Tri
         plan=replace(node.plan, steps=()),
         scorings=node.scorings,
         store=context.store,
-        request=context.request,
+        resources=_resources(node, context),
         owner=owner,
         retries=replace(context.retries, trial_retries=retries),
     )
+
+
+def _resources(node: Node, context: RunContext) -> dict[Kind, Resources]:
+    """Return what the step is given, and what its evaluations are."""
+    index = node.planned.index
+    kind = step_kind(index)
+    found: dict[Kind, Resources] = {kind: context.resources(kind)}
+    to_score = context.resources_to_score(index)
+    if to_score != found[kind]:
+        found["evaluation"] = to_score
+    return found
 
 
 def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
@@ -59,8 +72,8 @@ def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
     """
     context = RunContext(
         spec.store,
-        spec.request,
-        Console(quiet=True),
+        settled=spec.resources,
+        console=Console(quiet=True),
         owner=spec.owner,
         retries=spec.retries,
         follows_steps=False,

@@ -1,24 +1,36 @@
-"""Connect this process to a Ray cluster, and list the cluster's resources.
+"""Connect this process to a Ray cluster.
 
 Importing Ray takes a second, so the functions import it when they are called.
 """
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster.resources import Node, Resources, room
+from orchestrator.cluster.address import check_address
 from orchestrator.store.retries import DEFAULT_RETRIES
+from training.config import InputError
 
+# Without this, a thread that still uses Ray when it is shut down starts another cluster. Ray reads
+# it when it is imported.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+# Threads may connect at the same time, and Ray refuses a second connection.
+_connecting = threading.Lock()
+# What the path of a socket may have in bytes, and what Ray adds to its temporary folder for one.
+SOCKET_PATH = 107
+RAYS_PART = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
 
 
 def connect(dashboard: bool = False) -> None:
     """Make this process the driver of a Ray cluster. Calling it again does nothing.
+
+    A local cluster ends with the thread that starts it.
 
     Args:
         dashboard: Whether a local cluster gets a dashboard. When a process that starts workers is
@@ -27,13 +39,41 @@ def connect(dashboard: bool = False) -> None:
     """
     import ray
 
-    if ray.is_initialized():
-        return
-    if os.environ.get("RAY_ADDRESS"):  # set by hand, or by `ray job submit`
-        with _keeping_sigterm():
-            ray.init(**QUIET)
-    else:
+    with _connecting:
+        if not ray.is_initialized():
+            _connect(dashboard)
+
+
+def _connect(dashboard: bool) -> None:
+    if started_here():
         _start_here(dashboard)
+    else:
+        _join(os.environ["RAY_ADDRESS"])
+
+
+def started_here() -> bool:
+    """Return whether `connect` starts a cluster on this machine, because none is named."""
+    # It is set by hand, or by `ray job submit`. Ray takes "local" for a cluster of one's own.
+    return os.environ.get("RAY_ADDRESS", "") in ("", "local")
+
+
+def _join(address: str) -> None:
+    """Connect to the cluster at the address. Raise InputError if it cannot be used."""
+    import ray
+    from ray.exceptions import RayError
+
+    check_address(address)
+    try:
+        with signals_wait():
+            ray.init(**QUIET)
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        # Another version of Ray or Python there, a token that it refuses, a head without a raylet.
+        told = " ".join(str(error).split())[:400]
+        raise InputError(
+            f"cannot join the cluster at RAY_ADDRESS={address} ({type(error).__name__}: {told}): "
+            "use the head's versions of Ray and Python, its token (RAY_AUTH_TOKEN_PATH), and the "
+            "port of its GCS"
+        ) from error
 
 
 def disconnect() -> None:
@@ -47,17 +87,21 @@ def _start_here(dashboard: bool) -> None:
     """Start a cluster on this machine that ends with this process."""
     import ray
 
+    check_temporary_folder()
     # Ray Train reads these in this process. On one machine no node is preempted and no metrics are
     # collected. More frequent health checks make each step end a second sooner.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # When a worker is lost, the others wait in an operation that it will never join. Ray Train
+    # gives them this long, 30 s by default, before it ends them.
+    os.environ.setdefault("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "5")
     # Waiting threads must not spin, because on a busy machine with two cores two spinning workers
     # block each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for left in reversed(range(DEFAULT_RETRIES.local_ray_starts)):
         try:
-            with _keeping_sigterm():
+            with signals_wait():
                 ray.init(address="local", include_dashboard=dashboard, **QUIET)
             _hide_token()
             return
@@ -68,6 +112,17 @@ def _start_here(dashboard: bool) -> None:
             ray.shutdown()
 
 
+def check_temporary_folder() -> None:
+    """Raise InputError if Ray's sockets would have too long a path in the temporary folder."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    longest = SOCKET_PATH - RAYS_PART
+    if len(os.fsencode(folder)) > longest:
+        raise InputError(
+            f"the temporary folder {folder} is too long a path for Ray's sockets, which allow "
+            f"{longest} bytes: set RAY_TMPDIR to a shorter one, such as /tmp"
+        )
+
+
 def _hide_token() -> None:
     """Make the token that Ray generates for local clusters readable by its owner only."""
     with suppress(FileNotFoundError, PermissionError):
@@ -75,14 +130,38 @@ def _hide_token() -> None:
 
 
 @contextmanager
-def _keeping_sigterm() -> Iterator[None]:
-    """Restore this process's handler of SIGTERM, because Ray replaces it as it connects."""
-    handler = signal.getsignal(signal.SIGTERM)
+def signals_wait() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until Ray has connected, then handle them as before.
+
+    Ray cannot be interrupted while it starts: its native code would abort the process, or leave
+    processes behind. It also replaces the handler of SIGTERM. A second signal does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    from ray._private import utils
+
+    caught: list[int] = []
+    handled = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in handled}
+    set_by_ray = utils.set_sigterm_handler
+
+    def wait(number: int, frame: object) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            raise KeyboardInterrupt(number)
+
+    for number in handled:
+        signal.signal(number, wait)
+    utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
-        if callable(handler) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        utils.set_sigterm_handler = set_by_ray
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if caught:
+            os.kill(os.getpid(), caught[0])
 
 
 def dashboard_address() -> str | None:
@@ -92,37 +171,3 @@ def dashboard_address() -> str | None:
     connect()
     url = ray_worker.get_dashboard_url()
     return f"http://{url}" if url else None
-
-
-def cluster_nodes() -> list[Node]:
-    """Return what each living machine of the connected cluster has."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def autoscales() -> bool:
-    """Return whether the connected cluster adds machines by itself."""
-    return _largest_node() is not None
-
-
-def steps_at_once(resources: Resources) -> int:
-    """Return how many steps the connected cluster can train side by side, at least 1.
-
-    A cluster that autoscales counts at its largest.
-    """
-    largest = _largest_node()
-    nodes = [largest] if largest else cluster_nodes()
-    return max(1, room(resources, nodes) // resources.workers)
-
-
-def _largest_node() -> Node | None:
-    """Return the resources of an autoscaling cluster at its largest, as if it were one machine.
-
-    None means that the cluster does not autoscale.
-    """
-    # Ray has no public call for this. Ray Train reads it in the same way.
-    from ray._private.state import state
-
-    largest = state.get_max_resources_from_cluster_config()
-    return None if largest is None else dict[str, float](largest)

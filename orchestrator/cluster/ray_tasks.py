@@ -22,17 +22,15 @@ class NodeAnswer(NamedTuple, Generic[Result]):
 
 
 def run_tasks(
-    function: Callable[[Item], Result], items: Iterable[Item], cpus: float = 1, gpus: float = 0
+    function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[Item, Result]]:
-    """Call `function(item)` for each item on the cluster, and yield the results as they come.
+    """Call `function(item)` on one CPU for each item, and yield the results as they come.
 
     When the caller stops early, or a task fails, the tasks that still run are cancelled.
 
     Args:
         function: Pickled, and sent to each machine once.
         items: Pickled.
-        cpus: CPUs that each task reserves.
-        gpus: GPUs that each task reserves.
 
     Yields:
         Each item with its result.
@@ -46,7 +44,7 @@ def run_tasks(
     connect()
     # An object of the store travels once to each machine, and a task's argument with each task.
     shared = ray.put(function)
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus)(_call)
+    task = ray.remote(num_cpus=1, num_gpus=0)(_call)
     running = {task.remote(shared, item): item for item in items}
     try:
         while running:

@@ -1,182 +1,275 @@
-"""Run a function on the workers of a Ray cluster. This is the only file that uses Ray Train.
+"""Start a team of workers with Ray Train. This is the only file that uses Ray Train.
 
 Ray Train reserves resources for the workers, starts them, connects them with torch.distributed,
-notices when one dies and releases the resources. Progress, checkpoints and results are in the
-store, where they outlive the cluster. Ray Train's own state is therefore a temporary folder, and
-the answer to lost workers is to call `run` again.
+notices when one dies and releases the resources. That takes 8 to 15 seconds. The function it runs
+therefore takes one piece of work after another from a mailbox, and the workers leave when nothing
+arrives for a while. What a piece of work raises ends the team.
+
+Progress, checkpoints and results are in the store, where they outlive the cluster. Ray Train's own
+state is therefore a temporary folder, and the answer to a lost team is to start another.
 
 Importing Ray takes a second, so the functions import it when they are called.
 """
 
+import logging
 import os
-import signal
+import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.cluster.connection import autoscales, cluster_nodes, connect
-from orchestrator.cluster.resources import Resources, check_cluster
-from orchestrator.store.base import StoreError
-from orchestrator.store.retries import DEFAULT_RETRIES, Retries
+from orchestrator.cluster.connection import dashboard_address
+from orchestrator.cluster.failures import WorkersFailed, judge
+from orchestrator.cluster.mailbox import Mailbox
+from orchestrator.cluster.resources import Resources
+from orchestrator.store.cache import default_cache
+from orchestrator.store.retries import Retries
 
 if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
     from training.runtime import Runtime
 
-Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+LOOK_SECONDS = 0.5  # between looks whether a team that works still lives
+# Parts of Ray Train that a team does without: a process that hands out Ray datasets, and one that
+# asks the dashboard whether the controller lives.
+DATASETS = "DatasetsCallback"
+CLEANER = "PlacementGroupCleanerCallback"
 
 
-class WorkersFailed(Exception):
-    """The workers did not finish.
+class Team:
+    """Workers of one Ray Train run, which do one piece of work after another.
 
     Attributes:
-        reason: What their code raised and would raise again. None when workers died or could not
-            reach the store, so that trying again may help.
-        details: The traceback.
-    """
-
-    def __init__(self, message: str, reason: BaseException | None, details: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.details = details
-
-
-def run(
-    work: "Callable[[Runtime], Result]",
-    resources: Resources,
-    name: str,
-    ask_to_end: Callable[[], None] | None = None,
-    retries: Retries = DEFAULT_RETRIES,
-) -> Result:
-    """Call `work(runtime)` on every worker at once, and return what rank 0 returned.
-
-    Args:
-        work: Pickled, and so is its result.
         resources: Of the workers.
-        name: Of the run, in Ray's logs.
-        ask_to_end: Called on SIGTERM. `work` should then raise within `retries.stop_grace_seconds`.
-        retries: How long the workers may take to start and to stop.
-
-    Raises:
-        WorkersFailed: The workers did not finish.
-        KeyboardInterrupt: A signal came; its argument is the signal's number.
-        InputError: The cluster can never hold the workers.
+        busy: Whether a piece of work is being done. The owner of the team sets it.
     """
-    import ray.train
-    from ray.exceptions import RayError
-    from ray.train.torch import TorchConfig, TorchTrainer
 
-    connect()
-    if not autoscales():
-        # An autoscaling cluster is not checked, because Ray Train itself refuses what can never be
-        # placed there.
-        check_cluster(resources, cluster_nodes())
+    def __init__(self, resources: Resources, retries: Retries) -> None:
+        """Start the workers in the background.
+
+        Args:
+            resources: Of the workers.
+            retries: How long they may take to start, and how long they stay without work.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.resources = resources
+        self.busy = False
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor: Any = ray.remote(Mailbox)
+        self._mailbox = actor.options(num_cpus=0, scheduling_strategy=here).remote()
+        self._failure: BaseException | None = None
+        self._room: bytes | None = None  # what names the resources of the workers
+        self._thread = threading.Thread(
+            target=self._fit, args=(retries,), daemon=True, name="stepchain-team"
+        )
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the workers are starting, working or waiting for work."""
+        return self._thread.is_alive()
+
+    def give(self, work: "Callable[[Runtime], object]") -> int | None:
+        """Give the team a piece of work, which all workers do at once.
+
+        Returns:
+            Its number, or None when the team is leaving.
+
+        Raises:
+            WorkersFailed: The team is lost.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        pickled = _pickle(work)
+        try:
+            return ray.get(self._mailbox.give.remote(pickled))
+        except RayError as error:
+            raise _lost(error) from error
+
+    def result(self, number: int) -> Any:
+        """Return what rank 0 returned for a piece of work.
+
+        Raises:
+            WorkersFailed: The workers did not finish.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            result = self._mailbox.result.remote(number)
+            while not ray.wait([result], timeout=LOOK_SECONDS)[0]:
+                if not self.alive:
+                    raise _explain(self._failure)
+                self._room = self._room or _get(self._mailbox.room.remote())
+            return pickle.loads(_get(result))
+        except RayError as error:
+            # Workers that are at work notice only at its end that their mailbox is lost.
+            self._give_room_back()
+            raise _lost(error) from error
+
+    def leave(self, wait_seconds: float) -> None:
+        """Let the workers leave after their present work, and wait for it."""
+        import ray
+        from ray.exceptions import RayError
+
+        # Without their mailbox the workers leave, too.
+        with suppress(RayError):
+            ray.get(self._mailbox.close.remote())
+        self._thread.join(wait_seconds)
+
+    def _fit(self, retries: Retries) -> None:
+        """Run Ray Train until the workers have left, and keep what ended it."""
+        with TemporaryDirectory(prefix="stepchain-ray-") as disposable:
+            try:
+                _trainer(self.resources, self._mailbox, disposable, retries).fit()
+            # Ray raises SystemExit in a thread that waits when this process leaves the cluster.
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - raised by `result`
+                self._failure = error
+                self._give_room_back()
+
+    def _give_room_back(self) -> None:
+        """Remove the placement group, which outlives a killed controller, and end its workers."""
+        import ray
+        from ray.exceptions import RayError
+        from ray.util import remove_placement_group
+
+        if not ray.is_initialized():
+            return  # this process has left the cluster, which ends all that it started
+        try:
+            room = self._room or _get(self._mailbox.room.remote())
+            if room:
+                remove_placement_group(pickle.loads(room))
+        except RayError as error:
+            log.warning("the resources of lost workers may still be reserved: %s", error)
+
+
+def _trainer(
+    resources: Resources, mailbox: Any, disposable: str, retries: Retries
+) -> "TorchTrainer":
+    import ray.train
+    from ray.train.torch import TorchConfig
+
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(retries.start_seconds))
     gpu = resources.gpus_per_worker > 0
-    with TemporaryDirectory(prefix="stepchain-ray-") as disposable:
-        trainer = TorchTrainer(
-            _on_worker,
-            train_loop_config={"work": work, "resources": resources},
-            # GPU workers need both: NCCL carries tensors, and gloo carries small Python objects.
-            torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=resources.workers,
-                use_gpu=gpu,
-                resources_per_worker=dict(resources.bundle),
+    # NCCL carries tensors between GPUs, and gloo small Python objects. One worker needs neither.
+    backend = "cpu:gloo,cuda:nccl" if gpu and resources.workers > 1 else "gloo"
+    return _lean_trainer()(
+        _work_until_idle,
+        train_loop_config={
+            "mailbox": mailbox,
+            "resources": resources,
+            "idle_seconds": retries.team_idle_seconds,
+        },
+        torch_config=TorchConfig(backend=backend),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=gpu,
+            resources_per_worker=dict(resources.bundle),
+            placement_strategy=resources.placement,
+        ),
+        run_config=ray.train.RunConfig(
+            name="team",
+            storage_path=disposable,
+            failure_config=ray.train.FailureConfig(
+                max_failures=0, controller_failure_limit=retries.controller_failures
             ),
-            run_config=ray.train.RunConfig(
-                name=name,
-                storage_path=disposable,
-                failure_config=ray.train.FailureConfig(
-                    max_failures=0, controller_failure_limit=retries.controller_failures
-                ),
-                logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-            ),
-        )
-        try:
-            with _interruptible(ask_to_end, retries.stop_grace_seconds):
-                return trainer.fit().return_value  # pyright: ignore[reportReturnType]
-        except ray.train.WorkerGroupError as error:
-            failures = list(error.worker_failures.values())
-            raise _explain(failures, str(error)) from error
-        except (ray.train.TrainingFailedError, RayError) as error:
-            message = "the workers could not be started or were lost"
-            raise WorkersFailed(message, None, str(error)) from error
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
 
 
-@contextmanager
-def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the workers and then raise KeyboardInterrupt(number).
+def _lean_trainer() -> "type[TorchTrainer]":
+    """Return a TorchTrainer that starts no process that a team does not need.
 
-    Ray Train handles SIGINT alone, ends the process, and leaves its handler behind. On SIGTERM the
-    workers get `grace_seconds` if they can be asked to end. A second signal ends them at once.
+    It rests on the names of two parts inside Ray Train. A test says when they change; until then
+    such a process would start again and cost a second or two.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    caught: list[int] = []
-    timeout = threading.Timer(grace_seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timeout.daemon = True
+    from ray.train.torch import TorchTrainer
 
-    def stop(number: int, frame: object) -> None:
-        caught.append(number)
-        if ask_to_end is None or len(caught) > 1:
-            signal.raise_signal(signal.SIGINT)
-        else:
-            timeout.start()
-            ask_to_end()
+    # Without a dashboard the cleaner has nobody to ask.
+    left_out = {DATASETS} if dashboard_address() else {DATASETS, CLEANER}
 
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise KeyboardInterrupt(*caught[:1]) from error
-    except Exception as error:
-        if caught:  # the workers ended because they were asked to
-            raise KeyboardInterrupt(*caught[:1]) from error
-        raise
-    else:
-        if caught:
-            raise KeyboardInterrupt(*caught[:1])
-    finally:
-        timeout.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    class LeanTrainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [each for each in callbacks if type(each).__name__ not in left_out]
+
+    return LeanTrainer
 
 
-def _explain(failures: Sequence[BaseException], details: str) -> WorkersFailed:
-    """Return a WorkersFailed that distinguishes lost workers from code that fails."""
-    # When one worker dies, the others fail in ways of their own, so a lost worker is looked for
-    # first.
-    for failure in failures:
-        # Ray's own exceptions are about processes and machines, and not all of their classes are
-        # public.
-        if type(failure).__module__.startswith("ray.") or isinstance(failure, StoreError | OSError):
-            return WorkersFailed(f"workers were lost ({type(failure).__name__})", None, details)
-    first = failures[0]
-    return WorkersFailed(f"{type(first).__name__}: {first}", first, details)
-
-
-def _on_worker(config: dict[str, Any]) -> object:
-    """Call the work on one worker."""
+def _work_until_idle(config: dict[str, Any]) -> None:
+    """Do one piece of work after another on a worker, until none has come for a while."""
+    import ray
     import ray.train
     import torch
     from ray.train.torch import get_device
 
+    from training.allocator import give_memory_back
     from training.runtime import Runtime
 
     resources: Resources = config["resources"]
+    mailbox = config["mailbox"]
     context = ray.train.get_context()
     # By default torch uses all cores, and processes that share a machine would then slow each other
     # down.
     torch.set_num_threads(resources.cpus_per_worker)
+    device = get_device()
+    share = resources.gpus_per_worker
+    if torch.cuda.is_available() and 0 < share < 1:
+        # Then a step that needs more than its share fails alone, and not its neighbours.
+        torch.cuda.set_per_process_memory_fraction(share, device)
     runtime = Runtime(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
-        device=get_device(),
+        device=device,
+        gpu_share=min(1.0, share) or 1.0,
         loader_workers=resources.loader_workers,
         checkpoint_every=resources.checkpoint_every,
+        compile_cache=default_cache() / "compiled" if resources.compile else None,
     )
-    return config["work"](runtime)
+    if runtime.leads:
+        room = _pickle(ray.util.get_current_placement_group())
+        ray.get(mailbox.set_room.remote(room))
+    number = 0
+    while pickled := _get(mailbox.take.remote(number, config["idle_seconds"])):
+        result = pickle.loads(pickled)(runtime)
+        if runtime.leads:
+            ray.get(mailbox.put.remote(number, _pickle(result)))
+        del result
+        give_memory_back(runtime.device)
+        number += 1
+
+
+def _get(reference: Any) -> Any:
+    """Return what an actor's method returned."""
+    import ray
+
+    return ray.get(reference)
+
+
+def _pickle(value: object) -> bytes:
+    """Pickle a value with Ray's pickler, which takes functions of the main program by value."""
+    from ray import cloudpickle
+
+    return cloudpickle.dumps(value)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _lost(error: BaseException) -> WorkersFailed:
+    """Return what to raise when the mailbox is lost. Workers without a mailbox leave."""
+    return WorkersFailed("the workers could not be started or were lost", None, str(error))
+
+
+def _explain(failure: BaseException | None) -> WorkersFailed:
+    """Return a WorkersFailed that distinguishes lost workers from code that fails."""
+    from ray.train import WorkerGroupError
+
+    if not isinstance(failure, WorkerGroupError):
+        return _lost(failure or RuntimeError("Ray Train ended before its work"))
+    return judge(list(failure.worker_failures.values()), str(failure))

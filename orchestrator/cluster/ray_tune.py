@@ -1,6 +1,6 @@
 """Run a tree of jobs as Ray Tune trials, each as soon as its parent is done.
 
-This is the only file that uses Ray Tune.
+This is the only file that runs Ray Tune; `tune_seams` is what it changes there.
 
 Tune asks a search algorithm for the next trial whenever it can start one. `_SearchAlgorithm` passes
 the question to a `TrialSource`, which knows the tree. The source names a job, or None, which Tune
@@ -12,22 +12,23 @@ campaign is resumed by running it again.
 """
 
 import base64
-import logging
 import os
 import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 
 import ray
 from ray import tune
-from ray.tune.execution import class_cache
+from ray.cloudpickle import dumps  # pyright: ignore[reportAttributeAccessIssue]
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from orchestrator.cluster.tune_seams import keyless, losses_end_trials, quiet
 from orchestrator.store.retries import DEFAULT_RETRIES
 
 Message = TypeVar("Message", contravariant=True)
@@ -52,8 +53,8 @@ class TrialSource(Protocol[Message]):
         """Handle a message of a running job."""
         ...
 
-    def on_end(self, id: str, lost: bool) -> None:
-        """Handle the end of a job; `lost` if its process died more often than is tolerated."""
+    def on_end(self, id: str, lost: str | None = None) -> None:
+        """Handle the end of a job; `lost` says why if its process died more often than allowed."""
         ...
 
     def stop(self) -> None:
@@ -73,19 +74,19 @@ class TrialSource(Protocol[Message]):
 def run(
     source: TrialSource[Message],
     work: Callable[[Spec, Callable[[Message], None]], None],
-    specs: Mapping[str, Spec],
+    spec_of: Callable[[str], Spec],
     losses: int,
     as_message: Callable[[str], Message],
     grace_seconds: float = DEFAULT_RETRIES.stop_grace_seconds,
 ) -> None:
-    """Call `work(spec, on_message)` in a process of the cluster for each job of the source.
+    """Call `work(spec_of(job), on_message)` in a process of the cluster for each job of the source.
 
     Return when the source is finished. Messages are transported pickled and never interpreted here.
 
     Args:
         source: Names the jobs and receives their messages.
         work: Runs one job; pickled.
-        specs: The argument of each job, by id; pickled.
+        spec_of: Returns the argument of a job when it starts; pickled.
         losses: How often a job whose process dies is started again.
         as_message: Turns the traceback of an exception in `work` into a message; pickled.
         grace_seconds: How long the running jobs may take to end after a signal.
@@ -93,27 +94,26 @@ def run(
     Raises:
         KeyboardInterrupt: On SIGINT and SIGTERM, with the signal's number. All trials have ended.
     """
-    handles = {id: ray.put(spec) for id, spec in specs.items()}
     trial = tune.with_resources(
-        tune.with_parameters(_trial, work=work, handles=handles, as_message=as_message),
-        _resources(),
+        tune.with_parameters(_trial, work=work, as_message=as_message), _resources()
     )
     with (
         TemporaryDirectory(prefix="stepchain-tune-") as disposable,
-        _quiet(),
-        _keyless(),
+        quiet(),
+        keyless(),
+        losses_end_trials(),
         _signals(source, grace_seconds) as stopping,
     ):
+        algorithm = _SearchAlgorithm(source, spec_of, stopping)
         tuner = tune.Tuner(
             trial,
-            tune_config=tune.TuneConfig(
-                search_alg=_SearchAlgorithm(source, stopping), num_samples=-1, reuse_actors=True
-            ),
+            tune_config=tune.TuneConfig(search_alg=algorithm, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="campaign",
                 storage_path=disposable,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=losses),
+                callbacks=[_TellLosses(algorithm)],
             ),
         )
         try:
@@ -145,9 +145,14 @@ class _Stopping:
 class _SearchAlgorithm(Searcher):
     """Passes each question of Tune's to the source."""
 
-    def __init__(self, source: TrialSource[Any], stopping: _Stopping) -> None:
+    def __init__(
+        self, source: TrialSource[Any], spec_of: Callable[[str], Any], stopping: _Stopping
+    ) -> None:
         super().__init__()
         self._source = source
+        self._spec_of = spec_of
+        # Of running trials. Ray keeps a specification as long as its handle is here.
+        self._handles: dict[str, ray.ObjectRef] = {}
         self._stopping = stopping
         self._job_of_trial: dict[str, str] = {}
 
@@ -160,7 +165,8 @@ class _SearchAlgorithm(Searcher):
         if job is None:
             return Searcher.FINISHED if self._source.finished else None
         self._job_of_trial[trial_id] = job
-        return {"job": job}
+        self._handles[trial_id] = ray.put(self._spec_of(job))
+        return {"job": job, "spec": _encode(self._handles[trial_id])}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._source.on_message(self._job_of_trial[trial_id], _decode(result["message"]))
@@ -169,7 +175,13 @@ class _SearchAlgorithm(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._source.on_end(self._job_of_trial[trial_id], lost=error)
+        if not error:  # `_TellLosses` knows why a trial was lost
+            self.end(trial_id)
+
+    def end(self, trial_id: str, lost: str | None = None) -> None:
+        """Tell the source that the job of a trial has ended."""
+        self._handles.pop(trial_id, None)
+        self._source.on_end(self._job_of_trial[trial_id], lost)
         self._end_when_idle()
 
     def _end_when_idle(self) -> None:
@@ -183,10 +195,33 @@ class _SearchAlgorithm(Searcher):
         """Read nothing, because nothing was saved."""
 
 
+class _TellLosses(tune.Callback):
+    """Tells the search algorithm why a trial was lost."""
+
+    def __init__(self, algorithm: _SearchAlgorithm) -> None:
+        self._algorithm = algorithm
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        """Handle a trial whose process was lost more often than is tolerated."""
+        self._algorithm.end(trial.trial_id, lost=_reason(str(trial.get_error() or "")))
+
+
+def _reason(told: str) -> str:
+    """Return the first line of the last reason in what Tune tells of the losses of a trial.
+
+    Each loss begins with a line like "Failure # 2 (occurred at 2026-01-31_12-00-00)".
+    """
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    starts = [number for number, line in enumerate(lines) if line.startswith("Failure # ")]
+    after = lines[starts[-1] + 1 :] if starts else lines
+    return after[0] if after else "Ray does not say why"
+
+
 def _trial(
     config: dict[str, str],
     work: Callable[[Any, Callable[[Any], None]], None],
-    handles: dict[str, ray.ObjectRef],
     as_message: Callable[[str], Any],
 ) -> None:
     """Run one job in a trial's process."""
@@ -195,14 +230,14 @@ def _trial(
         tune.report({"message": _encode(message)})
 
     try:
-        work(ray.get(handles[config["job"]]), on_message)
+        work(ray.get(_decode(config["spec"])), on_message)
     except Exception:  # noqa: BLE001 - sent to the driver, which reports it
         on_message(as_message(traceback.format_exc()))
 
 
 def _encode(message: object) -> str:
     """Return a message as text, because Tune treats the values of a report as metrics."""
-    return base64.b64encode(pickle.dumps(message)).decode()
+    return base64.b64encode(dumps(message)).decode()
 
 
 def _decode(text: str) -> Any:
@@ -213,44 +248,6 @@ def _decode(text: str) -> Any:
 def _resources() -> dict[str, float]:
     """Return a reservation of the resource for trials, or of the head if there is none."""
     return {"orchestrator": 1} if "orchestrator" in ray.cluster_resources() else HEAD
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Turn off Tune's output, and its handling of signals (see `_signals`)."""
-    changed = {
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    }
-    before = {name: os.environ.get(name) for name in changed}
-    log = logging.getLogger("ray.tune")
-    level = log.level
-    os.environ |= changed
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _keyless() -> Iterator[None]:
-    """Keep AWS keys out of the trials' runtime environment, because Ray logs it.
-
-    Each machine has its own keys.
-    """
-    before = class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
-    try:
-        yield
-    finally:
-        class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
 @contextmanager

@@ -8,7 +8,6 @@ everything that it stands for.
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from orchestrator.store.canonical import canonical_json, digest
 from training.config import InputError
 from training.data.manifest import Manifest, StoredFile
 from training.data.shards import Index
+from training.nearest import nearest
 
 # Files that are downloaded at the same time when a dataset is verified.
 DOWNLOADS = 4
@@ -70,6 +70,17 @@ def publish(
         progress: Called with the bytes that are done, and all bytes.
     """
     check_name(name)
+    return publish_under(store, layout.dataset_name(name), folder, manifest, progress)
+
+
+def publish_under(
+    store: Store,
+    reference: str,
+    folder: Path,
+    manifest: Manifest,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Publication:
+    """Do what `publish` does, and write the manifest's digest to the key `reference`."""
     files = stored_files(manifest)
     with ThreadPoolExecutor(READERS) as pool:
         present = dict(zip(files, pool.map(store.exists, files), strict=True))
@@ -85,18 +96,22 @@ def publish(
     data = canonical_json(manifest)
     identity = digest(data)
     write_if_changed(store, layout.manifest(identity), data)
-    renewed = write_if_changed(store, layout.dataset_name(name), identity.encode())
+    renewed = write_if_changed(store, reference, identity.encode())
     return Publication(identity, len(files), len(uploaded), sum(uploaded), renewed)
 
 
 def resolve(store: Store, name: str) -> tuple[str, Manifest]:
-    """Return digest and manifest of a dataset, which `name` names or is the digest of.
+    """Return digest and manifest of a dataset.
+
+    Args:
+        store: The store.
+        name: The dataset's name, its digest, or the beginning of the digest, as `ls` prints it.
 
     Raises:
-        UnknownDataset: The store has no such dataset.
+        UnknownDataset: The store has no such dataset, or several digests begin so.
         CorruptedObject: The manifest has another digest.
     """
-    identity = name if _is_digest(name) else _ref(store, name)
+    identity = name if _is_digest(name) else _ref(store, name) or _by_beginning(store, name)
     try:
         data = store.read(layout.manifest(identity)) if identity else None
     except NotFound:
@@ -111,6 +126,36 @@ def resolve(store: Store, name: str) -> tuple[str, Manifest]:
             "ingest it again"
         )
     return identity, Manifest.model_validate_json(data)
+
+
+def check_replaced(store: Store, name: str, classes: tuple[str, ...], replace: bool) -> str | None:
+    """Return the digest of the dataset that a name stands for before it is given to another.
+
+    Args:
+        store: The store.
+        name: Name of the dataset that is to be published.
+        classes: Its classes.
+        replace: Whether the name may be taken from a dataset of other classes.
+
+    Raises:
+        InputError: The name stands for a dataset of other classes, and `replace` is false.
+    """
+    try:
+        before, manifest = resolve(store, name)
+    except (UnknownDataset, CorruptedObject):
+        return None
+    if manifest.classes != classes and not replace:
+        raise InputError(
+            f"{name!r} stands for a dataset of other classes in {store.uri} "
+            f"({_few(manifest.classes)}; now {_few(classes)}): give this one another --name, or "
+            "take the name with --replace"
+        )
+    return before
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:3])
+    return f"{len(classes)}: {shown} ..." if len(classes) > 3 else shown
 
 
 def known(store: Store) -> list[str]:
@@ -174,16 +219,33 @@ def _ref(store: Store, name: str) -> str | None:
     """Return the digest that a name stands for, or None."""
     check_name(name)
     try:
-        return store.read(layout.dataset_name(name)).decode()
+        found = store.read(layout.dataset_name(name)).decode(errors="replace").strip()
     except NotFound:
         return None
+    if not _is_digest(found):
+        raise CorruptedObject(
+            f"the object {layout.dataset_name(name)!r} in the store {store.uri} is "
+            f"{'damaged' if found else 'empty'}: ingest {name!r} again, which takes no upload, or "
+            "delete the object"
+        )
+    return found
+
+
+def _by_beginning(store: Store, name: str) -> str | None:
+    """Return the digest that begins so, None if none does or the name is too short for one."""
+    if not re.fullmatch(r"[0-9a-f]{8,63}", name):
+        return None
+    keys = list(store.list(f"{layout.MANIFESTS}{name}"))
+    if len(keys) > 1:
+        raise UnknownDataset(f"the digests of {len(keys)} datasets begin with {name!r}: give more")
+    return Path(keys[0]).stem if keys else None
 
 
 def _advice(name: str, names: list[str]) -> str:
     if not names:
         return "it has none yet; put one there with `python -m jobs.ingest`"
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    meant = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, names)
+    meant = f"did you mean {near!r}? " if near else ""
     return f"{meant}It has {', '.join(names)}"
 
 

@@ -19,8 +19,10 @@ from orchestrator.datasets.catalog import Publication, check_name, publish
 from orchestrator.datasets.store_shard import StoredShard, store_shard, stored_shards
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
+from training.data.dataset_summary import DatasetSummary, summarise
 from training.data.dataset_writer import SHARD_BYTES, assemble_dataset, plan_shards
 from training.data.manifest import Manifest
+from training.data.reading import NOTHING_ASKED, Asked
 from training.data.shard_writer import ShardJob, WrittenShard, current_key
 from training.data.source import BadData, Source
 from training.data.validation import BadRow
@@ -40,6 +42,8 @@ class Ingestion(NamedTuple):
 
     manifest: Manifest
     bad: list[BadRow]  # left out
+    remarks: list[str]  # what was found and decided, for the person who ingests
+    summary: DatasetSummary
     publication: Publication
 
 
@@ -73,6 +77,7 @@ def ingest(
     on_bad: OnBad = "error",
     where: Where = "auto",
     shard_bytes: int = SHARD_BYTES,
+    asked: Asked = NOTHING_ASKED,
     progress: Progress = lambda done, total: None,
 ) -> Ingestion:
     """Publish a source as the dataset `name`.
@@ -87,15 +92,16 @@ def ingest(
         on_bad: What to do with images that cannot be used: raise an error, or leave them out.
         where: Whether to check the images here or on the cluster; by default their number decides.
         shard_bytes: About what a shard is to hold.
+        asked: How files are to be read, where they do not say it themselves.
         progress: Called with the number of images that are done, and of all images.
 
     Raises:
         BadRows: Images cannot be used, and `on_bad` is "error".
-        BadData: The source cannot be read.
+        BadData: The source cannot be read, or what its files mean must be asked.
         StoreError: The store does not answer.
     """
     check_name(name)
-    plans = plan_shards(source, shard_bytes)
+    plans = plan_shards(source, shard_bytes, asked)
     jobs = list(chain.from_iterable(planned.jobs for planned in plans.values()))
     done = _Progress(sum(planned.images for planned in plans.values()), progress)
     done.written = stored_shards(store, jobs)
@@ -106,13 +112,17 @@ def ingest(
     else:
         _store_here(store, source, pending, done)
     with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
-        manifest, bad = assemble_dataset(source, plans, done.written, Path(scratch), on_bad)
-        published = publish(store, name, Path(scratch), manifest)
+        dataset = assemble_dataset(source, plans, done.written, Path(scratch), on_bad, asked)
+        published = publish(store, name, Path(scratch), dataset.manifest)
     published = published._replace(
         uploaded=published.uploaded + len(done.uploaded),
         bytes=published.bytes + sum(done.uploaded),
     )
-    return Ingestion(manifest, bad, published)
+    rows = {}
+    for split, planned in plans.items():
+        rows[split] = list(chain.from_iterable(done.written[job.key].rows for job in planned.jobs))
+    summary = summarise(rows, len(source.classes))
+    return Ingestion(dataset.manifest, dataset.bad, dataset.remarks, summary, published)
 
 
 def _count_images(jobs: Sequence[ShardJob]) -> int:

@@ -14,6 +14,12 @@ from urllib.parse import urlsplit
 
 from safetensors.torch import save_file
 
+from orchestrator.datasets.library_folder import (
+    fetch_weights,
+    fitted_model,
+    is_library_source,
+    open_library_folder,
+)
 from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.cache import file_sha256
@@ -21,21 +27,24 @@ from orchestrator.store.open import open_store
 from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
-from training.models.weights import is_safetensors, load_encoder_weights
+from training.models.weight_files import is_safetensors
+from training.models.weights import load_encoder_weights
 
 
 class PretrainedWeights:
-    """Pretrained encoder weights at a path or URI, fetched once and not stored until `publish`.
+    """Pretrained encoder weights at paths or URIs, fetched once and not stored until `publish`.
 
-    Enter it as a context: at its end the fetched files are deleted. The source is a path or a
-    file://, s3:// or https:// URI of safetensors, or of any file that torch.load reads.
+    Enter it as a context: at its end the fetched files are deleted. A source is a file, or for an
+    encoder of Transformers a folder in that library's layout
+    (`orchestrator.datasets.library_folder`). A file is at a path or a file://, s3:// or https://
+    URI, and holds safetensors or what torch.load reads.
     """
 
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self, *sources: str) -> None:
+        self._sources = sources
         self._scratch = TemporaryDirectory(prefix="stepchain-")
-        self._fetched: Path | None = None
-        self._files: dict[ModelConfig, Path] = {}  # what the store keeps, by model
+        self._fetched: dict[str, Path] = {}
+        self._models: dict[ModelConfig, ModelConfig] = {}
         self._digests: dict[Path, str] = {}
 
     def __enter__(self) -> Self:
@@ -46,58 +55,81 @@ class PretrainedWeights:
 
     @property
     def digests(self) -> frozenset[str]:
-        """Return the digests that were asked for so far."""
+        """Return the digests of the weights that models got so far."""
         return frozenset(self._digests.values())
 
-    def digest(self, model: ModelConfig) -> str:
-        """Return the sha256 of the file that the store keeps for this model. Write nothing.
+    def complete(self, model: ModelConfig) -> ModelConfig:
+        """Return the model with the sha256 of its weights. Write nothing.
 
-        The weights are loaded into the encoder that the model describes, which checks them. A file
-        that is not safetensors is kept as what was loaded.
+        The weights are those of the first source that fits. They are loaded into the encoder that
+        the model describes, which checks them. A file that is not safetensors is kept as what was
+        loaded. A model on Transformers that names no encoder gets the one of the source.
 
         Raises:
-            InputError: The weights do not fit the encoder, or cannot be read.
+            InputError: No weights fit the encoder, or they cannot be read.
             StoreError: The store that holds them does not answer.
         """
-        if model not in self._files:
-            self._files[model] = self._prepare(model)
-        path = self._files[model]
-        if path not in self._digests:
-            self._digests[path] = file_sha256(path)
-        return self._digests[path]
+        if model not in self._models:
+            self._models[model] = self._first_that_fits(model)
+        return self._models[model]
 
     def publish(self, store: Store) -> None:
-        """Upload every file whose digest was asked for, unless the store has it."""
+        """Upload every file whose digest a model got, unless the store has it."""
         for path, sha256 in self._digests.items():
             key = layout.encoder_weights(sha256)
             if not store.exists(key):
                 store.upload(path, key)
 
-    def _prepare(self, model: ModelConfig) -> Path:
-        """Check the weights against the encoder; return the file that the store keeps."""
-        folder = Path(self._scratch.name)
-        if self._fetched is None:
-            self._fetched = _fetch(self._source, folder)
+    def _first_that_fits(self, model: ModelConfig) -> ModelConfig:
+        reasons = []
+        for source in self._sources:
+            try:
+                fitted, path = self._prepare(source, model)
+            except InputError as error:
+                reasons.append(error)
+                continue
+            if path not in self._digests:
+                self._digests[path] = file_sha256(path)
+            return fitted.model_copy(update={"weights": self._digests[path]})
+        if len(reasons) == 1:
+            raise reasons[0]
+        raise InputError(
+            f"none of the encoder weights fits the encoder {model.encoder!r}: "
+            + "; ".join(map(str, reasons))
+        )
+
+    def _prepare(self, source: str, model: ModelConfig) -> tuple[ModelConfig, Path]:
+        """Check weights against the encoder; return the model and the file that the store keeps."""
+        folder = Path(self._scratch.name, str(self._sources.index(source)))
+        folder.mkdir(exist_ok=True)
+        if model.encoder == "transformers":
+            model = fitted_model(model, open_library_folder(source, folder))
+        elif is_library_source(source):
+            raise InputError(
+                f"{source} is a folder, which is for the encoder transformers: give the encoder "
+                f"{model.encoder} a file of weights"
+            )
+        if source not in self._fetched:
+            fetch = fetch_weights if model.encoder == "transformers" else fetch_file
+            self._fetched[source] = fetch(source, folder)
+        fetched = self._fetched[source]
         encoder = build_encoder(model)
-        load_encoder_weights(encoder, self._fetched)
-        if is_safetensors(self._fetched):
-            return self._fetched
-        path = folder / f"converted-{len(self._files)}.safetensors"
+        load_encoder_weights(encoder, fetched)
+        if is_safetensors(fetched):
+            return model, fetched
+        path = folder / f"converted-{len(self._models)}.safetensors"
         state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
         save_file(state, path)
-        return path
+        return model, path
 
 
-def publish_weights(store: Store, source: str, model: ModelConfig) -> str:
-    """Check and store the weights at `source`, and return their sha256. See `PretrainedWeights`."""
-    with PretrainedWeights(source) as weights:
-        sha256 = weights.digest(model)
-        weights.publish(store)
-    return sha256
+def fetch_file(source: str, scratch: Path) -> Path:
+    """Return the local file of weights at a path, or download the one at a URI to `scratch`.
 
-
-def _fetch(source: str, scratch: Path) -> Path:
-    """Return the local file at a path, or download the one at a URI to the scratch folder."""
+    Raises:
+        InputError: There is no such file.
+        StoreError: The store that holds it does not answer.
+    """
     parts = urlsplit(source)
     target = scratch / (Path(parts.path).name or "weights")
     if parts.scheme == "s3":
@@ -112,12 +144,10 @@ def _fetch(source: str, scratch: Path) -> Path:
             ):
                 shutil.copyfileobj(answer, file)
         except urllib.error.URLError as error:
-            raise InputError(
-                f"cannot read the encoder's weights at {source}: {error.reason}"
-            ) from error
+            raise InputError(f"cannot read the weights at {source}: {error.reason}") from error
     else:
         path = Path(parts.path if parts.scheme == "file" else source).expanduser()
         if not path.is_file():
-            raise InputError(f"there is no file of encoder weights at {source}")
+            raise InputError(f"there is no file of weights at {source}")
         return path
     return target

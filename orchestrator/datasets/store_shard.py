@@ -13,6 +13,7 @@ from typing import NamedTuple
 from orchestrator.records import layout
 from orchestrator.store.base import READERS, Store
 from orchestrator.store.canonical import canonical_json, digest
+from training.data.agreement import check_masks
 from training.data.shard_writer import ShardJob, WrittenShard, write_shard
 from training.data.source import Source
 
@@ -60,9 +61,14 @@ def store_shard(
         job: The images of the shard.
         advance: Called after each image.
         threads: Threads that check images; by default as many as there are CPUs.
+
+    Raises:
+        BadData: What the masks mean must be asked.
     """
     with TemporaryDirectory(prefix="stepchain-ingest-") as scratch:
         written = write_shard(source, job, Path(scratch), advance, threads)
+        # What must be asked is asked before anything is uploaded.
+        check_masks(written.rows, source.classes, job.asked)
         uploaded = _upload_unless_stored(store, written, Path(scratch))
     if not written.bad:
         data = canonical_json(written)

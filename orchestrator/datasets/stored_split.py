@@ -25,7 +25,7 @@ from orchestrator.datasets.row_ranges import cost_of_rows, fetch_rows
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError, is_local
 from orchestrator.store.cache import fetch
-from orchestrator.store.cache_folder import hold, object_path, obtain
+from orchestrator.store.cache_folder import CacheError, hold, object_path, obtain
 from training.data.manifest import Manifest, Shard
 from training.data.shards import LocalSplit, Unavailable
 
@@ -39,6 +39,10 @@ THREADS = 4
 
 class DataError(StoreError, Unavailable):
     """An image cannot be read from the store. The message names it, its dataset and its shard."""
+
+
+class UnusableCache(CacheError, Unavailable):
+    """An image cannot be kept in the cache. The message names it, too; a retry would not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class StoredSplit(LocalSplit):
     masks: bool  # whether their masks will be read
 
     def open_shard(self, row: int) -> np.ndarray:
-        """Return the mapped shard that holds `row`. Raise DataError if it cannot be read.
+        """Return the mapped shard that holds `row`. Raise DataError or UnusableCache.
 
         The shard stays in the cache while the array lives.
         """
@@ -64,7 +68,8 @@ class StoredSplit(LocalSplit):
             with hold(partial(self._obtain, number)) as file:
                 return _map_file(file)
         except StoreError as error:
-            raise DataError(
+            kind = UnusableCache if isinstance(error, CacheError) else DataError
+            raise kind(
                 f"row {row} (id {self.index.ids[row]}) of {self.name} is in shard {number} of "
                 f"{len(self.files)}, which cannot be used: {error}"
             ) from error
@@ -155,6 +160,7 @@ def open_stored_split(
         classes=manifest.classes,
         content=files.content,
         name=f"{dataset}, split {split}",
+        reading=manifest.reading,
         store=store,
         files=files.shards,
         cache_root=cache_root,

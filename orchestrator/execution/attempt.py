@@ -8,7 +8,8 @@ import time
 from contextlib import nullcontext
 from functools import partial
 
-from orchestrator.cluster import ray_train
+from orchestrator.cluster import workers
+from orchestrator.cluster.give import step_kind
 from orchestrator.cluster.resources import Resources
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.messages import AttemptStarted
@@ -59,7 +60,7 @@ def produce_step(
     began = time.time()
     store = context.store
     attempt = new_attempt()
-    resources = context.resources()
+    resources = context.resources(step_kind(planned.index))
     if context.on_message:
         context.on_message(AttemptStarted(attempt))
     write_request(store, planned.key, planned.title, planned.step, planned.index, planned.parent)
@@ -74,7 +75,7 @@ def produce_step(
         plan.scoring,
         context.retries,
     )
-    outcome, restarts = _run_watched(assignment, resources, plan, context)
+    outcome, restarts = run_attempt(assignment, resources, plan, context)
     stopped = time.time() - outcome.started - sum(outcome.seconds.values())
     publish_evaluation(
         store,
@@ -103,6 +104,7 @@ def produce_step(
             **outcome.seconds,
             "stop": stopped,
         },
+        train_parts=outcome.train_parts,
         images_per_second=images / outcome.seconds["train"] if images else None,
         resources={
             **resources.model_dump(),
@@ -118,12 +120,19 @@ def produce_step(
     return published
 
 
-def _run_watched(
+def run_attempt(
     assignment: Assignment, resources: Resources, plan: PlannedChain, context: RunContext
 ) -> tuple[TrainingOutcome, int]:
     """Run an attempt while people and the tracker watch.
 
     A failure is written to the attempt's folder.
+
+    Returns:
+        The outcome, and how often workers were lost.
+
+    Raises:
+        LeaseLost: Another process holds the lease now.
+        StepFailed: The workers failed.
     """
     planned = assignment.planned
     tracker = context.tracker
@@ -143,7 +152,7 @@ def _run_watched(
     try:
         with following:
             return _run_with_restarts(assignment, resources, context)
-    except ray_train.WorkersFailed as error:
+    except workers.WorkersFailed as error:
         if isinstance(error.reason, LeaseLost):
             raise error.reason from error
         name = layout.error(planned.key, assignment.attempt)
@@ -172,18 +181,18 @@ def _run_with_restarts(
     reached = 0
     while True:
         try:
-            outcome = ray_train.run(
+            outcome = workers.run(
                 partial(train, assignment),
                 resources,
-                f"{assignment.attempt}-{restarts}",
                 partial(_ask_to_end, assignment, context),
                 context.retries,
+                context.notify,
             )
             return outcome, restarts
-        except ray_train.WorkersFailed as error:
+        except workers.WorkersFailed as error:
             if error.reason is not None:
                 raise
-            newest = newest_checkpoint(context.store, key)
+            newest = newest_checkpoint(context.store, key, assignment.resumes_from)
             iteration = newest.iteration if newest else 0
             without_progress = 0 if iteration > reached else without_progress + 1
             if without_progress > context.retries.restarts:

@@ -6,8 +6,9 @@ from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
-from orchestrator.cluster.connection import cluster_nodes, connect
-from orchestrator.cluster.resources import Request, Resources, settle
+from orchestrator.cluster.give import Kind, step_kind
+from orchestrator.cluster.machines import machines
+from orchestrator.cluster.resources import Request, Resources, settle_kind
 from orchestrator.execution.messages import Notice, OnMessage
 from orchestrator.execution.progress_display import print_line
 from orchestrator.planning.chain import Chain
@@ -92,11 +93,29 @@ class RunContext:
     follows_steps: bool = True
     # Takes the messages of a campaign's trial. None: notices go to the console.
     on_message: OnMessage | None = None
+    # What each kind of work is given, where the driver of a campaign has decided it.
+    settled: Mapping[Kind, Resources] | None = None
 
-    def resources(self) -> Resources:
-        """Return what each step is given. Starts Ray to see what there is."""
-        connect()
-        return settle(self.request, cluster_nodes())
+    def resources(self, kind: Kind = "increment") -> Resources:
+        """Return what a kind of work is given. Starts Ray to see what there is.
+
+        Raises:
+            InputError: The cluster can never hold what the request asks for.
+        """
+        if self.settled:
+            return self.settled[kind]
+        return settle_kind(self.request, kind, machines())
+
+    def resources_to_score(self, index: int) -> Resources:
+        """Return what an evaluation is given: what its step is, unless it has a gift of its own.
+
+        The step's workers, which stay for a while, can then score it.
+
+        Args:
+            index: Number of the step in its chain.
+        """
+        own = "evaluation" in self.settled if self.settled else self.request.gives("evaluation")
+        return self.resources("evaluation" if own else step_kind(index))
 
     def notify(self, text: str) -> None:
         """Show a sentence to people: send it to the driver if there is one, else print it."""

@@ -9,7 +9,8 @@ record that is written counts, and both jobs return it.
 import time
 from dataclasses import replace
 
-from orchestrator.cluster.resources import check_batches
+from orchestrator.cluster import workers
+from orchestrator.cluster.resources import check_steps
 from orchestrator.execution.attempt import produce_step
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -36,8 +37,7 @@ def ensure_chain(plan: PlannedChain, context: RunContext) -> ChainResult:
         StoreError: The store does not answer.
         InputError: The resources do not fit.
     """
-    batches = [planned.step.optimization.batch for planned in plan.steps]
-    check_batches(context.request.workers, batches)
+    check_steps(context.request, plan.batches)
     scoreboard = Scoreboard(Repository(context.store), context.convention)
     reporter = Reporter(context.tracker, scoreboard)
     context = replace(context, chain_run=reporter.chain_run(plan))
@@ -81,6 +81,8 @@ def ensure_step(
                 if context.on_message:
                     context.on_message(WaitingForLease(owner))
                 waiting = True
+            # Others may need the room of this process's workers meanwhile.
+            workers.dismiss()
             time.sleep(context.retries.lease_poll_seconds)
             continue
         try:

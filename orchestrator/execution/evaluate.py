@@ -7,10 +7,9 @@ This module adds other evaluations.
 
 from functools import partial
 
-from orchestrator.cluster import ray_train
+from orchestrator.cluster import workers
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.worker import score_published
-from orchestrator.records.attempts import new_attempt
 from orchestrator.records.publish import publish_evaluation
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import (
@@ -46,12 +45,11 @@ def ensure_evaluation(
         return found
     check_classes(record, source.name, scoring.manifest.classes)
     context.notify(f"scoring step {record.index} ({record.key}) on {source.name}/{source.split}")
+    resources = context.resources_to_score(record.index)
     work = partial(score_published, context.store, record, scoring)
     try:
-        confusion, device = ray_train.run(
-            work, context.resources(), new_attempt(), retries=context.retries
-        )
-    except ray_train.WorkersFailed as error:
+        confusion, device = workers.run_until_done(work, resources, context.retries)
+    except workers.WorkersFailed as error:
         raise StepFailed(f"step {record.key} could not be scored: {error}") from error
     return publish_evaluation(
         context.store, record.key, record.attempt, source, scoring, confusion, device

@@ -50,12 +50,15 @@ class LogLines:
         self._last = ""
         self._printed = time.monotonic()
 
+    @property
+    def due(self) -> bool:
+        """Return whether it is time for a line. Lines that take long to make wait for it."""
+        return time.monotonic() - self._printed >= self._seconds
+
     def show(self, line: str, at_once: bool = False) -> None:
         """Print the line if it is due, or `at_once`."""
-        now = time.monotonic()
-        is_due = now - self._printed >= self._seconds and (self._repeats or line != self._last)
-        if at_once or is_due:
-            self._printed = now
+        if at_once or (self.due and (self._repeats or line != self._last)):
+            self._printed = time.monotonic()
             self._last = line
             print_line(self._console, line)
 

@@ -51,7 +51,7 @@ class Scoreboard:
             evaluation = self.repository.find_evaluation(record, plan.scoring)
             if evaluation is None:
                 raise NotFound(layout.evaluations_folder(key), self.repository.store.uri)
-            step = load_step(self.repository, groups, key, evaluation.key)
+            step = load_step(self.repository, groups, key, evaluation.key, with_curves=False)
             self._found[asked] = ScoredStep(record, evaluation, step.scores(self.convention))
         return self._found[asked]
 

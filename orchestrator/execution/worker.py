@@ -17,6 +17,7 @@ import pyarrow
 import pyarrow.parquet
 import torch.distributed as distributed
 
+from orchestrator.datasets.layers import with_layers
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.execution.store_journal import StoreJournal
 from orchestrator.planning.resolver import PlannedStep
@@ -32,7 +33,7 @@ from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import CorruptedObject, default_cache, open_object
 from orchestrator.store.lease import Lease
 from orchestrator.store.retries import Retries
-from training.config import InputError
+from training.config import InputError, Precision
 from training.data.manifest import Manifest
 from training.data.shards import LocalSplit
 from training.evaluate import evaluate
@@ -53,6 +54,12 @@ class Assignment:
     parent: StepRecord | None
     scoring: Scoring
     retries: Retries
+    again: bool = False  # whether the step is published, so that only its own checkpoints count
+
+    @property
+    def resumes_from(self) -> str | None:
+        """Return the attempt whose checkpoints count; None: those of every attempt do."""
+        return self.attempt if self.again else None
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class TrainingOutcome:
     confusion: bytes  # Parquet
     resumed_from: int  # iterations that a checkpoint already had
     seconds: dict[str, float]  # of each stage
+    train_parts: dict[str, float]  # of seconds["train"], what rank 0 waited
     device: str
     started: float  # Unix time at which the worker began
 
@@ -99,7 +107,7 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
         assignment.retries,
         leads=runtime.leads,
     )
-    with TemporaryDirectory(prefix="stepchain-") as scratch, ExitStack() as open_files:
+    with TemporaryDirectory(prefix="stepchain-") as scratch, ExitStack() as open_files, journal:
         with journal.stage("fetch"):
             inputs = _fetch_inputs(assignment, runtime, Path(scratch), open_files)
         with journal.stage("train"):
@@ -119,12 +127,14 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
             files = broadcast_object(uploaded, runtime)
             published = fetch_folder(store, published_folder, files, Path(scratch, "published"))
         with journal.stage("evaluate"):
-            confusion = score(store, published, assignment.scoring, runtime)
+            precision = planned.step.optimization.precision
+            confusion = score(store, published, assignment.scoring, runtime, precision)
     return TrainingOutcome(
         files,
         confusion,
         inputs.checkpoint.iteration if inputs.checkpoint else 0,
         journal.seconds,
+        journal.waited,
         device_name(runtime.device),
         started,
     )
@@ -145,6 +155,7 @@ def _fetch_inputs(
         rows=planned.rows,
         masks=planned.step.task.supervision == "pixel",
     )
+    data = with_layers(data, store, planned.layers, planned.rows, default_cache())
     parent = None
     if assignment.parent:
         parent = fetch_published(store, assignment.parent, scratch / "parent")
@@ -152,7 +163,9 @@ def _fetch_inputs(
     if weights := planned.step.model.weights:
         opened = open_object(store, layout.encoder_weights(weights), weights, default_cache())
         encoder_weights = Path(open_files.enter_context(opened).name)
-    found = sound_checkpoint(store, planned.key) if runtime.leads else None
+    found = None
+    if runtime.leads:
+        found = sound_checkpoint(store, planned.key, assignment.resumes_from)
     checkpoint: Checkpoint | None = broadcast_object(found, runtime)
     resume = None
     if checkpoint:
@@ -160,15 +173,18 @@ def _fetch_inputs(
     return _Inputs(data, parent, encoder_weights, checkpoint, resume)
 
 
-def score(store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime) -> bytes:
-    """Return the confusion counts of every image of a split.
+def score(
+    store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime, precision: Precision
+) -> bytes:
+    """Return the confusion counts of every image of a split, by a step trained in `precision`.
 
     The workers share the images. Rank 0 returns all counts as Parquet, the others nothing.
     """
     data = open_stored_split(
         store, scoring.manifest, scoring.split, default_cache(), dataset=scoring.dataset
     )
-    tables = gather_object(evaluate(model_folder, data, scoring.config, runtime), runtime)
+    table = evaluate(model_folder, data, scoring.config, runtime, precision=precision)
+    tables = gather_object(table, runtime)
     if not runtime.leads:
         return b""
     # The order of the rows must not depend on the number of workers.
@@ -185,7 +201,9 @@ def score_published(
     """Score a published step, and return the confusion counts and the device."""
     with TemporaryDirectory(prefix="stepchain-") as scratch:
         folder = fetch_published(store, record, Path(scratch, "published"))
-        return score(store, folder, scoring, runtime), device_name(runtime.device)
+        precision = record.step.optimization.precision
+        confusion = score(store, folder, scoring, runtime, precision)
+        return confusion, device_name(runtime.device)
 
 
 def fetch_published(store: Store, record: StepRecord, target: Path) -> Path:

@@ -10,27 +10,28 @@ A field is named by its dotted path in the chain's document, so every field can 
             "seed": range(3),
         },
     )
+
+An axis may also be one of Ray Tune's search spaces, from which samples are drawn:
+
+    sweep(chain, {"method.alpha": tune.uniform(0, 1), "seed": range(3)}, samples=20)
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from itertools import product
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, overload
 
-from pydantic import ValidationError
-
-from orchestrator.planning.chain import Chain
-from orchestrator.planning.validation import problem_message
-from training.config import Document, InputError, ModelConfig
-from training.scenario import Scenario
+from orchestrator.cluster.search_spaces import grid_values, is_space
+from orchestrator.planning.chain import Chain, with_current_recipes
+from orchestrator.planning.fields import Axis, every_combination
+from orchestrator.planning.sampling import draw_samples
+from orchestrator.planning.search import Search, with_samples
+from orchestrator.records.schema import StepRecord
+from orchestrator.store.base import Store
+from training.config import InputError, ModelConfig
 
 if TYPE_CHECKING:
+    from orchestrator.cluster.tune_searchers import MakeSearcher
     from orchestrator.planning.paper_numbers import Expected
-
-Anything = TypeVar("Anything", bound=Document)
-# The values of an axis, or its values by the names that the chains are called after.
-Axis = Iterable[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,14 @@ class Campaign:
     question: str  # for people: the docstring of the campaign's file
     chains: tuple[Chain, ...]
     paper: tuple["Expected", ...] = ()  # which published numbers belong to which variants
+    search: Search | None = None
+    """What names the chains of a searched campaign, which has none until `searched` reads them."""
+    named_by: str = ""  # the same in words, also of a campaign that is read from its record
+    give: tuple[str, ...] = ()  # what each kind of work is given, as --give takes it; in no key
 
     def __post_init__(self) -> None:
         names = [chain.name for chain in self.chains]
-        if not names:
+        if not names and self.search is None:
             raise InputError(f"campaign {self.name!r} has no chains")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -53,112 +58,146 @@ class Campaign:
                 "give each a name of its own"
             )
 
+    def changed(self, change: Callable[[Chain], Chain]) -> "Campaign":
+        """Return the campaign with every chain changed, those to come too."""
+        search = self.search and replace(self.search, start=change(self.search.start))
+        return replace(self, chains=tuple(map(change, self.chains)), search=search)
 
-def sweep(start: Chain, axes: Mapping[str, Axis]) -> tuple[Chain, ...]:
+
+@overload
+def sweep(
+    start: Chain,
+    axes: Mapping[str, Axis],
+    *,
+    samples: int | None = None,
+    sampling_seed: int = 0,
+    search: None = None,
+) -> tuple[Chain, ...]: ...
+
+
+@overload
+def sweep(
+    start: Chain,
+    axes: Mapping[str, Axis],
+    *,
+    samples: int,
+    sampling_seed: int = 0,
+    search: "str | MakeSearcher",
+) -> Search: ...
+
+
+def sweep(
+    start: Chain,
+    axes: Mapping[str, Axis],
+    *,
+    samples: int | None = None,
+    sampling_seed: int = 0,
+    search: "str | MakeSearcher | None" = None,
+) -> tuple[Chain, ...] | Search:
     """Return `start` with every combination of the axes' values. Each chain is checked.
 
     Chains are called after `start` and their values: `<start> alpha=0.5 seed=1`.
 
     Args:
         start: The chain that the others differ from.
-        axes: Values by dotted field, or values by the names that chains are called after. The
-            last axis varies fastest. Fields are replaced in order, so `method` may stand before
-            `method.alpha`.
+        axes: Values by dotted field, or values by the names that chains are called after, or one
+            of Ray Tune's search spaces, such as `tune.uniform(0, 1)`. The last axis varies
+            fastest. Fields are replaced in order, so `method` may stand before `method.alpha`.
+        samples: How many samples are drawn from the search spaces together. Each is combined with
+            all values of the other axes. Drawn floats have four significant digits.
+        sampling_seed: The samples follow from it alone, on every machine. More samples keep the
+            earlier ones.
+        search: `optuna`, or a function of points and a seed that returns a searcher of Ray Tune's.
+            It names the samples one after another, by the mean mIoU over the seeds of those that
+            are trained. Then the only other axis may be `seed`, and `chains()` returns a search.
 
     Raises:
-        InputError: A field does not exist, or it cannot have the value.
+        InputError: A field does not exist, or it cannot have the value, or an argument is of
+            another type.
     """
-    named = [_named_values(axis, values) for axis, values in axes.items()]
-    short = _short_names(list(axes))
-    chains = []
-    for combination in product(*named):
-        chain = start
-        words = [start.name]
-        for axis, (label, value) in zip(axes, combination, strict=True):
-            chain = with_field(chain, axis, value)
-            words.append(f"{short[axis]}={label}")
-        chains.append(with_field(chain, "name", " ".join(words)))
+    axes = _checked_axes(start, axes)
+    if search is not None:
+        return Search(start, axes, samples or 0, search, sampling_seed)
+    spaces = {axis: space for axis, space in axes.items() if is_space(space)}
+    drawn = [{}]
+    if spaces or samples is not None:
+        _check_samples(spaces, samples)
+        drawn = draw_samples(spaces, samples or 0, sampling_seed)
+    chains: list[Chain] = []
+    for sample in drawn:
+        values = {axis: (sample[axis],) if axis in sample else axes[axis] for axis in axes}
+        chains += every_combination(start, values)
     return tuple(chains)
 
 
-def with_field(document: Anything, path: str, value: Any) -> Anything:
-    """Return the document with one dotted field replaced.
+def _checked_axes(start: Chain, axes: Mapping[str, Axis]) -> dict[str, Axis]:
+    """Return the axes, or raise InputError if they or the start are of another type."""
+    if not isinstance(start, Chain):
+        raise InputError(f"a sweep starts from a chain, such as digits_wilson(), not {start!r:.80}")
+    if not isinstance(axes, Mapping):
+        raise InputError(
+            f"the axes of a sweep are values by field, {{'seed': (1, 2)}}, not {axes!r:.80}"
+        )
+    return {axis: grid_values(values) for axis, values in axes.items()}
 
-    Raise InputError for a field that does not exist and for a value that it cannot have.
+
+def _check_samples(spaces: Mapping[str, Any], samples: int | None) -> None:
+    """Raise InputError unless it is said what is drawn, and how often."""
+    if not spaces:
+        raise InputError("samples are drawn from search spaces, such as tune.uniform(0, 1)")
+    if samples is None or samples < 1:
+        raise InputError(f"say how many samples are drawn of {', '.join(spaces)}: samples=20")
+    if "seed" in spaces:
+        raise InputError("seeds repeat an experiment: give them as values, such as range(3)")
+
+
+def campaign_with_current_recipes(campaign: Campaign) -> Campaign:
+    """Return the campaign with the recipes that today's code trains.
+
+    Raise InputError if a chain names the recipe of another version of the code.
     """
-    try:
-        return _replace(document, path.split("."), value, path)
-    except ValidationError as error:
-        reason = problem_message(error.errors()[0])
-        raise InputError(f"{path} cannot be {value!r}: {reason}") from error
+    return campaign.changed(with_current_recipes)
 
 
-def with_encoder_weights(campaign: Campaign, digest: Callable[[ModelConfig], str]) -> Campaign:
+def with_encoder_weights(
+    campaign: Campaign, complete: Callable[[ModelConfig], ModelConfig]
+) -> Campaign:
     """Return the campaign with pretrained weights for every encoder.
 
     Args:
         campaign: The campaign as its file has it.
-        digest: Returns the digest of the weights for a model. It is called once per model.
+        complete: Returns a model with the digest of its weights. It is called once per model.
     """
-    models = dict.fromkeys(chain.model for chain in campaign.chains)
-    complete = {model: model.model_copy(update={"weights": digest(model)}) for model in models}
-    chains = [
-        chain.model_copy(update={"model": complete[chain.model]}) for chain in campaign.chains
-    ]
-    return replace(campaign, chains=tuple(chains))
+    models: dict[ModelConfig, ModelConfig] = {}
+
+    def change(chain: Chain) -> Chain:
+        if chain.model not in models:
+            models[chain.model] = complete(chain.model)
+        return chain.model_copy(update={"model": models[chain.model]})
+
+    return campaign.changed(change)
 
 
-def _replace(document: Anything, fields: Sequence[str], value: Any, path: str) -> Anything:
-    field, *rest = fields
-    if not isinstance(document, Document) or field not in type(document).model_fields:
-        raise InputError(f"there is no field {path!r}: {_advice(document, field, path)}")
-    inner = _replace(getattr(document, field), rest, value, path) if rest else value
-    return type(document).model_validate({**dict(document), field: inner})
+def searched(campaign: Campaign, store: Store) -> Campaign:
+    """Return a searched campaign with the chains of its samples so far; another as it is."""
+    if campaign.search is None:
+        return campaign
+    # The list belongs to the recipes that today's code trains.
+    search = replace(campaign.search, start=with_current_recipes(campaign.search.start))
+    search = with_samples(search, store)
+    # A searcher may name a sample twice.
+    chains = dict.fromkeys(chain for values in search.samples for chain in search.chains(values))
+    return replace(campaign, chains=tuple(chains), search=search, named_by=search.words)
 
 
-def _advice(document: Any, field: str, path: str) -> str:
-    """Return where the path goes wrong, and the field that comes nearest."""
-    if not isinstance(document, Document):
-        return f"{document!r} has no fields"
-    fields = list(type(document).model_fields)
-    near = get_close_matches(field, fields, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {path.replace(field, near[0])!r}?"
-    return f"where it says {field!r} there are {', '.join(fields)}"
+def with_adopted(chain: Chain, step: StepRecord) -> Chain:
+    """Return the chain with an adopted step as its step 0, and with that step's model.
 
-
-def _named_values(axis: str, values: Axis) -> list[tuple[str, Any]]:
-    """Return the values of an axis with the names that distinguish them."""
-    if isinstance(values, Mapping):
-        named = list(values.items())
-    else:
-        named = [(_shown(value), value) for value in values]
-    labels = [label for label, _ in named]
-    if not named:
-        raise InputError(f"axis {axis!r} has no values")
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
+    Raise InputError for a step that was trained.
+    """
+    if step.adoption is None:
         raise InputError(
-            f"two values of axis {axis!r} are shown as {twice!r}: "
-            "give them names, {'first': ..., 'second': ...}"
+            f"step {step.key} was trained, not adopted: chains find trained steps by themselves"
         )
-    return named
-
-
-def _shown(value: Any) -> str:
-    """Return a value for people: a document's name, the sizes of class groups."""
-    if isinstance(value, Scenario):
-        return value.title
-    if isinstance(value, Document):
-        return str(getattr(value, "name", type(value).__name__))
-    sequences = (tuple, list)
-    if isinstance(value, sequences) and all(isinstance(item, sequences) for item in value):
-        return "-".join(str(len(item)) for item in value)
-    return str(value)
-
-
-def _short_names(axes: Sequence[str]) -> dict[str, str]:
-    """Return the last part of each dotted name, or all of it where last parts are equal."""
-    last = {axis: axis.rpartition(".")[2] for axis in axes}
-    used = list(last.values())
-    return {axis: axis if used.count(name) > 1 else name for axis, name in last.items()}
+    base = chain.base.model_copy(update={"method": step.step.method})
+    return chain.model_copy(update={"base": base, "model": step.step.model})

@@ -10,20 +10,26 @@ The file's docstring is the question. Its function `chains()` returns the chains
         return sweep(digits_wilson(), {"method.alpha": (0, 0.5, 1), "seed": range(3)})
 
 A constant PAPER, a tuple of `stepchain.Expected`, ties the variants to
-published numbers.
+published numbers. A constant RESOURCES says what each kind of work is given, as --give does:
+`{"increment": {"gpus": 0.25, "memory": 8}}`.
 '''
 
 import inspect
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from orchestrator.cluster.give import gives_of_file
 from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.chain import Chain
+from orchestrator.planning.paper_numbers import Expected
+from orchestrator.planning.search import Search
 from orchestrator.planning.validation import describe_validation_error
 from training.config import InputError
 
@@ -76,18 +82,23 @@ def _read_campaign(path: Path) -> Campaign:
         raise InputError("it is no Python file")
     module = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        function = getattr(module, "chains", None)
-        if not callable(function):
-            raise InputError("it has no function chains() that returns the chains")
-        chains = _check_chains(function())
-        paper = tuple(getattr(module, "PAPER", ()))
-        return Campaign(path.stem, inspect.getdoc(module) or "", chains, paper)
+        with _importing_beside(path.parent):
+            spec.loader.exec_module(module)
+            function = getattr(module, "chains", None)
+            if not callable(function):
+                raise InputError("it has no function chains() that returns the chains")
+            returned = function()
+        paper = _check_paper(getattr(module, "PAPER", ()))
+        search = returned if isinstance(returned, Search) else None
+        chains = () if search else _check_chains(returned)
+        give = gives_of_file(getattr(module, "RESOURCES", {}))
+        question = inspect.getdoc(module) or ""
+        return Campaign(path.stem, question, chains, paper, search, give=give)
     except (InputError, KeyboardInterrupt):
         raise
     except ValidationError as error:
         raise InputError(describe_validation_error(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{type(error).__name__}: {error}") from error
 
 
@@ -99,8 +110,36 @@ def _check_chains(returned: object) -> tuple[Chain, ...]:
     for item in returned:
         if not isinstance(item, Chain):
             raise _no_chains(returned, example=item)
-        chains.append(item)
+        # A copy of pydantic's may hold values that nobody checked.
+        chains.append(Chain.model_validate(item.model_dump(warnings="none")))
     return tuple(chains)
+
+
+def _check_paper(paper: object) -> tuple[Expected, ...]:
+    """Return PAPER as a tuple. Raise InputError for anything but a sequence of Expected."""
+    items = list(paper) if isinstance(paper, Iterable) else [paper]
+    wrong = [item for item in items if not isinstance(item, Expected)]
+    if wrong or isinstance(paper, str):
+        raise InputError(
+            "PAPER must be a tuple of stepchain.Expected, such as (Expected(...),); "
+            f"it is a {type(paper).__name__}, {paper!r:.80}"
+        )
+    return tuple(item for item in items if isinstance(item, Expected))
+
+
+@contextmanager
+def _importing_beside(folder: Path) -> Iterator[None]:
+    """Let the file import modules beside it; forget them afterwards, for files of other folders."""
+    sys.path.append(str(folder))
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            origin = getattr(sys.modules[name], "__file__", None)
+            if origin and Path(origin).is_relative_to(folder):
+                del sys.modules[name]
 
 
 def _no_chains(returned: object, example: object) -> InputError:

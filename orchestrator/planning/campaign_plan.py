@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from orchestrator.cluster.resources import Request, check_batches
-from orchestrator.planning.campaign import Campaign
+from orchestrator.cluster.resources import Request, check_steps
+from orchestrator.planning.campaign import Campaign, campaign_with_current_recipes
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.cost import (
     CostEstimate,
@@ -20,7 +20,9 @@ from orchestrator.planning.cost import (
     measure,
     past_records,
 )
+from orchestrator.planning.memory import MemoryNeed, memory_needs
 from orchestrator.planning.planner import Planner
+from orchestrator.planning.search_plan import SearchEstimate, estimate_search
 from orchestrator.planning.step_tree import Node, StepTree, build_tree, first_steps
 from orchestrator.planning.store_state import StepState, StoredStep, look_up_steps
 from training.config import InputError
@@ -35,6 +37,7 @@ class CampaignPlan:
     stored: Mapping[str, StoredStep]
     costs: Costs
     planner: Planner
+    request: Request  # the workers of each step
 
     @cached_property
     def estimate(self) -> CostEstimate:
@@ -42,8 +45,29 @@ class CampaignPlan:
         return estimate_cost(self.tree, self.stored, self.costs)
 
     @cached_property
+    def search(self) -> SearchEstimate | None:
+        """Return what the samples to come of a searched campaign will cost."""
+        search = self.campaign.search
+        return estimate_search(search, self.planner, self.costs) if search else None
+
+    @cached_property
+    def memory(self) -> tuple[MemoryNeed, ...]:
+        """Return what each worker needs of the most demanding step, of each kind if these differ.
+
+        Empty if all steps are published.
+        """
+        left = [
+            node.planned
+            for node in self.tree.nodes.values()
+            if self.stored[node.key].record is None
+        ]
+        return memory_needs(left, self.request)
+
+    @cached_property
     def whole_tree(self) -> StepTree:
         """Return the steps of all chains of the campaign, also of those that are not asked for."""
+        if self.campaign.search:
+            return self.tree
         chains = tuple(plan.chain for plan in self.tree.chains if plan.whole)
         if chains == self.campaign.chains:
             return self.tree
@@ -74,13 +98,19 @@ def make_plan(
             refused is refused here.
         StoreError: The store does not answer.
     """
+    if campaign.search and (patterns or last_step is not None):
+        raise InputError(
+            "a searched campaign is judged by whole samples: leave out --only and --until-step"
+        )
     request = request or Request()
+    # Of two gifts the later counts, and options come later than the campaign's file.
+    request = request.model_copy(update={"give": (*campaign.give, *request.give)})
+    campaign = campaign_with_current_recipes(campaign)
     tree = plan_tree(campaign, planner, patterns=patterns, last_step=last_step)
-    batches = [node.planned.step.optimization.batch for node in tree.nodes.values()]
-    check_batches(request.workers, batches)
+    check_steps(request, [each for chain in tree.chains for each in chain.batches])
     stored = look_up_steps(tree, planner.store)
     costs = measure(past_records(planner.store, stored), request, images_per_second)
-    return CampaignPlan(campaign, tree, stored, costs, planner)
+    return CampaignPlan(campaign, tree, stored, costs, planner, request)
 
 
 def plan_tree(
@@ -137,9 +167,11 @@ def plan_document(plan: CampaignPlan) -> dict[str, Any]:
         "published_steps": len(published),
         "images": estimate.images,
         "naive_images": estimate.naive_images,
-        "gpu_hours": _gpu_hours(plan.costs, estimate.seconds),
-        "naive_gpu_hours": _gpu_hours(plan.costs, estimate.naive_seconds),
+        "gpu_hours": estimate.gpu_hours,
+        "naive_gpu_hours": estimate.naive_gpu_hours,
         "critical_path_hours": None if critical_path is None else critical_path / 3600,
+        "memory_gigabytes": max((need.estimate.needed / 1e9 for need in plan.memory), default=None),
+        "search": plan.search.document() if plan.search else None,
         "steps": [_step_document(node, plan) for node in plan.tree.nodes.values()],
     }
 
@@ -154,10 +186,6 @@ def _step_document(node: Node, plan: CampaignPlan) -> dict[str, Any]:
         "state": stored.state,
         "holder": stored.holder.owner if stored.holder else None,
         "images": images(node.planned),
-        "gpu_hours": _gpu_hours(plan.costs, plan.costs.seconds(node.planned)),
+        "gpu_hours": plan.costs.step_gpu_hours(node.planned),
         "chains": [plan.tree.chains[number].chain.name for number in node.chains],
     }
-
-
-def _gpu_hours(costs: Costs, seconds: float | None) -> float | None:
-    return None if seconds is None else costs.gpu_hours(seconds)

@@ -10,10 +10,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import Field
+
 from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.paper_numbers import Expected
 from orchestrator.planning.planner import Planner
+from orchestrator.planning.search import recorded_samples
 from orchestrator.planning.step_tree import StepTree, build_tree
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
@@ -31,20 +34,13 @@ class CampaignRecord(Document):
     key: str
     name: str
     question: str
-    chains: tuple[dict[str, Any], ...]  # Chain documents
+    chains: tuple[dict[str, Any], ...]  # Chain documents; those of a search are in its samples
     paper: tuple[dict[str, Any], ...]  # fields of Expected
     created: str  # UTC, ISO 8601
-
-    @property
-    def campaign(self) -> Campaign:
-        """Return the campaign as it was recorded.
-
-        Raise InputError for published numbers that this version does not know.
-        """
-        chains = tuple(Chain.model_validate(chain) for chain in self.chains)
-        return Campaign(
-            self.name, self.question, chains, tuple(Expected(**fields) for fields in self.paper)
-        )
+    search: str = Field(default="", json_schema_extra={"legacy": ""})
+    """Key of the list of samples of a searched campaign."""
+    named_by: str = Field(default="", json_schema_extra={"legacy": ""})
+    """The searcher and its search spaces, in words."""
 
 
 def publish_campaign(store: Store, campaign: Campaign) -> CampaignRecord:
@@ -58,21 +54,40 @@ def campaign_record(campaign: Campaign) -> CampaignRecord:
     name = campaign.name
     question = campaign.question
     paper = [asdict(each) | {"where": dict(each.where)} for each in campaign.paper]
+    # The chains of a search become more. Its record stays the same.
+    search = campaign.search.key if campaign.search else ""
+    chains = () if search else campaign.chains
+    asked = {"search": search} if search else {"chains": list(chains)}
     return CampaignRecord(
-        key=digest(
-            {"name": name, "question": question, "chains": list(campaign.chains), "paper": paper}
-        )[:KEY_LENGTH],
+        key=digest({"name": name, "question": question, "paper": paper, **asked})[:KEY_LENGTH],
         name=name,
         question=question,
-        chains=tuple(chain.model_dump(mode="json") for chain in campaign.chains),
+        chains=tuple(chain.model_dump(mode="json") for chain in chains),
         paper=tuple(paper),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        search=search,
+        named_by=campaign.named_by,
     )
+
+
+def recorded_campaign(record: CampaignRecord, store: Store) -> Campaign:
+    """Return the campaign as it was recorded, with the samples of a search so far.
+
+    Raise InputError for published numbers that this version does not know.
+    """
+    documents = record.chains
+    if record.search:
+        samples = recorded_samples(store, record.search)
+        documents = tuple(chain for sample in samples for chain in sample.chains)
+    # A searcher may name a sample twice.
+    chains = dict.fromkeys(Chain.model_validate(document) for document in documents)
+    paper = tuple(Expected(**fields) for fields in record.paper)
+    return Campaign(record.name, record.question, tuple(chains), paper, named_by=record.named_by)
 
 
 def recorded_campaigns(store: Store) -> list[CampaignRecord]:
     """Return the records of all campaigns, the oldest first."""
-    found = Repository(store).documents(store.list(layout.CAMPAIGNS), CampaignRecord)
+    found = Repository(store).listed(store.list(layout.CAMPAIGNS), CampaignRecord)
     return sorted(found, key=lambda record: record.created)
 
 
@@ -83,9 +98,11 @@ def find_campaign(store: Store, wanted: str) -> CampaignRecord | None:
 
 
 def campaign_tree(campaign: Campaign, store: Store) -> StepTree:
-    """Return the campaign's steps, planned over the datasets of the store.
+    """Return the steps of a recorded campaign, planned over the datasets of the store.
+
+    They have the recipes of the record, not those of today's code.
 
     Raise InputError if a dataset does not exist.
     """
-    planner = Planner(store)
+    planner = Planner(store, recorded=True)
     return build_tree([planner.plan(chain) for chain in campaign.chains])

@@ -9,15 +9,14 @@ from typing import Any
 from pydantic import Field
 
 from training.config import (
-    AnyMethod,
     Augmentation,
     Document,
     EvaluationConfig,
     MethodConfig,
     ModelConfig,
     Optimization,
-    read_method,
 )
+from training.method_documents import AnyMethod, read_method
 from training.scenario import Scenario
 
 
@@ -46,6 +45,15 @@ class Chain(Document):
     augmentation: Augmentation = Augmentation()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(default=42, ge=0)
+
+
+def with_current_recipes(chain: Chain) -> Chain:
+    """Return the chain with the recipes that today's code trains.
+
+    Raise InputError if it names the recipe of another version of the code.
+    """
+    base = chain.base.model_copy(update={"method": chain.base.method.with_current_recipe()})
+    return chain.model_copy(update={"base": base, "method": chain.method.with_current_recipe()})
 
 
 def leaves(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

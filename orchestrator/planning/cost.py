@@ -13,17 +13,22 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from orchestrator.cluster.give import Kind, step_kind
 from orchestrator.cluster.resources import Request
 from orchestrator.planning.resolver import PlannedStep
-from orchestrator.planning.step_tree import StepTree
+from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.planning.store_state import StepState, StoredStep
 from orchestrator.records import layout
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import Store
-from training.config import StepConfig
+from training.step_config import StepConfig
 
 SAMPLE = 1000  # records that speeds are learned from, at most
+# Seconds that compiling an encoder takes in each process, measured on a CPU, and how many times
+# faster a GPU may train then, by the model of benchmarks/gpu_model.py. No GPU has shown it.
+COMPILE_SECONDS = 60
+COMPILE_GAINS = (1.2, 1.35)
 NO_OVERHEAD = ("wait", "train")  # of a record's seconds: everything else is overhead
 
 
@@ -31,8 +36,7 @@ NO_OVERHEAD = ("wait", "train")  # of a record's seconds: everything else is ove
 class Costs:
     """Speeds and overheads of steps with the workers that were asked for."""
 
-    workers: int = 1
-    gpus: float = 1  # of each worker; 1 as well without GPUs
+    request: Request = field(default_factory=Request)
     speeds: Mapping[Hashable, float] = field(default_factory=dict)
     """Images per second of one worker, by kind of step."""
     overhead: float = 0  # seconds of a step besides training
@@ -43,11 +47,23 @@ class Costs:
         """Return how long a step takes, or None if nothing is known of its kind."""
         known = (self.speeds[kind] for kind in _kinds(planned.step) if kind in self.speeds)
         speed = next(known, self.guess)
-        return None if speed is None else images(planned) / (speed * self.workers) + self.overhead
+        if speed is None:
+            return None
+        workers = self._of(step_kind(planned.index)).workers
+        return images(planned) / (speed * workers) + self.overhead
 
-    def gpu_hours(self, seconds: float) -> float:
-        """Return the GPU-hours of steps that take `seconds` together."""
-        return seconds * self.workers * self.gpus / 3600
+    def gpu_hours(self, seconds: float, kind: Kind = "increment") -> float:
+        """Return the GPU-hours of steps of a kind that take `seconds` together."""
+        asked = self._of(kind)
+        return seconds * asked.workers * (asked.gpus_per_worker or 1) / 3600
+
+    def step_gpu_hours(self, planned: PlannedStep) -> float | None:
+        """Return the GPU-hours of a step, or None if nothing is known of its kind."""
+        seconds = self.seconds(planned)
+        return None if seconds is None else self.gpu_hours(seconds, step_kind(planned.index))
+
+    def _of(self, kind: Kind) -> Request:
+        return self.request.of(kind) if self.request.give else self.request
 
 
 @dataclass(frozen=True)
@@ -58,8 +74,20 @@ class CostEstimate:
     naive_images: int
     seconds: float | None  # of all steps that are left, one after another
     naive_seconds: float | None  # of every chain trained by itself from its beginning
+    gpu_hours: float | None  # of the steps that are left
+    naive_gpu_hours: float | None
     critical_path: float | None
     """Seconds of the longest path of steps that wait for one another: no cluster is faster."""
+
+
+def compilation_advice() -> str:
+    """Return in a sentence from which length of training on compiling an encoder pays off."""
+    longest, shortest = (COMPILE_SECONDS / (1 - 1 / gain) / 60 for gain in COMPILE_GAINS)
+    return (
+        f"--compile takes about {COMPILE_SECONDS} s in each process and pays off in steps that "
+        f"train longer than {shortest:.0f} to {longest:.0f} minutes without it "
+        f"({COMPILE_GAINS[0]:g} to {COMPILE_GAINS[1]:g} times faster by a model, not measured)"
+    )
 
 
 def images(planned: PlannedStep) -> int:
@@ -78,6 +106,8 @@ def measure(records: Iterable[StepRecord], request: Request, guess: float | None
     speeds: dict[Hashable, list[float]] = defaultdict(list)
     overheads = []
     for record in records:
+        if record.adoption:
+            continue
         others = [value for name, value in record.seconds.items() if name not in NO_OVERHEAD]
         overheads.append(sum(others))
         if record.images_per_second:
@@ -85,8 +115,7 @@ def measure(records: Iterable[StepRecord], request: Request, guess: float | None
             for kind in _kinds(record.step):
                 speeds[kind].append(speed)
     return Costs(
-        workers=request.workers,
-        gpus=request.gpus_per_worker or 1,
+        request=request,
         speeds={kind: median(values) for kind, values in speeds.items()},
         overhead=median(overheads) if overheads else 0,
         guess=guess,
@@ -104,12 +133,10 @@ def _kinds(step: StepConfig) -> tuple[Hashable, Hashable]:
 def past_records(store: Store, stored: Mapping[str, StoredStep]) -> list[StepRecord]:
     """Return records to learn from: the campaign's own, and at most SAMPLE others of the store."""
     own = {key: step.record for key, step in stored.items() if step.record}
-    # Every published step has an evaluation, and there are far fewer objects below evaluations/
-    # than below steps/.
-    published = {layout.step_of(name) for name in store.list(layout.EVALUATIONS)}
-    others = sorted(published - set(own))[:SAMPLE]
-    found = Repository(store).find_steps(others)
-    return [*own.values(), *filter(None, found)]
+    repository = Repository(store)
+    others = sorted(repository.scored_steps() - set(own))[:SAMPLE]
+    found = repository.listed(map(layout.step_record, others), StepRecord)
+    return [*own.values(), *found]
 
 
 def estimate_cost(tree: StepTree, stored: Mapping[str, StoredStep], costs: Costs) -> CostEstimate:
@@ -127,8 +154,19 @@ def estimate_cost(tree: StepTree, stored: Mapping[str, StoredStep], costs: Costs
         naive_images=sum(len(node.chains) * images(node.planned) for node in tree.nodes.values()),
         seconds=_sum(list(left.values())),
         naive_seconds=_naive_seconds(tree, whole),
+        gpu_hours=_sum([_hours(tree.nodes[key], each, costs) for key, each in left.items()]),
+        naive_gpu_hours=_sum(
+            [_hours(node, whole[key], costs, len(node.chains)) for key, node in tree.nodes.items()]
+        ),
         critical_path=_longest(list(ends.values())),
     )
+
+
+def _hours(node: Node, seconds: float | None, costs: Costs, times: int = 1) -> float | None:
+    """Return the GPU-hours of a step that is trained so many times."""
+    if seconds is None:
+        return None
+    return times * costs.gpu_hours(seconds, step_kind(node.planned.index))
 
 
 def _naive_seconds(tree: StepTree, whole: Mapping[str, float | None]) -> float | None:

@@ -5,21 +5,24 @@ weights. So chains that differ in alpha, in a later group or in how they are sco
 wherever they agree.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 
 from orchestrator.planning.chain import Chain
+from orchestrator.planning.image_selection import ImageSelection
+from orchestrator.planning.refusals import check_later_steps
+from orchestrator.planning.step_layers import OpenLayer, PlannedLayer, no_layer, read_layers
+from orchestrator.planning.validation import PlanError
 from orchestrator.records.keys import step_key
-from training.config import InputError, StepConfig, Task, flatten_groups
+from training.binary_method import BinaryMethodConfig
+from training.config import Augmentation, MethodConfig, Optimization, Task, flatten_groups
 from training.data.shards import Index
-from training.scenario import Scenario, choose_memory, keep_share, select_images
-
-
-class PlanError(InputError):
-    """The chain cannot be trained as requested. The message says why and what to change."""
+from training.methods import adopted
+from training.nearest import nearest
+from training.scenario import Scenario, pixel_shares
+from training.step_config import StepConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class PlannedStep:
     class_names: tuple[str, ...]  # of step.task.classes
     rows: np.ndarray = field(repr=False, compare=False)
     """The images the step trains on, as rows of the training split."""
+    layers: Mapping[str, PlannedLayer] = field(default_factory=dict, repr=False, compare=False)
+    """The companion layers that it reads, by the digests in its document."""
 
     @property
     def title(self) -> str:
@@ -49,8 +54,7 @@ class PlannedStep:
     @property
     def iterations(self) -> int:
         """Return how many optimizer steps training takes, as `training.fit` counts them."""
-        optimization = self.step.optimization
-        return round(optimization.epochs * (len(self.rows) // optimization.batch))
+        return round(self.step.optimization.epochs * self.step.iterations_per_epoch)
 
 
 class Resolver:
@@ -61,6 +65,7 @@ class Resolver:
         index: Index of its training split.
         content: Content digest of its training split.
         lists: Returns the image ids of each step by the digest that a scenario names.
+        open_layer: Finds a companion layer of the split by its name.
     """
 
     def __init__(
@@ -69,11 +74,13 @@ class Resolver:
         index: Index,
         content: str,
         lists: Callable[[str], Sequence[Sequence[str]]] = lambda digest: (),
+        open_layer: OpenLayer = no_layer,
     ) -> None:
         self.classes = classes
         self.index = index
         self.content = content
-        self.lists = lists
+        self.images = ImageSelection(index, lists)
+        self.open_layer = open_layer
         self._tasks: dict[Hashable, tuple[Task, np.ndarray]] = {}
         self._steps: dict[Hashable, PlannedStep] = {}
 
@@ -89,16 +96,25 @@ class Resolver:
         if chain.method.all_at_once:
             names = (flatten_groups(names),)
         if len(names) > 1:
-            _check_importance(chain)
+            check_later_steps(chain)
         groups = tuple(class_ids(group, self.classes, chain.scenario.dataset) for group in names)
         planned: list[PlannedStep] = []
         for number in range(len(groups)):
+            if not _method(chain, number).trains:
+                planned.append(adopted_step(chain, groups[number]))
+                continue
             task, rows = self._task(chain.scenario, groups, number)
             parent = planned[-1].key if planned else None
-            step = _document(chain, task)
+            method = _method(chain, number)
+            if _starts_from_shares(method) and task.supervision == "pixel":
+                shares = pixel_shares(task, self.index.pixels[rows])
+                task = task.model_copy(update={"pixel_shares": shares})
+            method, layers = read_layers(method, number, self.index, rows, self.open_layer)
+            step = _document(chain, task, method)
             if (step, parent) not in self._steps:
                 learned = flatten_groups(names[: number + 1])
-                made = PlannedStep(number, step, step_key(step, parent), parent, learned, rows)
+                key = step_key(step, parent)
+                made = PlannedStep(number, step, key, parent, learned, rows, layers)
                 _check_size(made, chain.scenario)
                 self._steps[step, parent] = made
             planned.append(self._steps[step, parent])
@@ -113,84 +129,51 @@ class Resolver:
         """
         asked = (scenario.model_copy(update={"groups": ()}), groups, number)
         if asked not in self._tasks:
-            rows = self._selected(scenario, groups, number)
-            memory = self._memory(scenario, groups, number)
+            rows = self.images.selected(scenario, groups, number)
+            memory = self.images.memory(scenario, groups, number)
             task = Task(
                 data=self.content,
                 groups=groups[: number + 1],
                 selection=self.index.selection_digest(rows),
                 images=len(rows),
-                supervision=scenario.supervision if number else "pixel",
+                supervision=scenario.supervision if number else scenario.base_supervision,
                 # All classes of step 0 are new.
                 labels=scenario.labels if number else "new",
                 void=scenario.void,
+                background=scenario.background,
                 memory=self.index.selection_digest(memory) if len(memory) else None,
                 memory_images=len(memory),
             )
             self._tasks[asked] = task, np.concatenate([rows, memory])
         return self._tasks[asked]
 
-    def _selected(
-        self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int
-    ) -> np.ndarray:
-        if scenario.selections:
-            rows = self._listed(scenario, scenario.selections, groups, number)
-        else:
-            rows = select_images(self.index.labels, groups, number, scenario.setting)
-        if scenario.empty_images and number == 0:
-            rows = np.union1d(rows, np.flatnonzero(~self.index.labels.any(1)))
-        if number == 0 or len(rows) == 0:
-            return rows
-        return keep_share(rows, self.index.ids, scenario.image_share)
 
-    def _listed(
-        self, scenario: Scenario, digest: str, groups: tuple[tuple[int, ...], ...], number: int
-    ) -> np.ndarray:
-        """Return the images that published lists give a step.
+def adopted_step(chain: Chain, class_ids: tuple[int, ...]) -> PlannedStep:
+    """Return step 0 of a chain whose base was adopted. Its document holds nothing of a training.
 
-        A step that learns all groups at once gets the images of all lists.
-        """
-        lists = self.lists(digest)
-        steps = len(scenario.groups)
-        if len(lists) != steps:
-            raise PlanError(
-                f"the scenario has {steps} steps, "
-                f"and its selections list the images of {len(lists)}"
-            )
-        wanted = set(flatten_groups(lists) if len(groups) < steps else lists[number])
-        rows = np.flatnonzero([id in wanted for id in self.index.ids])
-        if len(rows) < len(wanted):
-            missing = min(wanted - set(self.index.ids))
-            raise PlanError(
-                f"the selections name image {missing!r}, "
-                f"which is not in the training list of {scenario.dataset!r}"
-            )
-        return rows
-
-    def _memory(
-        self, scenario: Scenario, groups: tuple[tuple[int, ...], ...], number: int
-    ) -> np.ndarray:
-        """Return the images kept of earlier steps, without those this step may select itself."""
-        if not (number and scenario.memory):
-            return np.array([], dtype=np.int64)
-        selected = [self._selected(scenario, groups, before) for before in range(number)]
-        earlier = np.unique(np.concatenate(selected))
-        without_share = scenario.model_copy(update={"image_share": 1.0})
-        candidates = np.setdiff1d(earlier, self._selected(without_share, groups, number))
-        previous = flatten_groups(groups[:number])
-        return choose_memory(
-            self.index.labels, previous, candidates, self.index.ids, scenario.memory
-        )
-
-
-def _check_importance(chain: Chain) -> None:
-    """Raise PlanError if the method needs importance weights that step 0 does not record."""
-    if chain.method.needs_importance and not chain.base.method.records_importance:
+    Raise PlanError if the chain's first group is not what the model knows.
+    """
+    method = chain.base.method
+    group = chain.scenario.groups[0]
+    if chain.scenario.background == "none":
         raise PlanError(
-            f"{chain.method.name!r} holds on to the weights that mattered before, and step 0 does "
-            "not record which they are: set base.method.importance, which changes nothing else "
-            "of step 0"
+            "an adopted step has a background channel, and the scenario none: set "
+            "scenario.background to class, or train step 0"
         )
+    if not isinstance(method, adopted.Config) or method.classes != group:
+        known = ", ".join(getattr(method, "classes", ()))
+        raise PlanError(
+            f"the adopted step knows {known}, in this order, and the first group of the scenario "
+            f"is {', '.join(group)}: begin --groups with what it knows"
+        )
+    step = StepConfig(
+        task=Task(data="", groups=(class_ids,), selection="", images=0, supervision="pixel"),
+        method=method,
+        model=chain.model,
+        optimization=Optimization(),
+        augmentation=Augmentation(),
+    )
+    return PlannedStep(0, step, step_key(step, None), None, group, np.empty(0, np.int64))
 
 
 def _check_size(planned: PlannedStep, scenario: Scenario) -> None:
@@ -198,11 +181,13 @@ def _check_size(planned: PlannedStep, scenario: Scenario) -> None:
     number = planned.index
     optimization = planned.step.optimization
     settings = "optimization" if number else "base.optimization"
-    if len(planned.rows) < optimization.batch:
+    kept = planned.step.kept_per_batch
+    images = planned.step.task.images if kept else len(planned.rows)
+    if images < optimization.batch - kept:
         raise PlanError(
-            f"step {number} ({', '.join(planned.new_class_names)}) finds {len(planned.rows)} "
+            f"step {number} ({', '.join(planned.new_class_names)}) finds {images} "
             f"training images in {scenario.dataset!r} under {scenario.setting}, fewer than one "
-            f"batch of {optimization.batch}: lower {settings}.batch, or change the groups"
+            f"batch of {optimization.batch - kept}: lower {settings}.batch, or change the groups"
         )
     if planned.iterations < 1:
         raise PlanError(f"step {number} would end before its first batch: raise {settings}.epochs")
@@ -215,18 +200,27 @@ def class_ids(names: Sequence[str], classes: Sequence[str], dataset: str) -> tup
     """
     unknown = [name for name in names if name not in classes]
     if unknown:
-        near = get_close_matches(unknown[0], classes, n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(classes)}"
+        near = nearest(unknown[0], classes)
+        advice = f"did you mean {near!r}?" if near else f"it has {', '.join(classes)}"
         raise PlanError(f"dataset {dataset!r} has no class {unknown[0]!r}: {advice}")
     return tuple(classes.index(name) + 1 for name in names)
 
 
-def _document(chain: Chain, task: Task) -> StepConfig:
+def _method(chain: Chain, number: int) -> MethodConfig:
+    """Return the method that trains a step."""
+    return chain.method if number or chain.method.all_at_once else chain.base.method
+
+
+def _starts_from_shares(method: MethodConfig) -> bool:
+    return isinstance(method, BinaryMethodConfig) and method.initial_probability == "shares"
+
+
+def _document(chain: Chain, task: Task, method: MethodConfig) -> StepConfig:
     """Return the document of one step. It holds nothing that the step does not use."""
     first = len(task.groups) == 1
     return StepConfig(
         task=task,
-        method=chain.base.method if first and not chain.method.all_at_once else chain.method,
+        method=method,
         # Later steps start from the parent's weights. The pretrained weights of the encoder are
         # already part of the parent's key.
         model=chain.model if first else chain.model.model_copy(update={"weights": None}),

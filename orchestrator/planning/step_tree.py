@@ -35,9 +35,12 @@ class Segment:
     parent: str | None  # id of the segment before it
 
 
-@dataclass(frozen=True)
+@dataclass
 class StepTree:
-    """All chains of a campaign, merged where their steps are equal. It may have several roots."""
+    """All chains of a campaign, merged where their steps are equal. It may have several roots.
+
+    The tree of a searched campaign grows while it runs.
+    """
 
     chains: tuple[PlannedChain, ...]
     nodes: dict[str, Node]  # by key, parents first
@@ -46,6 +49,12 @@ class StepTree:
     def naive_steps(self) -> int:
         """Return how many steps would be trained if each chain were trained by itself."""
         return sum(len(plan.steps) for plan in self.chains)
+
+    def become(self, grown: "StepTree") -> None:
+        """Take the chains and nodes of a tree that holds more."""
+        # Another thread may look up the chains that a node names, so these are there first.
+        self.chains = grown.chains
+        self.nodes = grown.nodes
 
 
 @dataclass

@@ -5,6 +5,7 @@ good enough to inform people, but never to take over the lease.
 """
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,15 @@ from typing import Any
 from orchestrator.planning.step_tree import Node, StepTree
 from orchestrator.records import layout
 from orchestrator.records.attempts import attempt_names
+from orchestrator.records.listing import list_published
+from orchestrator.records.published_files import (
+    NOTHING,
+    NamedFile,
+    counts_of,
+    files_of_step,
+    has_files,
+    is_scored,
+)
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
 from orchestrator.store.base import READERS, NotFound, Store
@@ -84,22 +94,30 @@ def look_up_steps(tree: StepTree, store: Store, *, details: bool = False) -> dic
     """
     look_up = _look_up_details if details else look_up_step
     repository = Repository(store)
+    listed = list_published(repository, len(tree.nodes))
     found: dict[str, StoredStep] = {}
     generation = [node for node in tree.nodes.values() if node.parent is None]
     with ThreadPoolExecutor(READERS) as readers:
         while generation:
-            stored = readers.map(lambda node: look_up(node, repository), generation)
+            stored = readers.map(lambda node: look_up(node, repository, listed), generation)
             found |= {node.key: step for node, step in zip(generation, stored, strict=True)}
             trained = [node for node in generation if found[node.key].record]
             generation = [tree.nodes[child] for node in trained for child in node.children]
     return {key: found.get(key, StoredStep(StepState.WAITING)) for key in tree.nodes}
 
 
-def look_up_step(node: Node, repository: Repository) -> StoredStep:
-    """Return the state of a step whose parent is published or not needed."""
+def look_up_step(
+    node: Node, repository: Repository, listed: Mapping[str, int] = NOTHING
+) -> StoredStep:
+    """Return the state of a step whose parent is published or not needed.
+
+    `listed`: what `list_published` returned. What it shows is not asked for again.
+    """
     record = repository.find_step(node.key)
+    if record and not has_files(repository.store, record, listed):
+        return StoredStep(StepState.TO_TRAIN)
     if record:
-        scored = all(repository.find_evaluation(record, each) for _, each in node.scorings)
+        scored = all(is_scored(repository, record, each, listed) for _, each in node.scorings)
         return StoredStep(StepState.PUBLISHED if scored else StepState.TO_SCORE, record)
     holder = read_lease(repository.store, layout.step_lease(node.key))
     if holder is None or holder.expired:
@@ -107,10 +125,26 @@ def look_up_step(node: Node, repository: Repository) -> StoredStep:
     return StoredStep(StepState.RUNNING, holder=holder)
 
 
-def _look_up_details(node: Node, repository: Repository) -> StoredStep:
+def published_files(
+    tree: StepTree, stored: Mapping[str, StoredStep], repository: Repository
+) -> list[NamedFile]:
+    """Return the files of the tree's published steps and of their evaluations' counts."""
+    found: list[NamedFile] = []
+    for key, step in stored.items():
+        if step.record is None:
+            continue
+        found += files_of_step(step.record)
+        for _, scoring in tree.nodes[key].scorings:
+            evaluation = repository.find_evaluation(step.record, scoring)
+            if evaluation is not None:
+                found.append(counts_of(evaluation))
+    return found
+
+
+def _look_up_details(node: Node, repository: Repository, listed: Mapping[str, int]) -> StoredStep:
     """Return the state of a step with the details of its newest attempt."""
     store = repository.store
-    stored = look_up_step(node, repository)
+    stored = look_up_step(node, repository, listed)
     attempts = [] if stored.record else attempt_names(store, node.key)
     if not attempts:
         return stored

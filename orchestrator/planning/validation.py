@@ -1,8 +1,14 @@
-"""Put what pydantic found wrong with a document into a sentence."""
+"""Say what is wrong with a chain or a document in a sentence."""
 
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from training.config import InputError
+
+
+class PlanError(InputError):
+    """The chain cannot be trained as requested. The message says why and what to change."""
 
 
 def describe_validation_error(error: ValidationError) -> str:

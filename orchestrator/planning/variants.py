@@ -15,6 +15,8 @@ ORDER = (
     "method",
     "scenario",
     "optimization",
+    # Other fields of an encoder of Transformers follow from its kind, or say less.
+    "model.backbone.architecture.model_type",
     "model",
     "augmentation",
 )
@@ -64,7 +66,8 @@ def _own_axes(
 ) -> dict[str, Any]:
     """Return a variant's own values of the axes.
 
-    A field of its method counts only if another variant of the same method has another value.
+    A field of its method, or a memory, counts only if another variant of the same method has
+    another value.
     """
     method = document["method.name"]
     alike = [other for other in documents if other["method.name"] == method]
@@ -72,7 +75,7 @@ def _own_axes(
     def distinguishes(axis: str) -> bool:
         if axis not in document:
             return False
-        if axis == "method.name" or not axis.startswith("method."):
+        if axis == "method.name" or not axis.startswith(("method.", "scenario.memory")):
             return True
         return any(other.get(axis) != document[axis] for other in alike)
 
@@ -116,7 +119,17 @@ def _document(variant: Chain) -> dict[str, Any]:
     The sizes of its groups come first, because they often distinguish the groups.
     """
     split = "-".join(str(len(group)) for group in variant.scenario.groups)
-    return {"scenario.split": split, **dict(leaves(variant.model_dump(exclude={"name", "seed"})))}
+    found = leaves(variant.model_dump(exclude={"name", "seed"}))
+    fields = {name: _hashable(value) for name, value in found}
+    for method in ("base.method", "method"):
+        # It follows from the method's other fields.
+        fields.pop(f"{method}.recipe")
+    return {"scenario.split": split, **fields}
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value with tuples for lists, which architectures of Transformers hold."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _name(axes: Mapping[str, Any], labels: Mapping[str, str]) -> str:

@@ -90,14 +90,14 @@ def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteratio
         store.delete(f"{outdated}/")
 
 
-def newest_checkpoint(store: Store, key: str) -> Checkpoint | None:
-    """Return the complete checkpoint of any attempt with the most iterations, or None."""
-    return next(checkpoints(store, key), None)
+def newest_checkpoint(store: Store, key: str, attempt: str | None = None) -> Checkpoint | None:
+    """Return the complete checkpoint with the most iterations, or None. See `checkpoints`."""
+    return next(checkpoints(store, key, attempt), None)
 
 
-def sound_checkpoint(store: Store, key: str) -> Checkpoint | None:
-    """Return the newest complete checkpoint whose files have their digests, or None."""
-    for checkpoint in checkpoints(store, key):
+def sound_checkpoint(store: Store, key: str, attempt: str | None = None) -> Checkpoint | None:
+    """Return the newest checkpoint whose files have their digests, or None. See `checkpoints`."""
+    for checkpoint in checkpoints(store, key, attempt):
         with TemporaryDirectory(prefix="stepchain-") as scratch:
             try:
                 fetch_folder(store, checkpoint.folder, checkpoint.files, Path(scratch, "files"))
@@ -111,9 +111,16 @@ def sound_checkpoint(store: Store, key: str) -> Checkpoint | None:
     return None
 
 
-def checkpoints(store: Store, key: str) -> Iterator[Checkpoint]:
-    """Give the complete checkpoints of all attempts at a step, those with most iterations first."""
-    names = store.list(layout.attempts_folder(key))
+def checkpoints(store: Store, key: str, attempt: str | None = None) -> Iterator[Checkpoint]:
+    """Give the complete checkpoints of a step, those with most iterations first.
+
+    Args:
+        store: The store.
+        key: The step.
+        attempt: The attempt that wrote them; None for those of all attempts.
+    """
+    folder = layout.checkpoints_folder(key, attempt) if attempt else layout.attempts_folder(key)
+    names = store.list(folder)
     done = [name for name in names if layout.is_checkpoint_done(name)]
     for name in sorted(done, key=_iteration, reverse=True):
         try:

@@ -5,10 +5,12 @@ The map of a store, below its root:
     store.json                                     version of this layout
     steps/<step>/                                  one training step
         record.json                                StepRecord: the proof that the step is published
+        reproductions/<attempt>.json               Reproduction: what another attempt found
         request.json                               StepRequest: what the first attempt was to train
         lease.json                                 LeaseState: the worker that trains the step now
         attempts/<attempt>/                        one attempt to train the step
             progress.json                          how far the attempt has come
+            lease.json                             of an attempt beside a published one
             curves/<iteration>.json                training curves, one piece per object
             checkpoints/<iteration>/...            state to resume from
             checkpoints/<iteration>/done.json      written last: names every file
@@ -18,12 +20,15 @@ The map of a store, below its root:
     evaluations/<step>/<evaluation>.parquet        confusion counts of the evaluation
     chains/<chain>.json                            ChainRecord
     campaigns/<campaign>.json                      CampaignRecord
+    searches/<search>/<number>.json                SampleRecord: one sample of a searched campaign
     probes/<later step>/<probe>.json               ProbeRecord
     analyses/<analysis>.json                       AnalysisRecord
     datasets/shards/<sha256>.arrow                 images and masks, as the source holds them
     datasets/indexes/<sha256>.parquet              what each row of a split holds
     datasets/manifests/<sha256>.json               Manifest: the files of a dataset
+    datasets/pages/<manifest sha256>.html          what `jobs.ingest look` saw in a dataset
     datasets/refs/<name>                           digest of the manifest that the name stands for
+    datasets/layers/<content>/<name>               digest of the manifest of a split's layer
     datasets/parts/<shard job>.note                WrittenShard: the result of one shard job
     selections/<sha256>.json                       image lists of a scenario
     weights/<sha256>                               pretrained encoder weights
@@ -46,6 +51,8 @@ CHAINS = "chains/"
 CAMPAIGNS = "campaigns/"
 ANALYSES = "analyses/"
 SHARDS = "datasets/shards/"
+INDEXES = "datasets/indexes/"
+MANIFESTS = "datasets/manifests/"
 DATASET_NAMES = "datasets/refs/"
 SHARD_NOTES = "datasets/parts/"
 
@@ -53,6 +60,7 @@ MLFLOW_DATABASE = "mlflow.db"
 TRACKING_SPOOL = "tracking-spool"
 
 CURVES_FILE = "curves.json"
+MODEL_FILE = "model.safetensors"
 _RECORD = "/record.json"
 _DONE = "/done.json"
 
@@ -80,6 +88,16 @@ def step_lease(step: str) -> str:
     return f"{step_folder(step)}/lease.json"
 
 
+def reproductions_folder(step: str) -> str:
+    """Return the prefix of what other attempts at a published step found."""
+    return f"{step_folder(step)}/reproductions/"
+
+
+def reproduction(step: str, attempt: str) -> str:
+    """Return the key of what another attempt at a published step found."""
+    return f"{reproductions_folder(step)}{attempt}.json"
+
+
 def is_step_record(name: str) -> bool:
     """Return True if `name` is the key of some step's record."""
     return name.startswith(STEPS) and name.count("/") == 2 and name.endswith(_RECORD)
@@ -88,9 +106,6 @@ def is_step_record(name: str) -> bool:
 def step_of(name: str) -> str:
     """Return the step that an object below `steps/` or `evaluations/` belongs to."""
     return name.split("/")[1]
-
-
-# Attempts at a step
 
 
 def attempts_folder(step: str) -> str:
@@ -106,6 +121,11 @@ def attempt_folder(step: str, attempt: str) -> str:
 def attempt_of(name: str) -> str:
     """Return the attempt that an object below a step's `attempts/` belongs to."""
     return name.split("/")[3]
+
+
+def attempt_lease(step: str, attempt: str) -> str:
+    """Return the key of the lease of an attempt that is made although the step is published."""
+    return f"{attempt_folder(step, attempt)}/lease.json"
 
 
 def progress(step: str, attempt: str) -> str:
@@ -136,9 +156,6 @@ def files_folder(step: str, attempt: str) -> str:
 def published_file(step: str, attempt: str, name: str) -> str:
     """Return the key of a published file of an attempt."""
     return f"{files_folder(step, attempt)}/{name}"
-
-
-# Checkpoints of an attempt
 
 
 def checkpoints_folder(step: str, attempt: str) -> str:
@@ -205,6 +222,16 @@ def campaign_record(campaign: str) -> str:
     return f"{CAMPAIGNS}{campaign}.json"
 
 
+def samples_folder(search: str) -> str:
+    """Return the prefix of the samples of a search."""
+    return f"searches/{search}/"
+
+
+def sample_record(search: str, number: int) -> str:
+    """Return the key of the record of a sample of a search."""
+    return f"{samples_folder(search)}{number:06d}.json"
+
+
 def analysis_record(analysis: str) -> str:
     """Return the key of an analysis' record."""
     return f"{ANALYSES}{analysis}.json"
@@ -223,14 +250,24 @@ def dataset_name(name: str) -> str:
     return f"{DATASET_NAMES}{name}"
 
 
+def layer_name(content: str, name: str = "") -> str:
+    """Return the key that maps a split's layer to its manifest's digest; unnamed, their prefix."""
+    return f"datasets/layers/{content}/{name}"
+
+
 def manifest(sha256: str) -> str:
     """Return the key of a dataset's manifest."""
-    return f"datasets/manifests/{sha256}.json"
+    return f"{MANIFESTS}{sha256}.json"
+
+
+def dataset_page(manifest: str) -> str:
+    """Return the key of the page that shows the dataset with that manifest, if it was looked at."""
+    return f"datasets/pages/{manifest}.html"
 
 
 def index(sha256: str) -> str:
     """Return the key of a split's index."""
-    return f"datasets/indexes/{sha256}.parquet"
+    return f"{INDEXES}{sha256}.parquet"
 
 
 def shard(sha256: str) -> str:

@@ -15,26 +15,28 @@ import re
 import socket
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from orchestrator.records.schema import Provenance
 
-PACKAGES = ("stepchain", "torch", "ray", "mlflow", "numpy", "pyarrow")
+PACKAGES = ("stepchain", "torch", "ray", "mlflow", "numpy", "pyarrow", "transformers")
 SOURCES = ("orchestrator", "training", "stepchain", "jobs")
+ROOT = Path(__file__).parents[2]
 # Variables of the environment that pass the version of the code to a submitted job.
 COMMIT = "STEPCHAIN_COMMIT"
 DIRTY = "STEPCHAIN_DIRTY"
 
 
-def provenance(device: str, root: Path = Path(__file__).parents[2]) -> Provenance:
+def provenance(device: str, root: Path | None = None) -> Provenance:
     """Return the provenance of a result that is made now.
 
     Args:
         device: The device that makes it, such as `cpu` or a GPU's name.
-        root: Folder of the code that makes it.
+        root: Folder of the code that makes it; by default the code that this process runs.
     """
-    commit, dirty = code_version(root)
+    commit, dirty = code_version(root) if root else _own_version()
     return Provenance(
         commit=commit,
         dirty=dirty,
@@ -46,7 +48,7 @@ def provenance(device: str, root: Path = Path(__file__).parents[2]) -> Provenanc
     )
 
 
-def code_version(root: Path = Path(__file__).parents[2]) -> tuple[str | None, str | None]:
+def code_version(root: Path = ROOT) -> tuple[str | None, str | None]:
     """Return the commit of the code below `root`, and a digest of its difference from the commit.
 
     Each is None if there is none or it is not known.
@@ -55,6 +57,16 @@ def code_version(root: Path = Path(__file__).parents[2]) -> tuple[str | None, st
     if commit:
         return commit, _dirty(root)
     return _passed(COMMIT), _passed(DIRTY)
+
+
+@cache
+def _own_version() -> tuple[str | None, str | None]:
+    """Return the version of the code that this process runs.
+
+    Git is asked once: what is edited later is not what runs here. Four calls of git for each record
+    were half of what a small step costs.
+    """
+    return code_version()
 
 
 def submission() -> str | None:
@@ -106,7 +118,9 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return result.stdout if result.returncode == 0 else None
 
 
+@cache
 def _versions() -> dict[str, str]:
+    """Return the versions of packages, which are read once: that takes longer than a small step."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,22 +1,27 @@
 """Find and delete attempts without a result, and checkpoints of published steps.
 
 An attempt stays when a record names it, as a step's own or as the parent that a later step was
-trained from. Everything of a step stays while a worker may be training it. That may be so until its
-lease and the attempt were left untouched for the grace period. The newest checkpoint of an
-unpublished step stays too, because the next attempt resumes from it. What was asked of a step
-(`request.json`) always stays.
+trained from, and when it was a second one on purpose (`orchestrator.records.reproduction`).
+Everything of a step stays while a worker may be training it. That may be so until its lease and the
+attempt were left untouched for the grace period. The newest checkpoint of an unpublished step stays
+too, because the next attempt resumes from it. What was asked of a step (`request.json`) always
+stays.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from pydantic import BaseModel
 
 from orchestrator.records import layout
 from orchestrator.records.attempts import newest_checkpoint
+from orchestrator.records.keys import shares
+from orchestrator.records.listing import list_shares
 from orchestrator.records.repository import Repository
 from orchestrator.store.base import Entry, Store
 from orchestrator.store.retries import DEFAULT_RETRIES
@@ -90,11 +95,14 @@ def leftovers(
         StoreError: The store does not answer.
     """
     before = datetime.now(UTC) - grace
-    found: list[Leftover] = []
-    for step in _read_steps(store).values():
-        if steps is None or step.key in steps:
-            found.extend(_leftovers_of_step(store, step, before, unfinished))
-    return tuple(found)
+    repository = Repository(store)
+    wanted = [
+        step for step in _read_steps(repository).values() if steps is None or step.key in steps
+    ]
+    found = repository.in_parallel(
+        lambda step: list(_leftovers_of_step(store, step, before, unfinished)), wanted
+    )
+    return tuple(chain.from_iterable(found))
 
 
 def delete(
@@ -108,35 +116,51 @@ def delete(
     steps = {layout.step_of(folder) for folder in wanted}
     remaining = leftovers(store, steps, unfinished=unfinished, grace=grace)
     deleted = [leftover for leftover in remaining if leftover.folder in wanted]
-    for leftover in deleted:
-        # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
-        for name in filter(layout.is_checkpoint_done, store.list(leftover.folder)):
-            store.delete(name)
-        store.delete(leftover.folder)
+    Repository(store).in_parallel(lambda leftover: _delete_folder(store, leftover.folder), deleted)
     return deleted
 
 
-def _read_steps(store: Store) -> dict[str, _StepFiles]:
+def _delete_folder(store: Store, folder: str) -> None:
+    # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
+    for name in filter(layout.is_checkpoint_done, store.list(folder)):
+        store.delete(name)
+    store.delete(folder)
+
+
+def _read_steps(repository: Repository) -> dict[str, _StepFiles]:
     entries: defaultdict[str, list[Entry]] = defaultdict(list)
-    for entry in store.entries(layout.STEPS):
+    for entry in list_shares(repository, shares(layout.STEPS)):
         entries[layout.step_of(entry.key)].append(entry)
     published = {step for step, objects in entries.items() if _has_record(objects)}
-    named = _named_attempts(Repository(store), published)
+    names = [layout.step_record(step) for step in published]
+    records = repository.listed(names, Lineage)
+    # Of a step whose record cannot be read, nothing may go.
+    unknown = published - {record.key for record in records}
+    named = _named_attempts(records)
     return {
-        step: _StepFiles(step, objects, named.get(step, set()), step in published)
+        step: _StepFiles(
+            step, objects, named.get(step, set()) | _reproductions(step, objects), step in published
+        )
         for step, objects in entries.items()
+        if step not in unknown
     }
+
+
+def _reproductions(step: str, entries: Iterable[Entry]) -> set[str]:
+    """Return the attempts that were made again on purpose."""
+    folder = layout.reproductions_folder(step)
+    names = [entry.key for entry in entries if entry.key.startswith(folder)]
+    return {PurePosixPath(name).stem for name in names}
 
 
 def _has_record(entries: Iterable[Entry]) -> bool:
     return any(layout.is_step_record(entry.key) for entry in entries)
 
 
-def _named_attempts(repository: Repository, published: Iterable[str]) -> Mapping[str, set[str]]:
+def _named_attempts(records: Iterable[Lineage]) -> Mapping[str, set[str]]:
     """Return the attempts that records name, by step."""
     named: defaultdict[str, set[str]] = defaultdict(set)
-    names = [layout.step_record(step) for step in published]
-    for record in repository.documents(names, Lineage):
+    for record in records:
         named[record.key].add(record.attempt)
         if record.parent and record.parent_attempt:
             named[record.parent].add(record.parent_attempt)

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from orchestrator.records import layout
+from orchestrator.records.damage import read_record
 from orchestrator.records.keys import chain_key, evaluation_key
 from orchestrator.records.provenance import person, provenance
 from orchestrator.records.schema import (
+    COUNTS,
     ChainRecord,
     DataSource,
     EvaluationRecord,
@@ -22,7 +24,8 @@ from orchestrator.records.schema import (
 )
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json, digest
-from training.config import Document, StepConfig
+from training.config import Document
+from training.step_config import StepConfig
 
 Record = TypeVar("Record", bound=Document)
 
@@ -30,7 +33,7 @@ Record = TypeVar("Record", bound=Document)
 def publish_record(store: Store, name: str, record: Record) -> Record:
     """Write a record unless the object exists. Return the record that was written first."""
     store.write(name, canonical_json(record), only_if_absent=True)
-    return type(record).model_validate_json(store.read(name))
+    return read_record(store, name, type(record))
 
 
 def write_request(
@@ -80,7 +83,7 @@ def publish_evaluation(
     Returns:
         The record that was written first, which may be another worker's.
     """
-    key = evaluation_key(step, attempt, scoring.content, scoring.config)
+    key = evaluation_key(step, attempt, scoring.content, scoring.config, COUNTS)
     counts = layout.evaluation_counts(step, key)
     store.write(counts, confusion, only_if_absent=True)
     written = store.read(counts)
@@ -94,6 +97,7 @@ def publish_evaluation(
         images=scoring.manifest.splits[scoring.split].rows,
         class_names=dict(enumerate(("background", *scoring.manifest.classes))),
         confusion=File(sha256=digest(written), bytes=len(written)),
+        counts=COUNTS,
         provenance=provenance(device),
     )
     return publish_record(store, layout.evaluation_record(step, key), record)

@@ -2,10 +2,12 @@
 
 A `Repository` reads each object once, however often and from however many threads it is asked
 for. That is safe because published records never change. It does not remember what it did not
-find, because a record that is missing now may be published a moment later.
+find, because a record that is missing now may be published a moment later, nor training curves,
+because those of thousands of steps take gigabytes.
 """
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -19,8 +21,14 @@ import pyarrow.parquet
 from pydantic import BaseModel
 
 from orchestrator.records import layout
-from orchestrator.records.keys import evaluation_key
-from orchestrator.records.schema import ChainRecord, EvaluationRecord, Scoring, StepRecord
+from orchestrator.records.damage import DamagedRecord, read_record
+from orchestrator.records.keys import evaluation_keys, shares
+from orchestrator.records.schema import (
+    ChainRecord,
+    EvaluationRecord,
+    Scoring,
+    StepRecord,
+)
 from orchestrator.store.base import READERS, NotFound, Store
 from orchestrator.store.cache import CorruptedObject
 from training.config import InputError
@@ -30,6 +38,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Kind = TypeVar("Kind", bound=BaseModel)
 
+log = logging.getLogger(__name__)
 KEY_START = "[0-9a-f]{4,16}"
 
 
@@ -40,6 +49,7 @@ class Repository:
         self.store = store
         self._lock = threading.Lock()
         self._kept: dict[str, Future[Any]] = {}
+        self._named: set[str] = set()  # objects that a warning named
 
     # Steps
 
@@ -67,9 +77,11 @@ class Repository:
         names = self.store.list(layout.step_folder(wanted)) if begun else ()
         keys = sorted(layout.step_of(name) for name in names if layout.is_step_record(name))
         if not keys:
+            named = [chain for chain in self.chains() if chain.chain["name"] == wanted]
+            advice = f"; of the chain, name a step, such as {wanted}:0" if named else ""
             raise InputError(
                 f"no published step has the key {wanted!r}, or one that begins so, "
-                f"in {self.store.uri}"
+                f"in {self.store.uri}{advice}"
             )
         if len(keys) > 1:
             raise InputError(
@@ -80,8 +92,16 @@ class Repository:
     def curves(self, record: StepRecord) -> list[dict[str, Any]]:
         """Return the rows that training logged. Raise CorruptedObject if they were damaged."""
         name = layout.published_file(record.key, record.attempt, layout.CURVES_FILE)
-        expected = record.files[layout.CURVES_FILE].sha256
-        return self._once(name, lambda: json.loads(self._read_verified(name, expected)))
+        return json.loads(self._read_verified(name, record.files[layout.CURVES_FILE].sha256))
+
+    def scored_steps(self) -> set[str]:
+        """Return the keys of all published steps that have an evaluation."""
+        # Every chain's step has one, and there are far fewer objects below evaluations/ than below
+        # steps/.
+        found = self.in_parallel(
+            lambda share: list(self.store.list(share)), shares(layout.EVALUATIONS)
+        )
+        return {layout.step_of(name) for names in found for name in names}
 
     # Evaluations
 
@@ -90,9 +110,15 @@ class Repository:
         return self.document(layout.evaluation_record(step, key), EvaluationRecord)
 
     def find_evaluation(self, record: StepRecord, scoring: Scoring) -> EvaluationRecord | None:
-        """Return the record of the evaluation of a step by `scoring`, or None if there is none."""
-        key = evaluation_key(record.key, record.attempt, scoring.content, scoring.config)
-        return _unless_absent(lambda key: self.evaluation(record.key, key), key)
+        """Return the record of the evaluation of a step by `scoring`, or None if there is none.
+
+        One of an older version counts where there is no newer one.
+        """
+        for key in evaluation_keys(record, scoring):
+            found = _unless_absent(lambda key: self.evaluation(record.key, key), key)
+            if found is not None:
+                return found
+        return None
 
     def find_evaluations(
         self, wanted: Iterable[tuple[StepRecord, Scoring]]
@@ -104,7 +130,7 @@ class Repository:
         """Return the first evaluation of a step's attempt, which is the one its chain asked for."""
         names = self.store.list(layout.evaluations_folder(record.key))
         records = [name for name in names if layout.is_evaluation_record(name)]
-        found = self.documents(records, EvaluationRecord)
+        found = self.listed(records, EvaluationRecord)
         of_attempt = [each for each in found if each.attempt == record.attempt]
         return min(of_attempt, key=lambda each: each.provenance.created, default=None)
 
@@ -112,7 +138,7 @@ class Repository:
         """Return an evaluation's confusion counts. Raise CorruptedObject if they were damaged."""
         name = layout.evaluation_counts(evaluation.step, evaluation.key)
         expected = evaluation.confusion.sha256
-        return self._once(name, lambda: _confusion(self._read_verified(name, expected)))
+        return self._once(name, lambda: read_counts(self._read_verified(name, expected)))
 
     # Chains
 
@@ -122,7 +148,7 @@ class Repository:
 
     def chains(self) -> list[ChainRecord]:
         """Return every published chain, the oldest first."""
-        found = self.documents(self.store.list(layout.CHAINS), ChainRecord)
+        found = self.listed(self.store.list(layout.CHAINS), ChainRecord)
         return sorted(found, key=lambda record: record.created)
 
     def chain_by_name(self, wanted: str) -> ChainRecord:
@@ -153,12 +179,36 @@ class Repository:
     # Documents of any kind
 
     def document(self, name: str, kind: type[Kind]) -> Kind:
-        """Return the record in the object `name`. Raise NotFound if it does not exist."""
-        return self._once(name, lambda: kind.model_validate_json(self.store.read(name)))
+        """Return the record in the object `name`.
+
+        Raise NotFound if it does not exist, and DamagedRecord if it is no such record.
+        """
+        return self._once(name, lambda: read_record(self.store, name, kind))
 
     def documents(self, names: Iterable[str], kind: type[Kind]) -> list[Kind]:
         """Return the records in the order of `names`. Raise NotFound if one does not exist."""
         return self.in_parallel(lambda name: self.document(name, kind), names)
+
+    def listed(self, names: Iterable[str], kind: type[Kind]) -> list[Kind]:
+        """Return the records among listed objects, in their order.
+
+        What is no record is named in a warning, once, and the rest goes on. What does not exist is
+        left out.
+        """
+
+        def read(name: str) -> Kind | None:
+            try:
+                return self.document(name, kind)
+            except DamagedRecord as error:
+                if name not in self._named:
+                    self._named.add(name)
+                    log.warning("passed over: %s", error)
+            except NotFound:  # it was deleted since it was listed
+                pass
+            return None
+
+        records = (name for name in names if name.endswith(".json"))
+        return [record for record in self.in_parallel(read, records) if record is not None]
 
     def in_parallel(self, read: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Call `read` for every item, from as many threads as the store has connections."""
@@ -207,7 +257,8 @@ def _unless_absent(read: Callable[[str], Result], key: str) -> Result | None:
         return None
 
 
-def _confusion(data: bytes) -> Confusion:
+def read_counts(data: bytes) -> Confusion:
+    """Return the confusion counts in a Parquet file."""
     # read_table and to_numpy would import pandas, which takes longer than all that happens here.
     table = pyarrow.parquet.ParquetFile(BytesIO(data)).read()
     columns = (table[name].combine_chunks() for name in Confusion._fields)

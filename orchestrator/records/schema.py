@@ -8,8 +8,11 @@ digest. `orchestrator.records.layout` says where each record lies in a store.
 from dataclasses import dataclass
 from typing import Any
 
-from training.config import Document, EvaluationConfig, StepConfig
+from pydantic import Field
+
+from training.config import Document, EvaluationConfig
 from training.data.manifest import Manifest
+from training.step_config import StepConfig
 
 
 class StepFailed(Exception):
@@ -56,6 +59,16 @@ class StepRequest(Document):
     created: str  # UTC, ISO 8601
 
 
+class Adoption(Document):
+    """Where the weights of a step came from that was not trained by us."""
+
+    name: str  # under which it was adopted first
+    file: str  # its name, without its folder
+    sha256: str  # of the file
+    layout: str  # whose names the file had (training.models.layouts)
+    origin: str  # in a person's words
+
+
 class StepRecord(Document):
     """The proof that a step is published."""
 
@@ -71,9 +84,19 @@ class StepRecord(Document):
     data: DataSource
     iterations: int
     seconds: dict[str, float]  # wait, start, fetch, train, publish, evaluate, stop
+    # Parts of seconds["train"]: data, checkpoint. A record of an older version has none.
+    train_parts: dict[str, float] = {}
     images_per_second: float | None
     resources: dict[str, Any]
     provenance: Provenance
+    # None: the step was trained. An adopted one has no curves, times and resources, and `data` is
+    # the dataset whose class ids it has.
+    adoption: Adoption | None = Field(default=None, json_schema_extra={"legacy": None})
+
+
+# The version of an evaluation's counts. Those of version 2 also name, by rows of no pixels, the
+# classes that an image shows outside of the crop.
+COUNTS = 2
 
 
 class EvaluationRecord(Document):
@@ -89,6 +112,7 @@ class EvaluationRecord(Document):
     images: int
     class_names: dict[int, str]  # every class of the dataset by its id, background 0 included
     confusion: File  # Parquet: image, truth, predicted, pixels; truth 255 is void
+    counts: int = 1  # their version
     provenance: Provenance
 
 

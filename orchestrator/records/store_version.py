@@ -28,10 +28,28 @@ class StoreVersion(Document):
 
 
 def open_checked_store(uri: str) -> Store:
-    """Open the store of a URI. Raise StoreError unless this Stepchain handles its version."""
+    """Open the store of a URI.
+
+    Raise StoreError unless it answers within seconds and this Stepchain handles its version.
+    """
     store = open_store(uri)
+    store.check_answers()
     check_version(store)
     return store
+
+
+def check_there(store: Store) -> None:
+    """Raise StoreError if nobody has written to the store, as where its address is misspelt."""
+    if store.exists(layout.STORE_VERSION):
+        return
+    # Stores that were written before there was a mark.
+    for folder in (layout.DATASET_NAMES, layout.CHAINS, layout.STEPS):
+        if next(store.list(folder), None) is not None:
+            return
+    raise StoreError(
+        f"there is no store at {store.uri}: check --store and STEPCHAIN_STORE, or begin one by "
+        "ingesting a dataset (python -m jobs.ingest)"
+    )
 
 
 def check_version(store: Store) -> None:

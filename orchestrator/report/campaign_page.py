@@ -22,6 +22,7 @@ from orchestrator.report.render import to_csv, to_latex, to_markdown
 from orchestrator.report.scores_parquet import write_scores
 from orchestrator.report.settings import Setting, compare_settings
 from orchestrator.report.table import Table
+from orchestrator.report.times import campaign_times
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class CampaignReport:
     classes: Table | None
     forgetting: Table | None
     breakdown: Table | None
+    times: Table | None
     axes: Mapping[str, Drawing]  # by the field that varies
     steps: Drawing | None
     breakdown_drawing: Drawing | None
@@ -46,6 +48,7 @@ class CampaignReport:
             "classes": self.classes,
             "forgetting": self.forgetting,
             "breakdown": self.breakdown,
+            "times": self.times,
         }
         return {name: table for name, table in named.items() if table}
 
@@ -69,6 +72,7 @@ def build_campaign_report(result: CampaignResult) -> CampaignReport:
         classes=class_table(result) if published else None,
         forgetting=forgetting_table(result),
         breakdown=breakdown_table(result),
+        times=campaign_times(result.records),
         axes=draw_axes(result) if published else {},
         steps=draw_steps(result),
         breakdown_drawing=draw_breakdowns(result),

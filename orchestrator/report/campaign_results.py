@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.planning.campaign import Campaign
-from orchestrator.planning.campaign_record import CampaignRecord, campaign_tree
+from orchestrator.planning.campaign_record import CampaignRecord, campaign_tree, recorded_campaign
 from orchestrator.planning.paper_numbers import IMAGES, Expected, find_paper_number
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.step_tree import StepTree
@@ -34,9 +34,11 @@ class CampaignResult:
     question: str
     chains: tuple[PlannedChain, ...]
     variants: tuple[VariantResult, ...]
+    records: tuple[StepRecord, ...]  # of all published steps, those of unfinished chains too
     convention: Convention
     steps: int  # different ones
     naive_steps: int  # if no two chains shared a step
+    named_by: str = ""  # the searcher of a searched campaign and its spaces, in words
 
     @property
     def published(self) -> tuple[ScoredChain, ...]:
@@ -75,6 +77,8 @@ def load_campaign_results(
         StoreError: The store does not answer.
         CorruptedObject: Confusion counts are not those that their record names.
     """
+    backgrounds = {plan.chain.scenario.background for plan in tree.chains}
+    convention = convention.for_models("none" if backgrounds == {"none"} else "class")
     records = _read_records(tree, repository)
     scored = repository.in_parallel(
         lambda plan: _read_chain(plan, records, repository, convention), tree.chains
@@ -89,9 +93,11 @@ def load_campaign_results(
         question=campaign.question,
         chains=tree.chains,
         variants=tuple(variants),
+        records=tuple(records.values()),
         convention=convention,
         steps=len(tree.nodes),
         naive_steps=tree.naive_steps,
+        named_by=campaign.named_by,
     )
 
 
@@ -110,7 +116,7 @@ def recorded_results(
         StoreError: The store does not answer.
         CorruptedObject: Confusion counts are not those that their record names.
     """
-    campaign = record.campaign
+    campaign = recorded_campaign(record, repository.store)
     tree = campaign_tree(campaign, repository.store)
     return load_campaign_results(campaign, tree, repository, convention)
 
@@ -183,6 +189,7 @@ def _to_result(
     comparable = (
         paper is not None
         and paper.convention == convention.name
+        and not paper.reconstruction
         and split.rows == IMAGES[paper.dataset]
     )
     return VariantResult(

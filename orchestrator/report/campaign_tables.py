@@ -8,19 +8,22 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from orchestrator.planning.paper_numbers import PaperNumber
+from orchestrator.records.results import StepResult, counting_words, start_words
 from orchestrator.report.campaign_results import CampaignResult
 from orchestrator.report.chain_tables import (
     BREAKDOWN,
     BREAKDOWN_TITLE,
-    CONTINUAL,
+    background_of,
     headline_fields,
+    shown_continual,
     shown_means,
 )
 from orchestrator.report.chain_tables import MEANS as CLASS_MEANS
+from orchestrator.report.search_caption import search_caption
 from orchestrator.report.table import Column, Measured, Row, Table, Value, with_best
 from orchestrator.report.variant_results import MEANS, VariantResult
-from training.config import BACKGROUND, flatten_groups
-from training.metrics import DEFINITIONS
+from training.config import flatten_groups
+from training.score_definitions import DEFINITIONS
 
 SEEDS = "Means over seeds, ± their standard deviation (n − 1) where there are several."
 PUBLISHED = "how many seeds are published, of how many asked for"
@@ -31,7 +34,8 @@ INTERVAL = "half the 95 % confidence interval of the mean, by Student's t"
 def scores_table(result: CampaignResult, *, mark_best: bool = True) -> Table:
     """Return old, new and all after the last step of each variant, beside the paper's numbers.
 
-    Differences are ours minus the paper's, where the paper counts as we do and on as many images.
+    Differences are ours minus the paper's, where the paper counts as we do and on as many images,
+    and ours is no reconstruction.
 
     Args:
         result: The numbers of the campaign.
@@ -49,7 +53,10 @@ def scores_table(result: CampaignResult, *, mark_best: bool = True) -> Table:
         for variant in result.variants
     ]
     title = "The campaign so far"
-    table = Table(title, _score_caption(result), "variant", columns, tuple(rows))
+    starts = start_words(result.records)
+    found = search_caption(result)
+    caption = " ".join(filter(None, (_score_caption(result), found, starts)))
+    table = Table(title, caption, "variant", columns, tuple(rows))
     if not mark_best:
         return table
     means = [index for index, column in enumerate(columns) if column.name == "mean"]
@@ -91,7 +98,10 @@ def _score_values(variant: VariantResult, columns: Sequence[Column]) -> tuple[Va
 
 
 def _source(paper: PaperNumber | None) -> str:
-    return f"paper: {paper.source}, {paper.variant}, convention {paper.convention}" if paper else ""
+    if paper is None:
+        return ""
+    source = f"paper: {paper.source}, {paper.variant}, convention {paper.convention}"
+    return f"{source}; ours is a reconstruction" if paper.reconstruction else source
 
 
 def _score_caption(result: CampaignResult) -> str:
@@ -108,13 +118,24 @@ def _score_caption(result: CampaignResult) -> str:
             "Mean over seeds, their standard deviation (n − 1), "
             "and half the 95 % confidence interval of the mean."
         )
+    missing = len(result.chains) - len(result.published)
+    if missing:
+        sentences.append(
+            f"{missing} of {len(result.chains)} chains have no last score and count in no mean: "
+            "they are not finished, failed, or were stopped by --stop-behind or --asha. A stopped "
+            "chain might have caught up, so such a table favours what learns fast."
+        )
     sources = dict.fromkeys(each.paper.source for each in result.variants if each.paper)
     if sources:
         sentences.append(
             f"Paper: {', '.join(sources)}. "
             "Differences only where it counts as we do, on as many images."
         )
-    return " ".join([*sentences, result.convention.words])
+    steps: list[StepResult] = []
+    for variant in result.variants:
+        for seed in variant.seeds:
+            steps += seed.chain.steps
+    return " ".join([*sentences, counting_words(result.convention, steps)])
 
 
 def class_table(result: CampaignResult) -> Table:
@@ -140,8 +161,9 @@ def class_table(result: CampaignResult) -> Table:
 
 
 def _class_names(result: CampaignResult) -> dict[int, str]:
-    """Return the names of background and of all classes that published chains learned."""
-    names = {BACKGROUND: "background"}
+    """Return the names of all classes that published chains learned, and of background."""
+    chains = [seed.chain for seed in result.published]
+    names = dict.fromkeys(background_of(chains), "background")
     for seed in result.published:
         for class_id in flatten_groups(seed.chain.groups):
             names[class_id] = seed.chain.class_name(class_id)
@@ -158,13 +180,14 @@ def forgetting_table(result: CampaignResult) -> Table | None:
     """Return what each variant forgot, or None when no published chain has a second step."""
     if not any(len(seed.scores) > 1 for seed in result.published):
         return None
+    shown = shown_continual([seed.chain for seed in result.published])
     columns = [
         Column("", name, meaning=DEFINITIONS[field], spare=field.startswith("average"))
-        for field, name in CONTINUAL.items()
+        for field, name in shown.items()
     ]
     rows = []
     for variant in result.variants:
-        values = tuple(variant.average_continual(field) for field in CONTINUAL)
+        values = tuple(variant.average_continual(field) for field in shown)
         rows.append(Row("", variant.name, values))
     caption = (
         f"Percentage points; averages over steps in per cent. {SEEDS} {result.convention.words}"

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from orchestrator.records.results import ChainResult
 from orchestrator.report import comparison_figures, figures
-from orchestrator.report.chain_tables import BREAKDOWN_TITLE, headline_fields
+from orchestrator.report.chain_tables import BREAKDOWN_TITLE, background_of, headline_fields
 from orchestrator.report.html import Drawing, draw
-from training.config import BACKGROUND, flatten_groups
+from training.config import flatten_groups
 from training.metrics import Convention, Scores
 from training.prediction_breakdown import break_down_old_classes
 
@@ -60,12 +60,15 @@ def _first_and_last(steps: Sequence[Scores], class_id: int) -> tuple[float | Non
 
 def draw_confusion(chain: ChainResult, convention: Convention) -> Drawing:
     """Draw the confusion matrix of a chain after its last step."""
-    classes = (BACKGROUND, *flatten_groups(chain.groups))
-    bounds = [1]
+    background = background_of([chain])
+    classes = (*background, *flatten_groups(chain.groups))
+    bounds = [len(background)]
     for group in chain.groups[:-1]:
         bounds.append(bounds[-1] + len(group))
     names = [chain.class_name(class_id) for class_id in classes]
-    figure = figures.confusion(chain.steps[-1].matrix(convention), names, bounds)
+    # Without background, its row and column are there and empty.
+    matrix = chain.steps[-1].matrix(convention)[-len(classes) :, -len(classes) :]
+    figure = figures.confusion(matrix, names, bounds)
     return draw(figure, f"Confusion matrix of {chain.name} after the last step", chain.name)
 
 
@@ -84,7 +87,9 @@ def draw_breakdowns(chains: Sequence[ChainResult], convention: Convention) -> Dr
 def draw_curves(chain: ChainResult) -> Drawing:
     """Draw the training curves of all steps of a chain."""
     figure = figures.curves([step.curves for step in chain.steps])
-    return draw(figure, f"Training curves of {chain.name}", chain.name)
+    adopted = any(step.record.adoption for step in chain.steps)
+    caption = f"{chain.name} (step 0 was adopted and has no curves)" if adopted else chain.name
+    return draw(figure, f"Training curves of {chain.name}", caption)
 
 
 def _names(chains: Sequence[ChainResult]) -> str:

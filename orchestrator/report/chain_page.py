@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.records.results import ChainResult
+from orchestrator.records.results import ChainResult, fitting
 from orchestrator.report.chain_figures import (
     draw_breakdowns,
     draw_classes,
@@ -30,9 +30,12 @@ from orchestrator.report.render import to_csv, to_latex, to_markdown
 from orchestrator.report.scores_parquet import write_scores
 from orchestrator.report.settings import Setting, compare_settings
 from orchestrator.report.table import Table
+from orchestrator.report.times import chain_times
 from training.config import VOID
 from training.metrics import Convention
 from training.scenario import Scenario
+
+DATASET = "dataset.html"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Report:
     classes: Table
     forgetting: Table | None
     breakdown: Table | None
+    times: Table
     drawings: Mapping[str, Drawing]
     confusion: tuple[Drawing, ...]  # of each chain
     curves: tuple[Drawing, ...]  # of each chain
@@ -53,16 +57,22 @@ class Report:
     strips: tuple[tuple[Thumbnail, ...], ...]  # of each image
     strip_headings: tuple[tuple[str, tuple[str, ...]], ...]  # by chain
     legend: tuple[tuple[str, str], ...]  # class name and colour
+    dataset_page: bytes | None  # what `jobs.ingest look` saw in the dataset
+    reproductions: tuple[str, ...]  # what other attempts at the steps found, in sentences
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """Return the tables that exist, in the order of the page."""
-        tables = (self.summary, self.classes, self.breakdown, self.forgetting)
+        tables = (self.summary, self.classes, self.breakdown, self.forgetting, self.times)
         return tuple(table for table in tables if table)
 
 
 def build_report(
-    chains: Sequence[ChainResult], convention: Convention, pictures: Sequence[Picture] = ()
+    chains: Sequence[ChainResult],
+    convention: Convention,
+    pictures: Sequence[Picture] = (),
+    dataset_page: bytes | None = None,
+    reproductions: Sequence[str] = (),
 ) -> Report:
     """Build the report of chains that were scored alike.
 
@@ -71,7 +81,10 @@ def build_report(
         convention: What to count.
         pictures: Images with the predictions of all steps of the chains, in order. The page has
             no strips without them.
+        dataset_page: The page of the dataset that they were scored on. It is linked.
+        reproductions: What other attempts at the steps found, in sentences.
     """
+    convention = fitting(convention, chains)
     documents = [chain.record.chain for chain in chains]
     drawings = {
         "steps": draw_steps(chains, convention),
@@ -89,6 +102,7 @@ def build_report(
         classes=class_table(chains, convention),
         forgetting=forgetting_table(chains, convention),
         breakdown=breakdown_table(chains, convention),
+        times=chain_times(chains),
         drawings=drawings,
         confusion=tuple(draw_confusion(chain, convention) for chain in chains),
         curves=tuple(draw_curves(chain) for chain in chains),
@@ -96,6 +110,8 @@ def build_report(
         strips=tuple(strips),
         strip_headings=tuple(strip_headings(chains, pictures)),
         legend=tuple(legend(pictures, names)),
+        dataset_page=dataset_page,
+        reproductions=tuple(reproductions),
     )
 
 
@@ -103,7 +119,8 @@ def write_report(report: Report, folder: Path) -> Path:
     """Write the report to a folder.
 
     The folder gets report.html, table.md and table.tex with all tables, table.csv with the scores
-    per class and step, and scores.parquet with every score.
+    per class and step, scores.parquet with every score, and dataset.html if the dataset was looked
+    at.
 
     Returns:
         The path of the page.
@@ -118,12 +135,14 @@ def write_report(report: Report, folder: Path) -> Path:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     write_scores(report.chains, report.convention, folder / "scores.parquet")
+    if report.dataset_page:
+        (folder / DATASET).write_bytes(report.dataset_page)
     return folder / "report.html"
 
 
 def to_html(report: Report) -> str:
     """Return the page."""
-    return render("report.html.j2", report=report)
+    return render("report.html.j2", report=report, dataset=DATASET)
 
 
 def _title(documents: Sequence[Mapping[str, Any]]) -> str:

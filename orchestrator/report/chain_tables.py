@@ -6,13 +6,14 @@ prediction breakdown of old classes.
 
 from collections.abc import Iterable, Sequence
 
-from orchestrator.records.results import ChainResult
+from orchestrator.records.results import ChainResult, counting_words, fitting, start_words
 from orchestrator.records.schema import DataSource
 from orchestrator.report.table import Column, Row, Table, Value
 from training.config import BACKGROUND, EvaluationConfig, flatten_groups
 from training.continual_metrics import Continual, Retention
-from training.metrics import DEFINITIONS, Convention, Scores
+from training.metrics import Convention, Scores
 from training.prediction_breakdown import PredictionBreakdown, break_down_old_classes
+from training.score_definitions import DEFINITIONS
 
 # Names of the means below the classes, by field of Scores.
 MEANS = {
@@ -61,6 +62,7 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
         chains: Chains that were scored alike. They stand side by side.
         convention: What to count.
     """
+    convention = fitting(convention, chains)
     columns: list[Column] = []
     scores: list[Scores] = []
     for chain in chains:
@@ -69,9 +71,10 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
             scores.append(step.scores(convention))
     rows = [_class_row(class_id, chains, scores) for class_id in _learned_classes(chains)]
     rows += _mean_rows(chains, scores, convention)
+    counted = counting_words(convention, [step for chain in chains for step in chain.steps])
     caption = (
         f"{_scored_on(chains)} Per cent. Rows of classes: IoU ({DEFINITIONS['iou']}). "
-        f"“x”: not learned yet; “–”: does not exist. {convention.words} "
+        f"“x”: not learned yet; “–”: does not exist. {counted} "
         "Bold: the means that this convention prints."
     )
     return Table(
@@ -80,9 +83,14 @@ def class_table(chains: Sequence[ChainResult], convention: Convention) -> Table:
 
 
 def _learned_classes(chains: Sequence[ChainResult]) -> list[int]:
-    """Return background and the classes that any chain learns, in learning order."""
+    """Return background, if a chain has it, and the classes learned, in learning order."""
     learned = flatten_groups(flatten_groups(chain.groups) for chain in chains)
-    return list(dict.fromkeys((BACKGROUND, *learned)))
+    return list(dict.fromkeys((*background_of(chains), *learned)))
+
+
+def background_of(chains: Iterable[ChainResult]) -> tuple[int, ...]:
+    """Return the class id of background if any of the chains has it, else nothing."""
+    return (BACKGROUND,) if any(chain.background == "class" for chain in chains) else ()
 
 
 def _class_row(class_id: int, chains: Sequence[ChainResult], scores: Sequence[Scores]) -> Row:
@@ -127,15 +135,17 @@ def summary_table(chains: Sequence[ChainResult], convention: Convention) -> Tabl
         chains: Chains that were scored alike.
         convention: What to count.
     """
+    convention = fitting(convention, chains)
     means = {field: MEANS[field] for field in shown_means(chains) if field != "pixel_accuracy"}
-    names = means | CONTINUAL
+    chain_scores = shown_continual(chains)
+    names = means | chain_scores
     columns = [Column("", name, meaning=DEFINITIONS[field]) for field, name in names.items()]
     rows = []
     for chain in chains:
         last = chain.scores(convention)[-1]
         continual = chain.continual(convention)
         values = [getattr(last, field) for field in means]
-        values += [getattr(continual, field) for field in CONTINUAL]
+        values += [getattr(continual, field) for field in chain_scores]
         rows.append(Row("", chain.name, tuple(values)))
     caption = (
         f"{_scored_on(chains)} Per cent, after the last step; "
@@ -156,6 +166,7 @@ def forgetting_table(chains: Sequence[ChainResult], convention: Convention) -> T
     """
     if all(len(chain.steps) == 1 for chain in chains):
         return None
+    convention = fitting(convention, chains)
     continual = [chain.continual(convention) for chain in chains]
     columns = [Column(chain.name, name) for chain in chains for name in FORGETTING.values()]
     rows = _forgotten_classes(chains, continual)
@@ -181,7 +192,7 @@ def _forgotten_classes(chains: Sequence[ChainResult], continual: Sequence[Contin
     """Return the rows of background and of the classes of earlier steps."""
     old = flatten_groups(flatten_groups(chain.groups[:-1]) for chain in chains)
     rows = []
-    for class_id in dict.fromkeys((BACKGROUND, *old)):
+    for class_id in dict.fromkeys((*background_of(chains), *old)):
         kept = [each.classes.get(class_id) for each in continual]
         rows.append(Row("classes", chains[0].class_name(class_id), _forgetting(kept)))
     return rows
@@ -216,6 +227,7 @@ def breakdown_table(chains: Sequence[ChainResult], convention: Convention) -> Ta
     Returns:
         The table, or None when no chain has a second step.
     """
+    convention = fitting(convention, chains)
     rows = []
     for chain in chains:
         old = break_down_old_classes(chain.steps[-1].matrix(convention), chain.groups)
@@ -247,10 +259,19 @@ def shown_means(chains: Sequence[ChainResult]) -> list[str]:
     """Return the fields of MEANS to show.
 
     Means over base and added classes are left out unless a chain has several steps after step 0,
-    because they repeat old and new otherwise.
+    because they repeat old and new otherwise. Means with background are left out where no chain has
+    it.
     """
-    several = has_later_steps(chains)
-    return [field for field in MEANS if several or field not in PRINTED.values()]
+    hidden = set() if has_later_steps(chains) else set(PRINTED.values())
+    if not background_of(chains):
+        hidden |= {"miou_all", "miou_old_with_background", "miou_base_with_background"}
+    return [field for field in MEANS if field not in hidden]
+
+
+def shown_continual(chains: Sequence[ChainResult]) -> dict[str, str]:
+    """Return the names of the scores of whole chains to show, by field of Continual."""
+    hidden = () if background_of(chains) else ("average_over_steps",)
+    return {field: name for field, name in CONTINUAL.items() if field not in hidden}
 
 
 def headline_fields(convention: Convention) -> tuple[str, ...]:
@@ -270,6 +291,8 @@ def scored_on(data: DataSource, images: int, size: EvaluationConfig) -> str:
 def _scored_on(chains: Sequence[ChainResult]) -> str:
     """Return in words what the chains were scored on and what their training did with void."""
     evaluation = chains[0].steps[-1].evaluation
-    void = {step.record.step.task.void for chain in chains for step in chain.steps}
+    records = [step.record for chain in chains for step in chain.steps]
+    void = {each.step.task.void for each in records if not each.adoption} or {"not known"}
     scored = scored_on(evaluation.data, evaluation.images, evaluation.config)
-    return f"{scored} Void pixels in training: {' or '.join(sorted(void))}."
+    words = f"{scored} Void pixels in training: {' or '.join(sorted(void))}."
+    return f"{words} {start_words(records)}".rstrip()

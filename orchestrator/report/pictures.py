@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -80,6 +81,32 @@ def photo(pixels: np.ndarray) -> bytes:
     """
     image = Image.fromarray(pixels)
     return _to_file(image, "PNG" if max(image.size) <= SMALL else "JPEG", quality=85)
+
+
+def overlay(pixels: np.ndarray, labels: np.ndarray, longest: int) -> np.ndarray:
+    """Return a photo with the colours of its classes laid over and outlined, background as it is.
+
+    Args:
+        pixels: The photo, uint8 [H, W, 3].
+        labels: Class ids, uint8 [H, W].
+        longest: Pixels of the longer side, to which larger photos are shrunk.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    height, width = labels.shape
+    scale = longest / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    colours = palette()[labels]
+    mixed = cv2.addWeighted(pixels, 0.5, colours, 0.5, 0)
+    shown = np.where((labels != BACKGROUND)[..., None], mixed, pixels)
+    thickness = max(1, round(max(labels.shape) / 500))
+    around = np.ones((1 + thickness, 1 + thickness), np.uint8)
+    edge = cv2.dilate(labels, around) != cv2.erode(labels, around)
+    return np.where((edge & (labels != BACKGROUND))[..., None], colours, shown)
 
 
 def legend(pictures: Sequence[Picture], names: Mapping[int, str]) -> list[tuple[str, str]]:

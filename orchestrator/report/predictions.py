@@ -77,9 +77,10 @@ def _load_weak_method(record: StepRecord, folders: dict[str, Path]) -> "Method |
     """Return the method of a step that learned from image labels, None of other steps."""
     from orchestrator.report.wilson_targets import has_localizer, load_method
 
-    if not record.parent or not has_localizer(record.step):
+    if not has_localizer(record.step):
         return None
-    return load_method(record.step, folders[record.key], folders[record.parent])
+    parent = folders[record.parent] if record.parent else None
+    return load_method(record.step, folders[record.key], parent)
 
 
 def _reorder(picture: Picture, order: Sequence[int]) -> Picture:

@@ -124,6 +124,13 @@ def _rich_cells(row: Row, shown: Sequence[int]) -> list[Text]:
 
 def to_markdown(table: Table) -> str:
     """Return the table in GitHub's Markdown below its title and above its caption."""
+    lines = [f"### {table.title}", "", *markdown_lines(table), "", table.caption, ""]
+    lines += [f"- {name}: {meaning}" for name, meaning in table.meanings.items()]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_lines(table: Table) -> list[str]:
+    """Return the lines of the table alone in GitHub's Markdown."""
     with_sections = len({row.section for row in table.rows}) > 1
 
     def line(section: str, name: str, cells: Iterable[str]) -> str:
@@ -131,16 +138,11 @@ def to_markdown(table: Table) -> str:
         escaped = (text.replace("|", "\\|") for text in (*names, *cells))
         return f"| {' | '.join(escaped)} |"
 
-    lines = [
-        f"### {table.title}",
-        "",
+    return [
         line("", table.corner, map(_column_name, table.columns)),
         "|" + " --- |" * (1 + with_sections) + " ---: |" * len(table.columns),
+        *(line(row.section, row.name, _marked_cells(row, "**{}**")) for row in table.rows),
     ]
-    lines += [line(row.section, row.name, _marked_cells(row, "**{}**")) for row in table.rows]
-    lines += ["", table.caption, ""]
-    lines += [f"- {name}: {meaning}" for name, meaning in table.meanings.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _marked_cells(row: Row, bold: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 A row is one number: its chain, step, metric and class, and its value as an exact fraction. Every
 field of the chain's document stands beside it under its dotted name, so each axis of a sweep is a
-column to group by. `metric` is a name of `training.metrics.DEFINITIONS`, or `breakdown_right`,
+column to group by. `metric` is a name of `training.score_definitions`, or `breakdown_right`,
 `breakdown_background`, `breakdown_new` or `breakdown_other_old`: what the pixels of old classes
 were predicted as.
 """

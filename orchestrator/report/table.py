@@ -5,6 +5,7 @@ A cell reads `x` when its class was not learned yet. It reads `–` when the qua
 for example old classes after step 0 or a class without ground truth.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -108,21 +109,32 @@ def with_best(
         alike: One entry per row. Rows of equal entries compare with each other.
         lowest: Indexes of the columns whose lowest value is the best.
     """
-    rows = []
+    rivals: defaultdict[Hashable, list[Row]] = defaultdict(list)
     for row, kind in zip(table.rows, alike, strict=True):
-        rivals = [other for other, its in zip(table.rows, alike, strict=True) if its == kind]
-        best = [index for index in columns if _is_best(row, rivals, index, index in lowest)]
-        rows.append(row._replace(best=frozenset(best)))
-    return replace(table, rows=tuple(rows))
+        rivals[kind].append(row)
+    best = {
+        (kind, index): _best(rows, index, index in lowest)
+        for kind, rows in rivals.items()
+        for index in columns
+    }
+    marked = []
+    for row, kind in zip(table.rows, alike, strict=True):
+        mine = {index: fraction(row.values[index]) for index in columns}
+        own = [
+            index
+            for index, value in mine.items()
+            if value is not None and percent(value) == best[kind, index]
+        ]
+        marked.append(row._replace(best=frozenset(own)))
+    return replace(table, rows=tuple(marked))
 
 
-def _is_best(row: Row, rivals: Sequence[Row], index: int, lowest: bool) -> bool:
-    """Return whether no rival, the row included, has a better value at `index`."""
-    mine = fraction(row.values[index])
-    known = [value for rival in rivals if (value := fraction(rival.values[index])) is not None]
-    if mine is None or len(known) < 2:
-        return False
-    return percent(mine) == percent(min(known) if lowest else max(known))
+def _best(rows: Sequence[Row], index: int, lowest: bool) -> str | None:
+    """Return the best value at `index` as it prints; None if fewer than two rows have one."""
+    known = [value for row in rows if (value := fraction(row.values[index])) is not None]
+    if len(known) < 2:
+        return None
+    return percent(min(known) if lowest else max(known))
 
 
 def percent(value: Value) -> str:

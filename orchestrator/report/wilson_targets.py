@@ -1,8 +1,9 @@
 """Compute the targets of a WILSON step: its localizer's map and the pseudo-supervision from it.
 
 Both follow from published files: the model of the step, its localizer, and the parent's model as
-the previous one. They are as they were at the end of training. Training had image labels instead
-of masks. Here the labels are read off the mask, as far as the step could know them.
+the previous one, which step 0 does without. They are as they were at the end of training. Training
+had image labels instead of masks. Here the labels are read off the mask, as far as the step could
+know them.
 """
 
 from pathlib import Path
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from orchestrator.report.pictures import WeakView
 from training.checkpoint import load_carried, load_model
-from training.config import StepConfig, Task
-from training.methods.wilson import Method
+from training.config import Task
+from training.methods.wilson import Method, no_logits
 from training.models.segmenter import normalise, upsample
 from training.pseudo_labels import keep_labelled, pseudo_supervision
+from training.step_config import StepConfig
 
 
 def has_localizer(step: StepConfig) -> bool:
@@ -24,16 +26,17 @@ def has_localizer(step: StepConfig) -> bool:
     return step.method.name == "wilson"
 
 
-def load_method(step: StepConfig, files: Path, parent_files: Path) -> Method:
+def load_method(step: StepConfig, files: Path, parent_files: Path | None) -> Method:
     """Return the method of a published WILSON step as training ended, in evaluation mode.
 
     Args:
         step: The step.
         files: Folder of its published files.
-        parent_files: Folder of the published files of its parent.
+        parent_files: Folder of the published files of its parent; None in step 0.
     """
     model, _ = load_model(files)
-    method = Method(step, load_model(parent_files)[0].float())
+    previous = load_model(parent_files)[0].float() if parent_files else None
+    method = Method(step, previous)
     method.model.load_state_dict(model.state_dict())
     prefix = "localizer."
     carried = {
@@ -58,11 +61,12 @@ def weak_view(method: Method, pixels: Tensor, mask: Tensor) -> WeakView:
     size = pixels.shape[-2:]
     images = normalise(pixels[None])
     labels = known_labels(task, mask)
-    before = method.previous_outputs(images).logits
-    scores = method.target_scores(method.outputs(images).features, before)
-    method.eval()
+    features = method.outputs(images).features
+    before = no_logits(features) if method.is_first else method.previous_outputs(images).logits
+    scores = method.scores(features, before)
+    config = method.config
     target, _ = pseudo_supervision(
-        scores, before, labels, method.config.alpha, method.config.background_mix
+        scores, before, labels, config.alpha, config.background_mix, config.yield_to_previous
     )
     ids = torch.tensor((0, *task.classes), dtype=torch.uint8)
     confidence = keep_labelled(scores.softmax(1), labels)

@@ -17,6 +17,9 @@ from orchestrator.store.retries import Retries
 # Folder of half-written files in a local store. No key begins with it.
 TEMPORARY = ".tmp"
 
+# Files that systems put into folders that people look at; others begin with a dot.
+LITTER = {"Thumbs.db", "ehthumbs.db", "desktop.ini"}
+
 # Threads that read a store at the same time. A store has as many connections, and the threads do
 # nothing but wait for it.
 READERS = 16
@@ -64,6 +67,13 @@ class Store(Protocol):
         """Return the URI of the store: `open_store(store.uri)` opens the same store."""
         ...
 
+    def check_answers(self) -> None:
+        """Raise StoreError unless the store answers and is one, within 15 s.
+
+        Other requests are more patient, because they wait for a server that comes back.
+        """
+        ...
+
     def read(self, key: str) -> bytes:
         """Return the whole object. Raise NotFound if it does not exist."""
         ...
@@ -87,7 +97,10 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Return the keys that begin with `prefix` (a string, not a folder), sorted."""
+        """Return the keys that begin with `prefix` (a string, not a folder), sorted.
+
+        What systems put into folders, such as .DS_Store, is passed over.
+        """
         ...
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
@@ -147,6 +160,11 @@ def write_if_changed(store: Store, key: str, data: bytes) -> bool:
 def is_local(store: Store) -> bool:
     """Return True if the store is a folder that this machine sees."""
     return store.local_path("object") is not None
+
+
+def is_litter(key: str) -> bool:
+    """Return True for a hidden file, or another that a system put there: no key of ours is one."""
+    return any(part.startswith(".") or part in LITTER for part in key.split("/"))
 
 
 def checked_key(key: str) -> str:

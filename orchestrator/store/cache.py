@@ -22,8 +22,8 @@ class CorruptedObject(StoreError):
 
 
 def default_cache() -> Path:
-    """Return the cache's folder: $STEPCHAIN_CACHE, or `~/.cache/stepchain`."""
-    return Path(os.environ.get("STEPCHAIN_CACHE", "~/.cache/stepchain")).expanduser()
+    """Return the cache's folder: $STEPCHAIN_CACHE, or `~/.cache/stepchain` if that is empty."""
+    return Path(os.environ.get("STEPCHAIN_CACHE") or "~/.cache/stepchain").expanduser()
 
 
 def fetch(store: Store, key: str, sha256: str, cache_root: Path) -> Path:

@@ -10,7 +10,6 @@ therefore exceed its size. A lock ends with its process.
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.store.base import StoreError
+from orchestrator.store.locks import NoLocks, lock, unlock
 from training.config import InputError
 
 # Errors of a disk without space.
@@ -27,6 +27,14 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 
 class CacheError(StoreError):
     """The cache's folder cannot be used."""
+
+
+def without_locks(error: NoLocks) -> CacheError:
+    """Return what to raise where the cache's folder has no locks."""
+    return CacheError(
+        f"{error}, and the processes that share the cache need them: set STEPCHAIN_CACHE to a "
+        "folder on a local disk, such as /tmp/stepchain-cache"
+    )
 
 
 def obtain(name: str, cache_root: Path, make: Callable[[Path], None]) -> Path:
@@ -45,6 +53,8 @@ def obtain(name: str, cache_root: Path, make: Callable[[Path], None]) -> Path:
                     target.unlink(missing_ok=True)
                     _make(target, seal, cache_root, make)
         _mark_as_used(target)
+    except NoLocks as error:
+        raise without_locks(error) from error
     except OSError as error:
         raise CacheError(
             f"cannot keep {name} in the cache {cache_root} ({error.strerror or error}): "
@@ -68,7 +78,10 @@ def hold(find: Callable[[], Path]) -> BinaryIO:
         # The file may be removed before it is opened, and again before it is locked.
         with contextlib.ExitStack() as undo, contextlib.suppress(FileNotFoundError):
             file = undo.enter_context(path.open("rb"))
-            fcntl.flock(file, fcntl.LOCK_SH)
+            try:
+                lock(file, shared=True)
+            except NoLocks as error:
+                raise without_locks(error) from error
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 undo.pop_all()
                 return file
@@ -143,7 +156,7 @@ def _make(target: Path, seal: Path, cache_root: Path, make: Callable[[Path], Non
             _make_in_empty_folder(made, make)
         with made.open("rb") as file:
             # The lock keeps the file while room is made for it.
-            fcntl.flock(file, fcntl.LOCK_SH)
+            lock(file, shared=True)
             (folder / "seal").write_text(_identity(made))
             os.replace(folder / "seal", seal)
             os.replace(made, target)
@@ -162,7 +175,7 @@ def _remove_unused(path: Path) -> None:
     """Remove a file. Raise BlockingIOError if it is in use."""
     # Another process may have removed the file just now.
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file, wait=False)
         path.unlink()
 
 
@@ -189,9 +202,8 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold a lock, which the system releases when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         try:
             yield
         finally:
-            # Closing the file is not enough if a process was forked meanwhile.
-            fcntl.flock(file, fcntl.LOCK_UN)
+            unlock(file)

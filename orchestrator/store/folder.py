@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.store.base import TEMPORARY, Entry, NotFound, StoreError, checked_key
+from orchestrator.store.base import (
+    TEMPORARY,
+    Entry,
+    NotFound,
+    StoreError,
+    checked_key,
+    is_litter,
+)
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 
@@ -26,6 +33,11 @@ class FolderStore:
     @property
     def uri(self) -> str:
         return str(self.root)
+
+    def check_answers(self) -> None:
+        with self._explained("look at", "."):
+            if self.root.exists():
+                next(self.root.iterdir(), None)
 
     def read(self, key: str) -> bytes:
         with self._explained("read", key):
@@ -59,16 +71,20 @@ class FolderStore:
     def list(self, prefix: str = "") -> Iterator[str]:
         if prefix:
             checked_key(prefix.removesuffix("/"))
-        top = self.root / prefix.rpartition("/")[0]
+        parent, _, start = prefix.rpartition("/")
+        top = str(self.root / parent)
         keys = []
         with self._explained("list", prefix):
             for folder, folders, names in os.walk(top, onerror=_raise_unless_absent):
-                if Path(folder) == self.root and TEMPORARY in folders:
-                    folders.remove(TEMPORARY)
-                keys.extend(
-                    (Path(folder) / name).relative_to(self.root).as_posix() for name in names
-                )
-        return iter(sorted(key for key in keys if key.startswith(prefix)))
+                if folder == top:
+                    # Other folders need not be looked at.
+                    folders[:] = [
+                        name for name in folders if name.startswith(start) and name != TEMPORARY
+                    ]
+                inside = os.path.relpath(folder, self.root)
+                above = "" if inside == "." else f"{inside}/"
+                keys.extend(above + name for name in names)
+        return iter(sorted(key for key in keys if key.startswith(prefix) and not is_litter(key)))
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         for key in self.list(prefix):
@@ -106,6 +122,10 @@ class FolderStore:
 
     def local_path(self, key: str) -> Path | None:
         return self._file(key)
+
+    def half_written_files(self) -> tuple[Path, ...]:
+        """Return the files that are being written, and those that killed processes left."""
+        return tuple(each for each in self.root.glob(f"{TEMPORARY}/*") if each.is_file())
 
     def _file(self, key: str) -> Path:
         return self.root / checked_key(key)

@@ -9,8 +9,8 @@ from orchestrator.store.folder import FolderStore
 
 
 def default_store() -> str:
-    """Return the URI of the store that is used when none is given: $STEPCHAIN_STORE if set."""
-    return os.environ.get("STEPCHAIN_STORE", "./stepchain-store")
+    """Return the URI of the store when none is given: $STEPCHAIN_STORE unless it is empty."""
+    return os.environ.get("STEPCHAIN_STORE") or "./stepchain-store"
 
 
 def open_store(uri: str) -> Store:
@@ -35,6 +35,8 @@ def open_store(uri: str) -> Store:
                 "a store's URI is s3://bucket/prefix and holds no credentials: "
                 "set AWS_ACCESS_KEY_ID or AWS_PROFILE"
             )
+        if parts.fragment or uri.endswith("#"):
+            raise StoreError(f"{uri!r} is no bucket and prefix: a prefix cannot hold #")
         if not parts.netloc:
             raise StoreError(f"{uri!r} names no bucket: a store's URI is s3://bucket/prefix")
         return S3Store(parts.netloc, parts.path.strip("/"))

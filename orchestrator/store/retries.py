@@ -27,11 +27,19 @@ class Retries:
     # The pause after the first broken answer. It doubles with every further one.
     s3_broken_pause_seconds: float = 0.2
 
+    # Before anything is spent, a job asks its store once with less patience.
+    # The server has this long to answer.
+    first_answer_seconds: float = 5
+    # It is asked this often.
+    first_answer_attempts: int = 2
+
     # Objects that arrive damaged (orchestrator.store.cache, orchestrator.datasets.stored_split).
     # An object is fetched this often, because the network may have damaged it and not the store.
     damaged_fetches: int = 3
     # A server of pretrained weights that sends nothing for this long is given up.
     weights_download_seconds: float = 60
+    # The hub of encoders is given up when it does not answer for this long.
+    hub_seconds: float = 10
 
     # Leases (orchestrator.store.lease).
     # A lease is free for others when its holder has not renewed it for this long.
@@ -47,9 +55,17 @@ class Retries:
     # A local cluster is started this often when its processes take longer than 30 s to start.
     local_ray_starts: int = 3
 
-    # Workers of a step (orchestrator.cluster.ray_train, orchestrator.execution.attempt).
+    # Workers (orchestrator.cluster.workers, orchestrator.execution.attempt).
+    # Workers without work stay this long for the next step, and keep their room.
+    team_idle_seconds: float = 10
+    # A job waits this long until workers that it sends away have given their room back.
+    team_leave_seconds: float = 15
     # Ray Train may take this long to find room for the workers and to start them.
     start_seconds: float = 600
+    # When machines were lost and no other can hold the workers, a job waits this long for one.
+    room_seconds: float = 1800
+    # It looks for one this often.
+    room_look_seconds: float = 5
     # Ray Train restarts its own controller this often.
     controller_failures: int = 3
     # An attempt goes on after this many losses of workers without a new checkpoint in between.
@@ -86,6 +102,8 @@ class Retries:
     tracking_first_pause_seconds: float = 1
     # The tracker waits this long between attempts at most, while MLflow does not answer.
     tracking_pause_seconds: float = 30
+    # A run is left out when MLflow, though it answers, failed to take it this often.
+    tracking_run_attempts: int = 5
     # A job that ends waits this long until MLflow has received everything.
     tracking_close_seconds: float = 60
     # A job that ends waits this long for an MLflow that did not answer before.

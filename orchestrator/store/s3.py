@@ -4,61 +4,40 @@ The store relies on PUT, GET, HEAD, LIST, DELETE and multipart uploads only. Eac
 own client: a store that is pickled, or carried over a fork, opens another.
 """
 
-import contextlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from boto3 import Session
-from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    FlexibleChecksumError,
-    IncompleteReadError,
-    NoCredentialsError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import BotoCoreError
 
-from orchestrator.store.base import Entry, NotFound, StoreError, checked_key
+from orchestrator.store.base import Entry, NotFound, StoreError, checked_key, is_litter
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
+from orchestrator.store.s3_errors import (
+    BROKEN,
+    FAILED,
+    REFUSED,
+    NoConditionError,
+    TakenError,
+    advice,
+    endpoint,
+    endpoint_variable,
+    error_code,
+    explained,
+)
 
+log = logging.getLogger(__name__)
 TRANSFER = TransferConfig(multipart_threshold=32 << 20, multipart_chunksize=32 << 20)
 Result = TypeVar("Result")
 CONNECTIONS = 16
-
-# Errors of an answer that breaks off. The last is urllib3's: botocore lets it through when the body
-# of an error response breaks off.
-BROKEN = (
-    FlexibleChecksumError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-    HTTPError,
-)
-ABSENT = {"404", "NoSuchKey", "NotFound"}
-TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-REFUSED = {
-    "400",
-    "401",
-    "403",
-    "AccessDenied",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-}
 
 
 @dataclass(frozen=True)
@@ -71,6 +50,10 @@ class S3Store:
     # By process id.
     _clients: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _opening: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    # Set when the server turned out to know no conditions.
+    _unconditional: Any = field(
+        default_factory=threading.Event, init=False, repr=False, compare=False
+    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.bucket, self.prefix, self.retries)
@@ -85,18 +68,49 @@ class S3Store:
     def read_range(self, key: str, first: int, count: int) -> bytes:
         return self._read(key, {"Range": f"bytes={first}-{first + count - 1}"})
 
-    def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
-        # Some servers ignore the condition of the request below.
-        if only_if_absent and self.exists(key):
-            return False
-        condition = {"IfNoneMatch": "*"} if only_if_absent else {}
+    def check_answers(self) -> None:
+        client = self._new_client(
+            self.retries.first_answer_attempts, self.retries.first_answer_seconds
+        )
         try:
-            with self._explained("write", key):
-                self._client().put_object(
-                    Bucket=self.bucket, Key=self._name(key), Body=data, **condition
-                )
-        except _TakenError:
+            found = client.list_objects_v2(Bucket=self.bucket, Prefix=self._root(), MaxKeys=1)
+            problem = "" if "Name" in found else _stranger(client, "another answer than S3's")
+        except FAILED as error:
+            code = error_code(error)
+            # These keys may read or write all the same.
+            if code == "AccessDenied":
+                return
+            # Errors of S3 have names, and those of other servers have only their status.
+            stranger = code.isdigit()
+            problem = _stranger(client, f"HTTP {code}") if stranger else advice(error, self.bucket)
+        if problem:
+            raise StoreError(f"cannot use the store {self.uri}: {problem}")
+
+    def write(self, key: str, data: bytes, only_if_absent: bool = False) -> bool:
+        if not only_if_absent:
+            self._put(key, data)
+            return True
+        # Some servers ignore the condition of the request below.
+        if self.exists(key):
             return False
+        if self._unconditional.is_set():
+            return self._put_and_look(key, data)
+        try:
+            self._put(key, data, IfNoneMatch="*")
+        except TakenError:
+            return False
+        except NoConditionError as refusal:
+            # If the condition is not the reason, this raises the same.
+            written = self._put_and_look(key, data)
+            self._unconditional.set()
+            log.warning(
+                "the server of %s knows no conditional writes (%s), so objects are written without "
+                "their condition: two jobs that begin a step in the same second may both train "
+                "it, until one sees that the other holds its lease; results stay right",
+                self.uri,
+                refusal.__cause__,
+            )
+            return written
         return True
 
     def exists(self, key: str) -> bool:
@@ -129,7 +143,7 @@ class S3Store:
             Entry(item["Key"].removeprefix(root), item["Size"], item["LastModified"])
             for item in items
         ]
-        return iter(sorted(entries))
+        return iter(sorted(entry for entry in entries if not is_litter(entry.key)))
 
     def upload(self, path: Path, key: str) -> None:
         with self._explained("write", key):
@@ -155,6 +169,20 @@ class S3Store:
     def local_path(self, key: str) -> Path | None:
         return None
 
+    def _put(self, key: str, data: bytes, **condition: str) -> None:
+        with self._explained("write", key):
+            self._client().put_object(
+                Bucket=self.bucket, Key=self._name(key), Body=data, **condition
+            )
+
+    def _put_and_look(self, key: str, data: bytes) -> bool:
+        """Write an object without a condition; return whether no other write came after it."""
+        self._put(key, data)
+        try:
+            return self.read(key) == data
+        except NotFound:
+            return False
+
     def _read(self, key: str, options: dict[str, str]) -> bytes:
         def fetch() -> bytes:
             return (
@@ -176,75 +204,70 @@ class S3Store:
         process = os.getpid()
         with self._opening:
             if process not in self._clients:
-                self._clients[process] = Session().client("s3", config=self._config())
+                self._clients[process] = self._new_client(
+                    self.retries.s3_attempts, self.retries.s3_read_seconds
+                )
             return self._clients[process]
 
-    def _config(self) -> Config:
-        # Most servers other than Amazon's do not accept a bucket as a part of the host name.
-        custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        return Config(
-            retries={"mode": "standard", "max_attempts": self.retries.s3_attempts},
-            connect_timeout=self.retries.s3_connect_seconds,
-            read_timeout=self.retries.s3_read_seconds,
-            max_pool_connections=CONNECTIONS,
-            s3={"addressing_style": "path"} if custom else None,
+    def _new_client(self, attempts: int, read_seconds: float) -> Any:
+        address = endpoint()
+        # Over TLS no byte is damaged on the way, and several servers refuse boto3's own checksums
+        # there, which come after the body. What we read back is checked by digests of ours.
+        checksums: Any = (
+            "when_supported" if (address or "").startswith("http:") else "when_required"
         )
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            connect_timeout=self.retries.s3_connect_seconds,
+            read_timeout=read_seconds,
+            max_pool_connections=CONNECTIONS,
+            request_checksum_calculation=checksums,
+            response_checksum_validation=checksums,
+            # Most servers other than Amazon's do not accept a bucket as a part of the host name.
+            s3={"addressing_style": "path"} if address else None,
+        )
+        try:
+            return Session().client("s3", config=config)
+        except BotoCoreError as error:  # of a profile or a setting, and a ValueError at times
+            raise StoreError(
+                f"cannot use the store {self.uri}: {advice(error, self.bucket)}"
+            ) from error
+        except ValueError as error:
+            raise StoreError(
+                f"cannot use the store {self.uri}: {address or error} is not the address of a "
+                f"server; {endpoint_variable()} must be like http://host:9000 or https://host"
+            ) from error
 
     def _repeat(self, request: Callable[[], Result]) -> Result:
         """Return the result of a request, which is sent again when its answer breaks off."""
+        # boto3 has asked a mute server often enough by then.
+        patience = self.retries.s3_attempts * self.retries.s3_read_seconds
+        end = time.monotonic() + patience
         for attempt in range(self.retries.s3_broken_answers):
             try:
                 return request()
             except BROKEN:
+                if time.monotonic() > end:
+                    raise
                 time.sleep(self.retries.s3_broken_pause_seconds * 2**attempt)
         return request()
 
-    @contextlib.contextmanager
+    @contextmanager
     def _explained(self, action: str, key: str) -> Iterator[None]:
-        """Turn boto3's errors into the store's, with the server's own words in brackets."""
+        """Turn boto3's errors into the store's."""
         try:
-            yield
-        except (ClientError, BotoCoreError, Boto3Error, HTTPError) as error:
-            code = _code(error)
-            if code in ABSENT:
-                raise NotFound(key, self.uri) from error
-            if code in TAKEN:
-                raise _TakenError(key) from error
-            if code in REFUSED:
+            with explained(action, key, self.uri, self.bucket):
+                yield
+        except StoreError as error:
+            if error.__cause__ is not None and error_code(error.__cause__) in REFUSED:
                 # The next request reads the credentials again, because they may have expired.
                 self._clients.pop(os.getpid(), None)
-            advice = _advice(error, code, self.bucket)
-            raise StoreError(
-                f"cannot {action} {key!r} in the store {self.uri}: {advice}"
-            ) from error
+            raise
 
 
-class _TakenError(Exception):
-    """Another process wrote the object first."""
-
-
-def _code(error: Exception) -> str:
-    """Return the server's error code from the chain of errors, or "" if no server answered."""
-    while not isinstance(error, ClientError):
-        if not isinstance(error.__context__, Exception):
-            return ""
-        error = error.__context__
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _advice(error: Exception, code: str, bucket: str) -> str:
-    if code == "NoSuchBucket":
-        return f"there is no bucket {bucket!r}; create it, or correct the store's URI"
-    if code in REFUSED:
-        return (
-            f"the server refused it ({error}); check AWS_ACCESS_KEY_ID or AWS_PROFILE, "
-            "whether its credentials have expired, and the bucket's policy"
-        )
-    if isinstance(error, NoCredentialsError):
-        return (
-            "no credentials were found; "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        )
-    if isinstance(error, EndpointConnectionError):
-        return f"the server does not answer ({error}); check AWS_ENDPOINT_URL and the network"
-    return f"{error}"
+def _stranger(client: Any, answer: str) -> str:
+    """Return that something else answers where a server of S3 should be."""
+    return (
+        f"at {client.meta.endpoint_url} is no S3 server, or none that is ready ({answer}); "
+        f"correct {endpoint_variable()}"
+    )

@@ -18,6 +18,7 @@ from orchestrator.report.campaign_page import CampaignReport, build_campaign_rep
 from orchestrator.report.campaign_results import CampaignResult
 from orchestrator.report.campaign_tables import paired
 from orchestrator.report.render import to_json, to_markdown
+from orchestrator.report.search_caption import best_sample
 from orchestrator.report.variant_results import MEANS
 from orchestrator.tracking.runs import (
     LONGEST_PARAM,
@@ -48,6 +49,7 @@ def campaign_runs(
     steps = [step for seed in result.published for step in seed.chain.steps]
     ends = (to_milliseconds(step.record.provenance.created) for step in steps)
     ended = max(ends, default=began)
+    best = best_sample(result)
     campaign = Run(
         key=record.key,
         kind="campaign",
@@ -56,12 +58,13 @@ def campaign_runs(
         began=min(began, ended),
         status="FINISHED" if result.complete else unfinished,
         ended=ended,
-        params={"campaign": record.name, "chains": str(len(result.chains)), **_varied(result)},
+        params={"campaign": record.name, **_params(result)},
         tags={
             "mlflow.note.content": f"{result.question}\n\n{to_markdown(paired(report.scores))}",
             "stepchain.record": layout.campaign_record(record.key),
             "stepchain.convention": result.convention.name,
             "stepchain.published": f"{len(result.published)} of {len(result.chains)}",
+            **({"stepchain.best": best.name} if result.named_by and best else {}),
         },
         points=tuple(_points(result, ended)),
         texts=_texts(report),
@@ -118,6 +121,13 @@ def _class_names(plans: Sequence[PlannedChain]) -> list[str]:
     return list(names)
 
 
+def _params(result: CampaignResult) -> dict[str, str]:
+    """Return the parameters of the campaign's run. MLflow does not let them change."""
+    if result.named_by:
+        return {"named by": result.named_by[:LONGEST_PARAM]}
+    return {"chains": str(len(result.chains)), **_varied(result)}
+
+
 def _varied(result: CampaignResult) -> dict[str, str]:
     """Return the parameters `varied.<field>` of the campaign's run, each with all values."""
     params = {}
@@ -132,7 +142,10 @@ def _points(result: CampaignResult, time: int) -> Iterator[Point]:
 
     Their names are like `all/alpha 0.5` and `all std/alpha 0.5`.
     """
-    for variant in result.variants:
+    for number, variant in enumerate(result.variants):
+        if result.named_by and variant.means.all:
+            # One curve of all samples, in the order in which they were named.
+            yield Point("search/all", variant.means.all.mean, time, number)
         name = re.sub(r"[^\w. :-]", " ", variant.name)[:LONGEST_VARIANT]
         for mean, summary in zip(MEANS, variant.means, strict=True):
             if summary:

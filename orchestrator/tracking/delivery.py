@@ -3,19 +3,28 @@
 Every run is written to a spool on disk before it is sent. While MLflow is down, the thread tries
 again. When a process ends before everything is delivered, the next process that uses the same spool
 delivers the rest. When MLflow was emptied, the thread sends again all that this process has sent.
+What MLflow will never take is said once, with what to do (`orchestrator.tracking.mlflow_errors`).
 """
 
 import logging
 import queue
-import re
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from orchestrator.store.retries import Retries
-from orchestrator.tracking.mlflow_client import RunClient, RunRefused, ServerEmptied
+from orchestrator.tracking.mlflow_client import RunClient
+from orchestrator.tracking.mlflow_errors import (
+    AGAIN,
+    RunRefused,
+    ServerEmptied,
+    Unreachable,
+    Unusable,
+    without_passwords,
+)
 from orchestrator.tracking.runs import Run
 from orchestrator.tracking.spool import Spool, abandoned_messages
 
@@ -39,6 +48,7 @@ class Delivery:
         self._queue.put(None)
         self._closing = threading.Event()
         self._warned: set[str] = set()
+        self._failed: Counter[str] = Counter()  # how often MLflow failed at a run, by its key
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
 
@@ -81,7 +91,7 @@ class Delivery:
         """Log one warning of each kind, without the user and password of a URI."""
         if kind not in self._warned:
             self._warned.add(kind)
-            log.warning("%s", re.sub(r"//[^/@\s]+@", "//", message))
+            log.warning("%s", without_passwords(message))
 
     def _run(self) -> None:
         """Send runs in order until `close` is called, then once more. The thread runs this."""
@@ -92,11 +102,14 @@ class Delivery:
             waiting.extend(self._next_runs(pause))
             try:
                 if client is None:
-                    client = RunClient(self._uri)
-                    self._deliver_abandoned(client)
+                    client = self._connect()
                 self._deliver(client, waiting)
                 pause = 0.0
-            except Exception as error:  # noqa: BLE001 - MLflow's transport may raise anything
+            except Unusable as error:
+                self.failures += 1
+                self._warn("unusable", f"{error}; training goes on without MLflow; {AGAIN}")
+                return self._drop_everything()
+            except Exception as error:  # noqa: BLE001 - a fault here must not end the training
                 self.failures += 1
                 emptied = isinstance(error, ServerEmptied) and not pause
                 if emptied:
@@ -104,11 +117,7 @@ class Delivery:
                     sent = [Run.model_validate_json(text) for text in self._spool.messages()]
                     waiting = deque(_merge([*sent, *waiting]))
                 else:
-                    self._warn(
-                        "down",
-                        f"MLflow at {self._uri} does not answer ({error}); "
-                        "training goes on, and MLflow receives it later",
-                    )
+                    self._warn("down", f"{error}; training goes on, and MLflow receives it later")
                 if self._closing.is_set() and not emptied:
                     break
                 client = None
@@ -118,6 +127,25 @@ class Delivery:
             self._spool.keep()
         else:
             self._spool.discard()
+
+    def _connect(self) -> RunClient:
+        """Connect, and send what processes that have ended left in the spool."""
+        client = RunClient(self._uri)
+        if not client.shows_models:
+            self._warn(
+                "old",
+                f"MLflow at {self._uri} is older than version 3 and has no models: its runs do not "
+                "show which model came from which",
+            )
+        self._deliver_abandoned(client)
+        return client
+
+    def _drop_everything(self) -> None:
+        """Take runs from the queue until `close` is called, and send none."""
+        self._warned.discard("down")
+        while not self._closing.is_set():
+            self._queue.get()
+        self._spool.discard()
 
     def _next_runs(self, pause: float) -> list[Run]:
         """Return what was enqueued. Wait `pause` seconds; if that is 0, wait for a first run."""
@@ -138,22 +166,66 @@ class Delivery:
     def _deliver_abandoned(self, client: RunClient) -> None:
         """Send what processes that have ended left in the spool."""
         for path, messages in abandoned_messages(self._spool.folder):
-            for run in _merge(Run.model_validate_json(text) for text in messages):
+            try:
+                runs = _merge(Run.model_validate_json(text) for text in messages)
+            except ValidationError:
+                runs = []
+                self._warn(
+                    "damaged", f"{path} is damaged, or of another version of Stepchain; {AGAIN}"
+                )
+            for run in runs:
                 self._put(client, run)
             path.unlink()
 
     def _put(self, client: RunClient, run: Run) -> None:
+        """Send a run. One that MLflow refuses, or fails at each time, must not hold up the rest."""
         try:
             client.put(run)
         except RunRefused as error:
             self.failures += 1
             self._warn(f"refused {run.key}", f"MLflow refuses {error}; its record is untouched")
+        except Unreachable as error:
+            self._failed[run.key] += 1
+            if self._failed[run.key] < self._retries.tracking_run_attempts:
+                raise
+            self._warn(f"failed {run.key}", f"{run.kind} run {run.name!r} is left out: {error}")
 
 
 def _merge(runs: Iterable[Run]) -> list[Run]:
-    """Join consecutive runs that differ in their points alone, so that fewer calls send them."""
-    merged = []
-    for run, group in groupby(runs, lambda run: run.model_copy(update={"points": ()})):
-        points = [point for each in group for point in each.points]
-        merged.append(run.model_copy(update={"points": tuple(points)}))
-    return merged
+    """Join all that is said of each run, where it was first said, so that fewer calls send it.
+
+    A campaign of short steps says six things of each step and its chain while MLflow takes one.
+    """
+    merged: dict[str, Run] = {}
+    for run in runs:
+        before = merged.get(run.key)
+        merged[run.key] = joined(before, run) if before else run
+    return list(merged.values())
+
+
+def joined(run: Run, later: Run) -> Run:
+    """Return what two statements of the same run say together.
+
+    An iteration of a step is measured once; of other values the later one counts. A finished run
+    stays finished.
+    """
+    points = {(point.name, point.step): point for point in run.points}
+    for point in later.points:
+        if run.kind != "step" or (point.name, point.step) not in points:
+            points[point.name, point.step] = point
+    ends = later if later.status and run.status != "FINISHED" else run
+    return run.model_copy(
+        update={
+            "status": ends.status,
+            "ended": ends.ended,
+            "params": run.params | later.params,
+            "tags": run.tags | later.tags,
+            "points": tuple(points.values()),
+            "texts": run.texts | later.texts,
+            "views": run.views | later.views,
+            "nested_in": run.nested_in or later.nested_in,
+            "data": later.data or run.data,
+            "content": later.content or run.content,
+            "publishes": later.publishes or run.publishes,
+        }
+    )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from orchestrator.tracking.runs import Point, Run
 
@@ -15,14 +16,26 @@ class HeldRun:
     experiment: str
     status: str
     params: set[str]
+    tags: dict[str, str]
     # Names of the metrics whose history is in `points`.
     # None means all of them, because this process created the run.
     metrics: set[str] | None
     points: dict[tuple[str, int], float] = field(default_factory=dict)
+    # Whether MLflow knows the run's data, parent and model; None before it was asked.
+    lineage: tuple[bool, bool, bool] | None = None
+
+    @classmethod
+    def created(cls, run_id: str, experiment: str, status: str, tags: dict[str, str]) -> Self:
+        """Return a run that this process has just created, with nothing but tags."""
+        return cls(run_id, experiment, status, set(), tags, None, lineage=(False, False, False))
 
     def missing_params(self, run: Run) -> dict[str, str]:
         """Return the parameters of `run` that MLflow lacks."""
         return {name: value for name, value in run.params.items() if name not in self.params}
+
+    def missing_tags(self, run: Run) -> dict[str, str]:
+        """Return the tags of `run` that MLflow lacks, or has with another value."""
+        return {name: text for name, text in run.tags.items() if self.tags.get(name) != text}
 
     def unread_metrics(self, run: Run) -> set[str]:
         """Return the metrics of `run` whose history must be read before `missing_points`."""

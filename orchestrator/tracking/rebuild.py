@@ -6,16 +6,20 @@ again as often as one likes.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from typing import NamedTuple
 
 from orchestrator.analysis.record import load_analysis, recorded_analyses
 from orchestrator.datasets.catalog import UnknownDataset
-from orchestrator.planning.campaign_record import campaign_tree, recorded_campaigns
+from orchestrator.planning.campaign_record import (
+    campaign_tree,
+    recorded_campaign,
+    recorded_campaigns,
+)
 from orchestrator.records import layout
 from orchestrator.records.repository import Repository
-from orchestrator.records.results import load_chains
+from orchestrator.records.results import load_each_chain
 from orchestrator.report.campaign_results import recorded_results
 from orchestrator.store.base import Store
 from orchestrator.store.lease import read_lease
@@ -23,6 +27,7 @@ from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from orchestrator.tracking.analysis_runs import analysis_runs
 from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.mlflow_client import RunClient
+from orchestrator.tracking.mlflow_errors import RunRefused
 from orchestrator.tracking.runs import (
     Run,
     build_finished_chain_run,
@@ -38,7 +43,8 @@ class RebuildSummary(NamedTuple):
 
     runs: int  # runs of the store that MLflow now holds
     closed: int  # stale runs that were ended
-    left_out: tuple[str, ...]  # campaigns that could not be computed, each with the reason
+    # Campaigns that could not be computed, and runs that MLflow refused, each with the reason.
+    left_out: tuple[str, ...]
 
 
 def rebuild(
@@ -57,16 +63,24 @@ def rebuild(
     Raises:
         StoreError: The store does not answer.
         CorruptedObject: An object is not the one that its record names.
-        Exception: Whatever MLflow's transport raises.
+        MlflowError: MLflow does not answer, or cannot be used.
     """
     client = RunClient(uri)
     repository = Repository(store)
     put: set[str] = set()
-    for run in chain(_chain_runs(repository, convention), _analysis_runs(repository)):
-        if run.key not in put:
-            client.put(run)
+    client.look_up()
+    left_out: list[str] = []
+
+    def bring(run: Run, whole: bool = True) -> None:
+        try:
+            client.put_whole(run) if whole else client.put(run)
             put.add(run.key)
-    left_out = []
+        except RunRefused as error:
+            left_out.append(str(error))
+
+    for run in chain(_chain_runs(repository, convention, put), _analysis_runs(repository)):
+        if run.key not in put:
+            bring(run)
     for record in recorded_campaigns(store):
         try:
             result = recorded_results(record, repository, convention)
@@ -77,20 +91,24 @@ def rebuild(
         for run in campaign_runs(record, result):
             # A chain without a record has no run yet that a campaign could add to.
             if run.kind == "campaign" or run.key in put:
-                client.put(run)
-                put.add(run.key)
+                bring(run, whole=run.kind == "campaign")
     closed = _end_stale_runs(client, repository, retries.rebuild_grace_seconds)
     return RebuildSummary(len(put), closed, tuple(left_out))
 
 
-def _chain_runs(repository: Repository, convention: Convention) -> Iterator[Run]:
-    """Yield the runs of all published chains and of their steps, the oldest chain first."""
-    for record in repository.chains():
-        (result,) = load_chains(repository, [record])
+def _chain_runs(
+    repository: Repository, convention: Convention, put: Collection[str]
+) -> Iterator[Run]:
+    """Yield the runs of all published chains and of their steps, the oldest chain first.
+
+    Steps whose key is in `put` by then are left out.
+    """
+    for result in load_each_chain(repository, repository.chains()):
         run = build_finished_chain_run(result, convention)
         yield run
         for step in result.steps:
-            yield build_step_result_run(step, run, convention)
+            if step.record.key not in put:
+                yield build_step_result_run(step, run, convention)
 
 
 def _analysis_runs(repository: Repository) -> Iterator[Run]:
@@ -101,11 +119,9 @@ def _analysis_runs(repository: Repository) -> Iterator[Run]:
 def _end_stale_runs(client: RunClient, repository: Repository, grace: float) -> int:
     """End the runs that MLflow shows as running although no step of theirs is; return how many."""
     now = time.time()
-    stale = [
-        run
-        for run in client.running_runs()
-        if run.began / 1000 <= now - grace and not _has_lease(run, repository.store)
-    ]
+    old = [run for run in client.running_runs() if run.began / 1000 <= now - grace]
+    leased = repository.in_parallel(lambda run: _has_lease(run, repository.store), old)
+    stale = [run for run, is_leased in zip(old, leased, strict=True) if not is_leased]
     for run in stale:
         client.put(_ended_run(run, repository, int(1000 * now)))
     return len(stale)
@@ -125,7 +141,7 @@ def _step_keys(run: Run, store: Store) -> list[str]:
         return [value for name, value in run.tags.items() if name.startswith("stepchain.step.")]
     for record in recorded_campaigns(store):
         if record.key == run.key:
-            return list(campaign_tree(record.campaign, store).nodes)
+            return list(campaign_tree(recorded_campaign(record, store), store).nodes)
     return []
 
 

@@ -19,7 +19,7 @@ from orchestrator.planning.chain import Chain, leaves
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
-from orchestrator.records.results import ChainResult, StepResult
+from orchestrator.records.results import ChainResult, StepResult, adoption_words
 from orchestrator.records.schema import DataSource, StepRecord
 from orchestrator.report.chain_tables import class_table
 from orchestrator.report.render import to_json, to_markdown
@@ -160,6 +160,13 @@ def build_step_run(
     tags = {"stepchain.index": str(step.index)}
     if step.parent:
         tags["stepchain.parent"] = step.parent
+    # The settings of a training mean nothing to a step that was adopted.
+    trains = step.step.method.trains
+    adopted = set(type(step.step).model_fields) - {"method", "model"}
+    params = to_params(step.step.model_dump(mode="json", exclude=None if trains else adopted))
+    if isinstance(step, StepRecord) and step.adoption:
+        tags["mlflow.note.content"] = adoption_words([step])
+        tags |= {f"stepchain.adopted.{name}": text for name, text in step.adoption if text}
     return Run(
         key=step.key,
         kind="step",
@@ -167,10 +174,10 @@ def build_step_run(
         name=f"step {step.index} {step.step.method.name}: {new_classes}"[:LONGEST_NAME],
         began=began,
         status="RUNNING",
-        params=to_params(step.step.model_dump(mode="json")),
+        params=params,
         tags=tags,
         nested_in=chain if step.index else None,
-        data=data,
+        data=data if trains else None,
         content=step.step.task.data,
     )
 
@@ -193,7 +200,8 @@ def build_published_step_run(
     """
     ended = to_milliseconds(record.provenance.created)
     run = build_step_run(record, scenario, record.data, chain, _began(record))
-    seconds = {f"seconds/{name}": value for name, value in record.seconds.items()}
+    parts = {f"train_{name}": value for name, value in record.train_parts.items()}
+    seconds = {f"seconds/{name}": value for name, value in (record.seconds | parts).items()}
     measured = _points({**scores, **seconds}, ended, record.iterations)
     return run.model_copy(
         update={

@@ -2,15 +2,22 @@
 
 Every writer has its own file, which it locks as long as it lives. A file that can be locked belongs
 to a process that has ended, so another process may take over its messages. A kill loses nothing. A
-message may be delivered twice, so the receiver must accept duplicates.
+message may be delivered twice, so the receiver must accept duplicates. On a file system without
+locks, a file belongs to a process that has ended when nobody wrote to it for an hour.
 """
 
-import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from orchestrator.store.locks import NoLocks, lock
+
+# Seconds after which a file belongs to a process that has ended, where there are no locks.
+UNTOUCHED = 3600
 
 
 class Spool:
@@ -28,7 +35,8 @@ class Spool:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("ab", buffering=0)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(NoLocks):
+                lock(file, wait=False)
             self._file = file
         self._file.write(message.encode() + b"\n")
 
@@ -57,7 +65,8 @@ def abandoned_messages(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     The caller deletes a file when its messages are delivered. A file stays locked until the caller
     asks for the next one.
     """
-    for path in sorted(folder.glob("*.jsonl")):
+    # A name of ours is hexadecimal: macOS leaves ._NAME.jsonl beside files.
+    for path in sorted(folder.glob("[0-9a-f]*.jsonl")):
         try:
             file = path.open("rb")
         except FileNotFoundError:
@@ -65,9 +74,12 @@ def abandoned_messages(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             continue
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, wait=False)
             except BlockingIOError:
                 continue
+            except NoLocks:
+                if time.time() - path.stat().st_mtime < UNTOUCHED:
+                    continue
             yield path, _whole_lines(file.read())
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.support.datasets import build_dataset, open_split
 from training.checkpoint import freeze, load_model
-from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, Task
 from training.data.digits import Digits
 from training.data.shards import LocalSplit
 from training.fit import fit
@@ -24,6 +24,7 @@ from training.methods.base import Batch, Progress
 from training.models.segmenter import Segmenter, normalise
 from training.runtime import Runtime
 from training.scenario import select_images
+from training.step_config import StepConfig
 
 GROUPS = ((1, 2, 3, 4, 5, 6), (7, 8))
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=6, eval_pooling=8)
@@ -57,7 +58,7 @@ def trained(
     }
     step = StepConfig(
         task=Task.model_validate(task),
-        method=method,
+        method=method.with_current_recipe(),
         model=MODEL,
         optimization=Optimization.model_validate({"epochs": 1, "batch": 4} | optimization),
         augmentation=Augmentation(crop=32, scale=(0.99, 1)),
@@ -120,6 +121,8 @@ def head(folder: Path) -> dict[str, Tensor]:
         ("nothing", set(PARTS)),
         ("statistics", {"encoder weights", "decoder weights"}),
         ("encoder", {"decoder weights", "decoder statistics"}),
+        # The newest classifier is none of what both models have.
+        ("all_but_newest", set()),
     ],
 )
 def test_what_is_frozen_stays_and_the_rest_moves(

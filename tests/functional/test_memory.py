@@ -10,15 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.checkpoint import load_model
-from training.config import (
-    Augmentation,
-    InputError,
-    MethodConfig,
-    ModelConfig,
-    Optimization,
-    StepConfig,
-    Task,
-)
+from training.config import Augmentation, InputError, MethodConfig, ModelConfig, Optimization, Task
 from training.data.digits import Digits
 from training.data.shards import LocalSplit
 from training.fit import fit
@@ -35,6 +27,7 @@ from training.scenario import (
     memory_label_map,
     select_images,
 )
+from training.step_config import StepConfig
 
 # Six images of three classes; image 5 shows all of them.
 LABELS = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]).astype(bool)
@@ -153,7 +146,7 @@ def trained(
             memory=data.index.selection_digest(kept) if memory else None,
             memory_images=len(kept),
         ),
-        method=method,
+        method=method.with_current_recipe(),
         model=MODEL,
         optimization=Optimization(epochs=2, batch=2, precision="float64"),
         augmentation=Augmentation(crop=64, scale=(0.99, 1)),

@@ -1,4 +1,4 @@
-"""An MLflow server that can be killed, and headless Chromium, driven by its debugging protocol."""
+"""A Ray head alone, an MLflow server that can be killed, and headless Chromium by its protocol."""
 
 import asyncio
 import base64
@@ -250,3 +250,16 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     yield make
     for server in made:
         server.kill()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Start a head that trains nothing, without any worker."""
+    # The cluster exists for one test, on this machine.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "dashboard_port": 0, "resources": {"orchestrator": 4}}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster
+    cluster.shutdown()

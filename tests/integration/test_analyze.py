@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from jobs.analyze import main
 from orchestrator.analysis.record import load_analysis, recorded_analyses
 from orchestrator.cluster.resources import Request
+from orchestrator.cluster.workers import dismiss
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain
 from orchestrator.planning.chain import Base, Chain
@@ -76,6 +77,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
         ensure_chain(plan_chain(CHAIN, store), RunContext(store, Request(cpus_per_worker=1)))
         analyze(store, f"sqlite:///{analysis}", folder / "first")
         yield FirstRun(store, f"sqlite:///{analysis}", empty, folder / "first" / "analysis.html")
+    dismiss()
     ray.shutdown()
 
 
@@ -128,6 +130,7 @@ def test_asking_again_computes_nothing(
         raise AssertionError("nothing is left to compute")
 
     before = modified_but_for_tracking(first_run.store)
+    dismiss()
     ray.shutdown()
     monkeypatch.setattr(ray, "init", refuse)
     analyze(first_run.store, first_run.uri, tmp_path)

@@ -15,6 +15,7 @@ from orchestrator.campaigns.limits import Limits
 from orchestrator.campaigns.outcome import CampaignOutcome
 from orchestrator.campaigns.run import run_campaign
 from orchestrator.cluster.resources import Request
+from orchestrator.cluster.workers import dismiss
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.cost import Costs
@@ -68,6 +69,7 @@ CHAINS = (
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
     yield
+    dismiss()
     ray.shutdown()
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -33,19 +32,6 @@ JOB = (
     "--base.optimization.batch 8 --optimization.batch 8 "
     "--no-tracking --checkpoint-every 0.2 --cpus-per-worker 1"
 )
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator:
-    """Start a head that trains nothing, without any worker."""
-    # The cluster exists for one test, on this machine.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    from ray.cluster_utils import Cluster
-
-    head = {"num_cpus": 0, "dashboard_port": 0, "resources": {"orchestrator": 4}}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    yield cluster
-    cluster.shutdown()
 
 
 @pytest.fixture

@@ -8,9 +8,6 @@ import hashlib
 import io
 import os
 import random
-import socket
-import socketserver
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from itertools import chain as chained
@@ -21,7 +18,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from orchestrator.cluster import ray_train
+from orchestrator.cluster import workers
 from orchestrator.cluster.resources import Resources
 from orchestrator.datasets.catalog import publish
 from orchestrator.datasets.stored_split import DataError, open_stored_split
@@ -36,6 +33,7 @@ from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from orchestrator.store.s3 import S3Store
 from tests.support.datasets import build_dataset
+from tests.support.proxy import DATA, Choose, Fault, Proxy
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.data.dataset import GlobalBatches, SegmentationDataset
 from training.data.digits import Digits
@@ -48,110 +46,11 @@ from training.runtime import Runtime
 from training.scenario import Scenario
 
 pytestmark = pytest.mark.s3real
-Fault = str | None
-Choose = Callable[[str, str], Fault]  # method, path
-DATA = ("reset", "truncate", "stall", "flip")  # faults of a body
 KINDS = ("unavailable", "refuse", *DATA)
-
-
-class Proxy(socketserver.ThreadingTCPServer):
-    """Pass requests on, one a connection, with the faults that `choose(method, path)` returns."""
-
-    daemon_threads = True
-
-    def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        host, port = upstream.removeprefix("http://").split(":")
-        self.upstream = host, int(port)
-        self.choose: Choose = lambda method, path: None
-        self.faults = 0
-        self.body_bytes = 0  # of the answers passed on
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore a client that gives up, because the tests are about such clients."""
-
-
-class Handler(socketserver.StreamRequestHandler):
-    """Handle one connection."""
-
-    server: Proxy
-
-    def handle(self) -> None:
-        head = self.head(self.rfile)
-        if not head:
-            return
-        method, path, _ = head[0].split()
-        fault = self.server.choose(method.decode(), path.decode())
-        self.server.faults += fault is not None
-        if fault == "refuse":
-            return self.reset()
-        if fault == "unavailable":
-            return self.refuse(503, "SlowDown", has_body=method != b"HEAD")
-        if fault == "expired":
-            return self.refuse(400, "ExpiredToken", has_body=method != b"HEAD")
-        with (
-            socket.create_connection(self.server.upstream) as upstream,
-            upstream.makefile("rb") as answer,
-        ):
-            upstream.sendall(b"".join([head[0], *self.closing(head[1:]), b"\r\n"]))
-            if any(line.lower().startswith(b"expect:") for line in head):
-                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            upstream.sendall(self.rfile.read(self.length(head)))
-            while (lines := self.head(answer))[0].split()[1] == b"100":
-                pass
-            self.wfile.write(b"".join([lines[0], *self.closing(lines[1:]), b"\r\n"]))
-            self.body(b"" if method == b"HEAD" else answer.read(self.length(lines)), fault)
-
-    def refuse(self, status: int, code: str, *, has_body: bool) -> None:
-        """Answer with an error of S3, instead of passing the request on."""
-        body = f"<Error><Code>{code}</Code><Message>as asked</Message></Error>" if has_body else ""
-        head = f"HTTP/1.1 {status} no\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        self.wfile.write((head + body).encode())
-
-    def body(self, data: bytes, fault: Fault) -> None:
-        """Pass a body on, or damage it."""
-        half = len(data) // 2
-        self.server.body_bytes += len(data)
-        if fault == "flip" and data:
-            self.wfile.write(data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :])
-        elif fault in DATA and data:
-            self.wfile.write(data[:half])
-            self.wfile.flush()
-            if fault == "stall":
-                # The client waits less long.
-                threading.Event().wait(2)
-            elif fault == "reset":
-                self.reset()
-        else:
-            self.wfile.write(data)
-
-    def reset(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-
-    def head(self, file: io.BufferedIOBase) -> list[bytes]:
-        """Return the lines up to the empty one, none at the end of the file."""
-        lines: list[bytes] = []
-        while (line := file.readline()) not in (b"", b"\r\n"):
-            lines.append(line)
-        return lines
-
-    def closing(self, lines: list[bytes]) -> list[bytes]:
-        """Return the lines of a head, with a close of the connection."""
-        dropped = (b"connection:", b"expect:")
-        kept = [line for line in lines if not line.lower().startswith(dropped)]
-        return [*kept, b"Connection: close\r\n"]
-
-    def length(self, lines: list[bytes]) -> int:
-        """Return the length of the body that a head names."""
-        for line in lines:
-            if line.lower().startswith(b"content-length:"):
-                return int(line.split(b":")[1])
-        return 0
+# A stall takes as long as a client waits.
+QUICK_OR_SLOW = [
+    pytest.param(kind, marks=pytest.mark.slow) if kind == "stall" else kind for kind in KINDS
+]
 
 
 @pytest.fixture
@@ -200,7 +99,7 @@ def rows_of(split: LocalSplit, processes: int = 0) -> dict[int, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICK_OR_SLOW)
 @pytest.mark.parametrize("size", [100, 100_000])
 def test_what_passes_is_as_if_it_had_not_been(
     store: Store, proxy: Proxy, tmp_path: Path, kind: str, size: int
@@ -229,7 +128,7 @@ def test_a_write_that_is_refused_is_made_again(store: Store, proxy: Proxy, kind:
     assert store.read("a") == b"one"
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "expired"])
+@pytest.mark.parametrize("kind", [*QUICK_OR_SLOW, "expired"])
 def test_what_does_not_pass_is_one_sentence(store: Store, proxy: Proxy, tmp_path: Path, kind: str):
     store.write("a.bin", b"data" * 100)
     digest = hashlib.sha256(b"data" * 100).hexdigest()
@@ -347,13 +246,13 @@ def test_random_faults_while_training_change_no_bit(
         try:
             return work(Runtime(log_every=4, checkpoint_every=0, loader_workers=1))
         except StoreError as error:
-            raise ray_train.WorkersFailed(str(error), None, "") from error
+            raise workers.WorkersFailed(str(error), None, "") from error
 
     resources = Resources(
         workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=1, checkpoint_every=0
     )
-    monkeypatch.setattr(ray_train, "run", run)
-    monkeypatch.setattr(RunContext, "resources", lambda self: resources)
+    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setattr(RunContext, "resources", lambda self, *_: resources)
     # Small steps then read ranges of a shard, too.
     monkeypatch.setattr("orchestrator.datasets.row_ranges.REQUEST_BYTES", 100)
 

@@ -12,6 +12,7 @@ import ray
 from safetensors.numpy import load_file
 
 from orchestrator.cluster.resources import Request
+from orchestrator.cluster.workers import dismiss
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -55,6 +56,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEPCHAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+    dismiss()
     ray.shutdown()
 
 

@@ -21,6 +21,7 @@ from training.models.mobilenet import mobilenet_v2
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 CLASSES = (8, 9, 10, 12, 13, 15, 17, 18)  # cat chair cow dog horse person sheep sofa
+WALLS = 40
 # CI itself runs these, or they are about the shell.
 SET_UP = {"make demo", "make test", ". .venv/bin/activate"}
 
@@ -40,6 +41,7 @@ def commands() -> list[str]:
 def test_the_readmes_commands_work(tmp_path: Path) -> None:
     """Run every command in order, with the campaign file that the README shows."""
     draw_voc_folder(tmp_path / "VOC2012")
+    draw_walls(tmp_path / "photos", tmp_path / "masks")
     weights = {name: value.contiguous() for name, value in mobilenet_v2(16).state_dict().items()}
     save_file(weights, tmp_path / "mobilenet_v2.safetensors")
     # `make demo` publishes more scenes.
@@ -52,6 +54,10 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     assert "prior=softmax_ce" in (reports / "prior" / "report.html").read_text()
     assert "sheep" in (reports / "voc" / "report.html").read_text()
+    assert "rust" in (reports / "walls" / "report.html").read_text()
+    assert "crack" in (tmp_path / "look-walls.html").read_text()
+    predicted = list((tmp_path / "predicted").rglob("*.png"))
+    assert len(predicted) >= WALLS
     assert "Where forgetting sits" in (reports / "analysis" / "analysis.html").read_text()
 
 
@@ -83,3 +89,20 @@ def draw_voc_folder(root: Path) -> None:
             image[box] += np.array([class_id * 7, 120 - class_id * 5, 60], np.uint8)
         Image.fromarray(image).save(root / "JPEGImages" / f"{id}.jpg")
         save_mask(mask, root / "SegmentationClassAug" / f"{id}.png")
+
+
+def draw_walls(photos: Path, masks: Path) -> None:
+    """Draw photos of walls with a box of two of three classes each, and their masks."""
+    rng = np.random.default_rng(1)
+    photos.mkdir()
+    masks.mkdir()
+    colours = ((10, 10, 10), (180, 80, 20), (60, 60, 160))
+    for number in range(WALLS):
+        image = rng.integers(120, 200, (72, 96, 3)).astype(np.uint8)
+        mask = np.zeros((72, 96), np.uint8)
+        for left, place in ((6, number), (54, number // 3)):
+            box = np.s_[16:56, left : left + 34]
+            mask[box] = 1 + place % 3
+            image[box] = colours[place % 3]
+        Image.fromarray(image).save(photos / f"wall {number}.jpg")
+        Image.fromarray(mask).save(masks / f"wall {number}.png")

@@ -83,4 +83,4 @@ def test_its_command_works_from_another_folder(wheel: Path, tmp_path: Path):
     assert "--parquet" in run("stepchain", "report", "--help")
     run("stepchain", "ingest", "digits", "--train", "80", "--val", "4")
     shown = run("stepchain", "campaign", "plan", "digits_wilson_alpha")
-    assert "15 chains, 18 different steps" in " ".join(shown.split())
+    assert "25 chains, 30 different steps" in " ".join(shown.split())

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.datasets.catalog import publish
-from orchestrator.planning.campaign import Campaign, sweep, with_field
+from orchestrator.planning.campaign import Campaign, campaign_with_current_recipes, sweep
 from orchestrator.planning.campaign_record import publish_campaign
+from orchestrator.planning.fields import with_field
 from orchestrator.planning.planner import PlannedChain, Planner
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.publish import chain_record
+from orchestrator.records.schema import EvaluationRecord, StepRecord
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from orchestrator.store.open import open_store
@@ -25,30 +27,43 @@ QUESTION = "How hard?\n\n    python -m jobs.campaign run hardness"
 
 def publish_made_up_campaign(folder: Path) -> tuple[Campaign, Store]:
     """Publish six variants of two seeds each; return the campaign and the store in `folder`."""
-    store = open_store(str(folder / "store"))
-    manifest, _ = build_dataset(Digits(train=60, val=8), folder / "built")
-    publish(store, "digits", folder / "built", manifest)
+    store = publish_digits(folder)
     start = with_field(digits_wilson(), "name", "hardness")
     axes = {"method.prior": ("bce", "fixed"), "method.alpha": (0, 0.5, 1), "seed": (1, 2)}
-    campaign = Campaign("hardness", QUESTION, sweep(start, axes))
+    campaign = campaign_with_current_recipes(Campaign("hardness", QUESTION, sweep(start, axes)))
     planner = Planner(store)
     for chain in campaign.chains:
-        _publish(store, planner.plan(chain))
+        publish_made_up_chain(store, planner.plan(chain))
     publish_campaign(store, campaign)
     return campaign, store
 
 
-def _publish(store: Store, plan: PlannedChain) -> None:
+def publish_digits(folder: Path) -> Store:
+    """Publish a few digits to a new store in `folder`; return the store."""
+    store = open_store(str(folder / "store"))
+    manifest, _ = build_dataset(Digits(train=60, val=8), folder / "built")
+    publish(store, "digits", folder / "built", manifest)
+    return store
+
+
+def publish_made_up_chain(store: Store, plan: PlannedChain) -> None:
+    """Publish the steps of a chain, their evaluations and its record."""
     steps = []
     evaluations = []
     for planned in plan.steps:
-        counts = _counts(plan, planned)
-        step, evaluation = records.publish_step(store, plan, planned, counts, _curves())
+        step, evaluation = publish_made_up_step(store, plan, planned)
         steps.append(step)
         evaluations.append(evaluation)
     record = chain_record(plan.chain, steps, evaluations)
     record = record.model_copy(update={"created": "2026-01-02T03:05:06Z"})
     store.write(layout.chain_record(record.key), canonical_json(record))
+
+
+def publish_made_up_step(
+    store: Store, plan: PlannedChain, planned: PlannedStep
+) -> tuple[StepRecord, EvaluationRecord]:
+    """Publish a step whose scores depend on the axes of the campaign."""
+    return records.publish_step(store, plan, planned, _counts(plan, planned), _curves())
 
 
 def _curves() -> list[dict[str, float]]:

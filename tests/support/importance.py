@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import freeze
-from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, Task
 from training.methods import base, ewc, fine_tuning, pi, rw
 from training.models.segmenter import Segmenter, normalise
+from training.step_config import StepConfig
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=4, eval_pooling=8)
 METHODS: dict[str, Any] = {"fine-tuning": fine_tuning, "ewc": ewc, "pi": pi, "rw": rw}

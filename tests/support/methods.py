@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import freeze
-from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, MethodConfig, ModelConfig, Optimization, Task
 from training.methods import base
 from training.models.segmenter import Segmenter, normalise, upsample
 from training.runtime import Runtime
-from training.scenario import label_map
+from training.scenario import label_map, memory_label_map
+from training.step_config import StepConfig
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8)
 GROUPS = ((1, 2, 3), (4, 5))
@@ -24,11 +25,19 @@ KNOWN = ((0, 0, 0, 1, 0), (0, 0, 0, 0, 1), (0, 0, 0, 1, 1), (0, 0, 0, 1, 0))
 
 def build_step(method: MethodConfig, groups: tuple[tuple[int, ...], ...] = GROUPS) -> StepConfig:
     """Return the document of the last step of `groups`."""
-    task = Task(data="d", groups=groups, selection="s", images=8, supervision=method.supervision)
+    task = Task(
+        data="d",
+        groups=groups,
+        selection="s",
+        images=8,
+        supervision=method.supervision,
+        memory="m" if method.needs_memory else None,
+        memory_images=4 if method.needs_memory else 0,
+    )
     return StepConfig(
         task=task,
         method=method,
-        model=MODEL,
+        model=MODEL.model_copy(update={"classifier": method.classifier or "pointwise"}),
         optimization=Optimization(epochs=10, batch=4, precision="float64"),
         augmentation=Augmentation(crop=32),
     )
@@ -43,22 +52,38 @@ def build_batch(document: StepConfig) -> base.Batch:
     if document.task.supervision == "pixel":
         targets = torch.from_numpy(label_map(document.task))[masks].long()
     known = torch.tensor(KNOWN).double()
-    return base.Batch(pixels, normalise(pixels, torch.float64), targets, known)
+    kept = None
+    if document.task.memory is not None:
+        # The last two images are kept of earlier steps.
+        kept = torch.tensor([False, False, True, True])
+        assert targets is not None
+        targets[2:] = torch.from_numpy(memory_label_map(document.task))[masks[2:]].long()
+    layers = {
+        name: torch.randint(0, 6, (4, 32, 32), generator=generator, dtype=torch.int32)
+        for name in document.method.layers
+    }
+    images = normalise(pixels, torch.float64)
+    return base.Batch(pixels, images, targets, known, kept=kept, layers=layers)
 
 
 def build_method(document: StepConfig) -> base.Method:
     """Return the step's method in training mode.
 
-    In later steps it has a random previous model, and random importance to inherit.
+    In later steps it has a random previous model, and random importance and channels to inherit.
     """
     torch.manual_seed(1)
     previous = None
     inherited = None
     if len(document.task.groups) > 1:
-        previous = freeze(Segmenter(MODEL, document.task.channels[:-1]).double())
+        previous = freeze(Segmenter(document.model, document.task.channels[:-1]).double())
         size = sum(parameter.numel() for parameter in previous.parameters())
         names = ("fisher", "path_integral", "walk")
         inherited = {f"importance.{name}": torch.rand(size).double() for name in names}
+        # Channels of two classes beyond the step's own.
+        reserved = document.task.channels[-1] + 2
+        width = document.model.head_channels
+        inherited["reserved.weight"] = torch.randn(reserved, width, 1, 1).double()
+        inherited["reserved.bias"] = torch.randn(reserved).double()
     module = import_module(f"training.methods.{document.method.name.replace('-', '_')}")
     method: base.Method = module.Method(document, previous, Runtime().mean, inherited)
     return method.double().train()

@@ -3,12 +3,17 @@
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from orchestrator.tracking.mlflow_client import MARK
+
 
 def all_runs(uri: str) -> list[MlflowRun]:
-    """Return all runs of all experiments."""
+    """Return all runs of all experiments, without the mark of what was put whole."""
     client = MlflowClient(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return list(client.search_runs(experiments))
+    runs = list(client.search_runs(experiments))
+    for run in runs:
+        run.data.tags.pop(MARK, None)
+    return runs
 
 
 def runs_of_kind(uri: str, kind: str) -> list[MlflowRun]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from training.data.reading import voc_colour
+
 VOC_SUBSET = (8, 9, 13, 15, 18, 10, 12, 17)  # cat chair horse person sofa, cow dog sheep
 
 
@@ -43,7 +45,7 @@ def write_voc_lists(root: Path, counts: Mapping[str, int]) -> list[tuple[int, st
 
 
 def save_mask(mask: np.ndarray, path: Path) -> None:
-    """Write class values as a PNG with a palette."""
+    """Write class values as a PNG with VOC's palette."""
     picture = Image.fromarray(mask).convert("P")
-    picture.putpalette([37 * value % 256 for value in range(768)])
+    picture.putpalette(b"".join(bytes(voc_colour(id)) for id in range(256)))
     picture.save(path)

@@ -23,17 +23,11 @@ from orchestrator.records.schema import (
 from orchestrator.store.base import Store
 from orchestrator.store.canonical import canonical_json
 from tests.support.confusions import confusion_of_rows, counts_parquet, made_up_confusion
-from training.config import (
-    EvaluationConfig,
-    MethodConfig,
-    ModelConfig,
-    Optimization,
-    StepConfig,
-    Task,
-)
+from training.config import EvaluationConfig, MethodConfig, ModelConfig, Optimization, Task
 from training.methods import fine_tuning, wilson
 from training.metrics import Confusion
 from training.scenario import Scenario
+from training.step_config import StepConfig
 
 DIGITS = tuple("0123456789")
 PROVENANCE = Provenance(

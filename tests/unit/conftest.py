@@ -11,6 +11,7 @@ from orchestrator.records.schema import ChainRecord
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from tests.support import records
+from tests.support.models import publish_model
 from training.methods import fine_tuning, mib
 
 PublishChain = Callable[..., ChainRecord]
@@ -25,6 +26,17 @@ def store(tmp_path: Path) -> Store:
 def publish_chain() -> PublishChain:
     """Return a function that publishes a chain of made-up results and returns its record."""
     return records.publish_chain
+
+
+@pytest.fixture
+def published(
+    store: Store, publish_chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Store:
+    """Return a store with a chain `demo`, whose two steps have untrained models."""
+    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
+    for key in publish_chain(store, "demo").steps:
+        publish_model(store, key)
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ import numpy as np
 
 from training.config import VOID
 from training.data.deterministic_png import encode_mask
+from training.data.file_index import FileIndex, litter_remark
+from training.data.reading import BY_VALUE
 from training.data.source import BadData, Sample, file_bytes
 from training.data.transforms import decode_mask
 
@@ -54,7 +56,7 @@ FOLDERS = {"train": "training", "val": "validation"}
 class Ade:
     """A folder ADEChallengeData2016.
 
-        images/{training,validation}/<id>.jpg
+        images/{training,validation}/<id>.jpg      or another ending of a photo
         annotations/{training,validation}/<id>.png
 
     Raises:
@@ -73,21 +75,30 @@ class Ade:
                     f"{root} is not ADE20K: it has no folder annotations/{folder}; "
                     "give the folder ADEChallengeData2016"
                 )
+        self.photos = {
+            split: FileIndex(root / "images" / folder) for split, folder in FOLDERS.items()
+        }
+        self.masks = {
+            split: FileIndex(root / "annotations" / folder, (".png",))
+            for split, folder in FOLDERS.items()
+        }
 
     def ids(self, split: str) -> list[str]:
         """Return the names of the split's masks, sorted."""
-        folder = self.root / "annotations" / FOLDERS[split]
-        return sorted(path.stem for path in folder.glob("*.png"))
+        return sorted(self.masks[split].names)
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
-        """Return the JPEG and the mask of one image."""
-        image = self.root / "images" / FOLDERS[split] / f"{id}.jpg"
-        mask = self.root / "annotations" / FOLDERS[split] / f"{id}.png"
-        return image, mask
+        """Return the photo and the mask of one image."""
+        return self.photos[split].path(id), self.masks[split].path(id)
 
     def read(self, split: str, id: str) -> Sample:
-        """Return the JPEG as it is, and the mask with void where ADE20K has 0."""
+        """Return the photo as it is, and the mask with void where ADE20K has 0."""
+        self.photos[split].check(id, "photo")
         image, mask = self.files(split, id)
-        values = decode_mask(file_bytes(mask, "mask"))
+        values = decode_mask(file_bytes(mask, "mask"), BY_VALUE)
         with_void = np.where(values == 0, np.uint8(VOID), values)
         return Sample(id, file_bytes(image, "image"), encode_mask(with_void))
+
+    def remarks(self) -> list[str]:
+        """Return how many files were passed over."""
+        return litter_remark([*self.photos.values(), *self.masks.values()])

@@ -1,26 +1,27 @@
-"""Read COCO 2017's 80 thing classes as a semantic dataset.
+"""Read folders in COCO's layout as a semantic dataset: COCO 2017's, or one's own categories.
 
-Masks come from COCO's instances or from COCO-Stuff's maps.
+Masks come from annotated objects or, for COCO 2017, from COCO-Stuff's maps.
 
-Instances are polygons or run lengths, and COCO's own library rasterises them. They are laid over
-each other in the file's order, later ones on top, as COCO's own conversion to semantic maps does.
-That conversion leaves crowds out. A crowd holds its class, but not only its class, so its pixels
-are void here where no instance covers them.
+Objects are polygons or run lengths. They are laid over each other in the file's order, later ones
+on top, as COCO's own conversion to semantic maps does. That conversion leaves crowds out. A crowd
+holds its class, but not only its class, so its pixels are void here where no object covers them.
 
 COCO-Stuff's maps hold the category id - 1. Its stuff classes are background.
 """
 
-import hashlib
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from training.config import BACKGROUND, VOID
+from training.data.coco_annotations import Annotations, Painted, class_names
 from training.data.deterministic_png import encode_mask
-from training.data.source import BadData, Sample, file_bytes
+from training.data.file_index import FileIndex, litter_remark
+from training.data.headers import check_size, photo_header
+from training.data.reading import BY_VALUE, MAX_PIXELS
+from training.data.source import BadData, Remark, Sample, file_bytes
 from training.data.transforms import decode_mask
 
 COCO_CATEGORIES = {
@@ -41,10 +42,13 @@ COCO_CATEGORIES = {
 }  # fmt: skip
 MASKS = Literal["instances", "stuffthingmaps"]
 FOLDERS = {"train": "train2017", "val": "val2017"}
+SIZE_OF_FILE = (
+    "images have no width and height in the annotations, and those of the photo are taken"
+)
 
 
 def class_table(category_ids: tuple[int, ...]) -> np.ndarray:
-    """Return the class id of each COCO category id, uint8 [256].
+    """Return the class id of each of COCO 2017's category ids, uint8 [256].
 
     It is the position in `category_ids` + 1, void for 255 and background for all others.
     """
@@ -63,19 +67,24 @@ class Coco:
     Args:
         root: The folder.
         masks: What masks are made of.
-        category_ids: COCO's ids of the classes 1, 2, ...; by default all 80 in COCO's order.
+        category_ids: COCO 2017's ids of the classes 1, 2, ...; the folder must then be COCO 2017.
+            By default the file's own categories, in the order of their ids.
+        max_pixels: Of the largest image that is read.
 
     Raises:
-        BadData: Folders are missing, or the annotations are not COCO's.
+        BadData: Folders are missing, or the annotations cannot be used.
     """
 
     def __init__(
-        self, root: Path, masks: MASKS, category_ids: tuple[int, ...] = tuple(COCO_CATEGORIES)
+        self,
+        root: Path,
+        masks: MASKS,
+        category_ids: tuple[int, ...] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.root = root
         self.kind = masks
-        self.classes = tuple(COCO_CATEGORIES[id] for id in category_ids)
-        self.table = class_table(category_ids)
+        self.max_pixels = max_pixels
         self.splits = tuple(split for split, folder in FOLDERS.items() if (root / folder).is_dir())
         if not self.splits:
             raise BadData(
@@ -88,10 +97,25 @@ class Coco:
                     f"COCO's annotations {self.annotations(split)} are missing; add them, "
                     "or choose other --masks"
                 )
-        self.recipe = f"{masks} {category_ids}"
+        self.photos = {split: FileIndex(root / FOLDERS[split]) for split in self.splits}
         if masks == "instances":
-            self.instances = {split: Instances(self.annotations(split)) for split in self.splits}
-            self.recipe += " ".join(instances.sha256 for instances in self.instances.values())
+            self.instances = {
+                split: Annotations(self.annotations(split), self.photos[split])
+                for split in self.splits
+            }
+            names = self._categories(category_ids)
+            ids = category_ids or tuple(names)
+            digests = " ".join(instances.sha256 for instances in self.instances.values())
+            self.recipe = f"{masks} {ids}{digests}"
+        else:
+            self.maps = {
+                split: FileIndex(self.annotations(split), (".png",)) for split in self.splits
+            }
+            names = COCO_CATEGORIES
+            ids = category_ids or tuple(names)
+            self.recipe = f"{masks} {ids}"
+        self.classes = tuple(names[id] for id in ids)
+        self.class_ids: dict[int, int] = {id: number for number, id in enumerate(ids, start=1)}
 
     def annotations(self, split: str) -> Path:
         """Return the file or folder that the masks of a split come from."""
@@ -103,135 +127,97 @@ class Coco:
         """Return the names of the split's images, sorted, with or without an annotated object."""
         if self.kind == "instances":
             return self.instances[split].ids
-        return sorted(path.stem for path in self.annotations(split).glob("*.png"))
+        return sorted(self.maps[split].names)
 
     def files(self, split: str, id: str) -> tuple[Path, ...]:
-        """Return the JPEG, and the map where masks come from maps."""
-        image = self.root / FOLDERS[split] / f"{id}.jpg"
+        """Return the photo, and the map where masks come from maps."""
+        image = self.photos[split].path(id)
         if self.kind == "instances":
             return (image,)
-        return image, self.annotations(split) / f"{id}.png"
+        return image, self.maps[split].path(id)
 
     def read(self, split: str, id: str) -> Sample:
-        """Return the JPEG as it is, and a mask of class ids."""
+        """Return the photo as it is, and a mask of class ids."""
         image = file_bytes(self.files(split, id)[0], "image")
-        return Sample(id, image, encode_mask(self.mask(split, id)))
+        painted = self.paint(split, id, image)
+        return Sample(id, image, encode_mask(painted.mask), painted.remarks)
 
-    def mask(self, split: str, id: str) -> np.ndarray:
-        """Return the class ids of an image's pixels, uint8 [height, width]."""
+    def remarks(self) -> list[str]:
+        """Return what was passed over."""
+        found = litter_remark(self.photos.values())
         if self.kind == "instances":
-            return self.table[self.instances[split].mask(id)]
-        # A map's value is the category id - 1.
-        class_of_value = np.append(self.table[1:VOID], [BACKGROUND, VOID]).astype(np.uint8)
-        return class_of_value[decode_mask(file_bytes(self.files(split, id)[1], "mask"))]
+            for instances in self.instances.values():
+                strays = instances.strays
+                if strays:
+                    found.append(
+                        f"{instances.path.name}: {len(strays)} objects are of images that it does "
+                        f"not list, and are passed over; the first is {strays[0]}"
+                    )
+        return found
 
+    def paint(self, split: str, id: str, image: bytes | None = None) -> Painted:
+        """Return the class ids of an image's pixels.
 
-class Instances:
-    """The annotations of a split, by image.
-
-    They are kept as text in one array, so that the processes of a machine can share it.
-
-    Raises:
-        BadData: The file does not hold COCO's instances.
-    """
-
-    def __init__(self, path: Path) -> None:
-        data = path.read_bytes()
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        try:
-            images = _objects_by_image(json.loads(data))
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadData(
-                f"{path} does not hold COCO's instances ({type(error).__name__}: {error}); "
-                "download it again"
-            ) from None
-        images.sort(key=lambda image: image["id"])
-        self.ids = [image["id"] for image in images]
-        texts = [json.dumps(image).encode() for image in images]
-        self.ends = np.cumsum([len(text) for text in texts])
-        self.texts = np.frombuffer(b"".join(texts), np.uint8)
-        self._rows = {id: row for row, id in enumerate(self.ids)}
-
-    def mask(self, id: str) -> np.ndarray:
-        """Return the COCO category ids of an image's pixels, uint8 [height, width].
+        Args:
+            split: The split.
+            id: The image.
+            image: The photo's file, if its size is to be compared.
 
         Raises:
-            BadData: An object cannot be rasterised.
+            BadData: The map cannot be read, or an object cannot be drawn.
         """
-        row = self._rows[id]
-        start = self.ends[row - 1] if row else 0
-        image = json.loads(self.texts[start : self.ends[row]].tobytes())
-        return paint(image["objects"], *image["size"])
-
-
-def _objects_by_image(content: Any) -> list[dict[str, Any]]:
-    """Return the id, size [height, width] and objects of each image, in the file's order."""
-    images = {}
-    for image in content["images"]:
-        images[image["id"]] = {
-            "id": Path(image["file_name"]).stem,
-            "size": [image["height"], image["width"]],
-            "objects": [],
-        }
-    for entry in content["annotations"]:
-        instance = [entry["category_id"], bool(entry["iscrowd"]), entry["segmentation"]]
-        images[entry["image_id"]]["objects"].append(instance)
-    return list(images.values())
-
-
-def paint(objects: list[tuple[int, bool, Any]], height: int, width: int) -> np.ndarray:
-    """Lay objects over each other, the last one on top; crowds lie, as void, below all others.
-
-    Args:
-        objects: The category id, whether it is a crowd, and the segmentation of each.
-        height: Of the image, pixels.
-        width: Of the image, pixels.
-
-    Returns:
-        Category ids, uint8 [height, width].
-
-    Raises:
-        BadData: COCO's library cannot rasterise an object.
-    """
-    result = np.zeros((height, width), np.uint8)
-    for crowd in (True, False):
-        for category_id, is_crowd, segmentation in objects:
-            if is_crowd == crowd:
-                result[rasterise(segmentation, height, width)] = VOID if crowd else category_id
-    return result
-
-
-def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Return the pixels that a segmentation covers, bool [height, width].
-
-    Args:
-        segmentation: Polygons, [[x, y, x, y, ...], ...], or run lengths, {size, counts}.
-        height: Of the image, pixels.
-        width: Of the image, pixels.
-
-    Raises:
-        BadData: COCO's library cannot rasterise it.
-    """
-    try:
-        if isinstance(segmentation, list):
-            runs = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            _check_runs(segmentation["size"], sum(segmentation["counts"]), height, width)
-            runs = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            _check_runs(segmentation["size"], height * width, height, width)
-            runs = segmentation
-        return coco_mask.decode(runs).astype(bool)
-    except Exception as error:  # noqa: BLE001  pycocotools raises plain Exception, too
-        raise BadData(f"an object's segmentation cannot be rasterised: {error}") from None
-
-
-def _check_runs(size: list[int], pixels: int, height: int, width: int) -> None:
-    """Raise BadData for runs of another size.
-
-    COCO's library writes past the end of a mask smaller than its runs.
-    """
-    if size != [height, width] or pixels != height * width:
-        raise BadData(
-            f"its runs cover {pixels} pixels of {size}, and the image is {[height, width]}"
+        if self.kind == "stuffthingmaps":
+            # A map's value is the category id - 1.
+            table = class_table(tuple(self.class_ids))
+            class_of_value = np.append(table[1:VOID], [BACKGROUND, VOID]).astype(np.uint8)
+            data = file_bytes(self.files(split, id)[1], "mask")
+            return Painted(class_of_value[decode_mask(data, BY_VALUE)], ())
+        annotations = self.instances[split]
+        said = annotations.size(id)
+        if said and image is None:
+            check_size(*said, self.max_pixels, "annotated image")
+            return annotations.paint(id, *said, self.class_ids)
+        if image is None:
+            image = file_bytes(self.files(split, id)[0], "image")
+        header = photo_header(image, self.max_pixels)
+        if said and said not in (header[:2], header.upright_size):
+            raise BadData(
+                f"{annotations.path.name} says that the image is {said[0]} x {said[1]} pixels, and "
+                f"the photo is {header.width} x {header.height}; correct the file, or put back the "
+                "photo that was annotated"
+            )
+        painted = annotations.paint(id, *(said or header.upright_size), self.class_ids)
+        if said:
+            return painted
+        return painted._replace(
+            remarks=(*painted.remarks, Remark(what=SIZE_OF_FILE, detail="that"))
         )
+
+    def _categories(self, category_ids: tuple[int, ...] | None) -> Mapping[int, str]:
+        """Return the names of the classes by category id.
+
+        Raises:
+            BadData: The splits have different ones, or they are not COCO 2017's and must be.
+        """
+        first, *others = self.instances.values()
+        for other in others:
+            if other.categories != first.categories:
+                differ = first.categories.items() ^ other.categories.items()
+                raise BadData(
+                    f"{first.path} and {other.path} have different categories, such as "
+                    f"{min(differ)}: use one list in both"
+                )
+        if category_ids and first.categories != COCO_CATEGORIES:
+            raise BadData(
+                f"{first.path} has other categories than COCO 2017, which is needed here: give "
+                "COCO 2017's own file"
+            )
+        names = class_names(first.categories)
+        if len(names) >= VOID:
+            raise BadData(
+                f"{first.path} has {len(names)} categories; masks have 8 bits, which leaves room "
+                f"for {VOID - 1} classes: keep the categories that matter"
+            )
+        if not names:
+            raise BadData(f"{first.path} has no category besides background")
+        return names

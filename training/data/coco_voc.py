@@ -14,6 +14,7 @@ import numpy as np
 from training.config import VOID
 from training.data.coco import COCO_CATEGORIES, MASKS, Coco
 from training.data.deterministic_png import encode_mask
+from training.data.reading import BY_VALUE
 from training.data.source import BadData, LeftOut, Sample, file_bytes
 from training.data.transforms import decode_mask
 from training.data.voc import Voc
@@ -88,13 +89,14 @@ class CocoVoc:
             LeftOut: An image of COCO's train shows a class of VOC.
         """
         if _is_vocs(id):
-            _, image, mask = self.voc.read(_split_of_voc(split), id)
-            return Sample(id, image, encode_mask(self.table[decode_mask(mask)]))
-        mask = self.coco.mask(split, id)
+            sample = self.voc.read(_split_of_voc(split), id)
+            return sample._replace(mask=encode_mask(self.table[decode_mask(sample.mask, BY_VALUE)]))
+        mask, remarks = self.coco.paint(split, id)
         shows_voc = ((mask > len(BASE_CATEGORY_IDS)) & (mask != VOID)).any()
         if split == "train" and shows_voc:
             raise LeftOut
-        return Sample(id, file_bytes(self.coco.files(split, id)[0], "image"), encode_mask(mask))
+        image = file_bytes(self.coco.files(split, id)[0], "image")
+        return Sample(id, image, encode_mask(mask), remarks)
 
 
 def _split_of_voc(split: str) -> str:

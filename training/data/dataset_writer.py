@@ -16,8 +16,11 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from training.config import VOID
+from training.data.agreement import Agreement, agree
+from training.data.index_row import IndexRow
 from training.data.manifest import Manifest, SplitManifest, StoredFile, json_digest
-from training.data.shard_writer import IndexRow, ShardJob, WrittenShard, divide, name_by_digest
+from training.data.reading import NOTHING_ASKED, Asked, Reading
+from training.data.shard_writer import ShardJob, WrittenShard, divide, name_by_digest
 from training.data.source import BadData, Source
 from training.data.validation import BadRow, BadRows
 
@@ -39,6 +42,8 @@ INDEX_SCHEMA = pa.schema(
     ],
     metadata={"stepchain": "1"},
 )
+# How a row's photo is turned, as EXIF counts. An index in which all are as stored lacks the column.
+ORIENTATION = pa.field("orientation", pa.uint8())
 
 
 class SplitPlan(NamedTuple):
@@ -49,7 +54,17 @@ class SplitPlan(NamedTuple):
     images: int  # number of ids in the list, each counted once
 
 
-def plan_shards(source: Source, shard_bytes: int = SHARD_BYTES) -> dict[str, SplitPlan]:
+class Assembled(NamedTuple):
+    """A dataset whose files are written."""
+
+    manifest: Manifest
+    bad: list[BadRow]  # rows that were left out
+    remarks: list[str]  # what was found and decided, for the person who ingests
+
+
+def plan_shards(
+    source: Source, shard_bytes: int = SHARD_BYTES, asked: Asked = NOTHING_ASKED
+) -> dict[str, SplitPlan]:
     """Return the plan of each split; it follows from the source alone, on any machine.
 
     Raises:
@@ -60,10 +75,10 @@ def plan_shards(source: Source, shard_bytes: int = SHARD_BYTES) -> dict[str, Spl
             f"the dataset declares {len(source.classes)} classes; masks have 8 bits, "
             f"which leaves room for {VOID - 1}"
         )
-    return {split: _plan_split(source, split, shard_bytes) for split in source.splits}
+    return {split: _plan_split(source, split, shard_bytes, asked) for split in source.splits}
 
 
-def _plan_split(source: Source, split: str, shard_bytes: int) -> SplitPlan:
+def _plan_split(source: Source, split: str, shard_bytes: int, asked: Asked) -> SplitPlan:
     listed = Counter(source.ids(split))
     if not listed:
         raise BadData(f"split {split!r} lists no images; leave the split out, or correct its list")
@@ -73,7 +88,7 @@ def _plan_split(source: Source, split: str, shard_bytes: int) -> SplitPlan:
         for id, count in listed.items()
         if count > 1
     ]
-    jobs = list(divide(source, split, once, shard_bytes))
+    jobs = list(divide(source, split, once, shard_bytes, asked))
     return SplitPlan(jobs, twice, len(listed))
 
 
@@ -83,7 +98,8 @@ def assemble_dataset(
     done: Mapping[str, WrittenShard],
     folder: Path,
     on_bad: Literal["error", "skip"],
-) -> tuple[Manifest, list[BadRow]]:
+    asked: Asked = NOTHING_ASKED,
+) -> Assembled:
     """Write the index of each split, and return the manifest of the dataset.
 
     Args:
@@ -92,13 +108,11 @@ def assemble_dataset(
         done: What `write_shard` returned for each planned job, by the job's key.
         folder: An existing folder; the indexes are written to it as <sha256>.parquet.
         on_bad: Whether rows that cannot be used are an error or are left out.
-
-    Returns:
-        The manifest, and the rows that were left out.
+        asked: How files are to be read, as it was planned.
 
     Raises:
         BadRows: Rows cannot be used and `on_bad` is error; it holds all of them.
-        BadData: A split has no usable image.
+        BadData: A split has no usable image, or what the files mean must be asked.
     """
     written = {}
     bad = {}
@@ -108,13 +122,22 @@ def assemble_dataset(
     unusable = list(chain.from_iterable(bad.values()))
     if unusable and on_bad == "error":
         raise BadRows(unusable)
+    for split, shards in written.items():
+        if not any(each.shard for each in shards):
+            raise _no_usable_image(split, bad[split])
+    rows = {split: _rows(shards) for split, shards in written.items()}
+    agreed = agree(rows, source.classes, asked)
     splits = {}
     for split, shards in written.items():
-        with_rows = [each for each in shards if each.shard]
-        if not with_rows:
-            raise _no_usable_image(split, bad[split])
-        splits[split] = _write_split(source.classes, with_rows, folder)
-    return Manifest(classes=source.classes, splits=splits), unusable
+        splits[split] = _write_split(
+            source.classes, agreed, shards, agreed.turns[split], plans[split].images, folder
+        )
+    manifest = Manifest(classes=source.classes, splits=splits, reading=agreed.reading)
+    return Assembled(manifest, unusable, agreed.remarks)
+
+
+def _rows(shards: Sequence[WrittenShard]) -> list[IndexRow]:
+    return list(chain.from_iterable(each.rows for each in shards))
 
 
 def _no_usable_image(split: str, bad: Sequence[BadRow]) -> BadData:
@@ -131,19 +154,52 @@ def _bad_rows(plan: SplitPlan, shards: Sequence[WrittenShard]) -> list[BadRow]:
 
 
 def _write_split(
-    classes: tuple[str, ...], written: Sequence[WrittenShard], folder: Path
+    classes: tuple[str, ...],
+    agreed: Agreement,
+    shards: Sequence[WrittenShard],
+    turns: Sequence[int],
+    listed: int,
+    folder: Path,
 ) -> SplitManifest:
-    rows = list(chain.from_iterable(each.rows for each in written))
-    identity = {"classes": classes, "rows": [(row.id, row.row_sha256) for row in rows]}
+    """Write the index of a split, and return its manifest.
+
+    Args:
+        classes: Of the dataset.
+        agreed: How the dataset's files are read.
+        shards: In the split's order.
+        turns: How the photo of each row is turned, as EXIF counts.
+        listed: Number of images in the source's list.
+        folder: The index is written here.
+    """
+    with_rows = [each for each in shards if each.shard]
+    rows = _rows(with_rows)
     return SplitManifest(
-        index=_write_index([each.rows for each in written], folder),
-        shards=tuple(each.shard for each in written if each.shard),
+        index=write_index([each.rows for each in with_rows], turns, folder),
+        shards=tuple(each.shard for each in shards if each.shard),
         rows=len(rows),
-        content=json_digest(identity),
+        content=_content(classes, agreed.reading, rows, turns),
+        left_out=listed - len(rows),
     )
 
 
-def _write_index(shards: Sequence[tuple[IndexRow, ...]], folder: Path) -> StoredFile:
+def _content(
+    classes: tuple[str, ...], reading: Reading, rows: Sequence[IndexRow], turns: Sequence[int]
+) -> str:
+    """Return the digest of what the rows show, however they are divided among files."""
+    identity: dict[str, Any] = {
+        "classes": classes,
+        "rows": [
+            (row.id, row.row_sha256) if turn == 1 else (row.id, row.row_sha256, turn)
+            for row, turn in zip(rows, turns, strict=True)
+        ],
+    }
+    masks = reading.model_dump(exclude={"turned"}, exclude_defaults=True)
+    return json_digest(identity | ({"reading": masks} if masks else {}))
+
+
+def write_index(
+    shards: Sequence[tuple[IndexRow, ...]], turns: Sequence[int], folder: Path
+) -> StoredFile:
     """Write the rows of all shards as one table; `shards` are in the manifest's order."""
     columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
     for number, rows in enumerate(shards):
@@ -154,12 +210,11 @@ def _write_index(shards: Sequence[tuple[IndexRow, ...]], folder: Path) -> Stored
             }
             for name, values in columns.items():
                 values.append(fields[name])
-    arrays = [pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA]
-    partial_file = folder / "index.partial"
-    parquet.write_table(
-        pa.table(arrays, schema=INDEX_SCHEMA),
-        partial_file,
-        compression="zstd",
-        write_page_checksum=True,
+    table = pa.table(
+        [pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA], schema=INDEX_SCHEMA
     )
+    if any(turn != 1 for turn in turns):
+        table = table.append_column(ORIENTATION, pa.array(turns, ORIENTATION.type))
+    partial_file = folder / "index.partial"
+    parquet.write_table(table, partial_file, compression="zstd", write_page_checksum=True)
     return name_by_digest(partial_file, ".parquet")

@@ -22,6 +22,8 @@ SIZES = (22, 32)  # of a digit's box, pixels
 VALIDATION_SHARE = 4
 # A pixel belongs to the stroke from this ink on, out of 255.
 INK = 96
+# No background is lighter, with its noise; the strokes of digits are.
+LIGHTEST = 176
 
 
 class Digits:
@@ -78,6 +80,18 @@ class Digits:
             _draw_digit(image, mask, strokes[chosen], int(class_ids[chosen]), rng)
         picture = Image.fromarray(_with_noise(image, rng))
         return Sample(id, _png(picture), _png(_palette_picture(mask)))
+
+
+def saliency(image: np.ndarray) -> np.ndarray:
+    """Return 1 where a scene is lighter than any background, as a detector of saliency might.
+
+    Args:
+        image: RGB, uint8 [H, W, 3].
+
+    Returns:
+        uint8 [H, W].
+    """
+    return (image.max(2) > LIGHTEST).astype(np.uint8)
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:

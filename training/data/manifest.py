@@ -6,8 +6,14 @@ for arrays or images.
 
 import hashlib
 import json
+from typing import Any
+
+from pydantic import Field
 
 from training.config import Document
+from training.data.reading import AS_STORED, Reading
+
+LAYERED = "train"  # the split that companion layers belong to: no other is trained on
 
 
 class StoredFile(Document):
@@ -30,6 +36,9 @@ class SplitManifest(Document):
     shards: tuple[Shard, ...]
     rows: int
     content: str  # digest of the classes and the rows, however divided among files
+    # Images of the source's list that are not among the rows. Unknown, and 0, in manifests written
+    # before this was counted.
+    left_out: int = Field(default=0, ge=0, json_schema_extra={"legacy": 0})
 
 
 class Manifest(Document):
@@ -41,6 +50,7 @@ class Manifest(Document):
     format: int = 1
     classes: tuple[str, ...]
     splits: dict[str, SplitManifest]
+    reading: Reading = Field(default=AS_STORED, json_schema_extra=dict[str, Any](legacy=AS_STORED))
 
 
 def json_digest(value: object) -> str:

@@ -16,7 +16,9 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from training.data.deterministic_png import encode_mask
+from training.data.file_index import MASK_ENDINGS, FileIndex
 from training.data.source import BadData, Sample, file_bytes
+from training.data.split_list import read_split_list
 from training.data.voc import Voc
 
 
@@ -36,6 +38,7 @@ class VocWithSbd(Voc):
     def __init__(self, root: Path, sbd: Path) -> None:
         super().__init__(root, {"train": "train", "val": "val"})
         self.masks = root / "SegmentationClass"
+        self.mask_index = FileIndex(self.masks, MASK_ENDINGS, preferred=".png")
         self.sbd = sbd
         if not (sbd / "cls").is_dir():
             raise BadData(
@@ -52,24 +55,25 @@ class VocWithSbd(Voc):
         return sorted(annotated - set(super().ids("val")))
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
-        """Return the JPEG of one image with VOC's mask, or else SBD's."""
+        """Return the photo of one image with VOC's mask, or else SBD's."""
         image, mask = super().files(split, id)
         if split == "train" and id not in self.own:
             mask = self.sbd / "cls" / f"{id}.mat"
         return image, mask
 
     def read(self, split: str, id: str) -> Sample:
-        """Return the JPEG as it is, and a PNG mask."""
+        """Return the photo as it is, and a PNG mask."""
         image, mask = self.files(split, id)
-        if mask.suffix == ".png":
+        if mask.suffix != ".mat":
             return super().read(split, id)
+        self.photo_index.check(id, "photo")
         return Sample(id, file_bytes(image, "image"), encode_mask(_read_gtcls(mask)))
 
     def _listed(self, name: str) -> list[str]:
         path = self.sbd / f"{name}.txt"
         if not path.is_file():
             raise BadData(f"SBD's list {path} is missing; unpack all of its release")
-        return path.read_text().split()
+        return [image.id for image in read_split_list(path, self.photo_index).images]
 
 
 def _read_gtcls(path: Path) -> np.ndarray:

@@ -18,13 +18,15 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from training.config import VOID, Document
+from training.config import Document
+from training.data.index_row import IndexRow, index_rows
 from training.data.manifest import Shard, StoredFile
+from training.data.reading import NOTHING_ASKED, Asked
 from training.data.source import BadData, FromFiles, LeftOut, Source
 from training.data.validation import BadRow, Row, examine
 
 # The version of the shards and of the checks of a row. It enters every job's key.
-FORMAT = 1
+FORMAT = 2
 # The size that a sample without files is counted with.
 DRAWN_BYTES = 8192
 BATCH_ROWS = 16  # of an Arrow record batch
@@ -36,31 +38,13 @@ SHARD_SCHEMA = pa.schema(
 )
 
 
-class IndexRow(Document):
-    """The entry of the index for a row of a shard.
-
-    `training.data.dataset_writer.INDEX_SCHEMA` explains the fields.
-    """
-
-    id: str
-    row: int
-    width: int
-    height: int
-    values: tuple[int, ...]
-    pixels: tuple[int, ...]
-    image_offset: int
-    image_bytes: int
-    mask_offset: int
-    mask_bytes: int
-    row_sha256: str
-
-
 class ShardJob(NamedTuple):
     """Images of a split, in the split's order, that become one shard."""
 
     split: str
     ids: tuple[str, ...]
     key: str
+    asked: Asked = NOTHING_ASKED
 
 
 class WrittenShard(Document):
@@ -71,7 +55,9 @@ class WrittenShard(Document):
     bad: tuple[BadRow, ...]  # images that cannot be used
 
 
-def divide(source: Source, split: str, ids: Sequence[str], shard_bytes: int) -> Iterator[ShardJob]:
+def divide(
+    source: Source, split: str, ids: Sequence[str], shard_bytes: int, asked: Asked = NOTHING_ASKED
+) -> Iterator[ShardJob]:
     """Divide images of a split among shard jobs.
 
     Args:
@@ -79,6 +65,7 @@ def divide(source: Source, split: str, ids: Sequence[str], shard_bytes: int) -> 
         split: The name of the split.
         ids: The images, in the split's order.
         shard_bytes: A job ends with the image whose files bring its sum to this size.
+        asked: How files are to be read.
 
     Yields:
         The jobs, in order.
@@ -86,6 +73,11 @@ def divide(source: Source, split: str, ids: Sequence[str], shard_bytes: int) -> 
     job_ids: list[str] = []
     job_stamps: list[str] = []
     size = 0
+
+    def job() -> ShardJob:
+        key = _key(source, split, job_ids, job_stamps, asked)
+        return ShardJob(split, tuple(job_ids), key, asked)
+
     with ThreadPoolExecutor(STAT_THREADS) as pool:
         looked_up = pool.map(lambda id: _size_and_stamp(source, split, id), ids)
         for id, (sample_bytes, stamp) in zip(ids, looked_up, strict=True):
@@ -93,18 +85,18 @@ def divide(source: Source, split: str, ids: Sequence[str], shard_bytes: int) -> 
             job_stamps.append(stamp)
             size += sample_bytes
             if size >= shard_bytes:
-                yield ShardJob(split, tuple(job_ids), _key(source, split, job_ids, job_stamps))
+                yield job()
                 job_ids = []
                 job_stamps = []
                 size = 0
     if job_ids:
-        yield ShardJob(split, tuple(job_ids), _key(source, split, job_ids, job_stamps))
+        yield job()
 
 
 def current_key(source: Source, job: ShardJob) -> str:
     """Return the key that the job has by the files as they are now, as this machine sees them."""
     stamps = [_size_and_stamp(source, job.split, id)[1] for id in job.ids]
-    return _key(source, job.split, job.ids, stamps)
+    return _key(source, job.split, job.ids, stamps, job.asked)
 
 
 def write_shard(
@@ -127,7 +119,7 @@ def write_shard(
     rows: list[Row] = []
     bad: list[BadRow] = []
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for result in pool.map(lambda id: examine(source, job.split, id), job.ids):
+        for result in pool.map(lambda id: examine(source, job.split, id, job.asked), job.ids):
             advance()
             if isinstance(result, Row):
                 rows.append(result)
@@ -136,8 +128,8 @@ def write_shard(
     if not rows:
         return WrittenShard(shard=None, rows=(), bad=tuple(bad))
     partial_file = folder / f"{uuid4().hex}.partial"
-    _write_arrow(rows, partial_file)
-    entries = _index_rows(rows, _byte_offsets(partial_file))
+    write_arrow(rows, partial_file)
+    entries = index_rows(rows, byte_offsets(partial_file))
     stored = name_by_digest(partial_file, ".arrow")
     shard = Shard(sha256=stored.sha256, bytes=stored.bytes, rows=len(rows))
     return WrittenShard(shard=shard, rows=entries, bad=tuple(bad))
@@ -179,7 +171,9 @@ def _read_size_and_stamp(source: Source, split: str, id: str) -> tuple[int, str]
     return len(sample.image) + len(sample.mask), stamp
 
 
-def _key(source: Source, split: str, ids: Sequence[str], stamps: Sequence[str]) -> str:
+def _key(
+    source: Source, split: str, ids: Sequence[str], stamps: Sequence[str], asked: Asked
+) -> str:
     recipe = source.recipe if isinstance(source, FromFiles) else ""
     decisive = [
         FORMAT,
@@ -190,11 +184,13 @@ def _key(source: Source, split: str, ids: Sequence[str], stamps: Sequence[str]) 
         split,
         list(ids),
         list(stamps),
+        asked.reading.model_dump(),
     ]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def _write_arrow(rows: Sequence[Row], path: Path) -> None:
+def write_arrow(rows: Sequence[Row], path: Path) -> None:
+    """Write the rows of a shard as an Arrow file."""
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SHARD_SCHEMA) as writer:
         for start in range(0, len(rows), BATCH_ROWS):
             samples = [row.sample for row in rows[start : start + BATCH_ROWS]]
@@ -206,28 +202,7 @@ def _write_arrow(rows: Sequence[Row], path: Path) -> None:
             writer.write_batch(pa.record_batch(columns, schema=SHARD_SCHEMA))
 
 
-def _index_rows(rows: Sequence[Row], offsets: Sequence[tuple[int, int]]) -> tuple[IndexRow, ...]:
-    entries = []
-    for number, (row, (image_offset, mask_offset)) in enumerate(zip(rows, offsets, strict=True)):
-        values = np.flatnonzero(row.pixels[:VOID])
-        entry = IndexRow(
-            id=row.sample.id,
-            row=number,
-            width=row.width,
-            height=row.height,
-            values=tuple(values.tolist()),
-            pixels=tuple(row.pixels[values].tolist()),
-            image_offset=image_offset,
-            image_bytes=len(row.sample.image),
-            mask_offset=mask_offset,
-            mask_bytes=len(row.sample.mask),
-            row_sha256=row.sha256.hex(),
-        )
-        entries.append(entry)
-    return tuple(entries)
-
-
-def _byte_offsets(path: Path) -> list[tuple[int, int]]:
+def byte_offsets(path: Path) -> list[tuple[int, int]]:
     """Return where each row's image and mask start in an Arrow file, in bytes."""
     result: list[tuple[int, int]] = []
     with pa.memory_map(str(path)) as file:
@@ -241,7 +216,8 @@ def _byte_offsets(path: Path) -> list[tuple[int, int]]:
                 _, offsets, data = batch.column(name).buffers()
                 # The batch's first value lies at data.address; Arrow counts the others from there.
                 within = np.frombuffer(offsets, np.int32)[: batch.num_rows].astype(np.int64)
-                starts.append(data.address - origin + within)
+                # Where all values are empty there are no bytes to lie anywhere.
+                starts.append((data.address - origin if data else 0) + within)
             images, masks = starts
             result += zip(images.tolist(), masks.tolist(), strict=True)
     return result

@@ -4,8 +4,10 @@ Images are selected from the index alone, and each image or mask is a known byte
 No mask has to be opened, or even read, to know what is in it.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from training.config import BACKGROUND
 from training.data.manifest import json_digest
+from training.data.reading import AS_STORED, Reading
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Index:
     image_range: np.ndarray  # int64 [rows, 2], first byte in the shard and number of bytes
     mask_range: np.ndarray  # int64 [rows, 2], likewise
     row_sha256: list[str]  # hex
+    orientation: np.ndarray  # uint8 [rows], how photos are turned, as EXIF counts; 1 is as stored
+    sizes: np.ndarray  # int64 [rows, 2], width and height in pixels, as images are read
 
     @classmethod
     def load(cls, path: Path, classes: int) -> "Index":
@@ -63,12 +68,23 @@ class Index:
             image_range=integers("image_offset", "image_bytes"),
             mask_range=integers("mask_offset", "mask_bytes"),
             row_sha256=[digest.hex() for digest in column["row_sha256"].to_pylist()],
+            orientation=(
+                to_array(column["orientation"])
+                if "orientation" in column
+                else np.ones(len(table), np.uint8)
+            ),
+            sizes=integers("width", "height"),
         )
 
     @property
     def labels(self) -> np.ndarray:
         """Return the classes in each image, bool [rows, classes]; column c - 1 for class id c."""
         return self.pixels[:, BACKGROUND + 1 :] > 0
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Return the row of each id."""
+        return {id: row for row, id in enumerate(self.ids)}
 
     def selection_digest(self, rows: np.ndarray) -> str:
         """Return the digest of the ids and bytes of the images at `rows`, in that order."""
@@ -91,6 +107,10 @@ class LocalSplit:
     classes: tuple[str, ...]
     content: str  # as in the split's manifest
     name: str = "the dataset"  # how messages call the split
+    reading: Reading = AS_STORED
+    # Companion layers by what a step's document calls them. Each holds a map, in the place of the
+    # mask, of the images that have one, and no photo (`training.data.layers`).
+    layers: Mapping[str, "LocalSplit"] = field(default_factory=dict)
 
     def open_shard(self, row: int) -> np.ndarray:
         """Return the bytes of the shard that holds `row`: uint8, mapped, read-only.
@@ -106,3 +126,18 @@ class LocalSplit:
         The caller starts processes that read the rows before it enters the context.
         """
         return nullcontext()
+
+    def layer_rows(self, layer: str, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of a companion layer's index for images at `rows`, int64 [n].
+
+        Raises:
+            KeyError: An image has no map.
+        """
+        row_of = self.layers[layer].index.row_of
+        return np.array([row_of[self.index.ids[row]] for row in rows], dtype=np.int64)
+
+
+def byte_range(shard: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """Return the bytes of a shard in a range of an index: first byte and number of bytes."""
+    first, count = span.tolist()
+    return shard[first : first + count]

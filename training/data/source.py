@@ -5,10 +5,14 @@ returns each image with its mask as the bytes of their files. `training.data.val
 bytes, once.
 """
 
+import stat
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from training.config import InputError
+from training.config import Document, InputError
+
+# What `file_bytes` calls the files of a sample, which a list names.
+SAMPLE_FILES = ("image", "mask")
 
 
 class BadData(InputError):
@@ -19,12 +23,20 @@ class LeftOut(Exception):
     """The image is not part of the split, although it is listed. Only its mask shows this."""
 
 
+class Remark(Document):
+    """What was found in the files of an image that does not keep it from being used."""
+
+    what: str  # in words that are equal for all images of which it is true
+    detail: str  # where in this image
+
+
 class Sample(NamedTuple):
     """One image and its mask, as the bytes of their files."""
 
     id: str
-    image: bytes  # JPEG or PNG
-    mask: bytes  # PNG with a palette or 8-bit gray: 0 background, class ids, 255 void
+    image: bytes  # a photo
+    mask: bytes  # PNG whose values or colours stand for 0 background, class ids and 255 void
+    remarks: tuple[Remark, ...] = ()
 
 
 class Source(Protocol):
@@ -68,6 +80,15 @@ class FromFiles(Source, Protocol):
         ...
 
 
+@runtime_checkable
+class Remarking(Protocol):
+    """A source that has something to say of what it found."""
+
+    def remarks(self) -> list[str]:
+        """Return sentences for the person who ingests, one for each kind of finding."""
+        ...
+
+
 def file_bytes(path: Path, what: str) -> bytes:
     """Read a file.
 
@@ -79,11 +100,14 @@ def file_bytes(path: Path, what: str) -> bytes:
         BadData: The file is missing or cannot be read.
     """
     try:
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            # Reading a pipe or a device may never end.
+            raise BadData(f"the {what} {path} is a pipe or a device: give a file")
         return path.read_bytes()
     except FileNotFoundError:
-        raise BadData(
-            f"the {what} {path} does not exist; add it, or take the id out of the list"
-        ) from None
+        advice = "add it, or take the id out of the list" if what in SAMPLE_FILES else "add it"
+        raise BadData(f"the {what} {path} does not exist; {advice}") from None
     except OSError as error:
         raise BadData(
             f"the {what} {path} cannot be read ({error.strerror or error}): "

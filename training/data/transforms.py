@@ -5,56 +5,69 @@ processes. Masks are resized by INTER_NEAREST_EXACT, which puts pixel centres wh
 theirs, as Pillow does. OpenCV's plain INTER_NEAREST shifts masks by half a pixel.
 """
 
-import io
 import math
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from training.config import Augmentation, EvaluationConfig
+from training.data.headers import undecodable
+from training.data.mask_pixels import mask_ids
+from training.data.reading import AS_STORED, Reading
 from training.data.source import BadData
 
 FileBytes = bytes | np.ndarray  # np.ndarray: uint8 [bytes]
 View = tuple[np.ndarray, np.ndarray | None]  # image uint8 [H, W, 3], mask uint8 [H, W] or None
 Buffers = tuple[np.ndarray | None, np.ndarray | None]  # memory for a view
+# OpenCV's flip for each orientation of EXIF, 5 to 8 after exchanging rows and columns.
+FLIPS = {1: None, 2: 1, 3: -1, 4: 0, 5: None, 6: 1, 7: -1, 8: 0}
 
 
-def decode_image(data: FileBytes) -> np.ndarray:
-    """Return the RGB pixels of a JPEG or PNG file, uint8 [H, W, 3].
+def decode_image(data: FileBytes, orientation: int = 1) -> np.ndarray:
+    """Return the RGB pixels of a photo's file, uint8 [H, W, 3].
 
-    The rotation that EXIF asks for is ignored, because masks ignore it.
+    Args:
+        data: The file.
+        orientation: How to turn the pixels, as EXIF counts; 1 leaves them as they are stored. The
+            file's own EXIF is not looked at (`training.data.headers.photo_header` does).
 
     Raises:
         BadData: The file cannot be decoded.
     """
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
+    except (cv2.error, MemoryError) as error:
+        raise undecodable("image", error) from None
     if pixels is None:
         raise BadData("the image cannot be decoded: it is truncated, or not a JPEG or PNG")
-    return pixels
+    return turn(pixels, orientation)
 
 
-def decode_mask(data: FileBytes) -> np.ndarray:
-    """Return the class values of a PNG mask, uint8 [H, W]: palette indices or gray values.
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels [H, W, ...] turned upright from an orientation of EXIF, 1 to 8."""
+    if orientation >= 5:
+        pixels = cv2.transpose(pixels)
+    flip = FLIPS[orientation]
+    return pixels if flip is None else cv2.flip(pixels, flip)
+
+
+def decode_mask(data: FileBytes, reading: Reading = AS_STORED) -> np.ndarray:
+    """Return the class ids of a PNG mask, uint8 [H, W].
+
+    Args:
+        data: The file.
+        reading: What its numbers or colours stand for.
 
     Raises:
-        BadData: The file cannot be decoded, or is of another kind.
+        BadData: The file cannot be decoded, is of another kind, or holds what stands for no class.
     """
     try:
-        with Image.open(io.BytesIO(bytes(data))) as picture:
-            if picture.format != "PNG" or picture.mode not in ("P", "L"):
-                raise BadData(
-                    f"the mask is a {picture.format} of mode {picture.mode}; "
-                    "save it as a PNG with a palette or 8-bit gray"
-                )
-            return np.array(picture)
-    except UnidentifiedImageError:
-        # Pillow's own message holds a memory address.
-        raise BadData("the mask cannot be decoded: it is not a PNG") from None
-    except (OSError, SyntaxError) as error:
-        # Pillow reports truncated and broken PNGs by these.
-        raise BadData(f"the mask cannot be decoded: {error}") from None
+        return mask_ids(bytes(data), reading)
+    except BadData:
+        raise
+    except Exception as error:  # noqa: BLE001  Pillow raises whatever its codecs do
+        raise undecodable("mask", error) from None
 
 
 def random_resized_crop(
@@ -79,10 +92,8 @@ def random_resized_crop(
     Returns:
         The image, uint8 [crop, crop, 3], and the mask, uint8 [crop, crop], or None.
     """
-    top, left, height, width = crop_box(image.shape[0], image.shape[1], augmentation, rng)
-    flip = bool(augmentation.flip and rng.random() < 0.5)
+    box, flip = _draw(image, augmentation, rng)
     size = (augmentation.crop, augmentation.crop)
-    box = np.s_[top : top + height, left : left + width]
     image = _resize(image[box], size, out[0])
     mask = None if mask is None else _resize_mask(mask[box], size, out[1])
     if flip:
@@ -90,6 +101,33 @@ def random_resized_crop(
         if mask is not None:
             cv2.flip(mask, 1, dst=mask)
     return image, mask
+
+
+def random_resized_layer(
+    values: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """Cut a companion layer of an image as `random_resized_crop` cuts the mask.
+
+    Args:
+        values: uint16 [H, W].
+        augmentation: How to cut and flip.
+        rng: As the image's before it was cut.
+
+    Returns:
+        uint16 [crop, crop].
+    """
+    box, flip = _draw(values, augmentation, rng)
+    cut = _resize_mask(values[box], (augmentation.crop, augmentation.crop))
+    return cv2.flip(cut, 1) if flip else cut
+
+
+def _draw(
+    pixels: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[tuple[slice, slice], bool]:
+    """Return a random box of pixels [H, W, ...], and whether to flip what is in it."""
+    top, left, height, width = crop_box(pixels.shape[0], pixels.shape[1], augmentation, rng)
+    flip = bool(augmentation.flip and rng.random() < 0.5)
+    return np.s_[top : top + height, left : left + width], flip
 
 
 def crop_box(

@@ -1,9 +1,11 @@
 """Read a folder in the layout of PASCAL VOC 2012."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from training.data.file_index import MASK_ENDINGS, FileIndex, litter_remark
 from training.data.source import BadData, Sample, file_bytes
+from training.data.split_list import Listed, SplitList, place_masks, read_split_list
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -20,23 +22,33 @@ class Voc:
     """A folder in the layout of PASCAL VOC 2012, with the masks of SBD where there are any.
 
         ImageSets/Segmentation/<list>.txt       ids, one per line
-        JPEGImages/<id>.jpg
+        JPEGImages/<id>.jpg                     or another ending of a photo
         SegmentationClassAug/<id>.png           or else SegmentationClass/<id>.png
+
+    Lists may have endings, folders and further columns; a mask that a list names is the image's.
 
     Args:
         root: The folder.
         splits: The list file of each split. By default train is train_aug or else train, and val is
             val, where these files exist.
+        classes: The class names, of mask values 1, 2, ...; by default VOC's.
 
     Raises:
         BadData: The folder or a list is missing.
     """
 
-    classes = VOC_CLASSES
+    classes: tuple[str, ...] = VOC_CLASSES
     recipe = "verbatim"
 
-    def __init__(self, root: Path, splits: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        splits: Mapping[str, str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         self.root = root
+        if classes:
+            self.classes = tuple(classes)
         self.lists = root / "ImageSets" / "Segmentation"
         if not self.lists.is_dir():
             raise BadData(
@@ -48,24 +60,49 @@ class Voc:
         self.splits = tuple(self.list_files)
         masks = root / "SegmentationClassAug"
         self.masks = masks if masks.is_dir() else root / "SegmentationClass"
+        self.photo_index = FileIndex(root / "JPEGImages")
+        self.mask_index = FileIndex(self.masks, MASK_ENDINGS, preferred=".png")
+        self._read: dict[str, SplitList] = {}
+        self._listed_masks: dict[str, Path] = {}
 
     def ids(self, split: str) -> list[str]:
         """Return a split's ids in the order of its list file, which published selections use."""
-        path = self.lists / f"{self.list_files[split]}.txt"
-        if not path.is_file():
-            raise BadData(
-                f"split {split!r} has no list {path}; add it, or name the list file of the split"
-            )
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return [image.id for image in self.listed(split)]
+
+    def listed(self, split: str) -> list[Listed]:
+        """Return a split's images as its list file names them."""
+        if split not in self._read:
+            path = self.lists / f"{self.list_files[split]}.txt"
+            if not path.is_file():
+                raise BadData(
+                    f"split {split!r} has no list {path}; add it, or name the list file of the "
+                    "split"
+                )
+            self._read[split] = read_split_list(path, self.photo_index)
+            images = self._read[split].images
+            self._listed_masks |= place_masks(images, [self.root], self.mask_index)
+        return self._read[split].images
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
-        """Return the JPEG and the palette mask of one image."""
-        return self.root / "JPEGImages" / f"{id}.jpg", self.masks / f"{id}.png"
+        """Return the photo and the mask of one image."""
+        self.listed(split)
+        mask = self._listed_masks.get(id) or self.mask_index.path(id)
+        return self.photo_index.path(id), mask
 
     def read(self, split: str, id: str) -> Sample:
         """Return the bytes of both files as they are."""
         image, mask = self.files(split, id)
+        self.photo_index.check(id, "photo")
+        if id not in self._listed_masks:
+            self.mask_index.check(id, "mask")
         return Sample(id, file_bytes(image, "image"), file_bytes(mask, "mask"))
+
+    def remarks(self) -> list[str]:
+        """Return what was passed over."""
+        for split in self.splits:
+            self.listed(split)
+        of_lists = [remark for read in self._read.values() for remark in read.remarks]
+        return of_lists + litter_remark([self.photo_index, self.mask_index])
 
     def _present_lists(self) -> dict[str, str]:
         present = {}
@@ -76,6 +113,7 @@ class Voc:
         if not present:
             raise BadData(
                 f"{self.lists} holds none of train_aug.txt, train.txt and val.txt; "
-                "add one, with an image id per line"
+                "add one, with an image id per line, or give the folders of photos and masks to "
+                "`jobs.ingest folder`, which can draw a split"
             )
         return present

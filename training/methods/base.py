@@ -6,16 +6,19 @@ that a method registers, such as a localizer, is therefore moved, synchronised a
 model. The previous model is not registered, because it is frozen and belongs to the parent step.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from training.config import MethodConfig, StepConfig
+from training.config import MethodConfig
+from training.initial_bias import initial_bias
 from training.losses import Mean, divide, initialise_from_background
 from training.models.segmenter import Outputs, Segmenter
+from training.step_config import StepConfig
 
 
 class Batch(NamedTuple):
@@ -32,6 +35,11 @@ class Batch(NamedTuple):
     targets: Tensor | None
     # float [B, channels - 1], 1 where the class is known to be in the image.
     image_labels: Tensor
+    # int32 [B, H, W], cut like the masks: the companion layers that the method reads, each by the
+    # value of the method's field that names it (`MethodConfig.layer_fields`).
+    layers: Mapping[str, Tensor] = MappingProxyType({})
+    # bool [B], 1 where the image is kept of an earlier step; None in steps that keep none.
+    kept: Tensor | None = None
 
     @property
     def masks(self) -> Tensor:
@@ -39,6 +47,13 @@ class Batch(NamedTuple):
         if self.targets is None:
             raise ValueError("this method learns from masks, and the step has image labels only")
         return self.targets
+
+    @property
+    def is_kept(self) -> Tensor:
+        """Return which images are kept of earlier steps, bool [B]."""
+        if self.kept is None:
+            return torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+        return self.kept
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,9 @@ class Method(nn.Module):
         self.mean = mean
         self.inherited = inherited or {}
         self.model = Segmenter(step.model, step.task.channels)
+        bias = initial_bias(step)
+        if bias is not None:
+            self.model.classifiers[-1].load_state_dict({"bias": bias}, strict=False)
         # The tuple hides the previous model from nn.Module, which would register it.
         self.unregistered = (previous,)
         if previous is not None:
@@ -111,6 +129,11 @@ class Method(nn.Module):
         if model is None:
             raise ValueError(f"{self.step.method.name} needs a previous model, and step 0 has none")
         return model
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether this is step 0, which has no previous model."""
+        return self.unregistered[0] is None
 
     def new_classifier(self) -> dict[str, Tensor]:
         """Return the entries of the initial model that are not the previous model's.
@@ -141,14 +164,33 @@ class Method(nn.Module):
             "classifiers.0.bias": bias,
         }
 
+    def frozen(self) -> Iterable[nn.Module]:
+        """Return the modules that do not learn and stay in evaluation mode.
+
+        The default is what the document says (`Optimization.frozen`).
+        """
+        if self.step.optimization.frozen == "encoder":
+            return [self.model.encoder]
+        if self.step.optimization.frozen == "all_but_newest":
+            return self.all_but_newest()
+        return []
+
+    def all_but_newest(self) -> list[nn.Module]:
+        """Return encoder, head and all classifiers but the newest, for use in `frozen`."""
+        return [self.model.encoder, self.model.head, *self.model.classifiers[:-1]]
+
     def outputs(self, images: Tensor) -> Outputs:
-        """Return the model's outputs for normalised images [B, 3, H, W], in full precision."""
-        return Outputs(*map(full_precision, self.model(images)))
+        """Return the model's outputs for normalised images [B, 3, H, W].
+
+        Those of head and classifiers are in full precision. Features keep the encoder's, because
+        they are large.
+        """
+        return _exact_logits(self.model(images))
 
     @torch.no_grad()
     def previous_outputs(self, images: Tensor) -> Outputs:
-        """Return the previous model's outputs, in full precision and without gradient."""
-        return Outputs(*map(full_precision, self.previous(images)))
+        """Return the previous model's outputs, as `outputs` does, without gradient."""
+        return _exact_logits(self.previous(images))
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Look at the data or the weights before the first iteration; by default do nothing.
@@ -173,6 +215,12 @@ class Method(nn.Module):
 
         The loop calls it without recording gradients. The `grad` of each parameter is that of the
         global batch, the same on all workers.
+        """
+
+    def finish(self) -> None:
+        """Change the model after the last iteration; by default do nothing.
+
+        The loop calls it once on each worker, without gradients, before the model is published.
         """
 
     def parameter_groups(self) -> list[dict]:
@@ -203,3 +251,8 @@ class Method(nn.Module):
 def full_precision(values: Tensor) -> Tensor:
     """Return half-precision outputs of autocast as float32: the losses sum over many pixels."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def _exact_logits(outputs: Outputs) -> Outputs:
+    head, logits = full_precision(outputs.head), full_precision(outputs.logits)
+    return Outputs(outputs.features, head, logits)

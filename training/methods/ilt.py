@@ -17,6 +17,11 @@ class Config(MethodConfig):
     distillation_weight: float = 100.0
     encoder_distillation: float = 100.0
 
+    @property
+    def use_of_background(self) -> str:
+        """Return "": where labels name no class, there is no loss of labels."""
+        return ""
+
 
 class Method(base.Method):
     """Cross-entropy, distillation of the logits and of the encoder's features."""

@@ -20,6 +20,11 @@ class Config(MethodConfig):
     distillation_weight: float = 100.0
     alpha: float = 1.0
 
+    @property
+    def use_of_background(self) -> str:
+        """Return "": where labels name no class, there is no loss of labels."""
+        return ""
+
 
 class Method(base.Method):
     """Cross-entropy and distillation."""

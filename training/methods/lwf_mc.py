@@ -8,17 +8,27 @@ from typing import Literal
 
 from torch import Tensor
 
-from training.config import MethodConfig
+from training.binary_method import BinaryMethodConfig
 from training.losses import binary_cross_entropy, binary_distillation
 from training.methods import base
 from training.models.segmenter import upsample
 
 
-class Config(MethodConfig):
+class Config(BinaryMethodConfig):
     """The weight of the distillation, which is summed over the previous channels."""
 
     name: Literal["lwf-mc"] = "lwf-mc"
     distillation_weight: float = 10.0
+
+    @property
+    def current_recipe(self) -> int:
+        """Return 2: binary cross-entropy is computed without one-hot masks since then."""
+        return 2
+
+    @property
+    def use_of_background(self) -> str:
+        """Return "": where labels name no class, there is no loss of labels."""
+        return ""
 
 
 class Method(base.Method):

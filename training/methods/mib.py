@@ -15,6 +15,7 @@ from training.losses import (
     distillation,
     unbiased_cross_entropy,
     unbiased_distillation,
+    unbiased_losses,
 )
 from training.methods import base
 from training.models.segmenter import upsample
@@ -33,6 +34,26 @@ class Config(MethodConfig):
     unbiased_distillation: bool = True
     background_initialisation: bool = True
 
+    @property
+    def current_recipe(self) -> int:
+        """Return 2 with both unbiased losses, which one function computes since then."""
+        return 2 if self.unbiased_cross_entropy and self.unbiased_distillation else 1
+
+    @property
+    def blind_to_old_labels(self) -> str:
+        """Return why labels of previous classes teach it nothing, or "" without that loss."""
+        if not self.unbiased_cross_entropy:
+            return ""
+        return (
+            "its unbiased cross-entropy reads every previous class as background: take mib-augm, "
+            "which learns from a memory, set method.unbiased_cross_entropy to false"
+        )
+
+    @property
+    def use_of_background(self) -> str:
+        """Return what both unbiased losses do."""
+        return "lets background stand for the classes of other steps"
+
 
 class Method(base.Method):
     """Unbiased cross-entropy and distillation; the new classifier starts from background."""
@@ -50,13 +71,27 @@ class Method(base.Method):
         size = batch.masks.shape[-2:]
         logits = upsample(self.outputs(batch.images).logits, size)
         previous = upsample(self.previous_outputs(batch.images).logits, size)
-        if self.config.unbiased_cross_entropy:
-            segmentation = unbiased_cross_entropy(logits, batch.masks, previous.shape[1], self.mean)
-        else:
-            segmentation = cross_entropy(logits, batch.masks, self.mean)
-        distil = unbiased_distillation if self.config.unbiased_distillation else distillation
-        kept = distil(logits, previous, self.config.alpha)
+        segmentation, kept = self.losses(logits, previous, batch.masks)
         return {
             "segmentation": segmentation,
             "distillation": self.config.distillation_weight * kept,
         }
+
+    def losses(
+        self, logits: Tensor, previous_logits: Tensor, masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy and the distillation that the document asks for.
+
+        Args:
+            logits: [B, C, H, W].
+            previous_logits: [B, C_old, H, W].
+            masks: int64 [B, H, W].
+        """
+        alpha = self.config.alpha
+        if self.config.unbiased_cross_entropy and self.config.unbiased_distillation:
+            return unbiased_losses(logits, masks, previous_logits, alpha, self.mean)
+        distil = unbiased_distillation if self.config.unbiased_distillation else distillation
+        kept = distil(logits, previous_logits, alpha)
+        if self.config.unbiased_cross_entropy:
+            return unbiased_cross_entropy(logits, masks, previous_logits.shape[1], self.mean), kept
+        return cross_entropy(logits, masks, self.mean), kept

@@ -6,37 +6,42 @@ classes. From these and from the previous model, the segmentation model learns b
 8). The target of a previous class is the previous model's sigmoid. The target of background is the
 smaller of its sigmoid and the label.
 
-The paper gives no more details, so this is a reconstruction. It differs from labels in files in two
-ways. The labels are computed again for each crop, and they are at the encoder's stride, as WILSON's
-loss is.
+Step 0 may be trained so, too, where there is no previous model. The classifier's encoder then
+starts from the step's own, pretrained or random, and the loss to the hard labels is that of
+fine-tuning with loss bce, background included.
+
+The paper names the two classifiers and not their settings, so this is a reconstruction. The labels
+are computed again for each crop, where the paper has files of whole images.
 """
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from training.config import MethodConfig, ModelConfig
+from training.binary_method import BinaryMethodConfig
+from training.config import ModelConfig
 from training.image_label_losses import (
     classification_loss,
     ngwp_focal_pooling,
     self_supervision_loss,
 )
-from training.losses import joint_binary_cross_entropy
+from training.losses import binary_cross_entropy, joint_binary_cross_entropy
 from training.methods import base
 from training.models.backbones import build_encoder
-from training.models.segmenter import Segmenter
-from training.pamr import pamr
+from training.models.segmenter import Segmenter, upsample
+from training.pamr import DILATIONS, pamr
 from training.pseudo_labels import keep_labelled, pseudo_masks
 
-# Share of the classifier's epochs before a single-stage classifier also learns from its own masks.
-# The paper does not give it; this is our choice.
+# Share of the classifier's epochs before a single-stage classifier also learns from its own masks,
+# where the document does not give the epochs.
 LABELS_ALONE = 0.2
 
 
-class Config(MethodConfig):
+class Config(BinaryMethodConfig):
     """How the classifier is trained and how its maps become labels.
 
     `cam` are the class activation maps of a classifier with global average pooling (Zhou et al.,
@@ -52,13 +57,34 @@ class Config(MethodConfig):
     classifier_lr: float = Field(default=0.01, ge=0)
     # For cam: a pixel below this share of a class's highest score is background.
     background_threshold: float = Field(default=0.2, gt=0, lt=1)
+    # For single_stage: epochs before the classifier also learns from its own masks. None is a fifth
+    # of the classifier's.
+    labels_alone_epochs: float | None = Field(
+        default=None, ge=0, json_schema_extra={"legacy": None}
+    )
+    # For single_stage: distances of PAMR's neighbours, in cells of the map.
+    affinity_dilations: tuple[PositiveInt, ...] = Field(
+        default=DILATIONS, min_length=1, json_schema_extra=dict[str, Any](legacy=DILATIONS)
+    )
+    # Where hard labels are computed, and the loss to them: on the encoder's map, or on the image.
+    resolution: Literal["stride", "image"] = Field(
+        default="stride", json_schema_extra={"legacy": "stride"}
+    )
     supervision: ClassVar[Literal["pixel", "image"]] = "image"
     least_new_classes: ClassVar[int] = 2
+
+    def check_first_step(self) -> None:
+        """Allow step 0: without a previous model the hard labels are all that is learned."""
 
     @property
     def epochs_before_segmentation(self) -> float:
         """Return the epochs of the classifier."""
         return self.classifier_epochs
+
+    @property
+    def use_of_background(self) -> str:
+        """Return what the classifier does."""
+        return "finds its classes against a background"
 
 
 class Classifier(nn.Module):
@@ -67,10 +93,11 @@ class Classifier(nn.Module):
     Channel 0 is background and has the score 1 everywhere.
     """
 
-    def __init__(self, config: ModelConfig, previous: Segmenter, classes: int) -> None:
+    def __init__(self, config: ModelConfig, previous: Segmenter | None, classes: int) -> None:
         super().__init__()
         self.encoder = build_encoder(config)
-        self.encoder.load_state_dict(previous.encoder.state_dict())
+        if previous is not None:
+            self.encoder.load_state_dict(previous.encoder.state_dict())
         self.scores = nn.Conv2d(self.encoder.channels, classes, 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -90,7 +117,13 @@ class Method(base.Method):
         labelled = task.new_classes if task.labels == "new" else task.classes
         # These are the last channels of the model.
         self.labelled = len(labelled)
-        self.classifier = Classifier(self.step.model, self.previous, self.labelled)
+        previous = None if self.is_first else self.previous
+        self.classifier = Classifier(self.step.model, previous, self.labelled)
+
+    def prepare(self, batches: Callable[[], Iterable[base.Batch]]) -> None:
+        """Start the classifier's encoder of step 0 as the model's, which has pretrained weights."""
+        if self.is_first:
+            self.classifier.encoder.load_state_dict(self.model.encoder.state_dict())
 
     def forward(self, batch: base.Batch, progress: base.Progress) -> dict[str, Tensor]:
         """Return the losses of the network that is training; the other network's loss is 0."""
@@ -100,10 +133,15 @@ class Method(base.Method):
         if classifying:
             losses = self.classifier_losses(batch, known, progress)
             return losses | {"segmentation": _zero_loss(self.model)}
-        before = self.previous_outputs(batch.images)
+        before = None if self.is_first else self.previous_outputs(batch.images)
         now = self.outputs(batch.images)
         labels = self.hard_labels(batch, known)
-        segmentation = joint_binary_cross_entropy(now.logits, labels, before.logits, "smaller")
+        logits = self.at_resolution(now.logits, batch)
+        if before is None:
+            segmentation = binary_cross_entropy(logits, labels, self.mean)
+        else:
+            previous = self.at_resolution(before.logits, batch)
+            segmentation = joint_binary_cross_entropy(logits, labels, previous, "smaller")
         return {"classification": _zero_loss(self.classifier), "segmentation": segmentation}
 
     def classifier_losses(
@@ -120,9 +158,9 @@ class Method(base.Method):
         if self.config.pseudo_labels == "cam":
             return {"classification": classification_loss(maps.mean((2, 3)), known)}
         losses = {"classification": classification_loss(ngwp_focal_pooling(maps), known)}
-        if progress.iteration >= LABELS_ALONE * self.handover(progress):
+        if progress.iteration >= self.labels_alone(progress):
             confidence = keep_labelled(maps.detach().softmax(1), known)
-            masks = pseudo_masks(pamr(batch.pixels, confidence))
+            masks = pseudo_masks(self.refine(batch, confidence))
             losses["self_supervision"] = self_supervision_loss(maps, masks, known)
         return losses
 
@@ -135,19 +173,37 @@ class Method(base.Method):
             known: [B, classes], the image labels of the classifier's channels without background.
 
         Returns:
-            Channels of the segmentation model, int64 [B, h, w].
+            Channels of the segmentation model, int64 [B, h, w], or [B, H, W] with `resolution`
+            image.
         """
         maps = base.full_precision(self.classifier(batch.images))
+        maps = self.at_resolution(maps, batch)
         if self.config.pseudo_labels == "cam":
             activation = maps.relu()
             confidence = activation / activation.amax((2, 3), keepdim=True).clamp(min=1e-5)
             confidence[:, 0] = self.config.background_threshold
             confidence = keep_labelled(confidence, known)
         else:
-            confidence = pamr(batch.pixels, keep_labelled(maps.softmax(1), known))
+            confidence = self.refine(batch, keep_labelled(maps.softmax(1), known))
         best = confidence.argmax(1)
         first = sum(self.step.task.channels) - self.labelled
         return torch.where(best > 0, best - 1 + first, 0)
+
+    def at_resolution(self, maps: Tensor, batch: base.Batch) -> Tensor:
+        """Return maps [B, C, h, w] as they are, or interpolated to the image."""
+        if self.config.resolution == "stride":
+            return maps
+        return upsample(maps, batch.images.shape[-2:])
+
+    def refine(self, batch: base.Batch, confidence: Tensor) -> Tensor:
+        """Return the confidence [B, C, h, w] refined by PAMR."""
+        return pamr(batch.pixels, confidence, dilations=self.config.affinity_dilations)
+
+    def labels_alone(self, progress: base.Progress) -> float:
+        """Return the first iteration in which a single-stage classifier reads its own masks."""
+        if self.config.labels_alone_epochs is None:
+            return LABELS_ALONE * self.handover(progress)
+        return self.config.labels_alone_epochs * progress.per_epoch
 
     def parameter_groups(self) -> list[dict]:
         """Return the model's groups, and one each for the classifier's encoder and last layer."""

@@ -2,9 +2,13 @@
 
 Local POD embeddings of the encoder's stages, the head's output and the logits are distilled from
 the previous model (`training.pod`). A background pixel takes the previous model's prediction as its
-label where the prediction's entropy is below the median of its class. The other background pixels
-are ignored. Each image is weighted by the share of its background that has labels, so that new
-classes do not dominate. One pass over the step's images before training finds the medians.
+label where the prediction's entropy is below the threshold of its class. The other background
+pixels are ignored. Each image is weighted by the share of its background that has labels, so that
+new classes do not dominate. One pass over the step's images before training finds the thresholds.
+
+The paper's thresholds are median entropies. The code divides the entropy by so much that it lies in
+the lowest of the histogram's bins (`training.pseudo_labels.entropy`), so its thresholds, and ours,
+say little more than which of these bins they lie in.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,11 +41,17 @@ class Config(MethodConfig):
     pseudo_labels: bool = True
     # A lower bound on the entropy thresholds.
     least_threshold: float = Field(default=0.001, ge=0)
-    # Thresholds as the public code computes them. They are not medians.
+    # The bin of the threshold is found as in the public code, by a running sum of the bins' numbers
+    # instead of their counts. The authors' runs had that.
     published_median: bool = False
     # Weight each image by the share of its background that has labels.
     adaptive_weight: bool = True
     background_initialisation: bool = True
+
+    @property
+    def use_of_background(self) -> str:
+        """Return where the pseudo-labels are found."""
+        return "gives pseudo-labels to pixels of background"
 
 
 class Method(base.Method):

@@ -5,7 +5,7 @@ information and of a path integral like PI's. The parent step must record it: se
 `base.method.importance` for step 0. `training.importance` defines how it is measured.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ class Config(PenaltyConfig):
 
     name: Literal["rw"] = "rw"
     weight: float = Field(default=100, ge=0)
+    measures: ClassVar[int] = 2
 
 
 class Method(PenaltyMethod):

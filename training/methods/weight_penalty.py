@@ -23,12 +23,18 @@ class PenaltyConfig(MethodConfig):
 
     weight: float = Field(ge=0)
     needs_importance: ClassVar[bool] = True
+    # How many measures are added up, each scaled to at most 1.
+    measures: ClassVar[int] = 1
 
     @property
     def curvature(self) -> float:
         """Return the penalty's second derivative at the most important weight."""
-        # Importance is scaled to at most 1.
-        return 2 * self.weight
+        return 2 * self.weight * self.measures
+
+    @property
+    def use_of_background(self) -> str:
+        """Return "": where labels name no class, there is no loss of labels."""
+        return ""
 
 
 class PenaltyMethod(base.Method):

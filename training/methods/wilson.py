@@ -7,9 +7,13 @@ of the segmentation model.
 
 Three details follow the published code. For the first epochs, the warm-up, the localizer and the
 encoder learn without the segmentation model. All maps stay at the encoder's stride. The localizer
-computes targets in evaluation mode, and learns in training mode.
+computes targets in evaluation mode, before it learns in training mode.
 
 The paper's ablations are fields of `Config`.
+
+Step 0 may be trained so, too, where there is no previous model. The localizer's background is then
+1 everywhere or learned without a prior, as `prior` says, nothing is distilled, and the localizer's
+scores alone are the pseudo-supervision, background's included.
 """
 
 from typing import Any, ClassVar, Literal, Self
@@ -18,8 +22,9 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
+from training.binary_method import BinaryMethodConfig
 from training.class_similarity import Pairs, similarity_matrix
-from training.config import InputError, MethodConfig
+from training.config import InputError
 from training.image_label_losses import (
     attention_pooling,
     classification_loss,
@@ -35,7 +40,7 @@ from training.pamr import DILATIONS, pamr
 from training.pseudo_labels import keep_labelled, pseudo_masks, pseudo_supervision
 
 
-class Config(MethodConfig):
+class Config(BinaryMethodConfig):
     """The paper's settings for VOC; for COCO-to-VOC it uses alpha 0.9 and 30 epochs."""
 
     name: Literal["wilson"] = "wilson"
@@ -52,6 +57,9 @@ class Config(MethodConfig):
     background_mix: float | None = Field(
         default=None, ge=0, le=1, json_schema_extra={"legacy": None}
     )
+    # The target of a new class is multiplied by 1 - the previous model's highest probability of a
+    # previous class, so that a localizer that claims too much does not overwrite these.
+    yield_to_previous: bool = Field(default=False, json_schema_extra={"legacy": False})
     # How the localizer's previous channels are found. They learn from the previous model by binary
     # cross-entropy (bce, the paper's) or by softmax cross-entropy, or learn without a prior (none).
     # Or they do not learn: they are the previous model's logits (fixed), or 1 (constant).
@@ -76,6 +84,29 @@ class Config(MethodConfig):
     supervision: ClassVar[Literal["pixel", "image"]] = "image"
     least_new_classes: ClassVar[int] = 2
 
+    def check_first_step(self) -> None:
+        """Raise InputError unless every field fits a step without a previous model."""
+        fitting = {
+            "prior": self.prior in ("constant", "none"),
+            "encoder_distillation": self.encoder_distillation == 0,
+            "semantic_prior": self.semantic_prior == 0,
+            "background_mix": self.background_mix is None,
+            "yield_to_previous": not self.yield_to_previous,
+        }
+        wrong = [f"base.method.{name}" for name, fits in fitting.items() if not fits]
+        if wrong:
+            raise InputError(
+                f"step 0 has no previous model, which {' and '.join(wrong)} would need: set prior "
+                "to constant (background scores 1 everywhere, as in Araslanov and Roth) or none, "
+                "encoder_distillation and semantic_prior to 0, and leave background_mix and "
+                "yield_to_previous out"
+            )
+
+    @property
+    def current_recipe(self) -> int:
+        """Return 2: the localizer makes its targets before its training pass since then."""
+        return 2
+
     @model_validator(mode="after")
     def _similarity_given(self) -> Self:
         if self.semantic_prior and not self.similarity:
@@ -85,6 +116,11 @@ class Config(MethodConfig):
                 "class id, similarity relative to background), or set method.semantic_prior to 0"
             )
         return self
+
+    @property
+    def use_of_background(self) -> str:
+        """Return what the localizer does."""
+        return "finds its classes against a background"
 
 
 class Method(base.Method):
@@ -110,35 +146,53 @@ class Method(base.Method):
 
         During warm-up there is no self-supervision, and the segmentation loss is 0.
         """
-        before = self.previous_outputs(batch.images)
-        now = self.outputs(batch.images)
-        scores = self.scores(now.features, before.logits)
-        losses = self.localizer_losses(scores, before.logits, batch.image_labels)
-        encoder = encoder_distillation(now.features, before.features)
-        losses["encoder"] = self.config.encoder_distillation * encoder
+        before = None if self.is_first else self.previous_outputs(batch.images)
+        features = self.model.encoder(batch.images)
+        previous = no_logits(features) if before is None else before.logits
+        warming_up = progress.epoch < self.config.warmup_epochs
+        if warming_up:
+            scores = target_scores = self.scores(features, previous)
+        else:
+            scores, target_scores = self.scores_with_targets(features, previous)
+        losses = self.localizer_losses(scores, previous, batch.image_labels)
+        if before is not None:
+            encoder = encoder_distillation(features, before.features)
+            losses["encoder"] = self.config.encoder_distillation * encoder
         if self.config.semantic_prior:
-            semantic = semantic_prior_loss(
-                scores, before.logits, batch.image_labels, self.similarity
-            )
+            semantic = semantic_prior_loss(scores, previous, batch.image_labels, self.similarity)
             losses["semantic_prior"] = self.config.semantic_prior * semantic
-        if progress.epoch < self.config.warmup_epochs:
-            # SGD decays only parameters with a gradient. In the published warm-up the head decays,
-            # so this loss of 0 gives it one.
-            return losses | {"segmentation": 0 * now.logits.sum()}
-        target_scores = self.target_scores(now.features, before.logits)
+        if warming_up:
+            return losses | {"segmentation": self.resting_loss(features)}
         masks = self.confident_masks(target_scores, batch)
         self_supervision = self_supervision_loss(scores, masks, batch.image_labels)
         target, image_weight = pseudo_supervision(
             target_scores,
-            before.logits,
+            previous,
             batch.image_labels,
             self.config.alpha,
             self.config.background_mix,
+            self.config.yield_to_previous,
         )
+        logits = base.full_precision(self.model.decode(features).logits)
         return losses | {
             "self_supervision": self.config.self_supervision * self_supervision,
-            "segmentation": segmentation_loss(now.logits, target, image_weight, self.mean),
+            "segmentation": segmentation_loss(logits, target, image_weight, self.mean),
         }
+
+    def resting_loss(self, features: Tensor) -> Tensor:
+        """Return 0, with a gradient of 0 for head and classifiers.
+
+        The published loop multiplies the logits by 0. The statistics of the head's norms then
+        move, and SGD, which decays only parameters with a gradient, decays the head. Here both
+        happen without a backward pass through the head.
+
+        Args:
+            features: [B, D, h, w].
+        """
+        with torch.no_grad():
+            self.model.head(features)
+        resting = [*self.model.head.parameters(), *self.model.classifiers.parameters()]
+        return 0 * torch.stack([parameter.sum() for parameter in resting]).sum()
 
     def localizer_losses(
         self, scores: Tensor, previous_logits: Tensor, image_labels: Tensor
@@ -151,7 +205,7 @@ class Method(base.Method):
             image_labels: [B, C - 1].
         """
         # Channels without image labels: all previous ones, or background alone.
-        unlabelled = previous_logits.shape[1] if self.step.task.labels == "new" else 1
+        unlabelled = max(previous_logits.shape[1], 1) if self.step.task.labels == "new" else 1
         pooled = self.image_scores(scores)
         losses = {"classification": classification_loss(pooled, image_labels, unlabelled)}
         if self.config.prior in ("bce", "softmax_ce"):
@@ -160,15 +214,30 @@ class Method(base.Method):
         return losses
 
     def scores(self, features: Tensor, previous_logits: Tensor) -> Tensor:
-        """Return the localizer's scores [B, C, h, w].
+        """Return the localizer's scores, [B, C, h, w].
 
         With prior fixed or constant, the previous channels are given and carry no gradient.
         """
-        scores = base.full_precision(self.localizer(features))
+        return self.with_given_channels(self.localizer(features), previous_logits)
+
+    def scores_with_targets(
+        self, features: Tensor, previous_logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return `scores`, and those of evaluation mode, from which targets are computed."""
+        scores, targets = self.localizer.with_targets(features)
+        return (
+            self.with_given_channels(scores, previous_logits),
+            self.with_given_channels(targets, previous_logits),
+        )
+
+    def with_given_channels(self, scores: Tensor, previous_logits: Tensor) -> Tensor:
+        """Return scores in full precision, with the previous channels of a prior that is given."""
+        scores = base.full_precision(scores)
         if self.config.prior == "fixed":
             given = previous_logits
         elif self.config.prior == "constant":
-            given = torch.ones_like(previous_logits)
+            # In step 0 background is all that is not learned from image labels.
+            given = torch.ones_like(scores[:, : max(previous_logits.shape[1], 1)])
         else:
             return scores
         return torch.cat([given, scores[:, given.shape[1] :]], 1)
@@ -182,14 +251,6 @@ class Method(base.Method):
                 return scores.mean((2, 3))
             case kind:
                 return ngwp_focal_pooling(scores, focal=kind == "ngwp_focal")
-
-    @torch.no_grad()
-    def target_scores(self, features: Tensor, previous_logits: Tensor) -> Tensor:
-        """Return the scores in evaluation mode, from which targets are computed."""
-        self.localizer.eval()
-        scores = self.scores(features, previous_logits)
-        self.localizer.train()
-        return scores
 
     def confident_masks(self, target_scores: Tensor, batch: base.Batch) -> Tensor:
         """Return the localizer's own targets, one-hot [B, C, h, w], without gradient."""
@@ -224,3 +285,8 @@ class Method(base.Method):
     def carried(self) -> dict[str, Tensor]:
         """Return the localizer, from which figures are drawn; inference does not use it."""
         return {f"localizer.{name}": value for name, value in self.localizer.state_dict().items()}
+
+
+def no_logits(features: Tensor) -> Tensor:
+    """Return the logits of no previous model, [B, 0, h, w], for features [B, D, h, w]."""
+    return base.full_precision(features[:, :0].detach())

@@ -3,16 +3,37 @@
 It differs from the head of DeepLabV3 (Chen et al., 2017) in two ways. The pooled branch is added,
 not concatenated. In training it pools the whole map. At evaluation a window of the training map's
 size slides over the map, so the head sees larger images as it saw images in training.
+
+The head of torchvision's DeepLabV3 is this one with other dilations and a 3x3 convolution behind
+it: adding W_expand p is what concatenating p before the last 1x1 convolution computes. Its dropout
+is left out, so it computes the same at evaluation.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.norm import LEAKY_SLOPE, Activation, BatchNorm, activation, convolve
+from training.models.norm import (
+    LEAKY_SLOPE,
+    Activation,
+    BatchNorm,
+    Layers,
+    activation,
+    convolve,
+)
 
-# By output stride. 32, not 36, as the papers' code has it.
-DILATIONS = {4: (6, 12, 18), 8: (12, 24, 32), 16: (6, 12, 18)}
+HeadKind = Literal["papers", "torchvision"]
+# By output stride. 32, not 36, as the papers' code has it. Strides 14 and 32 are no paper's.
+DILATIONS = {
+    4: (6, 12, 18),
+    8: (12, 24, 32),
+    14: (6, 12, 18),
+    16: (6, 12, 18),
+    32: (3, 6, 9),
+}
+TORCHVISION_DILATIONS = DILATIONS | {8: (12, 24, 36)}
 
 
 class Head(nn.Module):
@@ -24,12 +45,15 @@ class Head(nn.Module):
         p = W_expand a(BN(W_pool pool(features)))                        [B, channels, h, w]
         output = a(BN(W_reduce x + p))
 
+    torchvision's applies a(BN(3x3 convolution)) to that once more.
+
     Args:
         inputs: Channels of the features.
         channels: Channels of each branch and of the output.
         output_stride: Decides the dilations.
         eval_pooling: Side of the pooling window at evaluation, in cells; None pools the whole map.
         act: The activation.
+        kind: Whose head it is.
     """
 
     def __init__(
@@ -39,12 +63,14 @@ class Head(nn.Module):
         output_stride: int,
         eval_pooling: int | None,
         act: Activation,
+        kind: HeadKind = "papers",
     ) -> None:
         super().__init__()
+        dilations = DILATIONS if kind == "papers" else TORCHVISION_DILATIONS
         branches = [nn.Conv2d(inputs, channels, 1, bias=False)]
         branches += [
             nn.Conv2d(inputs, channels, 3, padding=d, dilation=d, bias=False)
-            for d in DILATIONS[output_stride]
+            for d in dilations[output_stride]
         ]
         self.branches = nn.ModuleList(branches)
         self.branches_norm = BatchNorm(len(branches) * channels)
@@ -55,6 +81,14 @@ class Head(nn.Module):
         self.norm = BatchNorm(channels)
         self.act = activation(act)
         self.eval_pooling = eval_pooling
+        self.refine = None
+        # Building a layer draws random numbers: what the papers' head lacks must not be built.
+        if kind == "torchvision":
+            self.refine = Layers(
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                BatchNorm(channels),
+                activation(act),
+            )
         gain = nn.init.calculate_gain(act, LEAKY_SLOPE)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -64,7 +98,8 @@ class Head(nn.Module):
         """Return what the classifiers read, [B, channels, h, w]."""
         x = torch.cat([_sparse(branch, features) for branch in self.branches], dim=1)
         x = self.reduce(self.act(self.branches_norm(x)))
-        return self.act(self.norm(x + self._pooled(features)))
+        x = self.act(self.norm(x + self._pooled(features)))
+        return x if self.refine is None else self.refine(x)
 
     def _pooled(self, features: Tensor) -> Tensor:
         """Return the pooled branch: [B, channels, 1, 1] or, by windows, [B, channels, h, w]."""
@@ -74,7 +109,9 @@ class Head(nn.Module):
             side = self.eval_pooling
         window = min(side, height), min(side, width)
         if window == (height, width):
-            pooled = features.mean((2, 3), keepdim=True)
+            # Permuted, so that the gradient is channels_last as the branches' gradients are. It is
+            # added first, and the sum has its layout.
+            pooled = features.permute(0, 2, 3, 1).mean((1, 2))[:, :, None, None]
         else:
             pooled = F.avg_pool2d(features, window, stride=1)
         pooled = self.act(convolve(self.pooled_reduce, self.pooled_norm, pooled))
@@ -86,6 +123,22 @@ class Head(nn.Module):
         top, bottom = _margins(window[0])
         left, right = _margins(window[1])
         return F.pad(pooled, (left, right, top, bottom), mode="replicate")
+
+
+class LinearHead(nn.Module):
+    """Normalise each channel of the features over the batch: the classifiers read nothing else.
+
+    With the classifiers it is the linear head by which encoders without labels are compared
+    (Oquab et al., 2024): a batch norm and a 1x1 convolution.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features [B, channels, h, w], normalised."""
+        return self.norm(features)
 
 
 def _sparse(convolution: nn.Module, x: Tensor) -> Tensor:

@@ -21,19 +21,28 @@ def is_inplace_abn(state: Mapping[str, Tensor]) -> bool:
     return "mod1.bn1.weight" in state
 
 
-def from_inplace_abn(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_inplace_abn(state: Mapping[str, Tensor], in_place: bool = True) -> dict[str, Tensor]:
     """Return the entries by torchvision's names, with |weight| + eps as the norms' weights.
 
     The classifier becomes `fc`. Unknown entries keep their names.
+
+    Args:
+        state: The entries of an encoder.
+        in_place: False if its norms are plain ones, whose weights stay as they are.
     """
     converted = {}
     for name, value in state.items():
         module, _, entry = _torchvision_name(name).rpartition(".")
         layer = module.rpartition(".")[2]
         is_norm = layer.startswith("bn") or module.endswith("downsample.1")
-        is_scale = is_norm and entry == "weight"
-        converted[f"{module}.{entry}"] = value.abs() + EPS if is_scale else value
+        is_scale = in_place and is_norm and entry == "weight"
+        converted[f"{module}.{entry}"] = plain_scale(value) if is_scale else value
     return converted
+
+
+def plain_scale(weight: Tensor) -> Tensor:
+    """Return the weight of the batch norm that scales as an in-place ABN of this weight."""
+    return weight.abs() + EPS
 
 
 def _torchvision_name(name: str) -> str:

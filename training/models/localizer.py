@@ -1,5 +1,6 @@
 """Define WILSON's localizer, which learns from image labels where classes are."""
 
+import torch
 from torch import Tensor, nn
 
 from training.models.norm import Activation, BatchNorm, Layers, activation
@@ -30,3 +31,20 @@ class Localizer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return class scores before the softmax, [B, classes, h, w]."""
         return self.classifier(self.body(features))
+
+    def with_targets(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class scores in training mode and, without gradient, in evaluation mode.
+
+        Both share the first convolution. Evaluation mode comes first, so its norms have the
+        statistics of the batches before this one.
+
+        Args:
+            features: [B, in_channels, h, w].
+        """
+        first, rest = self.body[0], self.body[1:]
+        convolved = first(features)
+        self.eval()
+        with torch.no_grad():
+            targets = self.classifier(rest(convolved))
+        self.train()
+        return self.classifier(rest(convolved)), targets

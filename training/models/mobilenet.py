@@ -6,6 +6,9 @@ channels, and head and localizer cost a quarter. Strides beyond the output strid
 the depthwise convolutions after them dilated, as in `training.models.resnet`.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,8 +64,37 @@ class Depthwise(nn.Conv2d):
         return output.reshape(cells.shape).permute(0, 3, 1, 2)[..., :height, :width]
 
 
+class ReLU6(nn.Module):
+    """Compute min(max(x, 0), 6) in place.
+
+    torch's own, in place, copies its input for the backward pass. The output serves as well, and
+    the next convolution keeps it anyway.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Overwrite the input, of any shape, and return it."""
+        if torch.compiler.is_compiling():
+            # The compiler finds out by itself what to keep.
+            return F.relu6(input)
+        return _ReLU6.apply(input)  # pyright: ignore[reportReturnType]
+
+
+class _ReLU6(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        output = input.clamp_(0, 6)
+        ctx.mark_dirty(output)
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (output,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradients[0], output, 0, 6)
+
+
 def _unit(convolution: nn.Conv2d, frozen: bool) -> Layers:
-    return Layers(convolution, BatchNorm(convolution.out_channels, frozen), nn.ReLU6(inplace=True))
+    return Layers(convolution, BatchNorm(convolution.out_channels, frozen), ReLU6())
 
 
 class InvertedResidual(nn.Module):

@@ -1,14 +1,20 @@
 """Define the encoders ResNet-50 and ResNet-101 (He et al., 2016), by torchvision's names.
 
 The classifier is left out, and the last stages have dilation instead of stride. At output stride 16
-the fourth stage keeps the resolution of the third. The convolution whose stride is dropped keeps
-its dilation, and those after it double theirs. At every second position the dense map then equals
-what the strided network computes, so pretrained weights keep their meaning.
+the fourth stage keeps the resolution of the third. In torchvision the convolution whose stride is
+dropped keeps its dilation, and those after it double theirs. At every second position the dense map
+then equals what the strided network computes, so pretrained weights keep their meaning. In the code
+of WILSON, MiB and PLOP that convolution has the doubled dilation, too.
 """
+
+from typing import Literal
 
 from torch import Tensor, nn
 
 from training.models.norm import Activation, BatchNorm, Layers, activation, convolve
+
+# The blocks of a dilated stage that have its dilation: those after the first, or all.
+DilatedBlocks = Literal["later", "all"]
 
 
 class Bottleneck(nn.Module):
@@ -64,6 +70,7 @@ class ResNet(nn.Module):
         output_stride: int,
         act: Activation = "relu",
         frozen: bool = False,
+        dilated: DilatedBlocks = "later",
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
@@ -78,7 +85,8 @@ class ResNet(nn.Module):
             stride, following = (
                 (stride, dilation) if reached * stride <= output_stride else (1, dilation * stride)
             )
-            stage = [Bottleneck(inputs, width, stride, dilation, act, frozen)]
+            first = following if dilated == "all" else dilation
+            stage = [Bottleneck(inputs, width, stride, first, act, frozen)]
             inputs = width * Bottleneck.expansion
             stage += [
                 Bottleneck(inputs, width, 1, following, act, frozen) for _ in range(count - 1)
@@ -124,11 +132,21 @@ class ResNet(nn.Module):
         return x, tuple(totals)
 
 
-def resnet50(output_stride: int, act: Activation = "relu", frozen: bool = False) -> ResNet:
+def resnet50(
+    output_stride: int,
+    act: Activation = "relu",
+    frozen: bool = False,
+    dilated: DilatedBlocks = "later",
+) -> ResNet:
     """Return ResNet-50 (23.5 M parameters) at output stride 8, 16 or 32."""
-    return ResNet((3, 4, 6, 3), output_stride, act, frozen)
+    return ResNet((3, 4, 6, 3), output_stride, act, frozen, dilated)
 
 
-def resnet101(output_stride: int, act: Activation = "relu", frozen: bool = False) -> ResNet:
+def resnet101(
+    output_stride: int,
+    act: Activation = "relu",
+    frozen: bool = False,
+    dilated: DilatedBlocks = "later",
+) -> ResNet:
     """Return ResNet-101 (42.5 M parameters) at output stride 8, 16 or 32."""
-    return ResNet((3, 4, 23, 3), output_stride, act, frozen)
+    return ResNet((3, 4, 23, 3), output_stride, act, frozen, dilated)

@@ -36,8 +36,8 @@ class LogitGap(Document):
 
 def classifier_weights(model: Segmenter) -> ClassifierWeights:
     """Return |w_c| and b_c of every channel, in channel order."""
-    weight = torch.cat([classifier.weight.flatten(1) for classifier in model.classifiers])  # pyright: ignore
-    bias = torch.cat([classifier.bias for classifier in model.classifiers])  # pyright: ignore
+    weight = torch.cat([layer.weight.flatten(1) for layer in model.last_layers])
+    bias = torch.cat([layer.get_parameter("bias") for layer in model.last_layers])
     return ClassifierWeights(norms=tuple(weight.norm(dim=1).tolist()), biases=tuple(bias.tolist()))
 
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from training.checkpoint import ModelDocument, load_model
 from training.config import VOID, EvaluationConfig, flatten_groups
+from training.data.loader import load_items
 from training.data.shards import Index, LocalSplit
 from training.evaluate import confusion, same_sized, views
 from training.metrics import Confusion, mean_of_known, score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
+from training.precision import set_precision
 from training.probes.bias import LogitGap, classifier_weights, correct_logits, logit_gap
 from training.probes.cka import LinearCka
 from training.probes.questions import Answer, AnyProbe, Bias, Similarity, Stitching
@@ -87,6 +89,8 @@ def open_pair(
 
 def measure(probe: AnyProbe, pair: Pair) -> Answer:
     """Return the answer to one probe; its fields depend on the probe."""
+    # The process may have trained a step with other settings before.
+    set_precision("float32", pair.device, fixed_shapes=False)
     if isinstance(probe, Stitching):
         return _stitching(probe, pair)
     if isinstance(probe, Similarity):
@@ -99,10 +103,11 @@ def _stitching(probe: Stitching, pair: Pair) -> Answer:
     joint = _fit_joint(probe, pair).to(pair.device)
     if probe.joint == "trained":
 
-        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        def batches() -> Iterator[tuple[Tensor, Tensor, tuple[int, int]]]:
             for images, _ in _fixed_images(pair, probe.images):
                 features = _run_frozen(pair.later, images, upto=probe.cut)
-                yield features, _run_frozen(pair.earlier, images)
+                size = images.shape[-2], images.shape[-1]
+                yield features, _run_frozen(pair.earlier, images), size
 
         train_joint(joint, pair.earlier, probe.cut, batches, probe.epochs, probe.learning_rate)
     document = pair.earlier_document
@@ -202,7 +207,7 @@ def _fixed_images(pair: Pair, count: int, batch: int = 16) -> Iterator[tuple[Ten
     channel_of = np.full(256, VOID, np.uint8)
     channel_of[known] = np.arange(len(known))
     dtype = next(pair.earlier.parameters()).dtype
-    for items in same_sized(views(pair.train, rows, pair.config), batch):
+    for items in same_sized(load_items(views(pair.train, rows, pair.config), 0), batch):
         images = torch.stack([item["image"] for item in items]).to(pair.device)
         masks = np.stack([item["mask"].numpy() for item in items])
         truth = torch.from_numpy(channel_of[masks]).to(pair.device).long()
@@ -217,7 +222,8 @@ def _run_frozen(model: Segmenter, images: Tensor, upto: str | None = None) -> Te
 @torch.no_grad()
 def _stitched_logits(pair: Pair, cut: str, joint: nn.Conv2d, images: Tensor) -> Tensor:
     features = run_parts(pair.later, images, upto=cut)
-    return run_parts(pair.earlier, joint(features), after=cut)
+    size = images.shape[-2], images.shape[-1]
+    return run_parts(pair.earlier, joint(features), after=cut, size=size)
 
 
 def _corrected_logits(

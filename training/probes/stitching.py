@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.models.library_encoder import LibraryEncoder
+from training.models.library_parts import ImageSize, parts_of
 from training.models.segmenter import Segmenter
 
 CLASSIFIER = "classifier"
@@ -24,17 +26,28 @@ CLASSIFIER = "classifier"
 SINGULAR_TOLERANCE = 1e-10
 
 
-def parts(model: Segmenter) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return the consecutive parts from images to logits: stem, stages, head, classifier."""
+def parts(model: Segmenter, size: ImageSize | None = None) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return the consecutive parts from images to logits: stem, stages, head, classifier.
 
-    def classify(head: Tensor) -> Tensor:
-        return torch.cat([classifier(head) for classifier in model.classifiers], dim=1)
+    Args:
+        model: The network.
+        size: Of the images, which the later stages of an encoder of Transformers need.
+    """
 
-    return {**model.encoder.parts(), "head": model.head, CLASSIFIER: classify}
+    if isinstance(model.encoder, LibraryEncoder):
+        stages: dict[str, Callable[[Tensor], Tensor]] = dict(parts_of(model.encoder, size))
+    else:
+        stages = dict(model.encoder.parts())
+    return {**stages, "head": model.head, CLASSIFIER: model.classify}
 
 
 def run_parts(
-    model: Segmenter, x: Tensor, *, after: str | None = None, upto: str | None = None
+    model: Segmenter,
+    x: Tensor,
+    *,
+    after: str | None = None,
+    upto: str | None = None,
+    size: ImageSize | None = None,
 ) -> Tensor:
     """Run consecutive parts of the network.
 
@@ -43,15 +56,19 @@ def run_parts(
         x: Input [B, C, h, w] of the first part that is run.
         after: The part before the first one that is run; None begins with the images.
         upto: The last part that is run; None goes on to the logits.
+        size: Of the images, if `x` is not the images.
 
     Returns:
         The output [B, D, h', w'] of the last part.
     """
-    names = list(parts(model))
+    if after is None:
+        size = (x.shape[-2], x.shape[-1])
+    consecutive = parts(model, size)
+    names = list(consecutive)
     first = names.index(after) + 1 if after else 0
     last = names.index(upto) + 1 if upto else len(names)
     for name in names[first:last]:
-        x = parts(model)[name](x)
+        x = consecutive[name](x)
     return x
 
 
@@ -103,7 +120,7 @@ def train_joint(
     joint: nn.Conv2d,
     earlier: Segmenter,
     cut: str,
-    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor, ImageSize]]],
     epochs: int,
     learning_rate: float,
 ) -> nn.Conv2d:
@@ -117,7 +134,8 @@ def train_joint(
         earlier: The earlier model.
         cut: The part after which the joint stands.
         batches: Called once per epoch; yields features [B, C, h, w] of the later model up to
-            `cut`, and the logits [B, K, h, w] that the earlier model gives the same images.
+            `cut`, the logits [B, K, h, w] that the earlier model gives the same images, and the
+            images' height and width.
         epochs: How often all batches are used.
         learning_rate: Of Adam.
 
@@ -126,8 +144,8 @@ def train_joint(
     """
     optimizer = torch.optim.Adam(joint.parameters(), lr=learning_rate)
     for _ in range(epochs):
-        for features, target in batches():
-            logits = run_parts(earlier, joint(features), after=cut)
+        for features, target, size in batches():
+            logits = run_parts(earlier, joint(features), after=cut, size=size)
             loss = -(target.softmax(1) * F.log_softmax(logits, 1)).sum(1).mean()
             optimizer.zero_grad()
             loss.backward()

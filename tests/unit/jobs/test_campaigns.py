@@ -11,21 +11,25 @@ import jobs.campaigns
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.paper_numbers import Expected, find_paper_number
 from orchestrator.planning.resolver import PlannedStep, Resolver
+from orchestrator.planning.step_layers import StoredLayer
 from orchestrator.planning.variants import group_variants
 from tests.support.datasets import make_index
 from tests.support.paths import GOLDEN
 from training.data.voc import VOC_CLASSES
 
 NAMES = sorted(path.stem for path in Path(str(jobs.campaigns.__file__)).parent.glob("[a-z]*.py"))
-OF_VOC = [name for name in NAMES if not name.startswith("digits_")]
+# Those with the papers' settings.
+OF_VOC = [name for name in NAMES if not name.startswith(("digits_", "photos_"))]
 # How many chains of each campaign no paper reports: icarl, 10-10 by EWC, PI and RW, ...
 UNREPORTED = {
     "interventions": 8,
     "methods": 10,
     "mib_components": 7,
+    "one_by_one": 4,
     "seeds": 0,
     "single_classes": 5,
     "weak_images": 8,
+    "weak_start": 5,
     "wilson_alpha": 0,
     "wilson_prior": 0,
     "wilson_supervision": 0,
@@ -34,7 +38,12 @@ UNREPORTED = {
 
 def resolver(classes: tuple[str, ...], labels: np.ndarray) -> Resolver:
     """For images with these classes, bool [images, classes]."""
-    return Resolver(classes, make_index(labels), "content")
+    maps = make_index(labels)
+
+    def open_layer(name: str) -> StoredLayer:
+        return StoredLayer(name, "manifest", maps)
+
+    return Resolver(classes, make_index(labels), "content", open_layer=open_layer)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,8 @@ def docstring(name: str) -> str:
 
 
 def test_every_campaign_has_a_twin_that_needs_no_download():
-    assert {f"digits_{name}" for name in OF_VOC} == set(NAMES) - set(OF_VOC)
+    photos = {name for name in NAMES if name.startswith("photos_")}
+    assert {f"digits_{name}" for name in OF_VOC} == set(NAMES) - set(OF_VOC) - photos
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,6 +88,12 @@ def test_a_campaign_trains_what_it_says(name: str, resolvers: dict[str, Resolver
         trained = sum(len(step.rows) * step.step.optimization.epochs for step in unique.values())
         assert cost is not None
         assert float(cost[1]) == round(trained / 1e6, 2)
+
+
+@pytest.mark.parametrize("name", OF_VOC)
+def test_a_campaign_on_voc_trains_the_papers_network(name: str):
+    models = {(chain.model.dilated_blocks, chain.model.activation) for chain in chains(name)}
+    assert models == {("all", "leaky_relu")}
 
 
 @pytest.mark.parametrize("name", OF_VOC)
@@ -125,4 +141,4 @@ def test_cells_of_one_table_name_what_they_differ_in():
         "alpha=0.7",
         "alpha=1",
     ]
-    assert [len(variant.chains) for variant in alphas] == [3] * 5
+    assert [len(variant.chains) for variant in alphas] == [5] * 5

@@ -5,6 +5,8 @@ import pytest
 
 from jobs import ingest
 from orchestrator.datasets.catalog import resolve, stored_files
+from orchestrator.datasets.image_lists import load_lists, publish_lists, read_selections
+from orchestrator.records.store_version import prepare_store
 from orchestrator.store.open import open_store
 from training.data.transforms import decode_mask
 from training.data.voc import Voc
@@ -29,6 +31,21 @@ def test_ls_names_what_there_is(store: str, capsys: pytest.CaptureFixture):
     assert "24 train, 8 val" in out
     assert "3 train, 1 val" in out
     assert resolve(open_store(store), "voc")[0][:16] in out
+
+
+def test_a_store_without_datasets_is_said_to_have_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    with pytest.raises(SystemExit) as caught:
+        ingest.main(["ls", "--store", str(tmp_path / "no" / "such" / "store")])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert f"there is no store at {tmp_path}/no/such/store: check --store" in err
+    assert not (tmp_path / "no").exists()
+    prepare_store(open_store(str(tmp_path / "new")))
+    with pytest.raises(SystemExit):
+        ingest.main(["ls", "--store", str(tmp_path / "new")])
+    assert "new has no dataset: name another with --store" in capsys.readouterr().err
 
 
 def test_info_counts_the_images_of_each_class(
@@ -118,9 +135,22 @@ def test_export_takes_groups_by_name(store: str, tmp_path: Path):
     assert (tmp_path / "voc_groups_overlap_step1.txt").read_text().startswith("2007_val_")
 
 
+def test_training_reads_the_lists_that_export_writes(store: str, tmp_path: Path):
+    lists = tmp_path / "lists"
+    at = ["--store", store]
+    groups = ["cat,", "chair", "cow,", "dog"]
+    ingest.main(["export", "voc", "--groups", *groups, "--out", str(lists), *at])
+    opened = open_store(store)
+    steps = load_lists(opened, publish_lists(opened, read_selections(opened, lists, "voc")))
+    written = [path.read_text().split() for path in sorted(lists.iterdir())]
+    assert [list(step) for step in steps] == written
+    assert len(steps) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["export", "voc", "--groups", "CAT,dgo"], "did you mean 'cat'?"),
         (["export", "voc"], "give either --split or --groups"),
         (["export", "voc", "--groups", "kat"], "did you mean 'cat'?"),
         (["export", "voc", "--split", "15-4"], "does not divide 20 classes"),

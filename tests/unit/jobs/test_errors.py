@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import signal
@@ -13,6 +14,7 @@ from orchestrator.datasets.catalog import UnknownDataset
 from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import NotFound
 from orchestrator.store.open import open_store
+from tests.support.paths import ROOT
 from training.config import InputError, Optimization
 from training.data.source import BadData
 from training.scenario import Scenario, split_groups
@@ -90,6 +92,54 @@ def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def raised(number: int, path: str | None = None) -> OSError:
+    return OSError(number, os.strerror(number), path)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (raised(errno.ENOSPC), ("a disk is full", "TMPDIR", "STEPCHAIN_CACHE", "MB free")),
+        (raised(errno.EDQUOT, "/big/file"), ("at /big/file", "make room")),
+        (raised(errno.EACCES, "/locked"), ("cannot use /locked (Permission denied)",)),
+        (raised(errno.EROFS, "/image"), ("cannot use /image (Read-only file system)",)),
+        (raised(errno.EMFILE), ("Too many open files",)),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    error: OSError, words: tuple[str, ...], capsys: pytest.CaptureFixture
+):
+    with pytest.raises(SystemExit) as caught, user_errors():
+        raise error
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for each in words:
+        assert each in err
+
+
+@pytest.mark.parametrize("last", ["", "raise SystemExit(0)", "print('x' * 100_000)"])
+def test_a_reader_that_leaves_is_no_error(last: str):
+    code = f"from jobs.errors import user_errors\nwith user_errors():\n print('x')\n {last}"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+        check=False,
+    )
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == (0 if "Exit" in last else 141)
+
+
+def test_a_broken_connection_keeps_its_traceback():
+    with pytest.raises(BrokenPipeError), user_errors():
+        raise raised(errno.EPIPE)
+
+
 def refuse_elsewhere() -> None:
     raise ValueError("nothing of ours says that")
 
@@ -128,3 +178,17 @@ def test_as_a_decorator_it_leaves_no_traceback_on_the_screen():
     assert done.returncode == 2
     assert done.stderr.startswith("error: 'gs://x' is not a store")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_interruption_inside_code_made_from_a_text_keeps_its_exit_code(tmp_path: Path):
+    """`python -m` would end by SIGINT: it remembers that an interruption left such code."""
+    (tmp_path / "stopped.py").write_text(
+        "import os, signal\n"
+        "from jobs.errors import user_errors\n"
+        "with user_errors():\n"
+        "    exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-m", "stopped"]
+    done = subprocess.run(command, check=False, capture_output=True, env=environment)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr

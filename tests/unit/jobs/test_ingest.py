@@ -9,6 +9,7 @@ from jobs import ingest
 from orchestrator.datasets.catalog import resolve
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.store.open import open_store
+from training.data.reading import voc_colour
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def voc(tmp_path: Path) -> Path:
             mask[4:20, 4:20] = 255
             mask[6:18, 6:18] = 8 if number % 2 else 12
             picture = Image.fromarray(mask).convert("P")
-            picture.putpalette(list(range(256)) * 3)
+            picture.putpalette(b"".join(bytes(voc_colour(id)) for id in range(256)))
             picture.save(root / "SegmentationClassAug" / f"{id}.png")
     return root
 
@@ -215,3 +216,90 @@ def test_an_empty_list_is_refused(voc: Path, tmp_path: Path, capsys: pytest.Capt
     (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("")
     assert run("voc", "--root", voc, "--store", tmp_path / "store") == 2
     assert "split 'val' lists no images" in capsys.readouterr().err
+
+
+def test_a_summary_names_classes_void_and_images_in_both_splits(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    lists = voc / "ImageSets" / "Segmentation"
+    (lists / "val.txt").write_text("2007_000001\n2008_000001\n")
+    assert run("voc", "--root", voc, "--store", tmp_path / "store") == 0
+    out = capsys.readouterr().out
+    cats, dogs = [line for line in out.splitlines() if "│ cat" in line or "│ dog" in line]
+    assert [cell.strip() for cell in cats.split("│")[1:5]] == ["8", "cat", "3", "2"]
+    assert [cell.strip() for cell in dogs.split("│")[1:5]] == ["12", "dog", "3", "0"]
+    assert "train: 14.6 % of the pixels are void, no image shows aeroplane, bicycle" in out
+    assert "warning: 1 of 2 images in val are in train as well" in out
+    lines = "".join(f"2009_{number:06d}\n" for number in range(300))
+    (lists / "train_aug.txt").write_text("2007_000001\n" + lines)
+    assert run("voc", "--root", voc, "--store", tmp_path / "store") == 2
+    assert "and 200 more" in capsys.readouterr().out
+
+
+def as_own_classes(voc: Path) -> None:
+    """Give the folder ids and masks of a stranger: classes 1 and 2."""
+    for path in (voc / "ImageSets" / "Segmentation").iterdir():
+        path.write_text(path.read_text().replace("20", "img20"))
+    for folder in ("JPEGImages", "SegmentationClassAug"):
+        for path in sorted((voc / folder).iterdir()):
+            path.rename(path.with_name(f"img{path.name}"))
+    for number, path in enumerate(sorted((voc / "SegmentationClassAug").iterdir())):
+        Image.fromarray(np.full((24, 32), 1 + number % 2, np.uint8)).save(path)
+
+
+def test_own_classes_in_vocs_layout_are_asked_for_and_named(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    as_own_classes(voc)
+    arguments = ("voc", "--root", voc, "--store", tmp_path / "store")
+    assert run(*arguments) == 2
+    err = capsys.readouterr().err
+    assert "masks hold the values 1, 2, which would be aeroplane, bicycle in VOC" in err
+    assert err.count("\n") == 1
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfcrack\r\nrust\r\n")
+    assert run(*arguments, "--classes", tmp_path / "names.txt") == 0
+    assert resolve(open_store(str(tmp_path / "store")), "voc")[1].classes == ("crack", "rust")
+    assert run(*arguments, "--name", "other", "--classes", "crack,", "rust") == 0
+    (voc / "labels.txt").write_text("_background_\ncrack\nrust\n")
+    assert run(*arguments, "--name", "third") == 0
+    assert "labels.txt: crack, rust" in capsys.readouterr().out
+    assert run(*arguments, "--sbd", voc, "--classes", "a") == 2
+
+
+def test_a_name_is_not_taken_from_a_dataset_of_other_classes(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    at = ("--store", tmp_path / "store")
+    assert run("digits", "--train", 3, "--val", 1, *at) == 0
+    before = resolve(open_store(str(tmp_path / "store")), "digits")[0]
+    assert run("voc", "--root", voc, "--name", "digits", *at) == 2
+    err = capsys.readouterr().err
+    assert "'digits' stands for a dataset of other classes" in err
+    assert "(10: 0, 1, 2 ...; now 20: aeroplane, bicycle, bird ...)" in err
+    assert resolve(open_store(str(tmp_path / "store")), "digits")[0] == before
+    assert run("voc", "--root", voc, "--name", "digits", "--replace", *at) == 0
+    assert f"'digits' stood for the dataset {before} before" in capsys.readouterr().out
+    assert len(resolve(open_store(str(tmp_path / "store")), "digits")[1].classes) == 20
+
+
+def test_two_plain_folders_become_a_dataset(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    as_own_classes(voc)
+    folders = ("--images", voc / "JPEGImages", "--masks", voc / "SegmentationClassAug")
+    arguments = ("folder", *folders, "--store", tmp_path / "store", "--name", "walls")
+    assert run(*arguments) == 2
+    assert "nothing names the classes" in capsys.readouterr().err
+    assert run(*arguments, "--classes", "crack,rust") == 2
+    assert "give --val-share 0.2" in capsys.readouterr().err
+    assert run(*arguments, "--classes", "crack,rust", "--train-list", voc / "x.txt") == 2
+    assert "give both --train-list and --val-list" in capsys.readouterr().err
+    (voc / "JPEGImages" / "Thumbs.db").touch()
+    assert run(*arguments, "--classes", "crack,rust", "--val-share", "0.25") == 0
+    out = capsys.readouterr().out
+    assert "walls: 6 images in train, 2 images in val, 2 classes" in out
+    assert "1 hidden or system file was passed over" in out
+    lists = voc / "ImageSets" / "Segmentation"
+    split = ("--train-list", lists / "train_aug.txt", "--val-list", lists / "val.txt")
+    assert run(*arguments, "--classes", "crack,rust", *split, "--val-share", "0.5") == 2
+    assert run(*arguments, "--classes", "crack,rust", *split) == 0

@@ -8,6 +8,7 @@ import pandas
 import pytest
 
 from jobs.report import main
+from orchestrator.records import layout
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
 from orchestrator.report.chain_tables import class_table
@@ -47,6 +48,17 @@ def test_chains_side_by_side(store, two, tmp_path, capsys) -> None:
     ]
     header = (tmp_path / "out" / "table.csv").read_text().splitlines()[0]
     assert header == "section,class,WILSON step 0,WILSON step 1,other step 0,other step 1"
+
+
+def test_a_dataset_that_was_looked_at_is_linked(store, two, tmp_path) -> None:
+    out = tmp_path / "out"
+    options = ["WILSON", "--store", store.uri, "--out", str(out), "--no-pictures"]
+    main(options)
+    assert "dataset.html" not in (out / "report.html").read_text()
+    store.write(layout.dataset_page("d" * 64), b"<p>the dataset</p>")
+    main(options)
+    assert '<a href="dataset.html">digits before training</a>' in (out / "report.html").read_text()
+    assert (out / "dataset.html").read_bytes() == b"<p>the dataset</p>"
 
 
 def test_json_is_all_that_is_printed_and_follows_the_convention(

@@ -1,12 +1,21 @@
 """The line that is printed is the line that is run, and carries no secret."""
 
+import http.server
 import json
 import shlex
+import shutil
+import threading
+import zipfile
+from functools import partial
+from pathlib import Path
 
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
 from jobs import submit
+from orchestrator.cluster.package_size import weigh
 from orchestrator.records.provenance import COMMIT, DIRTY, code_version
+from tests.support.paths import ROOT
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -85,3 +94,74 @@ def test_a_folder_without_the_code_is_refused(
     with pytest.raises(SystemExit):
         submit.main(["--dry-run", "--", "python", "-m", "jobs.demo"])
     assert "from the root of a checkout" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_large_files_is_refused_before_it_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "submit.py").write_text("")
+    for name in ("scans/2024/a.dcm", "scans/2024/b.dcm", "weights.bin", "ignored/c.dcm"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(80 << 20)
+    (tmp_path / ".rayignore").write_text("ignored/\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        submit.main(["--dry-run", "--", "python", "-m", "jobs.demo"])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert "has 240 MiB" in told
+    assert "the largest are scans/2024/ (160 MiB), weights.bin (80 MiB)" in told
+    assert ".rayignore" in told
+    assert "ignored/" not in told
+
+
+def test_what_ray_packs_is_what_is_weighed(tmp_path: Path):
+    """The weighing rests on a function inside Ray; this fails when Ray packs other files."""
+    (tmp_path / "code" / "sub").mkdir(parents=True)
+    (tmp_path / "code" / ".rayignore").write_text("*.jpg\nphotos/\n")
+    for name in ("a.py", "a.jpg", "sub/b.py", "sub/b.jpg", "photos/c.py"):
+        path = tmp_path / "code" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"1234567")
+    package = tmp_path / "package.zip"
+    create_package(str(tmp_path / "code"), package, include_gitignore=True, excludes=[])
+    with zipfile.ZipFile(package) as packed:
+        expected = sum(each.file_size for each in packed.infolist())
+    assert sum(weigh(tmp_path / "code").values()) == expected
+
+
+def test_the_folders_of_our_own_examples_do_not_travel(tmp_path: Path):
+    shutil.copy(ROOT / ".rayignore", tmp_path)
+    for name in ("photos/a.jpg", "masks/a.png", "predicted/a.csv", "VOC2012/a.txt", "else/a.JPG"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    assert set(weigh(tmp_path)) == {".rayignore"}
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:8265", "must be a dashboard's, like http://HOST:8265"),
+        ("http://127.0.0.1:9", "RAY_API_SERVER_ADDRESS=http://127.0.0.1:9 does not answer"),
+        ("http://127.0.0.1:{page}", "answers no dashboard of Ray (HTTP 404)"),
+    ],
+)
+def test_a_cluster_that_takes_no_jobs_is_named_before_anything_is_sent(
+    address: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address.format(page=server.server_port))
+        with pytest.raises(SystemExit) as stop:
+            submit.main(["--", "python", "-m", "jobs.demo"])
+        server.shutdown()
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err

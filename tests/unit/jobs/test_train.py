@@ -1,18 +1,22 @@
 """A preset's fields are options, and whatever is wrong with them is one clear error."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from jobs.train import Options, complete, main, parse
+from jobs.train import Options, main, parse, print_plan
+from orchestrator.cluster.resources import Request
 from orchestrator.datasets.catalog import publish
 from orchestrator.planning.planner import plan_chain
 from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from stepchain.presets import PRESETS
+from tests.support.chains import complete
 from tests.support.datasets import build_dataset
 from training.config import InputError
 from training.data.digits import Digits
@@ -41,6 +45,26 @@ def test_a_preset_survives_the_command_line(name: str):
     chain, options = parse(name.replace("_", "-"), [])
     assert chain == PRESETS[name]()
     assert options == Options()
+
+
+def test_an_encoder_of_transformers_is_chosen_by_options():
+    chain, _ = parse("voc_mib", ["--model.encoder", "transformers"])
+    assert (chain.model.encoder, chain.model.backbone) == ("transformers", None)
+    options = ["--model.backbone.maps", "stage3", "--model.backbone.mean", "0.5", "0.5", "0.5"]
+    chain, _ = parse("voc_wilson_swin", options)
+    preset = PRESETS["voc_wilson_swin"]().model.backbone
+    assert preset is not None
+    changed = preset.model_copy(update={"maps": ("stage3",), "mean": (0.5, 0.5, 0.5)})
+    assert chain.model.backbone == changed
+
+
+def test_the_plan_says_what_memory_a_worker_needs(digits: Store):
+    chain, options = parse("digits_mib", [])
+    plan = plan_chain(complete(chain, options, digits), digits)
+    printed = StringIO()
+    print_plan(plan, digits, Console(file=printed, width=200), Request())
+    assert "memory: about 0." in printed.getvalue()
+    assert "GB a worker (step 1, mib)\n" in printed.getvalue()
 
 
 def test_fields_are_options():
@@ -75,6 +99,7 @@ def test_each_preset_has_the_options_of_its_own_method(capsys: pytest.CaptureFix
         (["digits_wilson", "--scenario.setting", "disjont"], "disjoint"),
         (["digits_wilson", "--method.alpha", "7"], "less than or equal to 1"),
         (["digits_wilson", "--groups", "0,1,2", "3,nine"], "no class 'nine'"),
+        (["digits_wilson", "--groups", "0,1,", "2,3"], "blanks after some commas"),
         (["digits_wilson", "--groups", "0,1", "1,2"], "stands in the groups twice"),
         (["digits_wilson", "--split", "9-1"], "brings a single class"),
         (["digits_wilson", "--split", "7-2"], "does not divide 10 classes"),
@@ -87,7 +112,7 @@ def test_each_preset_has_the_options_of_its_own_method(capsys: pytest.CaptureFix
         (["digits_wilson", "--workers", "3"], "3 workers cannot share a batch of 16"),
         (
             ["digits_wilson", "--encoder-weights", "nowhere.pth"],
-            "no file of encoder weights at nowhere.pth",
+            "no file of weights at nowhere.pth",
         ),
     ],
 )
@@ -115,8 +140,10 @@ def test_groups_and_weights_complete_a_chain(digits: Store, tmp_path: Path):
     chain, _ = parse("digits_wilson", [])
     file = tmp_path / "tiny.safetensors"
     safetensors.torch.save_file(build_encoder(chain.model).state_dict(), file)
-    done = complete(chain, Options(groups=("0,1,2", "3,4"), encoder_weights=str(file)), digits)
+    done = complete(chain, Options(groups=("0,1,2", "3,4"), encoder_weights=(str(file),)), digits)
     assert done.scenario.groups == (("0", "1", "2"), ("3", "4"))
+    spaced = complete(chain, Options(groups=("0,", "1,", "2", "3,", "4")), digits)
+    assert spaced.scenario.groups == done.scenario.groups
     assert done.model.weights is not None
     assert digits.read(layout.encoder_weights(done.model.weights)) == file.read_bytes()
     assert complete(chain, Options(split="8-2"), digits).scenario.groups == (
@@ -129,7 +156,7 @@ def test_groups_and_weights_complete_a_chain(digits: Store, tmp_path: Path):
         }
     )
     with pytest.raises(InputError, match="does not hold weights of a MobileNetV2"):
-        complete(other, Options(encoder_weights=str(file)), digits)
+        complete(other, Options(encoder_weights=(str(file),)), digits)
 
 
 def test_lists_of_images_replace_the_settings_rule(digits: Store, tmp_path: Path):
@@ -140,6 +167,35 @@ def test_lists_of_images_replace_the_settings_rule(digits: Store, tmp_path: Path
     chain, _ = parse("digits_wilson", [])
     plan = plan_chain(complete(chain, Options(selections=tmp_path), digits), digits)
     assert [step.rows.tolist() for step in plan.steps] == [list(range(40)), list(range(20, 60))]
+
+
+def test_a_plan_trains_and_writes_nothing(
+    digits: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    import safetensors.torch
+
+    from training.models.backbones import build_encoder
+
+    chain, _ = parse("digits_wilson", [])
+    file = tmp_path / "tiny.safetensors"
+    safetensors.torch.save_file(build_encoder(chain.model).state_dict(), file)
+    np.save(tmp_path / "train-0.npy", np.arange(30))
+    np.save(tmp_path / "train-1.npy", np.arange(25, 60))
+    before = sorted(digits.list())
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("Ray was started"))
+    given = ["--encoder-weights", str(file), "--selections", str(tmp_path)]
+    run(digits, "digits_wilson", "--plan", "--why", "--verify", *given)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("to train") == 2
+    assert "step 0 (fine-tuning: 0, 1, 2, 3, ...): the store has no trained step" in shown
+    assert "0 published files" in shown
+    assert sorted(digits.list()) == before
+    with pytest.raises(SystemExit):
+        run(digits, "digits_wilson", "--why")
+    assert "--why and --verify are questions to a plan" in capsys.readouterr().err
 
 
 def test_interrupted_work_says_how_to_go_on(

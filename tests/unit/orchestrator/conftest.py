@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from orchestrator.planning.chain import Chain
+from orchestrator.planning.chain import Chain, with_current_recipes
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep, Resolver
 from orchestrator.records.schema import StepRecord
@@ -28,6 +28,7 @@ def planned() -> PlanChain:
     resolvers = {"voc": _resolver(VOC_CLASSES), "digits": _resolver(records.DIGITS)}
 
     def plan(chain: Chain) -> PlannedChain:
+        chain = with_current_recipes(chain)
         resolver = resolvers[chain.scenario.dataset]
         rows = VOC_IMAGES if chain.scenario.dataset == "voc" else 300
         index = StoredFile(sha256="0" * 64, bytes=0)

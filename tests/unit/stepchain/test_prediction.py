@@ -10,19 +10,13 @@ import torch
 from orchestrator.records import layout
 from orchestrator.store.base import Store
 from stepchain import InputError, PublishedStep, find_step, load_model, predict
-from tests.support.models import publish_model
 from training.evaluate import predict as predict_pixels
 
 
 @pytest.fixture
-def step(
-    store: Store, publish_chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> PublishedStep:
+def step(published: Store) -> PublishedStep:
     """Return the second step of a chain, with an untrained model."""
-    monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "cache"))
-    for key in publish_chain(store, "demo").steps:
-        publish_model(store, key)
-    return find_step(store, "demo:1")
+    return find_step(published, "demo:1")
 
 
 def image_of(height: int, width: int) -> np.ndarray:

@@ -41,3 +41,9 @@ def test_what_is_not_published_is_an_input_error(store: Store, publish_chain, wa
     publish_chain(store, "demo")
     with pytest.raises(InputError):
         find_step(store, wanted)
+
+
+def test_a_chain_in_place_of_a_step_is_recognised(store: Store, publish_chain):
+    publish_chain(store, "demo")
+    with pytest.raises(InputError, match="of the chain, name a step, such as demo:0"):
+        find_step(store, "demo")

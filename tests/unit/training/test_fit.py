@@ -9,11 +9,12 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow
@@ -25,6 +26,7 @@ from safetensors.torch import load_file
 
 import training.fit
 from tests.support.datasets import build_dataset, open_split
+from tests.support.encoders import small_model
 from tests.support.paths import ROOT
 from training.checkpoint import load_model
 from training.config import (
@@ -34,7 +36,6 @@ from training.config import (
     MethodConfig,
     ModelConfig,
     Optimization,
-    StepConfig,
     Task,
 )
 from training.curves import CurveRow
@@ -44,17 +45,36 @@ from training.data.source import BadData, Sample
 from training.evaluate import evaluate
 from training.fit import fit
 from training.journal import MemoryJournal
-from training.methods import ewc, fine_tuning, mib, offline, pi, plop, rw, wilson
+from training.methods import (
+    dft,
+    ewc,
+    ewf,
+    fine_tuning,
+    mib,
+    mib_augm,
+    offline,
+    pi,
+    plop,
+    rw,
+    ssul,
+    wilson,
+)
 from training.methods.base import Batch, Method, Progress
 from training.models.segmenter import normalise
 from training.runtime import Runtime
-from training.scenario import select_images
+from training.scenario import choose_memory, select_images
+from training.step_config import StepConfig
 
 GROUPS = ((1, 2, 3, 4, 5, 6), (7, 8, 9, 10))
-# Step 0 by the first, step 1 by any of the others. WILSON and the offline route begin with an epoch
-# of something else.
+# Step 0 by those that begin with "base"; after the first of these, step 1 by any of the others, and
+# SSUL's after its own.
+# WILSON and the offline route begin with an epoch of something else.
 METHODS: dict[str, MethodConfig] = {
-    "base": fine_tuning.Config(loss="bce", importance=True),
+    "base": fine_tuning.Config(loss="bce", importance=True, reserved_channels=6),
+    "base weak": wilson.Config(
+        prior="constant", encoder_distillation=0, warmup_epochs=1, localizer_channels=6
+    ),
+    "base offline": offline.Config(pseudo_labels="single_stage", classifier_epochs=1),
     "fine-tuning": fine_tuning.Config(),
     "mib": mib.Config(),
     "wilson": wilson.Config(warmup_epochs=1, localizer_channels=6),
@@ -63,8 +83,19 @@ METHODS: dict[str, MethodConfig] = {
     "ewc": ewc.Config(weight=20),
     "pi": pi.Config(weight=20),
     "rw": rw.Config(weight=10),
+    "dft": dft.Config(),
+    "mib-augm": mib_augm.Config(),
+    "ewf": ewf.Config(trained_by=plop.Config()),
+    "base ssul": ssul.Config(),
+    "base swin": fine_tuning.Config(),
+    "ssul": ssul.Config(pseudo_label_threshold=0.1),  # so that it is sure of some classes
 }
-SHARED = ("base", "mib", "wilson", "offline", "plop", "ewc", "pi", "rw")  # what two workers train
+PLAIN = fine_tuning.Config(loss="bce", reserved_channels=6)
+# What two workers train.
+SHARED = (
+    *("base", "base weak", "base offline", "base ssul", "base swin"),
+    *("mib", "wilson", "offline", "plop", "ewc", "pi", "rw", "dft", "mib-augm", "ewf", "ssul"),
+)
 WHOLE = EvaluationConfig(short_side=None, crop=None)
 
 
@@ -84,18 +115,37 @@ class Scenes(Digits):
         return sample._replace(mask=file.getvalue())
 
 
+class Interrupted(Exception):
+    """Raised in the middle of a step."""
+
+
+class Stopping(MemoryJournal):
+    """Wants the training to stop once it has a row."""
+
+    def should_stop(self) -> bool:
+        return len(self.rows) == 1
+
+    def stop(self) -> NoReturn:
+        raise Interrupted
+
+
 class World(NamedTuple):
     """The scenes, and the published step 0 that the others start from."""
 
     train: LocalSplit
     val: LocalSplit
     base: Path | None = None
+    ssul: Path | None = None  # SSUL's step 0
 
 
 def document(data: LocalSplit, name: str, **optimization: Any) -> tuple[StepConfig, np.ndarray]:
     """Return the step that `name` stands for in METHODS, in float64, and the rows it trains on."""
-    index = 0 if name == "base" else 1
+    index = 0 if name.startswith("base") else 1
     rows = select_images(data.index.labels, GROUPS, index, "overlap")
+    kept = np.empty(0, np.int64)
+    if METHODS[name].needs_memory:
+        others = np.setdiff1d(np.arange(len(data.index.ids)), rows)
+        kept = choose_memory(data.index.labels, GROUPS[0], others, data.index.ids, 5)
     task = Task(
         data=data.content,
         groups=GROUPS[: index + 1],
@@ -103,6 +153,8 @@ def document(data: LocalSplit, name: str, **optimization: Any) -> tuple[StepConf
         images=len(rows),
         supervision=METHODS[name].supervision,
         void="ignore",
+        memory=data.index.selection_digest(kept) if len(kept) else None,
+        memory_images=len(kept),
     )
     settings = {
         "epochs": 1 if name == "base" else 2,
@@ -113,12 +165,24 @@ def document(data: LocalSplit, name: str, **optimization: Any) -> tuple[StepConf
     }
     step = StepConfig(
         task=task,
-        method=METHODS[name],
-        model=ModelConfig(encoder="tiny", output_stride=4, head_channels=6, eval_pooling=8),
+        method=METHODS[name].with_current_recipe(),
+        model=_model(name),
         optimization=Optimization.model_validate(settings | optimization),
         augmentation=Augmentation(crop=32),
     )
-    return step, rows
+    return step, np.concatenate([rows, kept])
+
+
+def _model(name: str) -> ModelConfig:
+    if name == "base swin":
+        return small_model("swin", "stage1", output_stride=4)
+    return ModelConfig(
+        encoder="tiny",
+        output_stride=4,
+        head_channels=6,
+        eval_pooling=8,
+        classifier=METHODS[name].classifier or "pointwise",
+    )
 
 
 def fitted(
@@ -134,7 +198,9 @@ def fitted(
 ) -> Path:
     """Train a step (by default the `document` of that name); return its published folder."""
     step, rows = planned or document(world.train, name, **optimization)
-    parent = None if name == "base" else world.base
+    parent = world.ssul if name == "ssul" else world.base
+    if name.startswith("base"):
+        parent = None
     paths = {"parent": parent, "encoder_weights": None, "folder": folder, "resume": resume}
     return fit(step, world.train, rows, runtime, **paths, journal=MemoryJournal(save))
 
@@ -154,7 +220,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     manifest, _ = build_dataset(Scenes(seed=3, train=24, val=7), folder)
     train, val = (open_split(manifest, name, folder) for name in ("train", "val"))
     bare = World(train, val)
-    return bare._replace(base=fitted(bare, "base", tmp_path_factory.mktemp("base")))
+    bases = {
+        field: fitted(bare, name, tmp_path_factory.mktemp(field))
+        for field, name in (("base", "base"), ("ssul", "base ssul"))
+    }
+    return bare._replace(**bases)
 
 
 @pytest.fixture(scope="session")
@@ -185,13 +255,41 @@ def curves(folder: Path) -> list[CurveRow]:
     return [without_measured(row) for row in json.loads((folder / "curves.json").read_text())]
 
 
+def test_a_step_of_another_recipe_is_refused(world: World, tmp_path: Path) -> None:
+    step, rows = document(world.train, "base")
+    other = step.method.model_copy(update={"recipe": step.method.recipe + 1})
+    planned = step.model_copy(update={"method": other}), rows
+    with pytest.raises(InputError, match="plan it again"):
+        fitted(world, "base", tmp_path, planned=planned)
+
+
 def test_the_curves_tell_what_training_takes_of_its_machine(published: dict[str, Path]):
     rows = json.loads((published["base"] / "curves.json").read_text())
     assert all(0 <= row["usage/cpu_percent"] <= 100 for row in rows)
     assert all(row["usage/process_megabytes"] > 10 for row in rows)
 
 
-@pytest.mark.parametrize("name", ["base", "wilson"])
+def test_the_journal_gets_how_long_training_waited(world: World, tmp_path: Path):
+    step, rows = document(world.train, "base")
+    runtime = Runtime(log_every=1, checkpoint_every=0)
+    kept: list[int] = []
+
+    def save(folder: Path, iteration: int) -> None:
+        kept.append(iteration)
+        time.sleep(0.05)
+
+    journal = MemoryJournal(save)
+    paths = {"parent": None, "encoder_weights": None, "folder": tmp_path, "resume": None}
+    began = time.monotonic()
+    fit(step, world.train, rows, runtime, **paths, journal=journal)
+    took = time.monotonic() - began
+    assert set(journal.waited) == {"data", "checkpoint"}
+    assert journal.waited["data"] > 0
+    assert journal.waited["checkpoint"] >= 0.05 * len(kept) > 0
+    assert sum(journal.waited.values()) < took
+
+
+@pytest.mark.parametrize("name", ["base", "wilson", "base swin"])
 def test_the_same_document_gives_the_same_bits(
     world: World, published: dict[str, Path], tmp_path: Path, name: str
 ):
@@ -209,18 +307,36 @@ def test_the_same_document_gives_the_same_bits_in_float32(world: World, tmp_path
     }
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_bfloat16_trains_every_method_close_to_float32(world: World, tmp_path: Path, name: str):
+    """The first loss differs by rounding alone, and a bfloat16 has 8 bits."""
+    rows = {}
+    for precision in ("float32", "bfloat16"):
+        folder = fitted(world, name, tmp_path / precision, precision=precision)
+        rows[precision] = curves(folder)
+        weights = load_file(folder / "model.safetensors").values()
+        assert all(value.isfinite().all() for value in weights)
+        assert torch.bfloat16 not in {value.dtype for value in weights}
+    for exact, rounded in zip(rows["float32"], rows["bfloat16"], strict=True):
+        assert rounded["loss"] == pytest.approx(exact["loss"], rel=0.1)
+    first, rounded = rows["float32"][0]["loss"], rows["bfloat16"][0]["loss"]
+    assert rounded == pytest.approx(first, rel=0.02)
+    assert rounded != first
+
+
 def test_recording_importance_changes_no_weight(
     world: World, published: dict[str, Path], tmp_path: Path
 ):
     step, rows = document(world.train, "base")
-    plain = step.model_copy(update={"method": fine_tuning.Config(loss="bce")})
+    plain = step.model_copy(update={"method": PLAIN.with_current_recipe()})
     without = fitted(world, "base", tmp_path, planned=(plain, rows))
     assert (without / "model.safetensors").read_bytes() == (
         published["base"] / "model.safetensors"
     ).read_bytes()
-    assert not (without / "state.safetensors").exists()
+    plainly = set(load_file(without / "state.safetensors"))
+    assert plainly == {"reserved.weight", "reserved.bias"}
     measures = ("fisher", "path_integral", "walk")
-    assert set(load_file(published["base"] / "state.safetensors")) == {
+    assert set(load_file(published["base"] / "state.safetensors")) - plainly == {
         f"importance.{name}" for name in measures
     }
 
@@ -270,11 +386,22 @@ def test_another_seed_gives_other_weights(world: World, published: dict[str, Pat
     ).read_bytes()
 
 
-class Interrupted(Exception):
-    """Raised in the middle of a step."""
-
-
-@pytest.mark.parametrize("name", ["base", "wilson", "offline", "plop", "pi", "rw"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base",
+        "wilson",
+        "offline",
+        "plop",
+        "pi",
+        "rw",
+        "dft",
+        "mib-augm",
+        "ewf",
+        "ssul",
+        "base swin",
+    ],
+)
 def test_an_interrupted_step_ends_with_the_same_bits(
     world: World, published: dict[str, Path], tmp_path: Path, name: str
 ):
@@ -355,7 +482,24 @@ def work(rank: int, folder: Path) -> None:
     )
     for name in SHARED:
         fitted(world, name, folder / name, Runtime(rank, 2, log_every=1))
+    stop_at_second_row(world, folder, rank)
     distributed.destroy_process_group()
+
+
+def stop_at_second_row(world: World, folder: Path, rank: int) -> None:
+    """Train until the journal of rank 0 stops the step, and write when this worker ended."""
+
+    def keep(checkpoint: Path, iteration: int) -> None:
+        time.sleep(1)
+        (folder / "stopping/kept").touch()
+
+    step, rows = document(world.train, "base")
+    runtime = Runtime(rank, 2, log_every=1)
+    paths = {"parent": None, "encoder_weights": None, "resume": None}
+    journal = Stopping(keep)
+    with pytest.raises(Interrupted):
+        fit(step, world.train, rows, runtime, **paths, folder=folder / "stopping", journal=journal)
+    (folder / f"stopped-{rank}").write_text(str(time.time()))
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -410,7 +554,8 @@ def maskless(world: World, tmp_path: Path) -> World:
 
 
 def test_weak_steps_never_read_masks(maskless: World, published: dict[str, Path], tmp_path: Path):
-    same_bytes(fitted(maskless, "wilson", tmp_path), published["wilson"])
+    for name in ("wilson", "base weak", "base offline"):
+        same_bytes(fitted(maskless, name, tmp_path / name), published[name])
     with pytest.raises(
         BadData, match=r"row \d+ \(id train-\d+\) of shard .*: the mask cannot be decoded"
     ):
@@ -469,23 +614,19 @@ def test_no_update_is_made_with_a_loss_that_is_not_finite(
 
 
 def test_a_checkpoint_is_taken_at_once_when_training_must_stop(world: World, tmp_path: Path):
-    """A row is logged, then the journal is asked; a value that `log` returns means nothing."""
-
-    class Stopped(MemoryJournal):
-        def log(self, row: CurveRow) -> Any:
-            super().log(row)
-            return True
-
-        def should_stop(self) -> bool:
-            return len(self.rows) == 2
-
-        def save(self, folder: Path, iteration: int) -> None:
-            raise Interrupted(f"after {iteration}")
-
     step, rows = document(world.train, "base")
+    kept: list[int] = []
+    journal = Stopping(lambda folder, iteration: kept.append(iteration))
     paths = {"parent": None, "encoder_weights": None, "folder": tmp_path, "resume": None}
-    with pytest.raises(Interrupted, match="after 2"):
-        fit(step, world.train, rows, Runtime(log_every=1), **paths, journal=Stopped())
+    with pytest.raises(Interrupted):
+        fit(step, world.train, rows, Runtime(log_every=1), **paths, journal=journal)
+    assert kept == [row["iteration"] for row in journal.rows][-1:] == [2]
+
+
+def test_workers_stop_together_after_the_checkpoint(team: Path):
+    """Rank 0 alone is told to stop, and takes a second to keep its checkpoint."""
+    ended = [float((team / f"stopped-{rank}").read_text()) for rank in range(2)]
+    assert min(ended) >= (team / "stopping/kept").stat().st_mtime
 
 
 def test_the_published_folder_is_the_trained_model(

@@ -42,6 +42,10 @@ def _unbiased(z: Numbers, logits: Tensor, target: str = "in.target") -> Tensor:
     return losses.unbiased_cross_entropy(logits, z[target], int(z["meta.n_previous"]))
 
 
+def _both_unbiased(z: Numbers, logits: Tensor, part: int, alpha: float = 1.0) -> Tensor:
+    return losses.unbiased_losses(logits, z["in.target"], z["in.previous_logits"], alpha)[part]
+
+
 def _distillation(z: Numbers, logits: Tensor, alpha: float) -> Tensor:
     return losses.distillation(logits, z["in.previous_logits"], alpha)
 
@@ -50,6 +54,7 @@ def _unbiased_distillation(z: Numbers, logits: Tensor, alpha: float) -> Tensor:
     return losses.unbiased_distillation(logits, z["in.previous_logits"], alpha)
 
 
+# By the name of their golden number, or by that name and how they are computed.
 PIXEL_LOSSES: dict[str, Callable[[Numbers, Tensor], Tensor]] = {
     "cross_entropy": _cross_entropy,
     "bce_onehot_sum": _binary_cross_entropy,
@@ -57,6 +62,9 @@ PIXEL_LOSSES: dict[str, Callable[[Numbers, Tensor], Tensor]] = {
     "lwf_mc_distillation": _binary_distillation,
     "unbiased_ce": _unbiased,
     "unbiased_ce_old_labels_given": partial(_unbiased, target="in.target_with_old_labels"),
+    "unbiased_ce together": partial(_both_unbiased, part=0),
+    "unbiased_kd.alpha1 together": partial(_both_unbiased, part=1),
+    "unbiased_kd.alpha0.5 together": partial(_both_unbiased, part=1, alpha=0.5),
     "kd.alpha1": partial(_distillation, alpha=1.0),
     "kd.alpha0.5": partial(_distillation, alpha=0.5),
     "kd.alpha2": partial(_distillation, alpha=2.0),
@@ -73,6 +81,7 @@ def test_pixel_losses_agree_with_the_published_code(file: str, name: str) -> Non
     logits = learnable(z["in.logits"])
     loss = PIXEL_LOSSES[name](z, logits)
     relative = 1e-6 if name in SUMMED_IN_FLOAT32 else 1e-9
+    name = name.removesuffix(" together")
     close(loss, z[f"out.{name}"], relative)
     loss.backward()
     gradient = z.get(f"out.{name}.grad_logits")
@@ -85,7 +94,7 @@ def test_pixel_losses_hold_in_float32(name: str) -> None:
     z = load("mib", torch.float32)
     loss = PIXEL_LOSSES[name](z, z["in.logits"])
     assert loss.dtype == torch.float32
-    close(loss, z[f"out.{name}"], 1e-5)
+    close(loss, z[f"out.{name.removesuffix(' together')}"], 1e-5)
 
 
 @pytest.mark.parametrize("file", MIB)
@@ -117,6 +126,32 @@ def test_unbiased_background_is_background_or_any_previous_class(
 ) -> None:
     loss = losses.unbiased_cross_entropy(pixel(1, 2, 5), label(channel), previous_channels=2)
     assert loss.item() == pytest.approx(-math.log(probability))
+
+
+def test_background_of_a_kept_image_is_background_or_any_new_class() -> None:
+    """Against a sum over pixels, channel by channel."""
+    logits, target = random_batch(seed=4)
+    target = torch.where(target == 3, 1, target)
+    logits.requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    count = 0
+    for image, mask in zip(logits, target, strict=True):
+        for row in range(mask.shape[0]):
+            for column in range(mask.shape[1]):
+                label = int(mask[row, column])
+                if label == VOID:
+                    continue
+                p = image[:, row, column].exp() / image[:, row, column].exp().sum()
+                # Channels 3 and 4 are new: label 4 reads as background.
+                total = total - (p[label] if label == 1 else p[0] + p[3] + p[4]).log()
+                count += 1
+    assert {0, 1, 4, VOID} == set(target.unique().tolist())
+    wanted = total / count
+    found = losses.memory_cross_entropy(logits, target, previous_channels=3)
+    assert_close(found, wanted)
+    (by_hand,) = torch.autograd.grad(wanted, logits)
+    (ours,) = torch.autograd.grad(found, logits)
+    assert_close(ours, by_hand)
 
 
 def test_unbiased_distillation_lets_background_become_a_new_class() -> None:
@@ -159,11 +194,19 @@ def test_initialisation_keeps_the_shape_of_a_convolution() -> None:
 
 # Rules.
 
+
+def _first_of_both(logits: Tensor, target: Tensor, mean: losses.Mean = losses.divide) -> Tensor:
+    previous = torch.zeros_like(logits[:, :3])
+    return losses.unbiased_losses(logits, target, previous, 1.0, mean)[0]
+
+
 # Losses of logits [B, 5, H, W] with a denominator that depends on the data.
 TARGETED: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": losses.cross_entropy,
     "binary_cross_entropy": losses.binary_cross_entropy,
     "unbiased_cross_entropy": partial(losses.unbiased_cross_entropy, previous_channels=3),
+    "memory_cross_entropy": partial(losses.memory_cross_entropy, previous_channels=3),
+    "unbiased_losses": _first_of_both,
 }
 
 

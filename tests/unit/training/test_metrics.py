@@ -15,6 +15,7 @@ from training.metrics import (
     confusion_counts,
     mib,
     plop,
+    plop_ade,
     score,
     wilson,
 )
@@ -144,6 +145,16 @@ def test_conventions_of_the_papers_on_one_case() -> None:
 
     ignoring = CONVENTIONS[CONVENTIONS_IDS.index("ignore-all")]
     assert score(confusion, groups, ignoring).iou == {0: 2 / 3, 1: 1 / 2, 2: 0.0}
+
+
+def test_plop_counts_void_as_background_on_ade() -> None:
+    truth = np.array([[0, 255, 255, 1]], np.uint8)
+    predicted = np.array([[0, 0, 1, 1]], np.uint8)
+    confusion = count_split([truth], [predicted])
+    assert score(confusion, ((1,),), plop()).iou == {0: 1.0, 1: 1.0}
+    assert score(confusion, ((1,),), plop_ade()).iou == {0: 2 / 3, 1: 1 / 2}
+    assert "void pixels count as background" in plop_ade().words
+    assert "void pixels are left out" in plop().words
 
 
 def test_presets_print_the_means_of_their_papers() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tests.support.losses import load
-from training.pamr import pamr
+from training.pamr import _refine_by_products, _refine_by_shifts, pamr
 from training.pseudo_labels import keep_labelled
 
 
@@ -64,6 +64,21 @@ def test_pamr_is_its_formula() -> None:
             expected[:, row, column] = (weights / weights.sum()) @ values
     refined = pamr(pixels, probabilities, iterations=1, dilations=(1, 2, 8))
     assert_close(refined[0], torch.from_numpy(expected), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dilations", [(1, 2, 8), (1, 2, 4, 8, 12)])
+def test_products_with_a_matrix_give_what_shifted_maps_give(dilations: tuple[int, ...]) -> None:
+    """A GPU takes the products; here both run on a CPU, also under autocast."""
+    pixels, probabilities = scene(images=3, size=5)
+    probabilities = keep_labelled(probabilities, torch.tensor([[1, 0, 0], [0, 0, 1], [1, 0, 1]]))
+    image = pixels[:, :, :5, :5].double()
+    expected = _refine_by_shifts(image, probabilities, 10, dilations)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _refine_by_products(image, probabilities, 10, dilations)
+    assert_close(found, expected, rtol=0, atol=1e-14)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _refine_by_products(image.float(), probabilities.float(), 10, dilations)
+    assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
 
 def test_pamr_keeps_scores_within_a_colour() -> None:

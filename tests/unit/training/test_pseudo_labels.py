@@ -119,6 +119,19 @@ def test_background_is_the_smaller_of_both_or_their_mixture() -> None:
     assert_close(half[:, 1:], smaller[:, 1:])
 
 
+def test_new_classes_yield_to_previous_ones_where_asked() -> None:
+    scores, previous = torch.randn(2, 6, 4, 4).double(), torch.randn(2, 4, 4, 4).double()
+    labels = torch.tensor([[0, 0, 0, 1, 0], [0, 0, 0, 1, 1]])
+    plain, _ = pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5, 0.1)
+    yielding, weight = pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5, 0.1, True)
+    first, second, third = previous[:, 1:].sigmoid().unbind(1)
+    room = 1 - torch.maximum(torch.maximum(first, second), third)
+    assert_close(yielding[:, :4], plain[:, :4])
+    assert_close(yielding[:, 4], plain[:, 4] * room)
+    assert_close(yielding[:, 5], plain[:, 5] * room)
+    assert weight.tolist() == [1, 1]
+
+
 def test_alpha_interpolates() -> None:
     (soft, _), (hard, _), (mixed, weight) = supervision(0), supervision(1), supervision(0.3)
     assert_close(mixed[:, 2:], 0.3 * hard[:, 2:] + 0.7 * soft[:, 2:])
@@ -240,3 +253,24 @@ def test_published_thresholds_add_numbers_of_bins_for_their_counts() -> None:
     # No bin holds half, so every prediction becomes a label.
     assert threshold(8, 8, 8, 0) == math.inf
     assert threshold(8, 8, 8, 2) == pytest.approx((3 + (13 - 6) / 2) / 4)
+
+
+@pytest.mark.parametrize(("previous", "all_channels"), [(16, 21), (101, 151)])
+def test_plops_entropy_never_exceeds_the_lowest_bins(previous: int, all_channels: int) -> None:
+    uniform = torch.zeros(1, previous, 1, 1, dtype=torch.float64)
+    largest = 1 / (previous * math.log(all_channels))
+    found = pseudo_labels.entropy(uniform, all_channels).item()
+    assert found == pytest.approx(largest, rel=1e-4)
+    assert found * pseudo_labels.ENTROPY_BINS < 3
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_on_ade_every_background_pixel_becomes_a_pseudo_label(published: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(2, 101, 8, 8, generator=generator, dtype=torch.float64)
+    target = torch.zeros(2, 8, 8, dtype=torch.int64)
+    histogram = pseudo_labels.entropy_histogram(target, logits, 151)
+    thresholds = pseudo_labels.median_thresholds(histogram, published=published)
+    labels, share = pseudo_labels.entropy_labels(target, logits, thresholds, 151)
+    assert torch.equal(labels, logits.argmax(1))
+    assert share.tolist() == pytest.approx([1, 1])

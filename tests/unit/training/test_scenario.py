@@ -18,6 +18,8 @@ from training.scenario import (
     Setting,
     image_labels,
     label_map,
+    own_classes,
+    pixel_shares,
     select_images,
     split_groups,
 )
@@ -161,6 +163,31 @@ def test_disjoint_steps_share_no_image_and_select_all_that_any_step_shows(
     assert sorted(chosen) == np.flatnonzero(labels[:, learned].any(1)).tolist()
 
 
+@given(worlds())
+def test_a_partition_gives_each_image_to_one_step_whatever_the_order_of_classes(
+    world: tuple[np.ndarray, list[list[int]]],
+):
+    labels, groups = world
+    ids = [f"image-{row}" for row in range(len(labels))]
+    parts = [
+        select_images(labels, groups, n, "partitioned", ids).tolist() for n in range(len(groups))
+    ]
+    learned = np.array(flatten_groups(groups))
+    shown = np.flatnonzero(labels[:, learned - 1].any(1))
+    assert sorted(row for part in parts for row in part) == shown.tolist()
+    for part, group in zip(parts, groups, strict=True):
+        assert labels[part][:, np.array(group) - 1].any(1).all()
+    backwards = [group[::-1] for group in groups[::-1]]
+    again = [select_images(labels, backwards, n, "partitioned", ids) for n in range(len(groups))]
+    assert [rows.tolist() for rows in again[::-1]] == parts
+
+
+def test_the_class_of_an_image_is_each_of_its_classes_as_often():
+    labels = np.tile([True, False, True, True], (3000, 1))
+    own = own_classes(labels, (4, 1, 3), [f"image-{row}" for row in range(3000)])
+    assert np.bincount(own, minlength=5).tolist() == pytest.approx([0, 1000, 0, 1000, 1000], abs=80)
+
+
 @given(worlds(), st.integers(0, 7))
 def test_steps_of_a_split_see_nothing_of_how_later_groups_are_cut(
     world: tuple[np.ndarray, list[list[int]]], step: int
@@ -248,3 +275,14 @@ def test_titles_say_the_split_as_papers_do():
         supervision="pixel",
     )
     assert uneven.title == "voc 1-2-1 disjoint"
+
+
+def test_pixel_shares_are_those_of_the_steps_own_channels() -> None:
+    pixels = np.array([[50, 10, 20, 0, 7], [40, 0, 0, 5, 0]])
+    first = task([[2, 1]])
+    # Classes 3 and 4 read as background.
+    assert pixel_shares(first, pixels) == (103 / 134, 21 / 134, 11 / 134)
+    second = task([[2, 1], [4, 3]])
+    assert pixel_shares(second, pixels) == (8 / 134, 6 / 134)
+    unseen = pixel_shares(second, pixels[:1])
+    assert unseen == (8 / 89, 1 / 89), "a class without pixels has a share above 0"

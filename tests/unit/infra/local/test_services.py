@@ -1,11 +1,14 @@
 """The services of a local cluster get secrets neither by command line nor from the shell."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from infra.local.services import services
 from infra.local.settings import Settings
+from orchestrator.cluster.machines import growth_of
+from orchestrator.cluster.packing import Growth, NodeType
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
@@ -24,3 +27,18 @@ def test_no_secret_is_in_a_command_line_nor_in_what_is_printed(
             assert secret not in repr(service)
         assert "CANARY" not in service.environment
         assert token not in service.environment.values()
+
+
+def test_from_zero_the_head_adds_the_workers(tmp_path: Path):
+    pytest.importorskip("swift", reason="the S3 server is not installed")
+    Settings.open(tmp_path, workers=3, cpus=2, database="sqlite", from_zero=True)
+    settings = Settings.open(tmp_path)  # as kept
+    *_, head = services(settings)
+    assert head.name == "head"
+    assert head.prepare is not None
+    head.prepare()
+    file = tmp_path / "autoscaler.json"
+    assert f"--autoscaling-config={file}" in head.command
+    growth = growth_of(json.loads(file.read_text()))
+    assert growth == Growth((NodeType("worker", {"CPU": 2}, 3),), 3)
+    assert settings.secret_key not in file.read_text()

@@ -1,7 +1,7 @@
 """Answers to probes are computed once, recorded, and read back."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 
 from orchestrator.analysis import probes
+from orchestrator.analysis.probe_record import ProbeRecord
+from orchestrator.cluster import workers
+from orchestrator.cluster.resources import Resources
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from tests.support.paths import ROOT
 from training.models.tiny import Tiny
+from training.runtime import Runtime
 
 OLD_STORE = ROOT / "tests/data/store_0_1/store"
 OLD_CHANNELS = 6  # of the encoder in the models of that store
@@ -39,16 +44,25 @@ def test_answers_are_computed_once(
     computed = []
 
     def run_here(
-        function: Callable[[Any], Any], items: Iterable[Any], **resources: float
-    ) -> Iterator[tuple[Any, Any]]:
-        for item in items:
-            computed.append(item.key)
-            yield item, function(item)
+        works: Sequence[Callable[[Runtime], ProbeRecord]], resources: Resources, retries: Retries
+    ) -> Iterator[ProbeRecord]:
+        assert resources.workers == 1
+        for work in works:
+            answer = work(Runtime())
+            computed.append(answer.key)
+            yield answer
 
-    monkeypatch.setattr(probes, "run_tasks", run_here)
+    monkeypatch.setattr(workers, "run_side_by_side", run_here)
     lines: list[str] = []
-    resources = SimpleNamespace(cpus_per_worker=1, gpus_per_worker=0)
-    context: Any = SimpleNamespace(store=store, notify=lines.append, resources=lambda: resources)
+    resources = Resources(
+        workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=60
+    )
+    context: Any = SimpleNamespace(
+        store=store,
+        notify=lines.append,
+        resources={"probe": resources}.get,
+        retries=DEFAULT_RETRIES,
+    )
     asked = probes.standard_probes(["stem"], images=4)
     earlier, later = chain.steps
     answers = probes.ensure_answers(earlier, later, asked, context)

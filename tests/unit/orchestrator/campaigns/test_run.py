@@ -1,6 +1,7 @@
 """Test whole campaigns with trials in this process: steps, outcomes, counts and messages."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from rich.console import Console
 from orchestrator.campaigns.limits import Limits
 from orchestrator.campaigns.outcome import CampaignOutcome, outcome_tables
 from orchestrator.campaigns.run import run_campaign
-from orchestrator.cluster import ray_train
+from orchestrator.cluster import workers
+from orchestrator.cluster.packing import Machines
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
@@ -29,6 +31,7 @@ from orchestrator.store.lease import Lease
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from tests.support.datasets import build_dataset
+from tests.support.stored_steps import read_step_records
 from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.data.manifest import Manifest
@@ -54,6 +57,7 @@ def chain(name: str, **method: Any) -> Chain:
 
 
 QUICK = Retries(lease_seconds=0.1, lease_poll_seconds=0.01)
+GIVEN = RunContext.resources  # before a test replaces it
 # The chains have 1 + 3 * 2 steps.
 CHAINS = (chain("half", alpha=0.5), chain("one", alpha=1.0), chain("none", alpha=0.0))
 
@@ -78,19 +82,22 @@ class Cluster:
     def __init__(self) -> None:
         self.order: list[str] = []  # of the trials
         self.fits = 0
+        self.machines = Machines(({"CPU": 1.0},))
+        self.given: list[Resources] = []  # to the workers of each run
         self.before: Callable[[str], None] = lambda id: None  # called before each trial
         self.lost: dict[str, int] = {}  # how often trials lose their process from now on
 
-    def workers(self, work: Callable[[Runtime], Any], *_: object) -> Any:
+    def workers(
+        self, work: Callable[[Runtime], Any], resources: Resources, *_: object, **__: object
+    ) -> Any:
         self.fits += 1
+        self.given.append(resources)
         try:
             return work(Runtime(log_every=2, checkpoint_every=1e9))
         except FloatingPointError as error:
-            raise ray_train.WorkersFailed(str(error), error, "traceback") from error
+            raise workers.WorkersFailed(str(error), error, "traceback") from error
 
-    def tune(
-        self, scheduler: Any, work: Any, specs: Mapping[str, Any], losses: int, **_: object
-    ) -> None:
+    def tune(self, scheduler: Any, work: Any, spec_of: Any, losses: int, **_: object) -> None:
         running: list[str] = []
         while not scheduler.finished:
             while (id := scheduler.next()) is not None:
@@ -104,8 +111,8 @@ class Cluster:
                 self.lost[id] -= 1
                 losses -= 1
             if losses + 1:
-                work(specs[id], lambda message, id=id: scheduler.on_message(id, message))
-            scheduler.on_end(id, lost=not losses + 1)
+                work(spec_of(id), lambda message, id=id: scheduler.on_message(id, message))
+            scheduler.on_end(id, lost=None if losses + 1 else "the machine was short of memory")
         # Tune asks for another trial after the last one.
         assert scheduler.next() is None
 
@@ -113,14 +120,14 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster()
-    monkeypatch.setattr(ray_train, "run", cluster.workers)
+    monkeypatch.setattr(workers, "run", cluster.workers)
     resources = Resources(
         workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=1e9
     )
-    monkeypatch.setattr(RunContext, "resources", lambda self: resources)
+    monkeypatch.setattr(RunContext, "resources", lambda self, *_: resources)
     for name, value in {
         "connect": lambda dashboard: None,
-        "steps_at_once": lambda resources: 1,
+        "machines": lambda: cluster.machines,
     }.items():
         monkeypatch.setattr(f"orchestrator.campaigns.run.{name}", value)
     return cluster
@@ -139,7 +146,8 @@ def campaign(
     **options: Any,
 ) -> tuple[CampaignOutcome, str]:
     console = Console(file=StringIO(), width=200)
-    context = RunContext(store, options.pop("request", Request()), console, retries=QUICK)
+    retries = options.pop("retries", QUICK)
+    context = RunContext(store, options.pop("request", Request()), console, retries=retries)
     step_tree = step_tree or tree(store)
     costs = options.pop("costs", Costs(speeds={}, guess=100.0))
     outcome = run_campaign(
@@ -205,10 +213,10 @@ def test_a_step_that_fails_is_tried_again_as_often_as_asked(
     def failing(work: Any, *_: object) -> Any:
         cluster.fits += 1
         if cluster.fits == 1:
-            raise ray_train.WorkersFailed("no", ValueError("no"), "traceback")
+            raise workers.WorkersFailed("no", ValueError("no"), "traceback")
         return work(Runtime(log_every=2, checkpoint_every=1e9))
 
-    monkeypatch.setattr(ray_train, "run", failing)
+    monkeypatch.setattr(workers, "run", failing)
     step_tree = tree(store, CHAINS[0])
     assert states(campaign(store, cluster, step_tree)[0]) == ["failed", "not run", "not run"]
     cluster.fits = 0
@@ -222,7 +230,7 @@ def test_a_lost_trial_is_a_failure_when_it_is_lost_too_often(store: Store, clust
     step_tree = tree(store, CHAINS[0])
     cluster.lost = {next(iter(step_tree.nodes)): 2}
     outcome, _ = campaign(store, cluster, step_tree, Limits(retries=1))
-    assert "lost 2 times" in outcome.chains[0].reason
+    assert "lost 2 times: the machine was short of memory" in outcome.chains[0].reason
 
 
 def test_what_others_publish_meanwhile_is_reused(store: Store, cluster: Cluster):
@@ -262,6 +270,58 @@ def test_steps_that_others_are_at_come_last(store: Store, cluster: Cluster):
     assert cluster.order.index(leased) >= 3  # after both other branches
 
 
+def test_each_kind_of_work_gets_what_it_is_given(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(RunContext, "resources", GIVEN)
+    monkeypatch.setattr("orchestrator.execution.context.machines", lambda: cluster.machines)
+    cluster.machines = Machines(({"CPU": 4.0, "GPU": 1.0, "memory": 8e9},))
+    request = Request(
+        gpus_per_worker=0,
+        give=("base:cpus=3", "increment:cpus=1,gpus=0.25,memory=2", "evaluation:cpus=2"),
+    )
+    outcome, _ = campaign(store, cluster, request=request)
+    assert outcome.complete
+    cpus = [each.cpus_per_worker for each in cluster.given]
+    assert cpus == [3, *[1] * (len(cpus) - 1)]
+    records = read_step_records(store)
+    assert [each.resources["gpus_per_worker"] for each in records] == [0, *[0.25] * 6]
+    assert len({each.key for each in records}) == 7
+    # Keys do not depend on it, so another request finds every step published.
+    again, _ = campaign(store, cluster)
+    assert set(states(again)) == {"reused"}
+    other = CHAINS[0].model_copy(
+        update={"evaluation": CHAINS[0].evaluation.model_copy(update={"short_side": 40})}
+    )
+    campaign(store, cluster, tree(store, other), request=request)
+    assert [each.cpus_per_worker for each in cluster.given[len(cpus) :]] == [2] * 3
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_campaign_waits_for_a_machine_that_left(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, back: bool
+):
+    whole, looks = cluster.machines, []
+
+    def look() -> Machines:
+        looks.append(1)
+        if cluster.order and (len(looks) < 40 or not back):
+            return Machines(())
+        return whole
+
+    quick = replace(QUICK, scheduler_look_seconds=0, room_seconds=1e9 if back else 0.05)
+    monkeypatch.setattr("orchestrator.campaigns.run.machines", look)
+    outcome, output = campaign(store, cluster, retries=quick)
+    assert output.count("no machine of the cluster has room for increment steps") >= 1
+    if back:
+        assert outcome.complete
+        assert "a machine is back: the campaign goes on" in output
+    else:
+        assert "failed" in states(outcome)
+        assert "published" in states(outcome)
+        assert "and none came back in" in output
+
+
 def test_a_budget_leaves_out_what_does_not_fit(store: Store, cluster: Cluster):
     costs = Costs(guess=1.0)  # a step takes seconds by the guess, and next to nothing in truth
     base = costs.seconds(tree(store).chains[0].steps[0])
@@ -294,12 +354,28 @@ def test_a_chain_far_behind_is_stopped_when_asked_to(
         for number, score in enumerate((0.5, 0.3, 0.45))
     }
     monkeypatch.setattr(
-        "orchestrator.campaigns.run._miou", lambda board, node: scores.get(node.key)
+        "orchestrator.campaigns.run._miou", lambda board, plan, key: scores.get(key)
     )
     outcome, output = campaign(store, cluster, step_tree, Limits(stop_behind=0.1, retries=0))
     assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
     assert outcome.steps[step_tree.chains[1].steps[1].key].state == "published"
     assert "20.0 points of mIoU behind 'half' after step 1" in output
+
+
+def test_successive_halving_continues_the_best_share_of_the_chains(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    step_tree = tree(store)
+    scores = {
+        step_tree.chains[number].steps[1].key: score for number, score in enumerate((0.5, 0.3, 0.6))
+    }
+    monkeypatch.setattr(
+        "orchestrator.campaigns.run._miou", lambda board, plan, key: scores.get(key)
+    )
+    outcome, output = campaign(store, cluster, step_tree, Limits(asha=2, retries=0))
+    # The first score is the best so far, 0.3 is below that, and 0.6 above the median of both.
+    assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
+    assert "not among the best 1 in 2 chains that came as far (30.0 mIoU after step 1)" in output
 
 
 def test_the_first_steps_alone_publish_no_chain(store: Store, cluster: Cluster):
@@ -315,10 +391,10 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
     step_tree = tree(store)
     owners: list[str] = []
 
-    def interrupted(scheduler: Any, work: Any, specs: Any, **_: object) -> None:
+    def interrupted(scheduler: Any, work: Any, spec_of: Any, **_: object) -> None:
         id = scheduler.next()
-        owners.append(specs[id].owner)
-        lease = Lease(store, layout.step_lease(id), specs[id].owner)
+        owners.append(spec_of(id).owner)
+        lease = Lease(store, layout.step_lease(id), spec_of(id).owner)
         assert lease.acquire()
         assert scheduler.idle  # it has not begun an attempt
         scheduler.on_message(id, AttemptStarted("a"))
@@ -352,7 +428,7 @@ def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
     step_tree = tree(store)
     other = Lease(store, layout.step_lease(step_tree.chains[0].steps[0].key), "ada@node")
 
-    def interrupted(scheduler: Any, work: Any, specs: Any, **_: object) -> None:
+    def interrupted(scheduler: Any, work: Any, spec_of: Any, **_: object) -> None:
         assert other.acquire()
         assert scheduler.next() == step_tree.chains[0].steps[0].key  # there is nothing else
         scheduler.stop()

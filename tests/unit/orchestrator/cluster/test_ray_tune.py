@@ -16,6 +16,20 @@ from ray.tune.search import Searcher
 from orchestrator.cluster import ray_tune
 
 
+@pytest.fixture(autouse=True)
+def _object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a handle be what it stands for, because Ray does not run here."""
+    monkeypatch.setattr(ray_tune.ray, "put", lambda value: value)
+    monkeypatch.setattr(ray_tune.ray, "get", lambda handle: handle)
+
+
+def suggest(algorithm: ray_tune._SearchAlgorithm, trial: str) -> dict[str, Any]:
+    """Return what Tune is told to run, with the specification read."""
+    config = algorithm.suggest(trial)
+    assert isinstance(config, dict)
+    return config | {"spec": ray_tune._decode(config["spec"])}
+
+
 class TwoJobs:
     """A source of two jobs, the second after the first."""
 
@@ -37,8 +51,8 @@ class TwoJobs:
     def on_message(self, id: str, message: str) -> None:
         self.calls.append((id, message))
 
-    def on_end(self, id: str, lost: bool) -> None:
-        self.calls.append((id, "lost" if lost else "done"))
+    def on_end(self, id: str, lost: str | None = None) -> None:
+        self.calls.append((id, lost or "done"))
         self.running = None
 
     idle = False
@@ -52,34 +66,56 @@ class TwoJobs:
 
 def test_tune_runs_what_the_source_names_and_the_source_gets_its_messages():
     source = TwoJobs()
-    algorithm = ray_tune._SearchAlgorithm(source, ray_tune._Stopping())
-    assert algorithm.suggest("t1") == {"job": "first"}
+    algorithm = ray_tune._SearchAlgorithm(source, "spec of {}".format, ray_tune._Stopping())
+    assert suggest(algorithm, "t1") == {"job": "first", "spec": "spec of first"}
     assert algorithm.suggest("t2") is None
     algorithm.on_trial_result("t1", {"message": ray_tune._encode("hello"), "training_iteration": 1})
     algorithm.on_trial_complete("t1", {"done": True})
-    assert algorithm.suggest("t3") == {"job": "second"}
+    assert suggest(algorithm, "t3") == {"job": "second", "spec": "spec of second"}
     assert algorithm.suggest("t4") is None  # not finished: the second still runs
-    algorithm.on_trial_complete("t3", error=True)
+    algorithm.on_trial_complete("t3", error=True)  # why it was lost is told afterwards
+    algorithm.end("t3", lost="no memory")
     assert algorithm.suggest("t5") == Searcher.FINISHED
-    assert source.calls == [("first", "hello"), ("first", "done"), ("second", "lost")]
+    assert source.calls == [("first", "hello"), ("first", "done"), ("second", "no memory")]
 
 
 def test_a_pickled_search_algorithm_holds_nothing():
     source = TwoJobs()
     source.unpicklable = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
-    assert b"first" not in pickle.dumps(ray_tune._SearchAlgorithm(source, ray_tune._Stopping()))
+    algorithm = ray_tune._SearchAlgorithm(source, str, ray_tune._Stopping())
+    assert b"first" not in pickle.dumps(algorithm)
+
+
+TOLD = """Failure # 1 (occurred at 2026-01-31_12-00-00)
+The actor died because its node has died.
+Failure # 2 (occurred at 2026-01-31_12-05-00)
+
+OutOfMemoryError: Task was killed due to the node running low on memory.
+Memory on the node was 22 GB / 23 GB.
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (TOLD, "OutOfMemoryError: Task was killed due to the node running low on memory."),
+        ("", "Ray does not say why"),
+    ],
+)
+def test_the_last_reason_for_a_loss_is_told(told: str, reason: str):
+    assert ray_tune._reason(told) == reason
 
 
 def test_what_a_trial_raises_becomes_a_message(monkeypatch: pytest.MonkeyPatch):
     reports: list[dict[str, str]] = []
     monkeypatch.setattr(ray_tune.tune, "report", reports.append)
-    monkeypatch.setattr(ray_tune.ray, "get", lambda algorithmle: algorithmle)
 
     def work(spec: str, on_message: Callable[[str], None]) -> None:
         on_message(spec)
         raise RuntimeError("unforeseen")
 
-    ray_tune._trial({"job": "a"}, work, {"a": "the spec of a"}, "failed: {}".format)  # pyright: ignore[reportArgumentType]
+    spec = ray_tune._encode("the spec of a")
+    ray_tune._trial({"job": "a", "spec": spec}, work, "failed: {}".format)
     sent, failed = (ray_tune._decode(report["message"]) for report in reports)
     assert sent == "the spec of a"
     assert failed.startswith("failed: Traceback")
@@ -112,7 +148,7 @@ def test_a_signal_stops_the_source_and_ends_tune_once_it_is_idle(
         os.kill(os.getpid(), number)
     with ray_tune._signals(source, 25) as stopping:
         ended = tune_ended()
-        algorithm = ray_tune._SearchAlgorithm(source, stopping)
+        algorithm = ray_tune._SearchAlgorithm(source, str, stopping)
         algorithm.suggest("t1")
         os.kill(os.getpid(), number)
         algorithm.on_trial_result("t1", {"message": ray_tune._encode("message")})

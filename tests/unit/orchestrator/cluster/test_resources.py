@@ -2,7 +2,9 @@
 
 import pytest
 
-from orchestrator.cluster.resources import Request, check_batches, check_cluster, settle
+from orchestrator.cluster.packing import Growth, Machines, NodeType
+from orchestrator.cluster.resources import Request, check_batches, check_cluster, describe, settle
+from training.config import InputError
 
 LAPTOP = {"CPU": 8.0, "memory": 1e9}
 SERVER = {"CPU": 64.0, "GPU": 4.0}
@@ -20,7 +22,7 @@ SERVER = {"CPU": 64.0, "GPU": 4.0}
     ],
 )
 def test_settle(request_: Request, nodes: list, expected: tuple):
-    resources = settle(request_, nodes)
+    resources = settle(request_, Machines(tuple(nodes)))
     assert (
         resources.cpus_per_worker,
         resources.gpus_per_worker,
@@ -38,9 +40,72 @@ def test_workers_must_divide_the_batch():
 
 
 def test_a_cluster_too_small_is_refused():
-    two = settle(Request(workers=2, cpus_per_worker=8), [LAPTOP])
-    check_cluster(two, [LAPTOP, LAPTOP])
-    with pytest.raises(ValueError, match="room for 1 workers with 8 CPU each, and 2 are asked for"):
-        check_cluster(two, [LAPTOP])
-    with pytest.raises(ValueError, match="room for 0 workers with 8 CPU and 1 GPU"):
-        check_cluster(settle(Request(), [SERVER]), [LAPTOP])
+    two = settle(Request(workers=2, cpus_per_worker=8), Machines((LAPTOP,)))
+    check_cluster(
+        two,
+        Machines(
+            (
+                LAPTOP,
+                LAPTOP,
+            )
+        ),
+    )
+    with pytest.raises(
+        ValueError, match="room for 1 workers with 8 CPUs each, and 2 are asked for"
+    ):
+        check_cluster(two, Machines((LAPTOP,)))
+    with pytest.raises(ValueError, match="room for 0 workers with 1 GPU and 8 CPUs"):
+        check_cluster(settle(Request(), Machines((SERVER,))), Machines((LAPTOP,)))
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(gpus_per_worker=2), "a worker uses one GPU, and --gpus-per-worker 2 asks"),
+        (Request(workers=2, gpus_per_worker=0.5), "2 workers of one step cannot share a GPU"),
+        (Request(gpus_per_worker=0, compile=True), "--compile is for GPUs"),
+    ],
+)
+def test_gpus_that_workers_cannot_use_are_refused(request_: Request, message: str):
+    with pytest.raises(InputError, match=message):
+        settle(request_, Machines((SERVER,)))
+
+
+def test_compiling_is_for_gpus():
+    assert settle(Request(compile=True), Machines((SERVER,))).compile
+    assert not settle(Request(), Machines((SERVER,))).compile
+
+
+HEAD = {"CPU": 0.0, "orchestrator": 64.0}
+SPOT = NodeType("spot-gpu", {"CPU": 13.0, "GPU": 1.0}, 8)
+ON_DEMAND = NodeType("on-demand", {"CPU": 16.0}, 4)
+
+
+def test_a_cluster_scaled_to_zero_is_judged_by_what_it_can_add():
+    machines = Machines((HEAD,), Growth((ON_DEMAND, SPOT), 10))
+    resources = settle(Request(), machines)
+    assert (resources.gpus_per_worker, resources.cpus_per_worker) == (1, 8)
+    check_cluster(resources, machines)
+    said = describe(resources, machines)
+    assert said == "each worker gets 1 GPU and 8 CPUs on spot-gpu; up to 8 steps at once"
+    on_cpus = settle(Request(gpus_per_worker=0, cpus_per_worker=8), machines)
+    # Four machines for two workers each, and six of the other kind for one.
+    assert machines.room(on_cpus) == 4 * 2 + 6
+    with pytest.raises(InputError, match="room for 0 workers with 32 CPUs each"):
+        check_cluster(settle(Request(gpus_per_worker=0, cpus_per_worker=32), machines), machines)
+
+
+def test_machines_that_live_and_cannot_be_added_count():
+    machines = Machines((HEAD, LAPTOP), Growth((SPOT,), 8))
+    on_cpus = settle(Request(gpus_per_worker=0, cpus_per_worker=13), machines)
+    assert machines.room(on_cpus) == 8
+    assert settle(Request(), Machines((HEAD, SERVER), Growth((SPOT,), 8))).gpus_per_worker == 1
+
+
+def test_a_head_alone_trains_nothing_silently():
+    with pytest.raises(InputError, match="no machine of the cluster offers a CPU, and none"):
+        settle(Request(), Machines((HEAD,)))
+    unseen = Machines((HEAD,), Growth((), 0, known=False))
+    asked = settle(Request(cpus_per_worker=4, gpus_per_worker=1), unseen)
+    check_cluster(asked, unseen)
+    assert not unseen.fixed

@@ -41,7 +41,7 @@ class Squares:
             np.full((8, 8, 3), 40 * value + self.shade, np.uint8),
             np.full((8, 8), value, np.uint8),
         )
-        return Sample(id, *(self._png(array) for array in (image, mask)))
+        return Sample(id, self._png(image), self._png(mask))
 
     def _png(self, array: np.ndarray) -> bytes:
         file = io.BytesIO()
@@ -68,6 +68,12 @@ def test_a_published_dataset_is_found_by_name_and_digest(
     done = publish(store, "squares", folder, manifest)
     assert done.manifest == digest(manifest)
     assert resolve(store, "squares") == resolve(store, done.manifest) == (done.manifest, manifest)
+    assert resolve(store, done.manifest[:16])[0] == done.manifest  # as `ls` prints it
+    with pytest.raises(UnknownDataset):
+        resolve(store, done.manifest[:7])
+    store.write(layout.manifest(done.manifest[:16] + 48 * "0"), b"{}")
+    with pytest.raises(UnknownDataset, match="the digests of 2 datasets begin with"):
+        resolve(store, done.manifest[:16])
     assert known(store) == ["squares"]
 
 

@@ -38,6 +38,48 @@ def test_lists_of_ids_and_of_positions_read_alike(tmp_path: Path):
     assert set(second) == set(LISTS[1])
 
 
+def test_positions_are_refused_where_images_were_left_out(tmp_path: Path):
+    np.save(tmp_path / "train-0.npy", np.array([1, 3]))
+    assert read_lists(tmp_path, IDS) == (("image-1", "image-3"),)
+    with pytest.raises(InputError, match=r"2 of them were left out .*: give ids, as train-0\.txt"):
+        read_lists(tmp_path, IDS, left_out=2)
+    (tmp_path / "train-0.npy").unlink()
+    (tmp_path / "train-0.txt").write_text("image-1 image-3")
+    assert read_lists(tmp_path, IDS, left_out=2) == (("image-1", "image-3"),)
+
+
+def test_lists_are_read_as_people_have_them(tmp_path: Path):
+    (tmp_path / "train-0.txt").write_bytes(
+        "# step 0\r\nimage-0.jpg\r\n/JPEGImages/image-3.jpg /Masks/image-3.png\r\n"
+        "image-4 7 14\r\nimage-8 image-9\r\n".encode("utf-16")
+    )
+    (tmp_path / "._train-0.txt").write_bytes(b"\0\5")
+    expected = tuple(f"image-{number}" for number in (0, 3, 4, 8, 9))
+    assert read_lists(tmp_path, IDS) == (expected,)
+    ids = ["photo #1", "#2", "my photo", "sub/a", "other/a"]
+    (tmp_path / "train-0.txt").write_text("photo #1\n#2\nmy photo.jpg\nsub/a\n# other/a\n")
+    assert read_lists(tmp_path, ids) == (("photo #1", "#2", "my photo", "sub/a"),)
+    (tmp_path / "train-0.txt").write_text("a.jpg\n")
+    with pytest.raises(
+        InputError, match=r"line 1 of .*'a\.jpg', can mean the images sub/a and oth"
+    ):
+        read_lists(tmp_path, ids)
+
+
+def test_exported_lists_are_read_and_several_exports_are_asked_back(tmp_path: Path):
+    for name in ("pets_2-1_overlap", "pets_2-1_disjoint"):
+        (tmp_path / f"{name}_step0.txt").write_text("image-1\n")
+        (tmp_path / f"{name}_step1.txt").write_text("image-3\n")
+    asked = r"lists of 2 scenarios: say which, as --selections .*pets_2-1_disjoint or .*_overlap"
+    with pytest.raises(InputError, match=asked):
+        read_lists(tmp_path, IDS)
+    expected = (("image-1",), ("image-3",))
+    assert read_lists(tmp_path / "pets_2-1_overlap", IDS) == expected
+    for path in tmp_path.glob("*disjoint*"):
+        path.unlink()
+    assert read_lists(tmp_path, IDS) == expected
+
+
 def gap(folder: Path) -> None:
     (folder / "train-0.txt").write_text("image-0")
     (folder / "train-2.txt").write_text("image-1")
@@ -56,6 +98,18 @@ def empty(folder: Path) -> None:
     (folder / "train-0.txt").write_text("\n")
 
 
+def several(folder: Path) -> None:
+    (folder / "train-0.txt").write_text("image-0 image-77\n")
+
+
+def no_array(folder: Path) -> None:
+    (folder / "train-0.npy").write_text("image-0\n")
+
+
+def table(folder: Path) -> None:
+    np.save(folder / "train-0.npy", np.zeros((2, 2), int))
+
+
 def beyond(folder: Path) -> None:
     np.save(folder / "train-0.npy", np.array([3, 12]))
 
@@ -66,7 +120,10 @@ def beyond(folder: Path) -> None:
         (lambda folder: None, "must hold one list for each step"),
         (gap, "without a gap"),
         (twice, "one list for each step"),
-        (stranger, "names 'image-77', which is not in the training list"),
+        (stranger, "line 2 of .* names 'image-77', which is not in the training list"),
+        (several, "line 1 of .* names 'image-77', which is not in the training list"),
+        (no_array, "cannot be read as an array of numpy"),
+        (table, "must hold positions"),
         (empty, "is empty"),
         (beyond, "which has 12 images: 0 to 11"),
     ],

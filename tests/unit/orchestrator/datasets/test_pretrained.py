@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from orchestrator.datasets.pretrained import publish_weights
+from orchestrator.datasets.pretrained import PretrainedWeights
 from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.cache import file_sha256
@@ -24,10 +24,18 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
+def publish_weights(store: Store, source: Path, model: ModelConfig) -> ModelConfig:
+    with PretrainedWeights(str(source)) as weights:
+        complete = weights.complete(model)
+        weights.publish(store)
+    return complete
+
+
 def test_safetensors_are_stored_as_they_are(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(mobilenet_v2(16).state_dict() | CLASSIFIER, path)
-    digest = publish_weights(store, str(path), MODEL)
+    digest = publish_weights(store, path, MODEL).weights
+    assert digest is not None
     assert digest == file_sha256(path)
     assert store.read(layout.encoder_weights(digest)) == path.read_bytes()
 
@@ -41,8 +49,9 @@ def test_other_formats_are_stored_as_safetensors_of_the_encoder(
         {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}},
         tmp_path / "other.tar",
     )
-    digest = publish_weights(store, str(tmp_path / "weights.pth"), MODEL)
-    assert publish_weights(store, str(tmp_path / "other.tar"), MODEL) == digest, (
+    digest = publish_weights(store, tmp_path / "weights.pth", MODEL).weights
+    assert digest is not None
+    assert publish_weights(store, tmp_path / "other.tar", MODEL).weights == digest, (
         "the same weights are one object"
     )
     stored = tmp_path / "stored"

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from orchestrator.cluster import ray_train
+from orchestrator.cluster import workers
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution import store_journal, worker
@@ -79,10 +79,10 @@ def store(tmp_path: Path, built: tuple[Path, Manifest], monkeypatch: pytest.Monk
 
 
 class InProcess:
-    """Replaces ray_train.run: calls `before`, then runs the work in this process."""
+    """Replaces workers.run: calls `before`, then runs the work in this process."""
 
     def __init__(self) -> None:
-        self.runs: list[str] = []
+        self.runs = 0
         self.before: Callable[[int], object] = lambda number: None
         self.runtime = Runtime(log_every=2, checkpoint_every=1e9)
 
@@ -90,23 +90,22 @@ class InProcess:
         self,
         work: Callable[[Runtime], Any],
         resources: Resources,
-        name: str,
         *_: object,
         **__: object,
     ) -> Any:
-        self.runs.append(name)
-        self.before(len(self.runs))
+        self.runs += 1
+        self.before(self.runs)
         return work(self.runtime)
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> InProcess:
     here = InProcess()
-    monkeypatch.setattr(ray_train, "run", here.run)
+    monkeypatch.setattr(workers, "run", here.run)
     resources = Resources(
         workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=1e9
     )
-    monkeypatch.setattr(RunContext, "resources", lambda self: resources)
+    monkeypatch.setattr(RunContext, "resources", lambda self, *_: resources)
     return here
 
 
@@ -133,7 +132,7 @@ def test_a_chain_is_trained_once(store: Store, here: InProcess):
     plan = plan_chain(CHAIN, store)
     result = ensure_chain(plan, context(store))
     base, weak = (step.record for step in result.steps)
-    assert len(here.runs) == 2  # each step is scored by the workers that trained it
+    assert here.runs == 2  # each step is scored by the workers that trained it
     assert (weak.parent, weak.parent_attempt) == (base.key, base.attempt)
     assert weak.class_names == tuple("0123456")
     assert base.resources | {"attempts": 1, "restarts": 0, "resumed_from": 0} == base.resources
@@ -141,7 +140,7 @@ def test_a_chain_is_trained_once(store: Store, here: InProcess):
         list(range(6))
     ] * 2
     assert ensure_chain(plan, context(store)).record == result.record
-    assert len(here.runs) == 2
+    assert here.runs == 2
 
 
 def test_chains_share_what_they_agree_on(store: Store, here: InProcess):
@@ -154,7 +153,7 @@ def test_chains_share_what_they_agree_on(store: Store, here: InProcess):
     )
     second = ensure_chain(plan_chain(other, store), context(store))
     assert first.steps[0].record == second.steps[0].record
-    assert len(here.runs) == 3
+    assert here.runs == 3
 
 
 def test_a_lease_is_renewed_before_others_may_take_it_however_short_it_is(
@@ -182,7 +181,7 @@ def test_scoring_otherwise_trains_nothing(store: Store, here: InProcess):
     original = CHAIN.model_copy(update={"evaluation": EvaluationConfig(short_side=None, crop=None)})
     ensure_chain(plan_chain(CHAIN, store), context(store))
     again = ensure_chain(plan_chain(original, store), context(store))
-    assert len(here.runs) == 4
+    assert here.runs == 4
     assert again.steps[0].record.key == base.key
     assert again.steps[0].confusion.pixels.sum() == 6 * 64 * 64
 
@@ -200,8 +199,8 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_changes_nothing(
 
     def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
-        if len(here.runs) == 2 and iteration >= 6:
-            raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
+        if here.runs == 2 and iteration >= 6:
+            raise workers.WorkersFailed("workers were lost (NodeDied)", None, "")
 
     monkeypatch.setattr(store_journal, "save_checkpoint", save_then_lose)
     watched = context(store)
@@ -209,6 +208,8 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_changes_nothing(
     assert "workers were lost (NodeDied); going on from iteration 6" in printed(watched)
     assert record.resources["resumed_from"] == 6
     assert record.resources["restarts"] == 1
+    assert set(record.train_parts) == {"data", "checkpoint"}
+    assert 0 < sum(record.train_parts.values()) < record.seconds["train"]
     assert same(weights(store, record), uninterrupted)
     assert newest_checkpoint(store, record.key) is None  # it is not needed any more
 
@@ -241,13 +242,13 @@ def test_another_job_takes_over_from_the_checkpoint_of_a_dead_one(
 
 def test_an_attempt_whose_workers_are_lost_each_time_fails(store: Store, here: InProcess):
     def lose(number: int) -> None:
-        raise ray_train.WorkersFailed("workers were lost (OutOfMemory)", None, "traceback")
+        raise workers.WorkersFailed("workers were lost (OutOfMemory)", None, "traceback")
 
     here.before = lose
     plan = plan_chain(CHAIN, store)
     with pytest.raises(StepFailed, match=r"step 0 .* failed: workers were lost \(OutOfMemory\)"):
         ensure_step(plan.steps[0], plan, context(store), None)
-    assert len(here.runs) == 4
+    assert here.runs == 4
     (error,) = [
         name
         for name in store.list(layout.step_folder(plan.steps[0].key))
@@ -258,13 +259,13 @@ def test_an_attempt_whose_workers_are_lost_each_time_fails(store: Store, here: I
 
 def test_code_that_fails_is_not_run_again(store: Store, here: InProcess):
     def fail(number: int) -> None:
-        raise ray_train.WorkersFailed("ValueError: no", ValueError("no"), "traceback")
+        raise workers.WorkersFailed("ValueError: no", ValueError("no"), "traceback")
 
     here.before = fail
     plan = plan_chain(CHAIN, store)
     with pytest.raises(StepFailed, match="ValueError: no"):
         ensure_step(plan.steps[0], plan, context(store), None)
-    assert len(here.runs) == 1
+    assert here.runs == 1
     assert not store.exists(layout.step_lease(plan.steps[0].key))
 
 
@@ -286,7 +287,7 @@ def test_a_waiting_job_returns_what_the_other_published(
 
     monkeypatch.setattr(waiting.console, "print", finish_the_other)
     assert ensure_step(plan.steps[0], plan, waiting, None) == record
-    assert len(here.runs) == 1
+    assert here.runs == 1
 
 
 def test_the_loser_of_a_race_returns_the_winners_record(store: Store, here: InProcess):
@@ -297,7 +298,7 @@ def test_the_loser_of_a_race_returns_the_winners_record(store: Store, here: InPr
     store.delete(name)
     here.before = lambda number: store.write(name, published)
     second = ensure_step(plan.steps[0], plan, context(store), None)
-    assert len(here.runs) == 2
+    assert here.runs == 2
     assert second == first
 
 
@@ -311,13 +312,13 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: InProcess, mo
             store.delete(lease)
             assert taken.acquire()
 
-    def run(work: Callable[[Runtime], Any], resources: Resources, name: str, *_: Any) -> Any:
+    def run(work: Callable[[Runtime], Any], resources: Resources, *_: Any) -> Any:
         try:
-            return here.run(work, resources, name)
+            return here.run(work, resources)
         except LeaseLost as error:  # as Ray Train reports it
-            raise ray_train.WorkersFailed("LeaseLost", error, "") from error
+            raise workers.WorkersFailed("LeaseLost", error, "") from error
 
-    monkeypatch.setattr(ray_train, "run", run)
+    monkeypatch.setattr(workers, "run", run)
     here.before = take
     watched = context(store, retries=replace(QUICK, lease_check_seconds=-1))
     # `taken` has no heartbeat, so its lease goes stale.
@@ -341,18 +342,17 @@ def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(
     def run(
         work: Callable[[Runtime], Any],
         resources: Resources,
-        name: str,
         ask_to_end: Callable[[], None],
         *_: object,
     ) -> Any:
         elsewhere = pickle.loads(pickle.dumps(work))
         ask_to_end()  # as on SIGTERM
         try:
-            return here.run(elsewhere, resources, name)
+            return here.run(elsewhere, resources)
         except LeaseLost:
             raise KeyboardInterrupt from None
 
-    monkeypatch.setattr(ray_train, "run", run)
+    monkeypatch.setattr(workers, "run", run)
     watched = context(store, retries=replace(QUICK, lease_check_seconds=-1))
     with pytest.raises(KeyboardInterrupt):
         ensure_step(plan.steps[0], plan, watched, None)
@@ -361,7 +361,7 @@ def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(
     assert kept is not None
     assert kept.iteration == here.runtime.log_every
     assert not store.exists(layout.step_lease(key))
-    monkeypatch.setattr(ray_train, "run", here.run)
+    monkeypatch.setattr(workers, "run", here.run)
     record = ensure_step(plan.steps[0], plan, context(store), None)
     assert record.resources["resumed_from"] == kept.iteration
     assert same(weights(store, record), whole)
@@ -452,11 +452,11 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
 
     def save_then_lose(store: Store, key: str, attempt: str, folder: Path, iteration: int) -> None:
         saved(store, key, attempt, folder, iteration)
-        if len(here.runs) == 2 and iteration == 6:
+        if here.runs == 2 and iteration == 6:
             folder_of = f"{layout.attempt_folder(key, attempt)}/checkpoints"
             store.write(f"{folder_of}/00000006/method.safetensors", b"something else")
             store.write(f"{folder_of}/00000004/done.json", b"{")
-            raise ray_train.WorkersFailed("workers were lost (NodeDied)", None, "")
+            raise workers.WorkersFailed("workers were lost (NodeDied)", None, "")
 
     monkeypatch.setattr(store_journal, "save_checkpoint", save_then_lose)
     record = ensure_step(plan.steps[0], plan, context(store), None)
@@ -482,7 +482,7 @@ def test_plans_are_checked_before_anything_is_spent(store: Store, here: InProces
 def test_a_step_says_what_was_asked_from_its_first_attempt_on(store: Store, here: InProcess):
     def fail(number: int) -> None:
         if number == 1:
-            raise ray_train.WorkersFailed("ValueError: no", ValueError("no"), "traceback")
+            raise workers.WorkersFailed("ValueError: no", ValueError("no"), "traceback")
 
     here.before = fail
     plan = plan_chain(CHAIN, store)

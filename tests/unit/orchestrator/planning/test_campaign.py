@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.planning.campaign import Campaign, sweep, with_field
+from orchestrator.planning.campaign import Campaign, sweep
+from orchestrator.planning.fields import with_field
 from stepchain.presets import digits_mib, digits_wilson
 from training.config import InputError, Optimization
 from training.methods import lwf, mib

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import orchestrator.planning.image_selection
 import orchestrator.planning.planner
 import orchestrator.planning.resolver
 from orchestrator.datasets.catalog import publish
@@ -46,8 +47,8 @@ def test_thousands_of_chains_share_what_is_expensive(
 
     for module, name in (
         (orchestrator.planning.planner, "load_index"),
-        (orchestrator.planning.planner, "check_output_stride"),
-        (orchestrator.planning.resolver, "select_images"),
+        (orchestrator.planning.planner, "check_encoder"),
+        (orchestrator.planning.image_selection, "select_images"),
         (orchestrator.planning.resolver, "step_key"),
         (FolderStore, "read"),
     ):
@@ -57,7 +58,7 @@ def test_thousands_of_chains_share_what_is_expensive(
     tree = plan_tree(Campaign("many", "", chains), Planner(digits))
     assert (len(tree.chains), len(tree.nodes)) == (2000, 2010)
     assert calls["step_key"] == 2010
-    assert (calls["load_index"], calls["check_output_stride"], calls["select_images"]) == (1, 1, 2)
+    assert (calls["load_index"], calls["check_encoder"], calls["select_images"]) == (1, 1, 2)
     planned = calls["read"]
     assert planned <= 4
     look_up_steps(tree, digits)

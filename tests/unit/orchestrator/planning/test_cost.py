@@ -15,9 +15,10 @@ from orchestrator.planning.store_state import StepState, StoredStep
 from orchestrator.records.schema import DataSource, Provenance, StepRecord
 from orchestrator.store.base import Store
 from stepchain.presets import digits_wilson
-from training.config import MethodConfig, StepConfig, Task
+from training.config import MethodConfig, Task
 from training.data.manifest import Manifest
 from training.methods import lwf, mib
+from training.step_config import StepConfig
 
 NOWHERE = Provenance(
     commit=None,
@@ -123,6 +124,15 @@ def test_speed_is_a_workers_and_gpu_hours_are_all_workers():
     assert costs.gpu_hours(1800) == pytest.approx(0.5 * 4 * 0.5)
     worker_hours = measure([], Request(workers=4, gpus_per_worker=0)).gpu_hours(1800)
     assert worker_hours == pytest.approx(2)
+
+
+def test_each_kind_of_step_costs_what_it_is_given():
+    request = Request(give=("base:workers=4,gpus=1", "increment:gpus=0.25"))
+    costs = measure([record(BASE, 80, workers=2)], request)
+    assert BASE.index == 0
+    assert costs.seconds(BASE) == pytest.approx(1600 / (40 * 4) + 7)
+    assert costs.gpu_hours(1800, "base") == pytest.approx(2)
+    assert costs.gpu_hours(1800, "increment") == pytest.approx(0.125)
 
 
 def two_chains() -> StepTree:

@@ -2,15 +2,32 @@
 
 import pytest
 
-from orchestrator.planning.campaign import with_field
 from orchestrator.planning.chain import Chain
-from orchestrator.planning.paper_numbers import Expected, find_paper_number, paper_numbers
-from stepchain.presets import digits_wilson, voc_mib, voc_wilson
+from orchestrator.planning.fields import with_field
+from orchestrator.planning.paper_numbers import (
+    Expected,
+    PaperNumber,
+    find_paper_number,
+    paper_numbers,
+)
+from stepchain.presets import ade_mib, coco_voc_wilson, digits_wilson, voc_mib, voc_wilson
 from tests.support.paths import SHARED
 from training.config import InputError
 from training.data.voc import VOC_CLASSES
 from training.scenario import split_groups
 
+# Number of old and new classes.
+SIZES = {
+    "19-1": (19, 1),
+    "15-5": (15, 5),
+    "15-1": (15, 5),
+    "10-10": (10, 10),
+    "100-50": (100, 50),
+    "coco-voc": (60, 20),
+}
+# Rows of WILSON's Tables 1 and 2 that come from other papers. PLOP's are known by their own paper.
+COPIED = ("Joint", "FT", "LWF", "LWF-MC", "ILT", "CIL", "MiB", "SDR", "RECALL")
+WITHOUT_REFERENCE = ("WILSON Table 3", "MiB Table 2", "SSUL README")
 WILSON = Expected("WILSON Table 1", "WILSON", {"method.name": "wilson"})
 
 
@@ -48,9 +65,7 @@ def test_numbers_add_up_under_their_convention():
             and row.all is not None
             and row.convention in ("mib", "plop")
         ):
-            old, new = {"19-1": (19, 1), "15-5": (15, 5), "15-1": (15, 5), "10-10": (10, 10)}[
-                row.task
-            ]
+            old, new = SIZES[row.task]
             old += row.convention == "plop"  # counts background among the old classes
             assert (old * row.old + new * row.new) / (old + new) == pytest.approx(
                 row.all, abs=0.0021
@@ -61,7 +76,7 @@ def test_numbers_add_up_under_their_convention():
             and row.new is not None
             and row.all is not None
         ):
-            old, new = (15, 5) if row.task == "15-5" else (10, 10)
+            old, new = SIZES[row.task]
             background = (old + new + 1) * row.all - old * row.old - new * row.new
             assert 0.7 < background < 1, row
 
@@ -72,7 +87,61 @@ def test_the_data_are_the_reference_rows():
     if not file.exists():
         pytest.skip(f"no {file}: set STEPCHAIN_SHARED to the folder that has it")
     numbers = [line for line in file.read_text(encoding="utf-8").splitlines()[1:] if line]
-    assert len(numbers) == len(paper_numbers())
+    assert len(numbers) == sum(row.source not in WITHOUT_REFERENCE for row in paper_numbers())
+
+
+def _adds_up(row: PaperNumber, background: int) -> bool:
+    """Return whether old, with this many classes for background, and new make up all."""
+    assert row.old is not None
+    assert row.new is not None
+    assert row.all is not None
+    old, new = SIZES[row.task]
+    old += background
+    # Three roundings add up to 0.001 at most, and to 0.0008 in no row.
+    return abs((old * row.old + new * row.new) / (old + new) - row.all) < 0.0008
+
+
+@pytest.mark.parametrize("source", ["WILSON Table 1", "WILSON Table 2"])
+def test_the_convention_of_copied_numbers_follows_from_arithmetic(source: str):
+    copied = [r for r in paper_numbers() if r.source == source and r.variant in COPIED]
+    assert len(copied) == 2 * len(COPIED)
+    for row in copied:
+        found = {(True, False): "plop", (False, True): "mib", (False, False): "unknown"}
+        assert found[_adds_up(row, 1), _adds_up(row, 0)] == row.convention, row
+    unknown = {row.variant for row in copied if row.convention == "unknown"}
+    assert unknown == ({"Joint", "RECALL"} if source == "WILSON Table 1" else {"CIL", "RECALL"})
+
+
+def test_numbers_on_coco_and_ade():
+    rows = {(row.source, row.task, row.variant): row for row in paper_numbers()}
+    wilson = rows["WILSON Table 3", "coco-voc", "WILSON"]
+    assert (wilson.old, wilson.new, wilson.all) == pytest.approx((0.398, 0.41, 0.406))
+    mib = rows["MiB Table 2", "100-50", "MiB"]
+    assert (mib.old, mib.new, mib.all) == pytest.approx((0.379, 0.279, 0.346))
+    assert rows["MiB Table 2", "50-50", "MiB"].new is None
+
+
+def test_numbers_on_coco_and_ade_stand_beside_their_scenarios():
+    weak = Expected("WILSON Table 3", "WILSON", {"method.name": "wilson"})
+    number = find_paper_number(coco_voc_wilson(), [weak], "wilson")
+    assert number is not None
+    assert number.all == pytest.approx(0.406)
+    masks = Expected("MiB Table 2", "MiB", {"method.name": "mib"})
+    listed = with_field(ade_mib(), "scenario.selections", "0" * 64)
+    number = find_paper_number(listed, [masks], "mib")
+    assert number is not None
+    assert number.all == pytest.approx(0.346)
+    assert find_paper_number(ade_mib(), [masks], "mib") is None
+
+
+def test_a_reconstruction_is_said_to_be_one():
+    plain = find_paper_number(voc_wilson(), [WILSON], "wilson")
+    ours = Expected("WILSON Table 1", "WILSON", {"method.name": "wilson"}, reconstruction=True)
+    reconstructed = find_paper_number(voc_wilson(), [ours], "wilson")
+    assert plain is not None
+    assert reconstructed is not None
+    assert (plain.reconstruction, reconstructed.reconstruction) == (False, True)
+    assert reconstructed.all == plain.all
 
 
 def test_a_number_stands_beside_the_papers_scenario_only():

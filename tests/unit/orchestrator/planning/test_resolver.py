@@ -10,7 +10,7 @@ from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
 from tests.support.datasets import make_index
 from training.config import ModelConfig, Optimization
-from training.methods import ewc, fine_tuning, joint, mib, pi, rw, wilson
+from training.methods import dft, ewc, fine_tuning, icarl, joint, mib, pi, rw, wilson
 from training.scenario import Scenario
 
 CLASSES = ("cat", "chair", "cow", "dog", "horse")
@@ -18,18 +18,18 @@ CLASSES = ("cat", "chair", "cow", "dog", "horse")
 
 LABELS = np.random.default_rng(0).random((60, 5)) < 0.4
 LABELS[LABELS.sum(1) == 0, 0] = True
+SMALL = Optimization(batch=4, epochs=2)
 
 
 def chain(**fields: Any) -> Chain:
     scenario = Scenario(
         dataset="pets", groups=(("cat", "chair"), ("cow", "dog"), ("horse",)), supervision="pixel"
     )
-    small = Optimization(batch=4, epochs=2)
     start: dict[str, Any] = {
         "name": "test",
         "scenario": scenario,
-        "base": Base(optimization=small),
-        "optimization": small,
+        "base": Base(optimization=SMALL),
+        "optimization": SMALL,
     }
     return Chain(**{**start, "method": mib.Config(), **fields})
 
@@ -126,8 +126,8 @@ def test_a_single_new_class_from_image_labels_is_refused():
 
 def test_images_are_kept_of_earlier_steps_and_never_twice():
     scenario = chain().scenario.model_copy(update={"memory": 4})
-    base, second, third = steps(chain(scenario=scenario))
-    plain = steps(chain())
+    base, second, third = steps(chain(scenario=scenario, method=fine_tuning.Config()))
+    plain = steps(chain(method=fine_tuning.Config()))
     assert base == plain[0]
     for step, without, earlier in ((second, plain[1], [base]), (third, plain[2], [base, plain[1]])):
         selected, kept = np.split(step.rows, [step.step.task.images])
@@ -206,10 +206,27 @@ def test_joint_training_is_one_step_of_all_groups_trained_as_step_0_is():
 def test_a_memory_beside_a_share_holds_no_image_of_the_new_classes():
     """Images outside the share show new classes, too. Kept, they would be labelled without them."""
     scenario = chain().scenario.model_copy(update={"image_share": 0.3, "memory": 50})
-    for step in steps(chain(scenario=scenario))[1:]:
+    for step in steps(chain(scenario=scenario, method=fine_tuning.Config()))[1:]:
         kept = step.rows[step.step.task.images :]
         assert len(kept)
         assert not LABELS[kept][:, np.asarray(step.step.task.new_classes) - 1].any()
+
+
+@pytest.mark.parametrize("offer", [{"memory": 4}, {"labels": "seen"}])
+def test_labels_of_previous_classes_are_refused_where_they_teach_nothing(offer: dict[str, Any]):
+    scenario = chain().scenario.model_copy(update=offer)
+    with pytest.raises(PlanError, match=r"scenario\.(memory|labels).*'mib' learns nothing from"):
+        steps(chain(scenario=scenario))
+    assert steps(chain(scenario=scenario, method=mib.Config(unbiased_cross_entropy=False)))
+    assert steps(chain(scenario=scenario, method=fine_tuning.Config()))
+
+
+def test_dft_needs_a_reserved_channel_for_each_later_class():
+    short = Base(method=fine_tuning.Config(reserved_channels=2), optimization=SMALL)
+    with pytest.raises(PlanError, match=r"trains 2 channels .* base\.method\.reserved_channels 3"):
+        steps(chain(method=dft.Config(), base=short))
+    enough = Base(method=fine_tuning.Config(reserved_channels=3), optimization=SMALL)
+    assert len(steps(chain(method=dft.Config(), base=enough))) == 3
 
 
 def test_images_without_any_class_join_step_0_where_asked():
@@ -222,3 +239,53 @@ def test_images_without_any_class_join_step_0_where_asked():
     )
     assert sorted(set(base.rows) - set(without.rows)) == [3, 30]
     assert [step.rows.tolist() for step in same] == [step.rows.tolist() for step in rest]
+
+
+def test_pixel_shares_stand_in_the_documents_of_steps_that_start_from_them():
+    start = fine_tuning.Config(loss="bce", initial_probability="shares")
+    later = icarl.Config(initial_probability=0.01)
+    base, second, _ = steps(chain(base=Base(method=start, optimization=SMALL), method=later))
+    pixels = make_index(LABELS).pixels[base.rows].sum(0)
+    total = pixels.sum() + 2
+    others = pixels[0] + pixels[3:].sum()
+    expected = ((others + 1) / total, (pixels[1] + 1) / total, (pixels[2] + 1) / total)
+    assert base.step.task.pixel_shares == expected
+    assert second.step.task.pixel_shares is None
+    plain, *_ = steps(chain(method=later))
+    assert plain.step.task.pixel_shares is None
+
+
+def test_a_weak_step_does_not_start_from_pixel_shares():
+    weak = chain(method=wilson.Config(initial_probability="shares", warmup_epochs=1))
+    scenario = weak.scenario.model_copy(update={"supervision": "image"})
+    with pytest.raises(ValidationError, match=r"give method\.initial_probability one number"):
+        steps(weak.model_copy(update={"scenario": scenario}))
+
+
+def weak_chain(**scenario: Any) -> Chain:
+    start: dict[str, Any] = {
+        "dataset": "pets",
+        "groups": (("cat", "chair", "cow"), ("dog", "horse")),
+        "base_supervision": "image",
+    }
+    alone = wilson.Config(prior="constant", encoder_distillation=0, warmup_epochs=1)
+    base = Base(method=alone, optimization=SMALL)
+    method = wilson.Config(warmup_epochs=1)
+    return chain(scenario=Scenario(**{**start, **scenario}), base=base, method=method)
+
+
+def test_a_chain_can_be_weak_from_end_to_end():
+    weak, later = steps(weak_chain())
+    assert weak.step.task.supervision == later.step.task.supervision == "image"
+    assert weak.step.method.name == "wilson"
+    assert weak.parent is None
+    assert weak_chain().scenario.title == "pets 3-2 overlap weak-start"
+
+
+def test_step_0_has_the_labels_that_its_method_learns_from():
+    with pytest.raises(ValidationError, match=r"step 0 has pixel labels .* scenario\.base_superv"):
+        steps(weak_chain(base_supervision="pixel"))
+    with pytest.raises(ValidationError, match="step 0 has image labels and 'fine-tuning' learns"):
+        steps(weak_chain().model_copy(update={"base": Base(optimization=SMALL)}))
+    with pytest.raises(ValidationError, match=r"step 0 brings a single class .*base_supervision"):
+        steps(weak_chain(groups=(("cat",), ("dog", "horse"))))

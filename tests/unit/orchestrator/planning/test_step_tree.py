@@ -8,13 +8,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.planning.campaign import with_field
+from orchestrator.planning.fields import with_field
 from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps, split_segments
 from stepchain.presets import digits_mib
-from training.config import StepConfig, Task
+from training.config import Task
 from training.data.manifest import Manifest
+from training.step_config import StepConfig
 
 MANIFEST = Manifest(classes=("a", "b"), splits={})
 

@@ -18,8 +18,9 @@ from orchestrator.store.canonical import canonical_json
 from orchestrator.store.folder import FolderStore
 from orchestrator.store.lease import LeaseState
 from stepchain.presets import digits_mib
-from training.config import StepConfig, Task
+from training.config import Task
 from training.data.manifest import Manifest, SplitManifest, StoredFile
+from training.step_config import StepConfig
 
 NOWHERE = Provenance(
     commit=None,

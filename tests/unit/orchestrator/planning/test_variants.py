@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.planning.campaign import sweep, with_field
+from orchestrator.planning.campaign import sweep
+from orchestrator.planning.fields import with_field
 from orchestrator.planning.variants import group_variants
 from orchestrator.report.statistics import student_t, summarize
 from stepchain.presets import digits_lwf, digits_mib, digits_wilson
+from tests.support.encoders import small_model
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 10, 29, 100, 999])
@@ -82,6 +84,19 @@ def test_fields_of_one_name_are_shown_in_full():
     assert [variant.name for variant in group_variants(starts)][
         1
     ] == "optimization.epochs=10 base.optimization.epochs=5"
+
+
+def test_encoders_of_transformers_are_told_apart_by_their_kind():
+    pytest.importorskip("transformers")
+    models = [small_model("swin"), small_model("dinov2"), small_model("swin", "stage3", "stage4")]
+    models[2] = models[2].model_copy(update={"output_stride": 16})
+    chains = [with_field(digits_mib(), "model", model) for model in models]
+    names = [variant.name for variant in group_variants(chains)]
+    assert names == [
+        "model_type=swin output_stride=32",
+        "model_type=dinov2 output_stride=14",
+        "model_type=swin output_stride=16",
+    ]
 
 
 def test_groups_are_told_apart_by_their_sizes_where_that_is_enough():

@@ -22,11 +22,11 @@ from training.config import (
     MethodConfig,
     ModelConfig,
     Optimization,
-    StepConfig,
     Task,
 )
 from training.methods import fine_tuning, lwf, mib, wilson
 from training.scenario import Scenario
+from training.step_config import StepConfig
 
 KEYS = GOLDEN / "keys.json"
 
@@ -206,7 +206,7 @@ def write_golden_keys() -> None:
     config = EvaluationConfig()
     asked = chain()
     evaluation = {"step": parent, "attempt": "a1", "content": "c" * 64}
-    evaluated = evaluation_key(**evaluation, config=config)
+    evaluated = evaluation_key(parent, "a1", "c" * 64, config)
     made = {"steps": [parent, steps["3 wilson"]["key"]], "evaluations": [evaluated]}
     golden = {
         "steps": steps,

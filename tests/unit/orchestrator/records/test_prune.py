@@ -18,6 +18,7 @@ from orchestrator.store.lease import Lease
 from stepchain.presets import digits_wilson
 
 DAY = 24 * 3600
+UNPUBLISHED = "0123456789abcdef"  # a step
 
 
 def write(store: Store, key: str, days: float = 2, data: bytes = b"1234") -> None:
@@ -86,7 +87,7 @@ def test_an_attempt_that_a_later_step_was_trained_from_stays(store, plan, publis
 
 @pytest.mark.parametrize("state", ["published", "unpublished"])
 def test_nothing_goes_while_a_worker_holds_the_lease(store, published, state):
-    step = published if state == "published" else "unpublished"
+    step = published if state == "published" else UNPUBLISHED
     attempt(store, step, "a0", days=30)
     lease = Lease(store, layout.step_lease(step), "ada@node")
     assert lease.acquire()
@@ -106,11 +107,12 @@ def test_what_was_written_within_the_grace_period_stays(store, published):
 
 def test_what_the_next_attempt_goes_on_from_stays_unless_asked_for(store):
     first, second, third = (
-        attempt(store, "step", f"a{number}", checkpoint=at) for number, at in enumerate((5, 20, 10))
+        attempt(store, UNPUBLISHED, f"a{number}", checkpoint=at)
+        for number, at in enumerate((5, 20, 10))
     )
     assert found(store) == [first, third]
     delete(store, leftovers(store))
-    checkpoint = newest_checkpoint(store, "step")
+    checkpoint = newest_checkpoint(store, UNPUBLISHED)
     assert checkpoint is not None
     assert (checkpoint.attempt, checkpoint.iteration) == ("a1", 20)
     assert found(store) == []
@@ -128,14 +130,14 @@ def test_a_step_that_began_since_the_listing_is_left_alone(store, published):
 
 def test_only_the_steps_asked_for(store, published):
     attempt(store, published, "a0")
-    other = attempt(store, "other", "a0")
-    assert found(store, steps=["other"]) == [other]
+    other = attempt(store, UNPUBLISHED, "a0")
+    assert found(store, steps=[UNPUBLISHED]) == [other]
 
 
 def test_the_request_of_a_step_stays_when_its_attempts_go(store):
-    request = layout.step_request("step")
+    request = layout.step_request(UNPUBLISHED)
     write(store, request, days=30)
-    folder = attempt(store, "step", "a0", days=30)
+    folder = attempt(store, UNPUBLISHED, "a0", days=30)
     assert found(store) == [folder]
     delete(store, leftovers(store))
     assert list(store.list()) == [request]

@@ -1,5 +1,6 @@
 """Records are found by what people call them, and each object of a store is read once."""
 
+import json
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +9,14 @@ from typing import cast
 import pytest
 
 from orchestrator.records import layout
+from orchestrator.records.keys import evaluation_key
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
+from orchestrator.records.schema import Scoring
 from orchestrator.store.base import NotFound, Store
+from orchestrator.store.canonical import canonical_json
 from training.config import InputError
+from training.data.manifest import Manifest, SplitManifest, StoredFile
 
 
 class CountingStore:
@@ -87,7 +92,6 @@ def test_what_several_chains_share_is_read_once(store, publish_chain) -> None:
     publish_chain(store, "demo")
     repository = Repository(cast(Store, counting))
     chains = repository.chains()
-    load_chains(repository, chains)
     load_chains(repository, [*chains, *chains])
     assert set(counting.reads.values()) == {1}
 
@@ -121,3 +125,32 @@ def test_a_step_knows_the_evaluation_that_its_chain_asked_for(store, publish_cha
     record = repository.step(chain.steps[0])
     evaluation = repository.evaluation(record.key, chain.evaluations[0])
     assert repository.first_evaluation(record) == evaluation
+
+
+def test_an_evaluation_of_an_older_version_counts_where_there_is_no_newer(
+    store, publish_chain
+) -> None:
+    chain = publish_chain(store, "demo")
+    repository = Repository(store)
+    step = repository.step(chain.steps[0])
+    made = repository.evaluation(step.key, chain.evaluations[0])
+    file = StoredFile(sha256="0" * 64, bytes=1)
+    split = SplitManifest(index=file, shards=(), rows=made.images, content=made.content)
+    manifest = Manifest(classes=("a",), splits={"val": split})
+    scoring = Scoring("digits", manifest, "val", made.config)
+    assert repository.find_evaluation(step, scoring) is None
+    for counts in (1, 2):
+        key = evaluation_key(step.key, step.attempt, made.content, made.config, counts)
+        record = made.model_copy(update={"key": key, "counts": counts})
+        store.write(layout.evaluation_record(step.key, key), canonical_json(record))
+        found = Repository(store).find_evaluation(step, scoring)
+        assert found == record
+
+
+def test_an_evaluation_without_a_version_is_of_the_first(store, publish_chain) -> None:
+    chain = publish_chain(store, "demo")
+    name = layout.evaluation_record(chain.steps[0], chain.evaluations[0])
+    document = json.loads(store.read(name))
+    document.pop("counts")
+    store.write(name, json.dumps(document).encode())
+    assert Repository(store).evaluation(chain.steps[0], chain.evaluations[0]).counts == 1

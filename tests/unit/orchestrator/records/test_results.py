@@ -1,14 +1,16 @@
 """Chains are read back whole or not at all."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from orchestrator.records.repository import Repository
-from orchestrator.records.results import load_chains
+from orchestrator.records.results import counting_words, load_chains, start_words
 from orchestrator.store.cache import CorruptedObject
-from training.metrics import Scores, wilson
+from training.config import EvaluationConfig
+from training.metrics import Scores, mib, wilson
 
 
 def mean_iou(scores: Scores, classes: Iterable[int]) -> float:
@@ -75,3 +77,30 @@ def test_a_damaged_file_is_noticed(store, publish_chain, damaged) -> None:
     store.write(key, b"something else")
     with pytest.raises(CorruptedObject, match="is not the file its record names"):
         load_chains(Repository(store), [record])
+
+
+def test_what_older_counts_cannot_give_is_said(store, publish_chain) -> None:
+    """Only where images are cropped, and only under conventions that drop images."""
+    (chain,) = load_chains(Repository(store), [publish_chain(store, "demo")])
+    whole = chain.steps[0]
+    assert counting_words(mib(), [whole]) == mib().words
+    cropped = whole.evaluation.model_copy(update={"config": EvaluationConfig(crop=64)})
+    older = replace(whole, evaluation=cropped)
+    assert "there an image counts by its crop alone" in counting_words(mib(), [whole, older])
+    assert counting_words(wilson(), [older]) == wilson().words
+    newer = replace(whole, evaluation=cropped.model_copy(update={"counts": 2}))
+    assert counting_words(mib(), [newer]) == mib().words
+
+
+def test_tables_say_that_step_0_had_no_masks(store, publish_chain) -> None:
+    (chain,) = load_chains(Repository(store), [publish_chain(store, "demo")])
+    records = [step.record for step in chain.steps]
+    assert start_words(records) == ""
+    task = records[0].step.task.model_copy(update={"supervision": "image"})
+    step = records[0].step.model_copy(update={"task": task})
+    weak = records[0].model_copy(update={"step": step})
+    others = [weak.model_copy(update={"key": f"k{number}"}) for number in range(4)]
+    assert start_words([weak, *records[1:]]) == (
+        f"Step 0 learned from image labels, not from masks: {weak.key}."
+    )
+    assert start_words(others).endswith("not from masks: k0, k1, k2 and 1 more.")

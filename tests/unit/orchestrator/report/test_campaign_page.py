@@ -20,6 +20,7 @@ from orchestrator.planning.campaign_record import (
     campaign_tree,
     find_campaign,
     publish_campaign,
+    recorded_campaign,
 )
 from orchestrator.planning.paper_numbers import Expected
 from orchestrator.records.repository import Repository
@@ -144,6 +145,17 @@ def test_prediction_breakdowns_add_up(report) -> None:
         assert sum(value.mean for value in row.values) == pytest.approx(1)
 
 
+def test_the_time_of_a_step_that_chains_share_counts_once(report) -> None:
+    assert [(row.name, row.values[2]) for row in report.tables["times"].rows] == [
+        ("step 0 (2 trained)", "84.0"),
+        ("step 1 (12 trained)", "504.0"),
+        ("all steps", "588.0"),
+    ]
+    page = to_files(report)["report.html"]
+    assert '<a href="#times">' in page
+    assert "588.0" in page
+
+
 def test_each_thing_that_was_varied_has_a_figure(report) -> None:
     assert list(report.axes) == ["method.alpha", "method.prior"]
     assert "prior=bce" in report.axes["method.alpha"].svg
@@ -184,8 +196,8 @@ def test_a_record_gives_the_campaign_back(store) -> None:
     campaign = load_campaign("wilson_alpha", SHIPPED)
     record = publish_campaign(store, campaign)
     assert find_campaign(store, "wilson_alpha") == publish_campaign(store, campaign) == record
-    assert record.campaign == campaign
-    assert record.campaign.paper[1] == Expected(
+    assert recorded_campaign(record, store) == campaign
+    assert recorded_campaign(record, store).paper[1] == Expected(
         "WILSON Figure 4", "WILSON alpha=0.3", {"method.alpha": 0.3}
     )
     assert find_campaign(store, record.key) == record

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.planning.campaign import Campaign, sweep, with_field
+from orchestrator.planning.campaign import Campaign, sweep
 from orchestrator.planning.chain import Chain
+from orchestrator.planning.fields import with_field
 from orchestrator.planning.paper_numbers import Expected
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
 from orchestrator.records.repository import Repository

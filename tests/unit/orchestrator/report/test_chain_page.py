@@ -83,6 +83,7 @@ def page(report) -> Page:
 
 
 def test_the_page_shows_the_tables_numbers(report, page) -> None:
+    assert report.times in report.tables
     for table in report.tables:
         shown = [row for row in page.table(table.title) if len(row) == 1 + len(table.columns)][1:]
         if table.columns[0].group:

@@ -8,10 +8,11 @@ import torch
 
 from orchestrator.report.wilson_targets import has_localizer, known_labels, load_method, weak_view
 from training.checkpoint import save_model
-from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, ModelConfig, Optimization, Task
 from training.methods import fine_tuning, wilson
 from training.models.segmenter import normalise, upsample
 from training.pseudo_labels import keep_labelled, pseudo_supervision
+from training.step_config import StepConfig
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=4)
 

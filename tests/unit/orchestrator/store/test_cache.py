@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
@@ -144,6 +145,8 @@ def test_what_a_killed_process_left_is_replaced(remote: Remote, tmp_path: Path):
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path))
     assert default_cache() == tmp_path
+    monkeypatch.setenv("STEPCHAIN_CACHE", "")
+    assert default_cache() == Path("~/.cache/stepchain").expanduser()
     monkeypatch.delenv("STEPCHAIN_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache() == tmp_path / ".cache" / "stepchain"
@@ -268,3 +271,23 @@ def test_a_size_must_be_a_number(remote: Remote, tmp_path: Path, monkeypatch: py
         InputError, match="STEPCHAIN_CACHE_GB is 'lots': give the cache's size in gigabytes"
     ):
         fetch(remote, *wanted(remote, "a"), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("from_when", ["empty", "filled"])
+def test_a_cache_on_a_file_system_without_locks_names_its_variable(
+    remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, from_when: str
+):
+    remote.write("a", b"one")
+    if from_when == "filled":
+        fetch(remote, "a", sha256(b"one"), tmp_path / "cache")
+
+    def none(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    sentence = (
+        rf"has no locks \({os.strerror(number)}\).*set STEPCHAIN_CACHE to a folder on a local"
+    )
+    with pytest.raises(CacheError, match=sentence):
+        open_object(remote, "a", sha256(b"one"), tmp_path / "cache")

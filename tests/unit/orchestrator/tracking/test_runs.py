@@ -2,7 +2,9 @@
 
 import pytest
 
-from orchestrator.tracking.runs import curve_points, to_params
+from orchestrator.records.repository import Repository
+from orchestrator.store.base import Store
+from orchestrator.tracking.runs import build_published_step_run, curve_points, to_params
 
 
 def test_names_and_values_fit_mlflow():
@@ -23,3 +25,16 @@ def test_names_and_values_fit_mlflow():
 def test_usage_has_mlflows_name_whatever_the_curve_calls_it(name: str):
     (point,) = curve_points([{"iteration": 1, "time": 1.0, name: 50.0}])
     assert point.name == "system/cpu_utilization_percentage"
+
+
+def test_the_parts_of_training_stand_beside_its_seconds(store: Store, publish_chain):
+    old = Repository(store).step(publish_chain(store, "old").steps[0])
+    record = old.model_copy(update={"train_parts": {"data": 4.0, "checkpoint": 0.5}})
+    run = build_published_step_run(record, "digits", None, {}, [])
+    assert {point.name: point.value for point in run.points} == {
+        "seconds/train": 42.0,
+        "seconds/evaluate": 3.5,
+        "seconds/train_data": 4.0,
+        "seconds/train_checkpoint": 0.5,
+    }
+    assert run.began == build_published_step_run(old, "digits", None, {}, []).began

@@ -53,3 +53,13 @@ def test_pixels_without_annotation_are_void(ade_folder: Path, tmp_path: Path):
 def test_another_folder_is_refused(tmp_path: Path):
     with pytest.raises(BadData, match="give the folder ADEChallengeData2016"):
         Ade(tmp_path)
+
+
+def test_hidden_files_are_passed_over_and_photos_have_any_ending(ade_folder: Path):
+    (ade_folder / "annotations/training/._ADE_training_00000001.png").write_bytes(b"\0\5\26\7")
+    photo = ade_folder / "images/training/ADE_training_00000001.jpg"
+    photo.rename(photo.with_suffix(".JPEG"))
+    source = Ade(ade_folder)
+    assert source.ids("train") == ["ADE_training_00000001", "ADE_training_00000002"]
+    assert source.read("train", "ADE_training_00000001").image
+    assert source.remarks()[0].startswith("1 hidden or system file was passed over")

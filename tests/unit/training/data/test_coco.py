@@ -1,36 +1,43 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from tests.support.datasets import build_dataset
 from tests.support.paths import SHARED
-from training.data.coco import COCO_CATEGORIES, Coco, paint, rasterise
+from training.data.coco import COCO_CATEGORIES, Coco
 from training.data.source import BadData
 from training.data.transforms import decode_mask
 
 SAMPLE = SHARED / "data" / "coco_sample"
 SQUARE = [[2, 2, 8, 2, 8, 8, 2, 8]]  # x, y of its corners
+FIRST = "000000000009"
 CROWD = {"size": [10, 12], "counts": [0, 60, 60]}  # the left half, column by column
 
 
-def write_coco(root: Path, objects: list[dict[str, Any]], split: str = "train2017") -> Path:
+def write_coco(
+    root: Path,
+    objects: list[dict[str, Any]],
+    split: str = "train2017",
+    names: Mapping[int, str] = COCO_CATEGORIES,
+    size: Mapping[str, object] = MappingProxyType({"height": 10, "width": 12}),
+) -> Path:
     """Write one image of 12 x 10 with these objects, and one without any."""
     (root / split).mkdir(parents=True)
     (root / "annotations").mkdir(exist_ok=True)
     images = []
     for number in (9, 25):
         Image.new("RGB", (12, 10)).save(root / split / f"{number:012d}.jpg")
-        images.append({"id": number, "file_name": f"{number:012d}.jpg", "height": 10, "width": 12})
-    annotations = [
-        {"id": n, "image_id": 9, "iscrowd": 0, **entry} for n, entry in enumerate(objects)
-    ]
-    content = {"images": images[::-1], "annotations": annotations, "categories": []}
+        images.append({"id": number, "file_name": f"{number:012d}.jpg", **size})
+    annotations = [{"id": n, "image_id": 9, **entry} for n, entry in enumerate(objects)]
+    categories = [{"id": id, "name": name} for id, name in names.items()]
+    content = {"images": images[::-1], "annotations": annotations, "categories": categories}
     (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return root
 
@@ -51,39 +58,17 @@ def test_category_ids_become_class_ids_without_gaps(tmp_path: Path):
     assert not decode_mask(source.read("train", "000000000025").mask).any()
 
 
-def test_the_later_object_lies_on_top_and_a_crowd_below_all():
-    objects = [(1, False, SQUARE), (7, True, CROWD), (3, False, [[5, 0, 12, 0, 12, 10, 5, 10]])]
-    mask = paint(objects, 10, 12)
+def test_the_later_object_lies_on_top_and_a_crowd_below_all(tmp_path: Path):
+    objects = [
+        {"category_id": 1, "segmentation": SQUARE},
+        {"category_id": 7, "iscrowd": 1, "segmentation": CROWD},
+        {"category_id": 3, "segmentation": [[5, 0, 12, 0, 12, 10, 5, 10]]},
+    ]
+    mask = decode_mask(Coco(write_coco(tmp_path, objects), "instances").read("train", FIRST).mask)
     assert mask[5, 3] == 1  # not the crowd, though it is listed later
     assert mask[5, 7] == 3  # not the square, which is listed earlier
     assert mask[0, 0] == 255
     assert mask[9, 4] == 255
-
-
-@pytest.mark.parametrize(
-    ("segmentation", "reason"),
-    [
-        ({"size": [9, 12], "counts": [0, 54, 54]}, "the image is"),
-        ({"size": [10, 12], "counts": [0, 60, 61]}, "cover 121 pixels"),
-        ([], "cannot be rasterised"),
-        ("polygon", "cannot be rasterised"),
-        ([["a", "b", "c", "d", "e", "f"]], "cannot be rasterised"),
-    ],
-)
-def test_a_segmentation_that_is_none_is_refused(segmentation: Any, reason: str):
-    with pytest.raises(BadData, match=reason):
-        rasterise(segmentation, 10, 12)
-
-
-def test_polygons_in_parts_plain_and_packed_runs_are_pixels():
-    parts = rasterise([*SQUARE, [9, 9, 11, 9, 11, 10, 9, 10]], 10, 12)
-    assert parts[3, 3]
-    assert parts[9, 10]
-    assert not parts[0, 0]
-    plain = rasterise(CROWD, 10, 12)
-    assert plain.sum() == 60
-    packed = coco_mask.encode(np.asfortranarray(plain.astype(np.uint8)))
-    np.testing.assert_array_equal(rasterise(packed, 10, 12), plain)
 
 
 def test_maps_of_coco_stuff_hold_category_ids_less_one_and_stuff_is_background(tmp_path: Path):
@@ -107,8 +92,92 @@ def test_what_is_missing_or_broken_is_told(tmp_path: Path):
     with pytest.raises(BadData, match=r"stuffthingmaps.train2017 are missing.*--masks"):
         Coco(tmp_path, "stuffthingmaps")
     (tmp_path / "annotations" / "instances_train2017.json").write_text('{"images": [')
-    with pytest.raises(BadData, match="does not hold COCO's instances"):
+    with pytest.raises(BadData, match="does not hold COCO's annotations"):
         Coco(tmp_path, "instances")
+
+
+def masks_of(root: Path) -> np.ndarray:
+    """Return the class ids of the image with objects."""
+    return decode_mask(Coco(root, "instances").read("train", FIRST).mask)
+
+
+@pytest.mark.parametrize("id", [0, 1, 12, 91, 255, 300, -1, "7"])
+def test_the_files_own_categories_are_the_classes_whatever_their_ids(tmp_path: Path, id: Any):
+    names = {id: "crack", 1000: "rust"}
+    write_coco(tmp_path, [{"category_id": id, "segmentation": SQUARE}], names=names)
+    source = Coco(tmp_path, "instances")
+    assert source.classes == ("crack", "rust")
+    assert np.unique(masks_of(tmp_path)).tolist() == [0, 1]
+
+
+def test_a_category_that_is_called_background_is_background(tmp_path: Path):
+    names = {0: "background", 1: "crack"}
+    objects = [{"category_id": n, "segmentation": SQUARE} for n in (1, 0)]
+    assert Coco(write_coco(tmp_path, objects, names=names), "instances").classes == ("crack",)
+    assert not masks_of(tmp_path).any()
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ({}, "names no categories"),
+        ({1: "crack", 2: "crack"}, "two categories have the id 2 or the name 'crack'"),
+        ({1: ""}, "category 0 has no number and name"),
+        ({n: str(n) for n in range(300)}, "300 categories; masks have 8 bits.*254"),
+        ({0: "background"}, "no category besides background"),
+    ],
+)
+def test_categories_that_cannot_be_classes_are_refused(
+    tmp_path: Path, names: dict[int, str], reason: str
+):
+    with pytest.raises(BadData, match=reason):
+        Coco(write_coco(tmp_path, [], names=names), "instances")
+
+
+def test_the_splits_have_the_same_categories(tmp_path: Path):
+    write_coco(tmp_path, [], names={1: "crack"})
+    write_coco(tmp_path, [], "val2017", names={1: "rust"})
+    with pytest.raises(BadData, match=r"different categories, such as \(1, 'crack'\)"):
+        Coco(tmp_path, "instances")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {},
+        {"width": -1, "height": -1},
+        {"width": None, "height": 10},
+        {"width": "12", "height": "10"},
+        {"width": 12.0, "height": 10.0},
+    ],
+)
+def test_a_size_that_the_file_does_not_say_is_the_photos(tmp_path: Path, size: dict[str, Any]):
+    write_coco(tmp_path, [{"category_id": 1, "segmentation": SQUARE}], size=size)
+    assert masks_of(tmp_path).shape == (10, 12)
+
+
+def test_a_size_that_the_photo_has_not_is_named_before_anything_is_drawn(tmp_path: Path):
+    size = {"width": 10**9, "height": 10**9}
+    write_coco(tmp_path, [{"category_id": 1, "segmentation": SQUARE}], size=size)
+    with pytest.raises(BadData, match=r"1000000000 pixels, and the photo is 12 x 10"):
+        masks_of(tmp_path)
+
+
+def test_photos_are_found_by_any_name_that_the_file_gives_them(tmp_path: Path):
+    write_coco(tmp_path, [{"category_id": 1, "segmentation": SQUARE}])
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    Image.new("RGB", (12, 10)).save(tmp_path / "train2017" / "Riss 1.PNG")
+    for name in ("Riss 1.png", "train2017/Riss 1.jpg", "C:\\\\data\\\\Riss 1.PNG"):
+        path.write_text(path.read_text().replace("000000000009.jpg", name))
+        assert "Riss 1" in Coco(tmp_path, "instances").ids("train")
+        path.write_text(path.read_text().replace(name, "000000000009.jpg"))
+
+
+def test_objects_of_images_that_are_not_listed_are_said(tmp_path: Path):
+    write_coco(tmp_path, [{"id": 5, "image_id": 77, "category_id": 1, "segmentation": SQUARE}])
+    (remark,) = Coco(tmp_path, "instances").remarks()
+    assert "1 objects are of images that it does not list" in remark
+    assert "object 5 of image 77" in remark
 
 
 @pytest.mark.shared

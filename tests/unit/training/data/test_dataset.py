@@ -1,4 +1,5 @@
 import time
+from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -38,6 +39,45 @@ def tensor(item: dict[str, torch.Tensor | int], name: str) -> torch.Tensor:
     value = item[name]
     assert isinstance(value, torch.Tensor)
     return value
+
+
+def halved(total: int, start: int = 0, rank: int = 0, world_size: int = 1) -> list:
+    """Return batches of four, of which two are of the last three of eleven images."""
+    order = GlobalBatches(11, 4, 7, rank, world_size, start, total, kept=3, kept_per_batch=2)
+    assert sorted(set(order.upcoming())) == list(range(11))
+    return list(order)
+
+
+def positions(keys: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    return tuple(position for _, position in keys)
+
+
+def is_kept(batch: Iterable[tuple[int, int]]) -> list[bool]:
+    return [position >= 8 for position in positions(batch)]
+
+
+def test_half_of_each_batch_are_kept_images_in_permutations_of_their_own():
+    wanted = halved(12)
+    for batch in wanted:
+        assert is_kept(batch) == [False, True, False, True]
+    keys = list(chain.from_iterable(wanted))
+    own = [key for key in keys if key[1] < 8]
+    kept = [key for key in keys if key[1] >= 8]
+    # Four batches are an epoch of the eight, and one and a half a pass over the three.
+    for epoch in range(3):
+        assert sorted(own[8 * epoch : 8 * epoch + 8]) == [(epoch, p) for p in range(8)]
+    for passes in range(8):
+        assert sorted(kept[3 * passes : 3 * passes + 3]) == [(passes, p) for p in (8, 9, 10)]
+    orders = [tuple(kept[3 * passes : 3 * passes + 3]) for passes in range(8)]
+    assert len({positions(order) for order in orders}) > 1
+
+
+def test_half_batches_go_on_anywhere_and_are_shared_equally():
+    wanted = halved(12)
+    assert halved(12, start=5) == wanted[5:]
+    shares = [halved(12, rank=rank, world_size=2) for rank in range(2)]
+    assert [one + other for one, other in zip(*shares, strict=True)] == wanted
+    assert all(is_kept(batch) == [False, True] for batch in shares[0])
 
 
 def test_items_are_the_original_pixels(split: LocalSplit, voc_folder: Path):
@@ -173,7 +213,8 @@ def test_a_batch_that_cannot_be_shared_or_filled_is_refused():
     with pytest.raises(ValueError, match="3 workers cannot share a global batch of 4"):
         batches(10, 1, world_size=3)
     with pytest.raises(
-        ValueError, match=r"3 images, fewer than a global batch of 4; lower optimization\.batch"
+        ValueError,
+        match=r"3 images, fewer than a global batch takes of them .4.; lower optimization\.batch",
     ):
         batches(3, 1)
 

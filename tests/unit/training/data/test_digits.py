@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data.digits import SIDE, Digits
+from training.data.digits import SIDE, Digits, saliency
 from training.data.transforms import decode_image, decode_mask
 
 
@@ -42,3 +42,16 @@ def test_train_and_validation_use_different_handwriting(source: Digits):
     val = {stroke.tobytes() for stroke in source.handwriting["val"][0]}
     assert not train & val
     assert all(set(class_ids) == set(range(1, 11)) for _, class_ids in source.handwriting.values())
+
+
+def test_what_is_salient_are_digits_and_most_of_their_strokes(source: Digits):
+    salient = digits = both = 0
+    for id in source.ids("train"):
+        sample = source.read("train", id)
+        shown = saliency(decode_image(sample.image)) > 0
+        mask = decode_mask(sample.mask) > 0
+        salient += shown.sum()
+        digits += mask.sum()
+        both += (shown & mask).sum()
+    assert both > 0.99 * salient
+    assert both > 0.5 * digits

@@ -79,7 +79,7 @@ def test_the_original_bytes_lie_where_the_index_says_and_where_arrow_finds_them(
             assert data[first : first + count] == original
         with pa.memory_map(str(path)) as file:
             stored = pa.ipc.open_file(file).read_all().slice(rows_in_shard[row], 1).to_pylist()[0]
-        assert stored == sample._asdict()
+        assert stored == {"id": id, "image": sample.image, "mask": sample.mask}
 
 
 def test_the_index_says_what_is_in_each_mask(voc_folder: Path, tmp_path: Path):
@@ -178,7 +178,7 @@ def undeclared_class(root: Path) -> None:
 
 
 def colour_mask(root: Path) -> None:
-    Image.new("RGB", (64, 48)).save(mask_path(root, 5))
+    Image.new("RGB", (59, 48)).save(mask_path(root, 5))
 
 
 def list_twice(root: Path) -> None:
@@ -192,7 +192,7 @@ FAULTS = [
     (remove_mask, "does not exist"),
     (resize_mask, r"the mask is 12 x 10 pixels and the image \d+ x \d+"),
     (undeclared_class, "the mask holds the value 21; declared are 0 to 20"),
-    (colour_mask, "save it as a PNG with a palette or 8-bit gray"),
+    (colour_mask, "the mask holds RGB colours: say which class each is, with --palette"),
     (list_twice, "the id is listed twice"),
 ]
 
@@ -208,6 +208,7 @@ def test_one_bad_row_is_an_error_and_can_be_left_out(
         build_dataset(Voc(voc_folder), tmp_path / "refused")
     manifest, bad = build_dataset(Voc(voc_folder), tmp_path / "skipped", on_bad="skip")
     assert {(row.split, row.id) for row in bad} == {("train", id)}
+    assert (manifest.splits["train"].left_out, whole.splits["train"].left_out) == (1, 0)
     assert load(manifest, tmp_path / "skipped").ids == [
         other for other in load(whole, tmp_path / "built").ids if other != id
     ]

@@ -71,3 +71,35 @@ def test_an_image_or_mask_that_is_missing_is_named(voc_folder: Path, what: str, 
     next((voc_folder / folder).glob(f"{id}.*")).unlink()
     with pytest.raises(BadData, match=f"the {what} .*{folder}.*does not exist"):
         source.read("train", id)
+
+
+@pytest.mark.parametrize("ending", ["JPG", "jpeg", "png", "webp"])
+def test_photos_have_any_ending(voc_folder: Path, ending: str):
+    id = Voc(voc_folder).ids("train")[0]
+    photo = voc_folder / "JPEGImages" / f"{id}.jpg"
+    photo.rename(photo.with_suffix(f".{ending}"))
+    assert Voc(voc_folder).read("train", id).image == photo.with_suffix(f".{ending}").read_bytes()
+
+
+def test_the_lists_of_the_papers_repositories_are_read(voc_folder: Path):
+    ids = Voc(voc_folder).ids("train")
+    lists = voc_folder / "ImageSets/Segmentation"
+    lines = [f"/JPEGImages/{id}.jpg /SegmentationClassAug/{id}.png\n" for id in ids]
+    (lists / "train_aug.txt").write_text("".join(lines))
+    source = Voc(voc_folder)
+    assert source.ids("train") == ids
+    assert source.files("train", ids[0]) == (
+        voc_folder / "JPEGImages" / f"{ids[0]}.jpg",
+        voc_folder / "SegmentationClassAug" / f"{ids[0]}.png",
+    )
+    assert source.remarks() == []
+
+
+def test_what_is_passed_over_is_said_once(voc_folder: Path):
+    lists = voc_folder / "ImageSets/Segmentation"
+    (lists / "val.txt").write_text((lists / "val.txt").read_text().replace("\n", " 7 14\n"))
+    for folder in ("JPEGImages", "SegmentationClassAug"):
+        (voc_folder / folder / ".DS_Store").touch()
+    columns, litter = Voc(voc_folder).remarks()
+    assert "passed over in 8 lines, such as line 1, '2007_val_000 7 14'" in columns
+    assert litter.startswith("2 hidden or system files were passed over")

@@ -5,9 +5,10 @@ import torch
 
 from tests.support.methods import LATER, MODEL, START, build_batch, build_method, build_step
 from training import fit
-from training.config import Augmentation, MethodConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, MethodConfig, Optimization, Task
 from training.methods import ewc, fine_tuning, icarl, ilt, lwf, lwf_mc, mib, pi, rw, wilson
 from training.runtime import Runtime
+from training.step_config import StepConfig
 
 INCREMENTAL = [
     fine_tuning.Config(),

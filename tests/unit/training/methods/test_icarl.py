@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 
 from tests.support.methods import (
     START,
@@ -39,3 +40,14 @@ def test_it_learns_new_classes_from_masks_and_previous_ones_from_the_previous_mo
     wanted[:, 0] = np.where(batch.masks.numpy() == 255, previous[:, 0], choice)
     loss = method(batch, START)["segmentation"]
     assert loss.item() == pytest.approx(bce(now, wanted).sum(1).mean())
+
+
+def test_the_encoders_distillation_is_the_squared_change_of_the_features() -> None:
+    method = build_method(build_step(icarl.Config(encoder_distillation=2)))
+    batch = build_batch(method.step)
+    now, before = method.model(batch.images).features, method.previous(batch.images).features
+    losses = method(batch, START)
+    assert losses["encoder"].item() == pytest.approx(2 * (now - before).square().mean().item())
+    plain = build_method(build_step(icarl.Config()))(batch, START)
+    assert set(plain) == {"segmentation"}
+    assert torch.equal(plain["segmentation"], losses["segmentation"])

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from training.checkpoint import freeze
-from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, ModelConfig, Optimization, Task
 from training.losses import divide
 from training.methods import base, offline
-from training.models.segmenter import Segmenter, normalise
+from training.models.segmenter import Segmenter, normalise, upsample
+from training.pamr import pamr
+from training.step_config import StepConfig
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8)
 PER_EPOCH = 4  # iterations
@@ -135,6 +137,42 @@ def test_a_single_stage_classifier_learns_from_its_own_masks_after_a_fifth_of_it
     assert ["self_supervision" in each for each in names] == [False, False, True, True]
 
 
+def test_the_epochs_before_a_classifier_reads_its_own_masks_can_be_given() -> None:
+    method = build(
+        config(pseudo_labels="single_stage", classifier_epochs=2.4, labels_alone_epochs=1)
+    )
+    names = [set(method(batch(), progress(iteration))) for iteration in (2, 3, 4, 9)]
+    assert ["self_supervision" in each for each in names] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("kind", ["cam", "single_stage"])
+def test_labels_and_loss_can_be_at_the_image_s_resolution(kind: str) -> None:
+    method = build(config(pseudo_labels=kind, resolution="image"))
+    method.classifier.eval()
+    sample = batch()
+    labels = method.hard_labels(sample, sample.image_labels[:, -2:])
+    assert labels.shape == (4, 32, 32)
+    before = upsample(method.previous_outputs(sample.images).logits, (32, 32)).sigmoid()
+    now = upsample(method.outputs(sample.images).logits, (32, 32))
+    hard = torch.stack([labels == 4, labels == 5], 1).double()
+    target = torch.cat([before, hard], 1)
+    target[:, 0] = torch.where(labels == 0, before[:, 0], 0)
+    pixels = nn.functional.binary_cross_entropy_with_logits(now, target, reduction="none").sum(1)
+    torch.testing.assert_close(method(sample, progress(9))["segmentation"], pixels.mean())
+
+
+def test_pamr_has_the_distances_of_the_document() -> None:
+    near, far = (
+        build(config(pseudo_labels="single_stage", affinity_dilations=dilations))
+        for dilations in ((1, 2), (1, 2, 4))
+    )
+    confidence = torch.rand(4, 3, 8, 8, dtype=torch.float64)
+    assert torch.equal(
+        near.refine(batch(), confidence), pamr(batch().pixels, confidence, 10, (1, 2))
+    )
+    assert not torch.equal(near.refine(batch(), confidence), far.refine(batch(), confidence))
+
+
 def maps_are(method: offline.Method, maps: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(method.classifier, "forward", lambda images: maps)
 
@@ -216,3 +254,29 @@ def test_a_step_that_leaves_nothing_for_the_segmentation_model_is_refused() -> N
     message = r"'offline' trains something else for 10 of 10 epochs; raise optimization.epochs"
     with pytest.raises(ValidationError, match=message):
         document(offline.Config(classifier_epochs=10), epochs=10)
+
+
+def first_step(config: offline.Config) -> offline.Method:
+    """Return the method of a step 0 with five classes."""
+    task = Task(data="d", groups=((1, 2, 3, 4, 5),), selection="s", images=16, supervision="image")
+    step = document(config).model_copy(update={"task": task})
+    torch.manual_seed(1)
+    return offline.Method(step, None, divide).double().train()
+
+
+@pytest.mark.parametrize("pseudo_labels", ["cam", "single_stage"])
+def test_step_0_learns_the_hard_labels_alone_with_background_among_them(pseudo_labels: str) -> None:
+    method = first_step(config(pseudo_labels=pseudo_labels))
+    method.prepare(list)
+    method.classifier.scores.weight.data *= 40
+    for name, value in method.model.encoder.state_dict().items():
+        assert torch.equal(method.classifier.encoder.state_dict()[name], value)
+    sample = batch([[1, 0, 0, 1, 0], [0, 0, 1, 0, 0], [0, 1, 0, 0, 1], [0, 0, 0, 0, 1]])
+    late = progress(8)
+    found = method(sample, late)["segmentation"]
+    labels = method.hard_labels(sample, sample.image_labels)
+    assert set(labels.unique().tolist()) > {0}
+    logits = method.outputs(sample.images).logits
+    wanted = nn.functional.one_hot(labels, 6).permute(0, 3, 1, 2).double()
+    direct = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    torch.testing.assert_close(found, direct.sum(1).mean())

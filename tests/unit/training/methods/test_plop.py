@@ -11,12 +11,13 @@ from torch.testing import assert_close
 
 from tests.support.paths import GOLDEN
 from training.checkpoint import freeze
-from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, ModelConfig, Optimization, Task
 from training.methods import base, plop
 from training.models.segmenter import Segmenter, normalise, upsample
 from training.pod import pod_loss
 from training.pseudo_labels import entropy, median_thresholds
 from training.scenario import label_map
+from training.step_config import StepConfig
 
 PLOP = GOLDEN / "plop.npz"
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8)

@@ -13,7 +13,7 @@ from tests.support.importance import (
     random_importance,
 )
 from training.config import MethodConfig
-from training.methods import base, ewc
+from training.methods import base, ewc, rw
 
 PROGRESS = base.Progress(0, 10, 10)
 
@@ -64,3 +64,10 @@ def test_a_penalty_that_makes_sgd_diverge_is_refused() -> None:
             velocity = 0.9 * velocity + value
             value -= rate * (value + 0.9 * velocity)
         assert (abs(value) > 1) is grows
+
+
+def test_rw_adds_up_two_measures_and_diverges_at_half_the_weight() -> None:
+    assert rw.Config(weight=1).curvature == 2 * ewc.Config(weight=1).curvature
+    build_step(ewc.Config(weight=600), encoder_lr=0.001, head_lr=0.001)
+    with pytest.raises(ValidationError, match="step 1 would diverge"):
+        build_step(rw.Config(weight=600), encoder_lr=0.001, head_lr=0.001)

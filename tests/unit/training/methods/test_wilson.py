@@ -10,12 +10,13 @@ from torch import Tensor
 from tests.support.methods import build_batch, build_method, build_step
 from training import image_label_losses as losses
 from training.checkpoint import freeze
-from training.config import Augmentation, ModelConfig, Optimization, StepConfig, Task
+from training.config import Augmentation, ModelConfig, Optimization, Task
 from training.losses import distillation, localization_prior_loss
 from training.methods import base, wilson
 from training.models.segmenter import Segmenter, normalise
 from training.pamr import pamr
 from training.pseudo_labels import keep_labelled, pseudo_masks, pseudo_supervision
+from training.step_config import StepConfig
 
 MODEL = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, eval_pooling=8)
 WARMUP, LATER = base.Progress(0, 100, 10), base.Progress(60, 100, 10)
@@ -38,8 +39,12 @@ def build(new: tuple[int, ...] = (4, 5), memory: int = 0, **fields: Any) -> wils
     torch.manual_seed(1)
     previous = freeze(Segmenter(MODEL, (PREVIOUS,)).double())
     method = wilson.Method(step, previous).double().train()
-    # Scores must be high enough for masks of its own.
+    # Scores must be high enough for masks of its own, also in evaluation mode.
     method.localizer.classifier.weight.data *= 40
+    with torch.no_grad():
+        features = method.model.encoder(batch().images)
+        for _ in range(30):
+            method.localizer(features)
     return method
 
 
@@ -59,7 +64,7 @@ def both_scores(method: wilson.Method) -> tuple[Tensor, Tensor, Tensor]:
     method = deepcopy(method)
     features = method.outputs(batch().images).features
     previous = method.previous_outputs(batch().images).logits
-    return method.scores(features, previous), method.target_scores(features, previous), previous
+    return *method.scores_with_targets(features, previous), previous
 
 
 def changed(**fields: Any) -> set[str]:
@@ -86,6 +91,7 @@ def changed(**fields: Any) -> set[str]:
         ({"affinity": False}, {"self_supervision"}),
         ({"alpha": 0.7}, {"segmentation"}),
         ({"background_mix": 0.5}, {"segmentation"}),
+        ({"yield_to_previous": True}, {"segmentation"}),
         ({"encoder_distillation": 2}, {"encoder"}),
         ({"prior_weight": 2}, {"prior"}),
         ({"self_supervision": 2}, {"self_supervision"}),
@@ -236,6 +242,24 @@ def test_the_segmentation_model_does_not_learn_during_warmup() -> None:
     assert encoder.grad.abs().sum() > 0
 
 
+def test_the_head_rests_during_warmup() -> None:
+    """Its norms' statistics move and its weights have gradients of 0, as if logits counted 0."""
+    found, expected = build(), build()
+    features = expected.model.encoder(batch().images)
+    losses = found(batch(), WARMUP)
+    rest = [losses[name] for name in losses if name != "segmentation"]
+    torch.stack(rest).sum().backward()
+    head = [*found.model.head.parameters(), *found.model.classifiers.parameters()]
+    assert all(parameter.grad is None for parameter in head)
+    losses["segmentation"].backward()
+    for parameter in head:
+        assert parameter.grad is not None
+        assert parameter.grad.count_nonzero() == 0
+    expected.model.head(features)
+    for name, value in expected.model.head.named_buffers():
+        assert torch.equal(found.model.head.get_buffer(name), value), name
+
+
 def test_the_learning_rate_is_constant_during_warmup_and_then_jumps() -> None:
     method = build_method(build_step(wilson.Config(warmup_epochs=5)))
     factors = [
@@ -259,3 +283,64 @@ def test_with_labels_of_all_classes_previous_ones_are_classified_too() -> None:
     other = build_method(seen)(build_batch(document), LATER)
     assert one["classification"] != other["classification"]
     torch.testing.assert_close(one["prior"], other["prior"])
+
+
+def first_step(**fields: Any) -> wilson.Method:
+    """Return the method of a step 0 with five classes."""
+    task = Task(data="d", groups=((1, 2, 3, 4, 5),), selection="s", images=8, supervision="image")
+    alone = {"prior": "constant", "encoder_distillation": 0}
+    step = StepConfig(
+        task=task,
+        method=wilson.Config.model_validate(alone | fields),
+        model=MODEL,
+        optimization=Optimization(epochs=10, batch=4, precision="float64"),
+        augmentation=Augmentation(crop=32),
+    )
+    torch.manual_seed(1)
+    method = wilson.Method(step).double().train()
+    method.localizer.classifier.weight.data *= 40
+    return method
+
+
+@pytest.mark.parametrize("prior", ["constant", "none"])
+def test_step_0_learns_from_its_localizer_alone(prior: str) -> None:
+    method = first_step(prior=prior, alpha=0.5)
+    sample = batch()
+    other = deepcopy(method)
+    found = method(sample, LATER)
+    assert set(found) == {"classification", "self_supervision", "segmentation"}
+    features = other.model.encoder(sample.images)
+    scores, targets = other.localizer.with_targets(features)
+    if prior == "constant":
+        ones = torch.ones_like(scores[:, :1])
+        scores, targets = (torch.cat([ones, each[:, 1:]], 1) for each in (scores, targets))
+    # Every class is supervised by image labels, and background by nothing.
+    pooled = losses.ngwp_focal_pooling(scores)[:, 1:]
+    direct = torch.nn.functional.binary_cross_entropy_with_logits(pooled, LABELS)
+    torch.testing.assert_close(found["classification"], direct)
+    # The target is the localizer's mixture in all channels, background's too.
+    soft = targets.softmax(1)
+    soft[:, 1:] *= LABELS[:, :, None, None]
+    target = 0.5 * (soft == soft.amax(1, keepdim=True)).double() + 0.5 * soft
+    logits = other.model.decode(features).logits
+    pixels = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    expected = pixels.sum(1).mean((1, 2)).sum() / (len(LABELS) + 1e-5)
+    torch.testing.assert_close(found["segmentation"], expected)
+    torch.stack(list(found.values())).sum().backward()
+    assert all(parameter.grad is not None for parameter in method.parameters())
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"prior": "bce"}, "base.method.prior"),
+        ({"encoder_distillation": 1}, "base.method.encoder_distillation"),
+        ({"background_mix": 0.1}, "base.method.background_mix"),
+        ({"yield_to_previous": True}, "base.method.yield_to_previous"),
+        ({"semantic_prior": 1, "similarity": ((1, 2, 2.0),)}, "base.method.semantic_prior"),
+    ],
+    ids=str,
+)
+def test_step_0_refuses_what_needs_a_previous_model(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=f"no previous model, which {named} would need"):
+        first_step(**fields)

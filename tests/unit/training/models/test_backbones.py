@@ -1,5 +1,7 @@
 """Encoders have torchvision's names and sizes; dilation keeps what the strided network computes."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
@@ -74,6 +76,37 @@ def test_an_impossible_output_stride_is_refused() -> None:
         build_encoder(ModelConfig(encoder="tiny", output_stride=16))
     with pytest.raises(ValueError, match="to 8 or 16"):
         build_encoder(ModelConfig(encoder="resnet50", output_stride=4))
+
+
+@pytest.mark.parametrize(("encoder", "stride"), [("tiny", 4), ("mobilenet_v2", 16)])
+def test_only_a_resnet_has_a_choice_of_dilated_blocks(encoder: str, stride: int) -> None:
+    config = ModelConfig.model_validate(
+        {"encoder": encoder, "output_stride": stride, "dilated_blocks": "all"}
+    )
+    with pytest.raises(ValueError, match=r"set model\.dilated_blocks to later"):
+        build_encoder(config)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "stride", "third", "fourth"),
+    [
+        ("later", 16, {1}, [1, 2, 2]),
+        ("all", 16, {1}, [2, 2, 2]),
+        ("later", 8, {1, 2}, [2, 4, 4]),
+        ("all", 8, {2}, [4, 4, 4]),
+    ],
+)
+def test_dilation_of_the_blocks_of_a_resnet(
+    blocks: Literal["later", "all"], stride: int, third: set[int], fourth: list[int]
+) -> None:
+    encoder = resnet50(stride, dilated=blocks)
+
+    def dilations(stage: nn.Sequential) -> list[int]:
+        convolutions = [part for part in stage.modules() if isinstance(part, nn.Conv2d)]
+        return [part.dilation[0] for part in convolutions if part.kernel_size == (3, 3)]
+
+    assert set(dilations(encoder.layer3)) == third
+    assert dilations(encoder.layer4) == fourth
 
 
 @pytest.mark.parametrize("make", [mobilenet_v2, resnet50])

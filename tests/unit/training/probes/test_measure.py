@@ -1,5 +1,7 @@
 """Probes of two models on scenes of digits give the known answers."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from training.data.shards import LocalSplit
 from training.data.source import Sample
 from training.metrics import score, wilson
 from training.models.segmenter import Segmenter, normalise, upsample
+from training.precision import set_precision, uses_tf32
+from training.probes import measure as measuring
 from training.probes.measure import Pair, _counts, measure, open_pair
 from training.probes.questions import Bias, Similarity, Stitching
 from training.probes.stitching import parts
@@ -100,6 +104,31 @@ def pair(tmp_path: Path, scenes: tuple[LocalSplit, LocalSplit], *, drifted: bool
     second = published(tmp_path / "later", LATER, None if drifted else state)
     train, val = scenes
     return open_pair(first, second, train, val, AS_IT_IS, torch.device("cpu"))
+
+
+@pytest.fixture
+def settings() -> Iterator[None]:
+    """Restore what the process computes in."""
+    convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
+    matmul = torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, matmul.fp32_precision, torch.backends.cudnn.benchmark
+    yield
+    convolutions.fp32_precision, matmul.fp32_precision, torch.backends.cudnn.benchmark = before
+
+
+def test_a_gpu_measures_alike_whatever_the_process_trained_before(
+    tmp_path: Path,
+    scenes: tuple[LocalSplit, LocalSplit],
+    settings: None,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    gpu = torch.device("cuda")
+    set_precision("tf32", gpu, fixed_shapes=True)
+    # What a GPU would compute in can be seen without one.
+    monkeypatch.setattr(measuring, "_bias", lambda probe, pair: {"tf32": uses_tf32(pair.device)})
+    on_gpu = replace(pair(tmp_path, scenes), device=gpu)
+    assert measure(Bias(images=1), on_gpu) == {"tf32": False}
+    assert not torch.backends.cudnn.benchmark
 
 
 @pytest.mark.parametrize("joint", ["identity", "least_squares"])

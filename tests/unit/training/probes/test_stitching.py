@@ -117,7 +117,12 @@ def test_training_brings_the_stitched_outputs_nearer():
 
     start = distance()
     train_joint(
-        joint, earlier, "stage 1", lambda: [(features, wanted)], epochs=20, learning_rate=1e-2
+        joint,
+        earlier,
+        "stage 1",
+        lambda: [(features, wanted, (32, 32))],
+        epochs=20,
+        learning_rate=1e-2,
     )
     assert distance() < start
     assert all(torch.equal(before[name], value) for name, value in earlier.state_dict().items())

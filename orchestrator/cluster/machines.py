@@ -1,0 +1,140 @@
+"""List the machines of the connected cluster, and the kinds of machines that it can still add.
+
+A cluster that autoscales often begins without any machine that trains, so what it can grow to must
+count. Ray has no call that tells it. Ray's autoscaler reads it from a file on the head, and under
+KubeRay from the cluster's description, and so does this module, on the head.
+
+Importing Ray takes a second, so the functions import it when they are called.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cluster.connection import connect, started_here
+from orchestrator.cluster.packing import Growth, Machines, NodeType
+from orchestrator.cluster.resources import Resources
+
+log = logging.getLogger(__name__)
+HEAD = "node:__internal_head__"
+FIXED = Growth(types=(), most=0)
+
+
+def machines() -> Machines:
+    """Return the living machines of the cluster, and those that it can add."""
+    found = living_machines()
+    return found if started_here() else Machines(found.living, _growth(_job()))
+
+
+def living_machines() -> Machines:
+    """Return the living machines of the cluster, as if none could be added."""
+    import ray
+
+    connect()
+    return Machines(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]))
+
+
+def steps_at_once(resources: Resources) -> int:
+    """Return how many steps the cluster can train side by side at its largest, at least 1."""
+    return max(1, machines().steps(resources))
+
+
+def growth_of(config: dict[str, Any]) -> Growth:
+    """Return what an autoscaler's configuration, in the format of `ray up`, lets a cluster add."""
+    most = int(config.get("max_workers", 0))
+    head = config.get("head_node_type")
+    types = []
+    for name, node_type in config.get("available_node_types", {}).items():
+        count = min(most, int(node_type.get("max_workers", most)))
+        if name != head and count > 0:
+            has = {key: float(value) for key, value in node_type.get("resources", {}).items()}
+            types.append(NodeType(name, has, count))
+    return Growth(tuple(types), most)
+
+
+def _job() -> str:
+    """Return the id of this process's job, which is another one on another cluster."""
+    import ray
+
+    return ray.get_runtime_context().get_job_id()
+
+
+@cache
+def _growth(job: str) -> Growth:
+    """Ask the head what the cluster can add. The answer holds for the whole job."""
+    import ray
+
+    pinned: Any = ray.remote(num_cpus=0, resources={HEAD: 0.001})(_configured_growth)
+    return ray.get(pinned.remote())
+
+
+def _configured_growth() -> Growth:
+    """Read the autoscaler's configuration on the head."""
+    cluster = os.environ.get("RAY_CLUSTER_NAME")
+    if cluster and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return _kuberay_growth(cluster, os.environ.get("RAY_CLUSTER_NAMESPACE", "default"))
+    path = _configuration_file(_command_lines(), _gcs_address())
+    if path is None:
+        return FIXED
+    import yaml
+
+    return growth_of(yaml.safe_load(path.read_text()))
+
+
+def _gcs_address() -> str:
+    import ray
+
+    return ray.get_runtime_context().gcs_address
+
+
+def _command_lines() -> Iterable[list[str]]:
+    """Yield the command lines of this machine's processes."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        yield process.info["cmdline"] or []
+
+
+def _configuration_file(commands: Iterable[list[str]], gcs_address: str) -> Path | None:
+    """Return the file that the cluster's autoscaler was started with, None without one."""
+    option = "--autoscaling-config="
+    for command in commands:
+        if f"--gcs-address={gcs_address}" in command:
+            for argument in command:
+                if argument.startswith(option):
+                    return Path(argument.removeprefix(option)).expanduser()
+    return None
+
+
+def _kuberay_growth(cluster: str, namespace: str) -> Growth:
+    """Read the groups of a RayCluster from Kubernetes, as Ray's autoscaler does."""
+    import requests
+    from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
+
+    try:
+        resource = KubernetesHttpApiClient(namespace).get(f"rayclusters/{cluster}")
+    except (OSError, requests.RequestException) as error:
+        log.warning(
+            "the RayCluster %s cannot be read (%s), so only its living machines count: give the "
+            "head's service account the right to get rayclusters",
+            cluster,
+            error,
+        )
+        return Growth(types=(), most=0, known=False)
+    return kuberay_growth(resource)
+
+
+def kuberay_growth(resource: dict[str, Any]) -> Growth:
+    """Return what a RayCluster lets its autoscaler add.
+
+    Args:
+        resource: The RayCluster, as Kubernetes describes it.
+    """
+    from ray.autoscaler._private.kuberay import autoscaling_config
+
+    if not resource["spec"].get("enableInTreeAutoscaling"):
+        return FIXED
+    return growth_of(autoscaling_config._derive_autoscaling_config_from_ray_cr(resource))  # pyright: ignore[reportPrivateUsage]

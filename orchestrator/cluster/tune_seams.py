@@ -1,0 +1,75 @@
+"""What a campaign changes in Ray Tune while it runs: its output, what it tells, what ends it.
+
+Two of these rest on names inside Tune. Tests say when they change.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import class_cache
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Turn off Tune's output, and its handling of signals (see `ray_tune._signals`)."""
+    changed = {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    }
+    before = {name: os.environ.get(name) for name in changed}
+    log = logging.getLogger("ray.tune")
+    level = log.level
+    os.environ |= changed
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def keyless() -> Iterator[None]:
+    """Keep AWS keys out of the trials' runtime environment, because Ray logs it.
+
+    Each machine has its own keys.
+    """
+    before = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = before
+
+
+@contextmanager
+def losses_end_trials() -> Iterator[None]:
+    """Let Tune take whatever Ray raises of a lost process as the loss of that trial.
+
+    Tune knows one such exception, of an actor that died. Another one, as of a process that was
+    killed because the machine is short of memory, ends Tune with all trials. A test says when the
+    method that is replaced here changes.
+    """
+    original = RayActorManager._actor_task_failed
+
+    def failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        known = isinstance(exception, RayActorError | RayTaskError)
+        if isinstance(exception, RayError) and not known:
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        original(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = original

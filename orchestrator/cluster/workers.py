@@ -1,0 +1,280 @@
+"""Run a function on workers of the cluster, which stay for the next one.
+
+A process keeps the teams of workers that it started (`orchestrator.cluster.ray_train`). A team that
+has the resources asked for serves again. A team with other resources leaves first, so that its room
+can be used.
+"""
+
+import atexit
+import logging
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from orchestrator.cluster.connection import connect
+from orchestrator.cluster.failures import WorkersFailed
+from orchestrator.cluster.machines import living_machines, machines, steps_at_once
+from orchestrator.cluster.packing import Machines
+from orchestrator.cluster.ray_train import Team
+from orchestrator.cluster.resources import Resources, shares
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
+
+if TYPE_CHECKING:
+    from training.runtime import Runtime
+
+__all__ = ["WorkersFailed", "dismiss", "run", "run_side_by_side", "run_until_done"]
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+_teams: list[Team] = []
+_lock = threading.Lock()
+
+
+class NoRoom(Exception):
+    """No machine came back that can hold the workers, so that another team would wait as long."""
+
+
+def run(
+    work: "Callable[[Runtime], Result]",
+    resources: Resources,
+    ask_to_end: Callable[[], None] | None = None,
+    retries: Retries = DEFAULT_RETRIES,
+    tell: Callable[[str], None] = log.warning,
+) -> Result:
+    """Call `work(runtime)` on every worker at once, and return what rank 0 returned.
+
+    Threads may call it at the same time; each gets a team of its own.
+
+    Args:
+        work: Pickled, and so is its result.
+        resources: Of the workers.
+        ask_to_end: Called on SIGINT and SIGTERM. `work` should then raise within
+            `retries.stop_grace_seconds`.
+        retries: How long the workers may take to start and to stop.
+        tell: Shows a sentence about machines that are waited for.
+
+    Raises:
+        WorkersFailed: The workers did not finish, or no machine came that can hold them.
+        KeyboardInterrupt: A signal came; its argument is the signal's number.
+    """
+    connect()
+    with _interruptible(ask_to_end, retries.stop_grace_seconds):
+        while True:
+            _await_room(resources, retries, tell)
+            team = _engage(resources, retries)
+            # An interrupted team stays busy: its workers end with this process.
+            try:
+                number = team.give(work)
+                if number is not None:
+                    result = team.result(number)
+                    team.busy = False
+                    return result
+            except WorkersFailed:
+                _part_with(team, retries)
+                raise
+            # The team was leaving.
+            _part_with(team, retries)
+
+
+def run_until_done(
+    work: "Callable[[Runtime], Result]", resources: Resources, retries: Retries
+) -> Result:
+    """Call `run`, and call it again when workers are lost, `retries.restarts` times at most.
+
+    Raises:
+        WorkersFailed: The work raised, or workers were lost each time.
+    """
+    for left in reversed(range(retries.restarts + 1)):
+        try:
+            return run(work, resources, retries=retries)
+        except WorkersFailed as error:
+            if error.reason is not None or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def run_side_by_side(
+    works: "Sequence[Callable[[Runtime], Result]]", resources: Resources, retries: Retries
+) -> Iterator[Result]:
+    """Do several pieces of work, as many at once as the cluster holds, and yield the results.
+
+    Call it from the thread that connected to Ray. When the caller stops early, no further piece of
+    work begins.
+
+    Args:
+        works: Pickled one by one.
+        resources: Of the workers that do one of them.
+        retries: As `run_until_done` takes them.
+
+    Yields:
+        The results as they come.
+
+    Raises:
+        WorkersFailed: A piece of work was not finished.
+    """
+    crew = _Crew(works, lambda work: run_until_done(work, resources, retries))
+    try:
+        for _ in works:
+            # The cluster may have grown or shrunk since the last result.
+            crew.resize(steps_at_once(resources))
+            yield crew.result()
+    finally:
+        crew.left.clear()
+
+
+class _Crew:
+    """Threads that do pieces of work, each as long as there is work and room for it."""
+
+    def __init__(self, works: Sequence[Any], do: Callable[[Any], Any]) -> None:
+        self.left = deque(works)
+        self._do = do
+        self._ended: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._size = 0
+        self._wanted = 0
+
+    def resize(self, wanted: int) -> None:
+        """Let so many threads work: start some, or let some leave after their present work."""
+        with self._lock:
+            self._wanted = wanted
+            new = min(wanted - self._size, len(self.left))
+            self._size += max(0, new)
+        # A process that is interrupted must not wait for its threads.
+        for _ in range(new):
+            threading.Thread(target=self._work_off, daemon=True).start()
+
+    def result(self) -> Any:
+        """Return the next result. Raise what a piece of work raised."""
+        finished, result = self._ended.get()
+        if not finished:
+            raise result
+        return result
+
+    def _work_off(self) -> None:
+        while work := self._take():
+            try:
+                self._ended.put((True, self._do(work[0])))
+            except Exception as error:  # noqa: BLE001 - raised by `result`, in the caller's thread
+                self._ended.put((False, error))
+
+    def _take(self) -> tuple[Any] | None:
+        """Return a piece of work in a tuple, None if the thread is to leave."""
+        with self._lock:
+            if self.left and self._size <= self._wanted:
+                return (self.left.popleft(),)
+            self._size -= 1
+            return None
+
+
+def dismiss(wait_seconds: float = DEFAULT_RETRIES.team_leave_seconds) -> None:
+    """Let the teams of this process leave that have no work, so that their room can be used."""
+    with _lock:
+        _dismiss(list(_teams), wait_seconds)
+
+
+def _await_room(resources: Resources, retries: Retries, tell: Callable[[str], None]) -> None:
+    """Wait while a cluster of fixed size has lost so many machines that it cannot hold the workers.
+
+    Raise WorkersFailed if no machine comes back.
+    """
+    began = time.monotonic()
+    waiting = False
+    # What can be added is asked for only if the living machines are too few.
+    while not living_machines().steps(resources) and not _holds(found := machines(), resources):
+        needed = (
+            f"the cluster has room for {found.room(resources)} of {resources.workers} workers with "
+            f"{shares(resources)} each, because it lost machines"
+        )
+        if time.monotonic() - began >= retries.room_seconds:
+            text = f"{needed}, and none came back in {retries.room_seconds / 60:g} minutes"
+            raise WorkersFailed(text, NoRoom(text), text)
+        if not waiting:
+            tell(f"{needed}: waiting up to {retries.room_seconds / 60:g} minutes for one")
+        waiting = True
+        time.sleep(retries.room_look_seconds)
+    if waiting:
+        tell("a machine is back: training goes on")
+
+
+def _holds(found: Machines, resources: Resources) -> bool:
+    """Return whether the workers fit, as far as can be seen."""
+    return not found.growth.known or found.steps(resources) > 0
+
+
+def _engage(resources: Resources, retries: Retries) -> Team:
+    """Return a team with these resources that has no work, and mark it busy."""
+    with _lock:
+        _teams[:] = [team for team in _teams if team.alive]
+        idle = [team for team in _teams if not team.busy]
+        others = [team for team in idle if team.resources != resources]
+        _dismiss(others, retries.team_leave_seconds)
+        fitting = [team for team in idle if team.resources == resources]
+        if fitting:
+            team = fitting[0]
+        else:
+            if not _teams:
+                # Exit handlers run in reverse order: the teams leave before Ray ends.
+                atexit.unregister(dismiss)
+                atexit.register(dismiss)
+            team = Team(resources, retries)
+            _teams.append(team)
+        team.busy = True
+        return team
+
+
+def _part_with(team: Team, retries: Retries) -> None:
+    """Give a team no more work, even if its workers live on for a while without their mailbox."""
+    with _lock:
+        _teams[:] = [each for each in _teams if each is not team]
+    team.leave(retries.team_leave_seconds)
+
+
+def _dismiss(teams: list[Team], wait_seconds: float) -> None:
+    for team in teams:
+        if team.alive and not team.busy:
+            team.leave(wait_seconds)
+            _teams.remove(team)
+
+
+@contextmanager
+def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the work and then raise KeyboardInterrupt(number).
+
+    The workers get `grace_seconds` if they can be asked to end. A second signal interrupts at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught: list[int] = []
+    timeout = threading.Timer(grace_seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timeout.daemon = True
+
+    def stop(number: int, frame: object) -> None:
+        caught.append(number)
+        if ask_to_end is None or len(caught) > 1:
+            raise KeyboardInterrupt(caught[0])
+        timeout.start()
+        ask_to_end()
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    except Exception as error:
+        if caught:  # the workers ended because they were asked to
+            raise KeyboardInterrupt(caught[0]) from error
+        raise
+    else:
+        if caught:
+            raise KeyboardInterrupt(caught[0])
+    finally:
+        timeout.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Predicts photos with published steps, and exports their models."""

@@ -1,0 +1,136 @@
+"""Explain what boto3 raises: what failed, where, and which variable of the environment to mend."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+    SSLError,
+)
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
+
+from orchestrator.store.base import NotFound, StoreError
+
+# Errors of an answer that breaks off. The last is urllib3's: botocore lets it through when the body
+# of an error response breaks off.
+BROKEN = (
+    FlexibleChecksumError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+    HTTPError,
+)
+FAILED = (ClientError, BotoCoreError, Boto3Error, HTTPError, ResponseParserError)
+ABSENT = {"404", "NoSuchKey", "NotFound"}
+TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+REFUSED = {
+    "400",
+    "401",
+    "403",
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
+# Statuses by which servers refuse a request whose conditions they do not know.
+UNCONDITIONAL = {400, 501}
+
+
+class TakenError(Exception):
+    """Another process wrote the object first."""
+
+
+class NoConditionError(StoreError):
+    """The server refused a request with a condition, perhaps because of the condition."""
+
+
+@contextlib.contextmanager
+def explained(action: str, key: str, uri: str, bucket: str) -> Iterator[None]:
+    """Turn boto3's errors into the store's, with the server's own words in brackets."""
+    try:
+        yield
+    except FAILED as error:
+        code = error_code(error)
+        if code in ABSENT:
+            raise NotFound(key, uri) from error
+        if code in TAKEN:
+            raise TakenError(key) from error
+        kind = NoConditionError if _status(error) in UNCONDITIONAL else StoreError
+        why = advice(error, bucket)
+        raise kind(f"cannot {action} {key!r} in the store {uri}: {why}") from error
+
+
+def error_code(error: BaseException) -> str:
+    """Return the server's error code from the chain of errors, or "" if no server answered."""
+    answer = _answer(error)
+    return str(answer.get("Error", {}).get("Code", "")) if answer else ""
+
+
+def advice(error: Exception, bucket: str) -> str:
+    """Return why a request failed and what to do about it."""
+    code = error_code(error)
+    if code == "NoSuchBucket":
+        return f"there is no bucket {bucket!r}; create it, or correct the store's URI"
+    if code in REFUSED:
+        return (
+            f"the server refused it ({error}); check AWS_ACCESS_KEY_ID or AWS_PROFILE, "
+            "whether its credentials have expired, and the bucket's policy"
+        )
+    if isinstance(error, NoCredentialsError):
+        return (
+            "no credentials were found; "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if isinstance(error, SSLError):
+        return (
+            f"the connection cannot be trusted ({error}); set AWS_CA_BUNDLE to the certificate "
+            f"of the server's authority, or correct {endpoint_variable()} (http or https, port)"
+        )
+    if isinstance(
+        error,
+        EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError | ConnectionClosedError,
+    ):
+        return f"the server does not answer ({error}); check {endpoint_variable()} and the network"
+    if isinstance(error, ResponseParserError):
+        return f"what answers is no S3 server; correct {endpoint_variable()}"
+    return f"{error}"
+
+
+def endpoint() -> str | None:
+    """Return the address of the S3 server that the environment names."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def endpoint_variable() -> str:
+    """Return the name of the variable that decides where the server is."""
+    return "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of the server's answer."""
+    answer = _answer(error)
+    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if answer else None
+
+
+def _answer(error: BaseException) -> dict[str, Any] | None:
+    """Return the server's answer from the chain of errors, None if no server answered."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, ClientError):
+        found = found.__context__
+    return dict(found.response) if found else None

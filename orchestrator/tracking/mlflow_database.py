@@ -1,0 +1,60 @@
+"""Make MLflow's database file, and check a database before MLflow waits minutes for it."""
+
+import os
+import socket
+from pathlib import Path
+
+from orchestrator.tracking.mlflow_errors import NAMES, Unreachable, Unusable, without_passwords
+
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def new_database(path: Path) -> None:
+    """Make a new sqlite file of MLflow's, beside its place, and move it there when it is whole.
+
+    MLflow makes its tables one by one, which takes seconds. A file that a kill left half made could
+    never be used again. Only one process at a time may call this.
+    """
+    from mlflow import MlflowClient
+
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{beside}").search_experiments(max_results=1)
+    os.replace(beside, path)
+
+
+def check_database(uri: str, seconds: float) -> None:
+    """Raise MlflowError if a database cannot be reached. MLflow would try ten times, and wait.
+
+    Args:
+        uri: Where MLflow is. A server's address is not checked.
+        seconds: How long a connection may take.
+    """
+    scheme, _, rest = uri.partition("://")
+    kind = scheme.partition("+")[0]
+    if kind == "sqlite":
+        _check_file(Path(rest.removeprefix("/")).absolute(), uri)
+    elif kind in PORTS:
+        from sqlalchemy.engine import make_url
+
+        url = make_url(uri)
+        try:
+            with socket.create_connection((url.host or "", url.port or PORTS[kind]), seconds):
+                pass
+        except OSError as error:
+            raise Unreachable(
+                f"the database {without_passwords(uri)} does not answer ({error}): start it, or "
+                f"correct {NAMES}"
+            ) from error
+
+
+def _check_file(path: Path, uri: str) -> None:
+    """Raise Unusable unless the file can be written, or made."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    right_kind = there.is_file() if there == path else there.is_dir()
+    if not right_kind or not os.access(there, os.W_OK):
+        what = "is a folder" if path.is_dir() else f"cannot be written ({there})"
+        raise Unusable(
+            f"MLflow at {uri} cannot be used, because it {what}: give this user the right to "
+            f"write it, or correct {NAMES}"
+        )

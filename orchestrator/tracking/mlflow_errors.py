@@ -1,0 +1,128 @@
+"""Say what an error of MLflow means: ask again, ask never, or leave out this one run.
+
+| class | what it means | what a tracker does |
+|---|---|---|
+| Unreachable | MLflow does not answer now | keeps everything, and asks again |
+| Unusable | it takes nothing until a person mends it | says so once, and drops what it has |
+| RunRefused | it takes all but this run | says so, and goes on with the next |
+| ServerEmptied | it lost a run that it had | sends again what it has sent |
+
+Records are the truth. What a tracker dropped is shown by `jobs.report --sync-mlflow`.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator.tracking.runs import Run
+
+AGAIN = "python -m jobs.report --sync-mlflow shows everything afterwards"
+NAMES = "MLFLOW_TRACKING_URI (or --tracking-uri)"
+
+
+class MlflowError(Exception):
+    """MLflow did not do what it was asked. The message says why and what to do, in one sentence."""
+
+
+class Unreachable(MlflowError):
+    """MLflow does not answer now."""
+
+
+class Unusable(MlflowError):
+    """MLflow will not take anything until a person mends it."""
+
+
+class RunRefused(MlflowError):
+    """MLflow will never accept this run as it is, so a second attempt does not help."""
+
+
+class ServerEmptied(MlflowError):
+    """A run that MLflow held does not exist any more, because the server was emptied."""
+
+
+# What an error says, as a pattern, and how to mend it. The first row that applies counts.
+UNUSABLE = (
+    (
+        "out-of-date database schema",
+        "back up the database, then: mlflow db upgrade URI (with the MLflow that is installed "
+        "here)",
+    ),
+    (
+        "can't locate revision",
+        "a newer MLflow made this database: install that version here, or name another database "
+        f"by {NAMES}",
+    ),
+    (
+        r"not a database|is malformed|no such (table|column)|table \S+ already exists"
+        "|duplicate column",
+        "the database is damaged or half made: move the file away",
+    ),
+    (
+        "unable to open database|readonly database|permission denied|permissionerror",
+        f"give this user the right to write the database and its folder, or correct {NAMES}",
+    ),
+    (
+        "has no locks",
+        f"a database file needs them: set {NAMES} to a server, or to a file on a local disk",
+    ),
+    (
+        "modulenotfounderror|importerror",
+        "install the package that this database needs, or start a server (mlflow server) there",
+    ),
+    (
+        "unsupported uri|filesystem tracking backend|could not parse",
+        f"{NAMES} must be like http://host:5000 or sqlite:////folder/mlflow.db",
+    ),
+    ("unauthenticated", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    (
+        "permission_denied",
+        "add the name that you call it by to the server's --allowed-hosts, with its port",
+    ),
+    (
+        "endpoint_not_found|not in a valid json format|error code 405",
+        f"what answers there is no MLflow: correct {NAMES}",
+    ),
+)
+# Codes by which MLflow refuses one run. The last is that of an experiment of another account.
+THIS_RUN = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "PERMISSION_DENIED"}
+
+
+def explain(error: Exception, uri: str, run: Run | None = None) -> MlflowError:
+    """Return what an error means that MLflow, its transport or its database raised.
+
+    Args:
+        error: The error.
+        uri: Where MLflow is.
+        run: The run that was put there, if there was one.
+    """
+    if isinstance(error, MlflowError):
+        return error
+    code = str(getattr(error, "error_code", ""))
+    told = " ".join(str(error).split())
+    reason = without_passwords(f"{type(error).__name__}: {told[:300]}")
+    where = f"MLflow at {without_passwords(uri)}"
+    if run and code == "RESOURCE_DOES_NOT_EXIST":
+        return ServerEmptied(f"{where} lacks a run that it had ({reason})")
+    if run and code in THIS_RUN:
+        return RunRefused(f"{run.kind} run {run.name!r}: {reason}")
+    everything = f"{type(error).__name__} {code} {told}".lower()
+    for pattern, fix in UNUSABLE:
+        if re.search(pattern, everything):
+            return Unusable(f"{where} cannot be used ({reason}): {fix}")
+    return Unreachable(
+        f"{where} does not answer ({reason}): start it (mlflow server), or correct {NAMES}"
+    )
+
+
+@contextmanager
+def explained(uri: str, run: Run | None = None) -> Iterator[None]:
+    """Raise an MlflowError for whatever MLflow, its transport or its database raises."""
+    try:
+        yield
+    except Exception as error:
+        raise explain(error, uri, run) from error
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without the user and password of each URI in it."""
+    return re.sub(r"//[^/@\s]+@", "//", text)

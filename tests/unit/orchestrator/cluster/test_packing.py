@@ -1,0 +1,71 @@
+"""What fits on machines is what Ray can place there."""
+
+import pytest
+
+from orchestrator.cluster.packing import hold_at_once, steps_on, workers_on
+from orchestrator.cluster.resources import Resources
+
+
+def given(gpus: float = 0, cpus: int = 1, **fields: object) -> Resources:
+    start = {"workers": 1, "loader_workers": 0, "checkpoint_every": 60}
+    return Resources.model_validate(
+        start | {"cpus_per_worker": cpus, "gpus_per_worker": gpus} | fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("resources", "node", "expected"),
+    [
+        (given(0.1), {"CPU": 16.0, "GPU": 1.0}, 10),  # 1 // 0.1 is 9
+        (given(0.4), {"CPU": 16.0, "GPU": 2.0}, 4),  # no worker gets 0.2 of two GPUs
+        (given(1, 8), {"CPU": 12.0, "GPU": 2.0}, 1),
+        (given(1), {"CPU": 12.0}, 0),
+        (given(memory_per_worker=4), {"CPU": 8.0, "memory": 10e9}, 2),
+        (given(memory_per_worker=4), {"CPU": 8.0}, 8),  # that can be added, of unknown memory
+        (given(1, accelerator="A100"), {"CPU": 8.0, "GPU": 2.0}, 0),
+        (
+            given(1, accelerator="A100"),
+            {"CPU": 8.0, "GPU": 2.0, "accelerator_type:A100": 1.0},
+            2,
+        ),
+        (given(custom_resources=("fast_disk=2",)), {"CPU": 8.0, "fast_disk": 5.0}, 2),
+    ],
+)
+def test_workers_on_a_machine(resources: Resources, node: dict[str, float], expected: int) -> None:
+    assert workers_on(resources, node) == expected
+
+
+@pytest.mark.parametrize(
+    ("placement", "expected"),
+    # Machines for 3, 3 and 1 workers, and steps of two workers.
+    [("PACK", 3), ("SPREAD", 3), ("STRICT_PACK", 2), ("STRICT_SPREAD", 3)],
+)
+def test_steps_with_two_workers(placement: str, expected: int) -> None:
+    resources = given(workers=2, placement=placement)
+    assert steps_on(resources, [{"CPU": 3.0}, {"CPU": 3.0}, {"CPU": 1.0}]) == expected
+
+
+def test_workers_apart_need_as_many_machines() -> None:
+    apart = given(workers=2, placement="STRICT_SPREAD")
+    assert steps_on(apart, [{"CPU": 8.0}]) == 0
+    assert steps_on(apart, [{"CPU": 8.0}, {"CPU": 1.0}]) == 1
+    assert not hold_at_once([apart, apart], [{"CPU": 8.0}, {"CPU": 1.0}], 2)
+    assert hold_at_once([apart, apart], [{"CPU": 8.0}, {"CPU": 1.0}, {"CPU": 1.0}], 3)
+    assert hold_at_once([given(workers=2, placement="SPREAD")], [{"CPU": 8.0}], 1)
+    together = given(workers=2, placement="STRICT_PACK")
+    assert not hold_at_once([together], [{"CPU": 1.0}, {"CPU": 1.0}], 2)
+
+
+def test_large_steps_are_placed_first_and_fractions_fill_one_gpu() -> None:
+    machine = {"CPU": 16.0, "GPU": 2.0}
+    small, whole = given(0.5), given(1)
+    assert hold_at_once([small, small, whole], [machine], 1)
+    assert not hold_at_once([small, small, small, whole], [machine], 1)
+    assert hold_at_once([given(0.4), given(0.6), whole], [machine], 1)
+    assert not hold_at_once([given(0.4)] * 3 + [whole], [machine], 1)
+
+
+def test_no_more_machines_are_used_than_may_be_added() -> None:
+    kinds = [{"CPU": 1.0}] * 3
+    assert hold_at_once([given()] * 2, kinds, 2)
+    assert not hold_at_once([given()] * 3, kinds, 2)

@@ -1,0 +1,190 @@
+"""Work is done again when workers are lost, and side by side.
+
+Real workers run in an integration test.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from orchestrator.cluster import workers
+from orchestrator.cluster.packing import Growth, Machines
+from orchestrator.cluster.resources import Resources
+from orchestrator.store.retries import DEFAULT_RETRIES, Retries
+from training.runtime import Runtime
+
+ONE = Resources(
+    workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=60
+)
+ROOM = Machines(({"CPU": 1.0},))
+LOST = workers.WorkersFailed("workers were lost", None, "")
+
+
+class Here:
+    """Replaces workers.run: runs the work in this process, after a few losses."""
+
+    def __init__(self, losses: int = 0) -> None:
+        self.losses = losses
+        self.runs = 0
+
+    def run(self, work: Callable[[Runtime], object], resources: Resources, **_: object) -> object:
+        self.runs += 1
+        if self.runs <= self.losses:
+            raise LOST
+        try:
+            return work(Runtime())
+        except ValueError as error:  # as a team reports it
+            raise workers.WorkersFailed("ValueError", error, "") from error
+
+
+def fail(runtime: Runtime) -> None:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize(("losses", "runs"), [(0, 1), (2, 3)])
+def test_lost_workers_are_replaced(losses: int, runs: int, monkeypatch: pytest.MonkeyPatch):
+    here = Here(losses)
+    monkeypatch.setattr(workers, "run", here.run)
+    assert workers.run_until_done(lambda runtime: "done", ONE, Retries(restarts=2)) == "done"
+    assert here.runs == runs
+
+
+def test_workers_that_are_lost_each_time_are_given_up(monkeypatch: pytest.MonkeyPatch):
+    here = Here(losses=9)
+    monkeypatch.setattr(workers, "run", here.run)
+    with pytest.raises(workers.WorkersFailed, match="workers were lost"):
+        workers.run_until_done(lambda runtime: "done", ONE, Retries(restarts=2))
+    assert here.runs == 3
+
+
+def test_what_raises_is_not_tried_again(monkeypatch: pytest.MonkeyPatch):
+    here = Here()
+    monkeypatch.setattr(workers, "run", here.run)
+    with pytest.raises(workers.WorkersFailed, match="ValueError"):
+        workers.run_until_done(fail, ONE, DEFAULT_RETRIES)
+    assert here.runs == 1
+
+
+def test_work_runs_side_by_side_as_often_as_there_is_room(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workers, "run", Here().run)
+    monkeypatch.setattr(workers, "steps_at_once", lambda resources: 2)
+    both = threading.Barrier(2, timeout=20)
+
+    def meet(runtime: Runtime) -> int:
+        return both.wait()
+
+    results = list(workers.run_side_by_side([meet] * 4, ONE, DEFAULT_RETRIES))
+    assert sorted(results) == [0, 0, 1, 1]
+
+
+def test_a_failure_reaches_the_caller_and_nothing_more_begins(monkeypatch: pytest.MonkeyPatch):
+    here = Here()
+    monkeypatch.setattr(workers, "run", here.run)
+    monkeypatch.setattr(workers, "steps_at_once", lambda resources: 1)
+
+    def rest(runtime: Runtime) -> None:
+        time.sleep(0.2)
+
+    with pytest.raises(workers.WorkersFailed, match="ValueError"):
+        list(workers.run_side_by_side([fail, *[rest] * 50], ONE, DEFAULT_RETRIES))
+    begun = here.runs
+    time.sleep(0.5)
+    assert here.runs <= begun + 1
+
+
+def test_work_side_by_side_follows_a_cluster_that_grows_and_shrinks(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    # After each result there is another room: one step at a time, then three, then one again.
+    room = iter([1, 1, 3, 3, 3, 3, 3, 1])
+    monkeypatch.setattr(workers, "run", Here().run)
+    monkeypatch.setattr(workers, "steps_at_once", lambda resources: next(room, 1))
+    lock, at_once, seen = threading.Lock(), [0], []
+
+    def count(number: int, runtime: Runtime) -> int:
+        with lock:
+            at_once[0] += 1
+            seen.append((number, at_once[0]))
+        time.sleep(0.1)
+        with lock:
+            at_once[0] -= 1
+        return number
+
+    works = [partial(count, number) for number in range(20)]
+    results = sorted(workers.run_side_by_side(works, ONE, DEFAULT_RETRIES))
+    assert results == list(range(20))
+    together = dict(seen)
+    assert [together[number] for number in (0, 1)] == [1, 1]
+    assert max(together.values()) == 3
+    assert all(together[number] == 1 for number in range(14, 20))
+
+
+class TeamWithoutMailbox:
+    """Replaces Team: its workers live on, and it can take no work."""
+
+    alive = True
+    busy = False
+
+    def __init__(self, resources: Resources, retries: Retries) -> None:
+        self.resources = resources
+
+    def give(self, work: Callable[[Runtime], object]) -> int:
+        raise LOST
+
+    def leave(self, wait_seconds: float) -> None:
+        pass
+
+
+class WholeTeam(TeamWithoutMailbox):
+    def give(self, work: Callable[[Runtime], object]) -> int:
+        return 0
+
+    def result(self, number: int) -> str:
+        return "done"
+
+
+def look_at(monkeypatch: pytest.MonkeyPatch, look: Callable[[], Machines]) -> None:
+    """Let the machines be what `look` returns."""
+    for name in ("machines", "living_machines"):
+        monkeypatch.setattr(workers, name, look)
+    monkeypatch.setattr(workers, "connect", lambda: None)
+    monkeypatch.setattr(workers, "_teams", [])
+
+
+def test_a_team_that_was_lost_gets_no_more_work(monkeypatch: pytest.MonkeyPatch):
+    look_at(monkeypatch, lambda: ROOM)
+    teams = iter([TeamWithoutMailbox, WholeTeam])
+    monkeypatch.setattr(workers, "Team", lambda *arguments: next(teams)(*arguments))
+    assert workers.run_until_done(fail, ONE, Retries(restarts=1)) == "done"
+
+
+def test_a_machine_that_left_is_waited_for_and_this_is_said(monkeypatch: pytest.MonkeyPatch):
+    seen = iter([Machines(())] * 6)
+    look_at(monkeypatch, lambda: next(seen, ROOM))
+    monkeypatch.setattr(workers, "Team", WholeTeam)
+    told: list[str] = []
+    quick = Retries(room_look_seconds=0.01)
+    assert workers.run(fail, ONE, retries=quick, tell=told.append) == "done"
+    assert told == [
+        "the cluster has room for 0 of 1 workers with 1 CPU each, because it lost machines: "
+        "waiting up to 30 minutes for one",
+        "a machine is back: training goes on",
+    ]
+
+
+def test_a_machine_that_never_comes_back_is_given_up_once(monkeypatch: pytest.MonkeyPatch):
+    look_at(monkeypatch, lambda: Machines(()))
+    quick = Retries(room_look_seconds=0.01, room_seconds=0.06, restarts=9)
+    began = time.monotonic()
+    with pytest.raises(workers.WorkersFailed, match=r"and none came back in 0\.001 minutes"):
+        workers.run_until_done(fail, ONE, quick)
+    assert time.monotonic() - began < 5
+
+
+def test_machines_that_may_come_are_not_waited_for_here(monkeypatch: pytest.MonkeyPatch):
+    look_at(monkeypatch, lambda: Machines((), Growth((), 0, known=False)))
+    monkeypatch.setattr(workers, "Team", WholeTeam)
+    assert workers.run(fail, ONE, retries=Retries(room_seconds=0)) == "done"

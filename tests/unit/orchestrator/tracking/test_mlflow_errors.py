@@ -1,0 +1,246 @@
+"""Each error of MLflow is one sentence, and means: again, never, or not this run."""
+
+import errno
+import fcntl
+import http.server
+import json
+import logging
+import shutil
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.doctor.services import check_mlflow
+from orchestrator.records.results import ChainResult
+from orchestrator.store.base import Store
+from orchestrator.store.retries import Retries
+from orchestrator.tracking.mlflow_client import RunClient
+from orchestrator.tracking.mlflow_errors import MlflowError, RunRefused, Unreachable, Unusable
+from orchestrator.tracking.rebuild import rebuild
+from orchestrator.tracking.runs import build_finished_chain_run
+from orchestrator.tracking.tracker import Tracker
+from tests.support.mlflow_2 import run_mlflow_2
+from tests.support.mlflow_runs import all_runs
+from training.metrics import wilson
+
+
+def garbage(database: Path) -> None:
+    database.write_bytes(b"garbage" * 1000)
+
+
+def half_made(database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("DROP TABLE experiment_tags")
+    connection.close()
+
+
+def of_another_version(revision: str) -> Callable[[Path], None]:
+    def change(database: Path) -> None:
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        connection.close()
+
+    return change
+
+
+def folder(database: Path) -> None:
+    database.unlink()
+    database.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fix"),
+    [
+        (garbage, "move the file away"),
+        (half_made, "move the file away"),
+        (of_another_version("cc1f77228345"), "mlflow db upgrade"),
+        (folder, "correct MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_said_once_and_nothing_is_kept_for_later(
+    uri: str,
+    result: ChainResult,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Path], None],
+    fix: str,
+) -> None:
+    spoil(Path(uri.removeprefix("sqlite:///")))
+    with pytest.raises(Unusable, match=fix) as caught:
+        RunClient(uri)
+    assert "\n" not in str(caught.value)
+    with caplog.at_level(logging.WARNING), Tracker(uri, tmp_path / "spool") as tracker:
+        tracker.report([build_finished_chain_run(result, wilson())] * 3)
+    (message,) = [message for message in caplog.messages if "MLflow" in message]
+    assert "training goes on without MLflow" in message
+    assert not list((tmp_path / "spool").glob("*"))
+    finding = check_mlflow(str(tmp_path), uri)
+    assert (finding.found, fix.split()[0] in finding.fix) == ("cannot be used", True)
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("foo://bar", "must be like http://host:5000"),
+        ("127.0.0.1:5000", "must be like http://host:5000"),
+        ("mysql://ada:secret@127.0.0.1:{open}/x", "install the package"),
+        (
+            "postgresql://ada:secret@127.0.0.1:{closed}/x",
+            "start it, or correct MLFLOW_TRACKING_URI",
+        ),
+        ("http://ada:secret@127.0.0.1:{closed}", "start it .* or correct MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_one_sentence_soon(uri: str, sentence: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ports = {"open": server.getsockname()[1]}
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            ports["closed"] = other.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(MlflowError, match=sentence) as caught:
+            RunClient(uri.format(**ports))
+    assert time.monotonic() - began < 15
+    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def site() -> Iterator[Callable[[int, bytes], str]]:
+    """Return a function that starts a server with one answer to everything, and returns its URL."""
+    servers = []
+
+    def start(status: int, body: bytes) -> str:
+        class Site(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "sentence"),
+    [
+        (200, b"<!doctype html>", Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
+        (404, b"<!doctype html>", Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
+        (405, b"", Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
+        (401, b"You are not authenticated", Unusable, "set MLFLOW_TRACKING_USERNAME"),
+        (403, b"Invalid Host header", Unusable, "--allowed-hosts"),
+        (502, b"bad gateway", Unreachable, "start it"),
+    ],
+)
+def test_a_server_that_refuses_or_is_another_is_told_from_one_that_is_down(
+    site: Callable[[int, bytes], str],
+    status: int,
+    body: bytes,
+    kind: type[MlflowError],
+    sentence: str,
+) -> None:
+    with pytest.raises(kind, match=sentence):
+        RunClient(site(status, body))
+
+
+def test_a_run_that_is_refused_or_fails_each_time_does_not_hold_up_the_rest(
+    uri: str, result: ChainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build_finished_chain_run(result, wilson())
+    refused, failing = (run.model_copy(update={"key": key}) for key in ("refused", "failing"))
+    put = RunClient.put
+
+    def put_but(self: RunClient, each: object) -> None:
+        if each == refused:
+            raise RunRefused("as asked")
+        if each == failing:
+            raise Unreachable("as asked")
+        put(self, run)
+
+    monkeypatch.setattr(RunClient, "put", put_but)
+    quick = Retries(tracking_first_pause_seconds=0.01, tracking_pause_seconds=0.01)
+    tracker = Tracker(uri, tmp_path / "spool", quick)
+    tracker.report([refused, failing, run])
+    deadline = time.monotonic() + 60
+    while not all_runs(uri):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    tracker.close()
+    assert not list((tmp_path / "spool").glob("*"))
+
+
+def test_a_damaged_spool_holds_up_nothing(uri: str, result: ChainResult, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "0a.jsonl").write_text('{"of": "another version"}\n')
+    with Tracker(uri, spool) as tracker:
+        tracker.report([build_finished_chain_run(result, wilson())])
+    assert len(all_runs(uri)) == 1
+    assert not list(spool.glob("*"))
+
+
+def test_a_database_is_whole_when_it_has_its_name(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill while MLflow makes its tables leaves a file of another name, which is made again."""
+
+    class Killed(BaseException):
+        pass
+
+    class Client:
+        def __init__(self, uri: str) -> None:
+            self.path = Path(uri.removeprefix("sqlite:///"))
+
+        def search_experiments(self, max_results: int) -> list[object]:
+            self.path.write_bytes(b"half made")
+            raise Killed
+
+    final = tmp_path / "mlflow.db"
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.MlflowClient", Client)
+        with pytest.raises(Killed):
+            RunClient(f"sqlite:///{final}")
+    assert not final.exists()
+    shutil.copy(empty_database, final)
+    RunClient(f"sqlite:///{final}")
+
+
+def test_without_locks_a_database_names_its_variable(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(Unusable, match=r"has no locks .*set MLFLOW_TRACKING_URI"):
+        RunClient(uri)
+
+
+def test_an_mlflow_one_version_behind_shows_runs_that_end_without_models(
+    store: Store, result: ChainResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run_mlflow_2() as (url, server):
+        assert rebuild(store, url, wilson()) == (3, 0, ())
+        ended = [json.loads(body) for path, body in server.requests if path.endswith("runs/update")]
+        assert [each["status"] for each in ended] == ["FINISHED"] * 3
+        finding = check_mlflow(str(tmp_path), url)
+        assert (finding.fix, "older than version 3" in finding.found) == ("", True)
+        with caplog.at_level(logging.WARNING), Tracker(url, tmp_path / "spool") as tracker:
+            pass
+    assert tracker.failures == 0
+    assert any("is older than version 3 and has no models" in each for each in caplog.messages)
