@@ -1,8 +1,9 @@
 """Write the tables of a page of results from the scores kept beside it: `make results`.
 
 With --store, first read what the store has of each campaign on the page, and keep its scores in a
-file of the campaign's name. A file is never replaced by one with fewer chains. Exit code 1: the
-text of the page quotes numbers that its tables do not have; they are listed.
+file of the campaign's name. A chain that the store lacks stays as the file has it. A file is never
+replaced by one with fewer chains. Exit code 1: the text of the page quotes numbers that its tables
+do not have; they are listed.
 """
 
 from collections.abc import Sequence
@@ -58,11 +59,15 @@ def _refresh(name: str, store: Store, folder: Path) -> str:
 
     with open_campaign(name, ChainOptions(), store) as opened:
         tree = plan_tree(opened.campaign, opened.planner)
-    kept = keep(load_campaign_results(opened.campaign, tree, Repository(store), CONVENTION))
     path = kept_path(name, folder)
-    before = read_kept(name, folder).published if path.exists() else 0
-    if kept.published < before:
-        return f"{name}: left as it is, for the store has {kept.published} chains of {before}"
+    before = read_kept(name, folder) if path.exists() else None
+    result = load_campaign_results(opened.campaign, tree, Repository(store), CONVENTION)
+    kept = keep(result, before)
+    if before and kept.published < before.published:
+        return (
+            f"{name}: left as it is, for the file has {before.published} chains, and of today's "
+            f"campaign file and store only {kept.published}"
+        )
     return f"{name}: {kept.published} chains to {write_kept(kept, folder)}"
 
 

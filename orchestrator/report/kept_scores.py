@@ -6,7 +6,7 @@ need the counts of each image, so only the convention wilson is at hand here.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,19 +94,26 @@ class SeedScores(NamedTuple):
     breakdown: PredictionBreakdown | None  # of all old classes after the last step
 
 
-def keep(result: CampaignResult) -> KeptCampaign:
-    """Return what is published of a campaign in the form that is kept."""
-    steps: dict[str, KeptStep] = {}
+def keep(result: CampaignResult, before: KeptCampaign | None = None) -> KeptCampaign:
+    """Return what is published of a campaign in the form that is kept.
+
+    Args:
+        result: What a store has.
+        before: What is kept already. A chain that the store lacks is taken from it, if the campaign
+            still has the chain's steps.
+    """
+    known = {step.key: step for step in before.steps} if before else {}
     for seed in result.published:
         for step in seed.chain.steps:
-            if step.record.key not in steps:
-                steps[step.record.key] = _keep_step(step)
+            known[step.record.key] = _keep_step(step)
+    variants = tuple(_keep_variant(variant, result, known) for variant in result.variants)
+    needed = (key for variant in variants for keys in variant.chains.values() for key in keys)
     views = dict.fromkeys(variant.scored_on for variant in result.variants)
     return KeptCampaign(
         campaign=result.name,
         scored_on=" ".join(views),
-        variants=tuple(_keep_variant(variant, result) for variant in result.variants),
-        steps=tuple(steps.values()),
+        variants=variants,
+        steps=tuple(known[key] for key in dict.fromkeys(needed)),
     )
 
 
@@ -143,12 +150,18 @@ def kept_path(campaign: str, folder: Path) -> Path:
     return folder / f"{campaign}.json"
 
 
-def _keep_variant(variant: VariantResult, result: CampaignResult) -> KeptVariant:
-    asked = tuple(result.chains[index].chain.seed for index in variant.variant.chains)
+def _keep_variant(
+    variant: VariantResult, result: CampaignResult, known: Mapping[str, KeptStep]
+) -> KeptVariant:
     chains = {}
-    for seed in variant.seeds:
-        chains[seed.chain.record.chain["seed"]] = seed.chain.record.steps
-    return KeptVariant(name=variant.name, asked=asked, chains=chains)
+    plans = [result.chains[index] for index in variant.variant.chains]
+    for plan in plans:
+        keys = tuple(step.key for step in plan.steps)
+        if all(key in known for key in keys):
+            chains[plan.chain.seed] = keys
+    return KeptVariant(
+        name=variant.name, asked=tuple(plan.chain.seed for plan in plans), chains=chains
+    )
 
 
 def _keep_step(step: StepResult) -> KeptStep:

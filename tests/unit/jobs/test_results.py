@@ -71,13 +71,29 @@ def test_a_store_refreshes_scores_and_page(store, page, tmp_path, capsys) -> Non
     assert page.read_text() == made, "without a store"
 
 
-def test_a_store_with_fewer_chains_leaves_the_file(store, page, tmp_path, capsys) -> None:
+def test_chains_that_a_store_lacks_stay_as_the_file_has_them(store, page, tmp_path, capsys) -> None:
     folder = tmp_path / "scores"
     main(["--store", store.uri, "--page", str(page), "--scores", str(folder)])
-    emptier = tmp_path / "emptier"
-    shutil.copytree(store.local_path("datasets"), emptier / "datasets")
-    main(["--store", str(emptier), "--page", str(page), "--scores", str(folder)])
-    assert "left as it is, for the store has 0 chains of 6" in capsys.readouterr().out
+    before = read_kept("digits_wilson_alpha", folder)
+    emptier = open_store(str(tmp_path / "emptier"))
+    shutil.copytree(store.local_path("datasets"), emptier.local_path("datasets"))
+    planner = Planner(emptier)
+    for chain in load_campaign("digits_wilson_alpha", SHIPPED).chains[5:7]:
+        publish_made_up_chain(emptier, planner.plan(chain))
+    main(["--store", emptier.uri, "--page", str(page), "--scores", str(folder)])
+    assert "digits_wilson_alpha: 7 chains to " in capsys.readouterr().out
+    after = read_kept("digits_wilson_alpha", folder)
+    assert {step.key for step in before.steps} < {step.key for step in after.steps}
+
+
+def test_chains_of_other_data_do_not_replace_a_file(store, page, tmp_path, capsys) -> None:
+    folder = tmp_path / "scores"
+    main(["--store", store.uri, "--page", str(page), "--scores", str(folder)])
+    other = open_store(str(tmp_path / "other"))
+    manifest, _ = build_dataset(Digits(train=50, val=8), tmp_path / "built")
+    publish(other, "digits", tmp_path / "built", manifest)
+    main(["--store", other.uri, "--page", str(page), "--scores", str(folder)])
+    assert "left as it is, for the file has 6 chains, and" in capsys.readouterr().out
     assert read_kept("digits_wilson_alpha", folder).published == 6
 
 
