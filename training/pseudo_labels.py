@@ -70,6 +70,7 @@ def pseudo_supervision(
     alpha: float,
     background_mix: float | None = None,
     yield_to_previous: bool = False,
+    new_class_odds: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Return WILSON's pseudo-supervision, Eq. 5-7, and which images count.
 
@@ -78,7 +79,8 @@ def pseudo_supervision(
     in previous channels and q in new ones. In background it is the smaller of the two, or with
     `background_mix` b the mixture (1 - b) sigmoid(previous_logits) + b q. In step 0, where there
     are no previous channels, the target is q, background's too. With `yield_to_previous`, the
-    target of a new class is q (1 - max sigmoid(previous_logits) over previous classes).
+    target of a new class is q (1 - max sigmoid(previous_logits) over previous classes). With
+    `new_class_odds` w, a target t of a new class becomes w t / (1 + (w - 1) t): its odds times w.
 
     An image counts if exactly its labelled new classes have any q > 0. Only alpha = 1 can violate
     this, because a labelled class may then be the highest at no pixel.
@@ -91,6 +93,7 @@ def pseudo_supervision(
         background_mix: Share of the localizer in the target of background.
         yield_to_previous: Lower the targets of new classes where the previous model sees previous
             ones; of no use in step 0.
+        new_class_odds: What the odds of a new class's target are multiplied by.
 
     Returns:
         The target [B, C, h, w] and the image weight [B] of 0 and 1.
@@ -106,6 +109,9 @@ def pseudo_supervision(
         target[:, 0].lerp_(mixed[:, 0], background_mix)
     if yield_to_previous:
         target[:, previous:] *= 1 - target[:, 1:previous].amax(1, keepdim=True)
+    if new_class_odds != 1:
+        new = target[:, previous:]
+        target[:, previous:] = new_class_odds * new / (1 + (new_class_odds - 1) * new)
     first = max(previous, 1)  # background is no class of an image
     found = mixed[:, first:].sum((2, 3)) > 0
     counts = (found == (image_labels[:, first - 1 :] > 0)).all(1)

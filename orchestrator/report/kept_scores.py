@@ -7,6 +7,7 @@ need the counts of each image, so only the convention wilson is at hand here.
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,13 +108,13 @@ def keep(result: CampaignResult, before: KeptCampaign | None = None) -> KeptCamp
         for step in seed.chain.steps:
             known[step.record.key] = _keep_step(step)
     variants = tuple(_keep_variant(variant, result, known) for variant in result.variants)
-    needed = (key for variant in variants for keys in variant.chains.values() for key in keys)
+    chains = (keys for variant in variants for keys in variant.chains.values())
     views = dict.fromkeys(variant.scored_on for variant in result.variants)
     return KeptCampaign(
         campaign=result.name,
         scored_on=" ".join(views),
         variants=variants,
-        steps=tuple(known[key] for key in dict.fromkeys(needed)),
+        steps=tuple(known[key] for key in dict.fromkeys(chain.from_iterable(chains))),
     )
 
 

@@ -66,7 +66,13 @@ def weak_view(method: Method, pixels: Tensor, mask: Tensor) -> WeakView:
     scores = method.scores(features, before)
     config = method.config
     target, _ = pseudo_supervision(
-        scores, before, labels, config.alpha, config.background_mix, config.yield_to_previous
+        scores,
+        before,
+        labels,
+        config.alpha,
+        config.background_mix,
+        config.yield_to_previous,
+        config.new_class_odds,
     )
     ids = torch.tensor((0, *task.classes), dtype=torch.uint8)
     confidence = keep_labelled(scores.softmax(1), labels)

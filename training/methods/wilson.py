@@ -60,6 +60,9 @@ class Config(BinaryMethodConfig):
     # The target of a new class is multiplied by 1 - the previous model's highest probability of a
     # previous class, so that a localizer that claims too much does not overwrite these.
     yield_to_previous: bool = Field(default=False, json_schema_extra={"legacy": False})
+    # The odds of a new class's target are multiplied by this. Above 1 makes up for a localizer that
+    # spreads a class so thinly that background wins at each of its pixels.
+    new_class_odds: float = Field(default=1.0, gt=0, json_schema_extra={"legacy": 1.0})
     # How the localizer's previous channels are found. They learn from the previous model by binary
     # cross-entropy (bce, the paper's) or by softmax cross-entropy, or learn without a prior (none).
     # Or they do not learn: they are the previous model's logits (fixed), or 1 (constant).
@@ -92,14 +95,15 @@ class Config(BinaryMethodConfig):
             "semantic_prior": self.semantic_prior == 0,
             "background_mix": self.background_mix is None,
             "yield_to_previous": not self.yield_to_previous,
+            "new_class_odds": self.new_class_odds == 1,
         }
         wrong = [f"base.method.{name}" for name, fits in fitting.items() if not fits]
         if wrong:
             raise InputError(
                 f"step 0 has no previous model, which {' and '.join(wrong)} would need: set prior "
                 "to constant (background scores 1 everywhere, as in Araslanov and Roth) or none, "
-                "encoder_distillation and semantic_prior to 0, and leave background_mix and "
-                "yield_to_previous out"
+                "encoder_distillation and semantic_prior to 0, and leave background_mix, "
+                "yield_to_previous and new_class_odds out"
             )
 
     @property
@@ -172,6 +176,7 @@ class Method(base.Method):
             self.config.alpha,
             self.config.background_mix,
             self.config.yield_to_previous,
+            self.config.new_class_odds,
         )
         logits = base.full_precision(self.model.decode(features).logits)
         return losses | {

@@ -132,6 +132,22 @@ def test_new_classes_yield_to_previous_ones_where_asked() -> None:
     assert weight.tolist() == [1, 1]
 
 
+def test_the_odds_of_new_classes_are_multiplied_where_asked() -> None:
+    torch.manual_seed(0)
+    scores, previous = torch.randn(2, 6, 3, 3), torch.randn(2, 4, 3, 3)
+    labels = torch.tensor([[0.0, 0, 0, 1, 1], [0, 0, 0, 1, 0]])
+    plain, weight = pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5)
+    raised, same = pseudo_labels.pseudo_supervision(
+        scores, previous, labels, 0.5, new_class_odds=3
+    )
+    assert torch.equal(weight, same)
+    assert torch.equal(raised[:, :4], plain[:, :4])
+    odds = plain[:, 4:] / (1 - plain[:, 4:])
+    assert_close(raised[:, 4:] / (1 - raised[:, 4:]), 3 * odds)
+    # A class that the image does not have stays at 0.
+    assert torch.equal(raised[1, 5], torch.zeros(3, 3))
+
+
 def test_alpha_interpolates() -> None:
     (soft, _), (hard, _), (mixed, weight) = supervision(0), supervision(1), supervision(0.3)
     assert_close(mixed[:, 2:], 0.3 * hard[:, 2:] + 0.7 * soft[:, 2:])
