@@ -138,9 +138,14 @@ class Coco:
 
     def read(self, split: str, id: str) -> Sample:
         """Return the photo as it is, and a mask of class ids."""
-        image = file_bytes(self.files(split, id)[0], "image")
+        image = self.photo(split, id)
         painted = self.paint(split, id, image)
         return Sample(id, image, encode_mask(painted.mask), painted.remarks)
+
+    def photo(self, split: str, id: str) -> bytes:
+        """Return the photo's file. Raise BadData if there is none, or several that it could be."""
+        self.photos[split].check(id, "photo")
+        return file_bytes(self.photos[split].path(id), "image")
 
     def remarks(self) -> list[str]:
         """Return what was passed over."""
@@ -178,7 +183,7 @@ class Coco:
             check_size(*said, self.max_pixels, "annotated image")
             return annotations.paint(id, *said, self.class_ids)
         if image is None:
-            image = file_bytes(self.files(split, id)[0], "image")
+            image = self.photo(split, id)
         header = photo_header(image, self.max_pixels)
         if said and said not in (header[:2], header.upright_size):
             raise BadData(
