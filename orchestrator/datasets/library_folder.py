@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from orchestrator.store.base import NotFound
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import DEFAULT_RETRIES
-from training.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from training.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple
 from training.config import InputError, ModelConfig
 from training.models.library import complete_architecture, stage_names
 from training.models.library_encoder import layout_of
@@ -82,13 +82,14 @@ def backbone_of(folder: LibraryFolder, maps: tuple[str, ...] | None = None) -> B
     """
     architecture = complete_architecture(folder.config)
     images = folder.images
-    mean, std = images.get("image_mean", IMAGENET_MEAN), images.get("image_std", IMAGENET_STD)
+    mean = _by_channel(images.get("image_mean"), IMAGENET_MEAN)
+    std = _by_channel(images.get("image_std"), IMAGENET_STD)
     if images.get("do_normalize") is False:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if (
-        images.get("do_rescale") is False
-        or abs(images.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6
-    ):
+    factor = images.get("rescale_factor")
+    factor = 1 / 255 if factor is None else factor
+    is_usual = isinstance(factor, (int, float)) and abs(factor * 255 - 1) <= 1e-6
+    if images.get("do_rescale") is False or not is_usual:
         raise InputError(
             f"the images of {folder.source} are not brought to 0..1 before they are normalised "
             f"({IMAGES}): such an encoder cannot be used"
@@ -97,10 +98,17 @@ def backbone_of(folder: LibraryFolder, maps: tuple[str, ...] | None = None) -> B
         {
             "architecture": architecture,
             "maps": maps or stage_names(architecture)[-1:],
-            "mean": tuple(mean),
-            "std": tuple(std),
+            "mean": mean,
+            "std": std,
         }
     )
+
+
+def _by_channel(value: Any, usual: Triple) -> Any:
+    """Return a value of each colour, where a folder may say nothing or one for all three."""
+    if value is None:
+        return usual
+    return (value,) * 3 if isinstance(value, (int, float)) else value
 
 
 def fitted_model(model: ModelConfig, folder: LibraryFolder) -> ModelConfig:
@@ -211,7 +219,7 @@ def _check_hub(source: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path} is no JSON: {error}") from error
     if not isinstance(value, dict):

@@ -21,6 +21,7 @@ from orchestrator.store.cache import file_sha256
 from orchestrator.store.open import open_store
 from stepchain.encoders import library_model
 from tests.support.encoders import SMALL, small_model
+from training.backbone import IMAGENET_MEAN
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
 from training.models.weights import load_encoder_weights
@@ -89,6 +90,31 @@ def test_colours_come_from_the_folder(swin: Path) -> None:
     refused(r"the images of .* have mean \(0\.5", swin, small_model("swin"))
     (swin / "preprocessor_config.json").write_text('{"do_rescale": false}')
     refused(r"not brought to 0\.\.1", swin, BARE)
+
+
+@pytest.mark.parametrize(
+    ("said", "mean"),
+    [
+        ({"image_mean": None, "rescale_factor": None}, IMAGENET_MEAN),
+        ({"image_mean": 0.5}, (0.5,) * 3),
+    ],
+)
+def test_colours_may_be_left_open_or_be_one_number(
+    swin: Path, said: dict[str, Any], mean: tuple[float, ...]
+) -> None:
+    (swin / "preprocessor_config.json").write_text(json.dumps(said | {"image_std": 0.25}))
+    backbone = library_model(swin).backbone
+    assert backbone is not None
+    assert (backbone.mean, backbone.std) == (mean, (0.25,) * 3)
+    (swin / "preprocessor_config.json").write_text('{"rescale_factor": "1/255"}')
+    refused(r"not brought to 0\.\.1", swin, BARE)
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(swin: Path) -> None:
+    expected = library_model(swin)
+    text = (swin / "config.json").read_text()
+    (swin / "config.json").write_text(text, encoding="utf-8-sig")
+    assert library_model(swin) == expected
 
 
 def test_a_description_is_complete_and_follows_the_maps() -> None:
