@@ -37,12 +37,15 @@ class LibraryFolder(NamedTuple):
     images: dict[str, Any]  # how images are prepared; empty if the folder does not say
 
 
-def is_library_source(source: str) -> bool:
-    """Return whether a source of weights is a folder in the library's layout, not a file."""
+def is_surely_folder(source: str) -> bool:
+    """Return whether a source of weights is no file, as far as its name says.
+
+    What lies at an address or in a bucket shows only when it is read.
+    """
     parts = urlsplit(source)
     if parts.scheme in ("", "file"):
         return Path(parts.path if parts.scheme else source).expanduser().is_dir()
-    return parts.scheme == HUB or not Path(parts.path).suffix
+    return parts.scheme == HUB or parts.path[-1:] in ("", "/")
 
 
 def open_library_folder(source: str, scratch: Path) -> LibraryFolder:
@@ -153,13 +156,17 @@ def fetch(source: str, name: str, scratch: Path) -> Path | None:
     if parts.scheme == HUB:
         return _from_hub(source, name, scratch)
     if parts.scheme in ("http", "https"):
-        return target if _download(f"{source.rstrip('/')}/{name}", target) else None
+        return target if download(f"{source.rstrip('/')}/{name}", target) else None
     path = Path(parts.path if parts.scheme == "file" else source).expanduser() / name
     return path if path.is_file() else None
 
 
-def _download(address: str, target: Path) -> bool:
-    """Download a file; return False if the server does not have it."""
+def download(address: str, target: Path) -> bool:
+    """Download a file; return False if the server does not have it.
+
+    Raises:
+        InputError: The address is none, or the server does not answer.
+    """
     timeout = DEFAULT_RETRIES.weights_download_seconds
     try:
         with (

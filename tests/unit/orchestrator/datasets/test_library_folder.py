@@ -2,11 +2,7 @@
 
 import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from orchestrator.store.cache import file_sha256
 from orchestrator.store.open import open_store
 from stepchain.encoders import library_model
 from tests.support.encoders import SMALL, small_model
+from tests.support.servers import serve_folder
 from training.backbone import IMAGENET_MEAN
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
@@ -159,20 +156,10 @@ def test_each_encoder_takes_the_source_that_fits(swin: Path, tmp_path: Path) -> 
             weights.complete(ModelConfig(encoder="tiny", output_stride=4))
 
 
-@pytest.fixture
-def server(swin: Path) -> Iterator[str]:
-    handler = partial(SimpleHTTPRequestHandler, directory=str(swin.parent))
-    handler.log_message = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/swin"
-        server.shutdown()
-        thread.join()
-
-
-def test_a_folder_may_be_at_a_uri(swin: Path, server: str) -> None:
-    with PretrainedWeights(server) as weights:
+def test_a_folder_may_be_at_a_uri(swin: Path) -> None:
+    with serve_folder(swin.parent) as server, PretrainedWeights(f"{server}/swin") as weights:
+        with pytest.raises(InputError, match="is not a file of weights"):
+            weights.complete(ModelConfig())
         found = weights.complete(BARE)
     assert found.weights == file_sha256(swin / "model.safetensors")
     with PretrainedWeights(swin.as_uri()) as weights:
