@@ -10,6 +10,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ CONFIG = "config.json"
 IMAGES = "preprocessor_config.json"
 WEIGHTS = "model.safetensors"
 HUB = "hf"
+PUBLIC_HUB = "https://huggingface.co"
 HUB_SECONDS = DEFAULT_RETRIES.hub_seconds
 
 
@@ -178,7 +180,7 @@ def download(address: str, target: Path) -> bool:
         if error.code == 404:
             return False
         raise InputError(f"cannot read {address}: {error.reason}") from error
-    except (urllib.error.URLError, TimeoutError) as error:
+    except (urllib.error.URLError, TimeoutError, HTTPException) as error:
         raise InputError(f"cannot read {address}: {getattr(error, 'reason', error)}") from error
     return True
 
@@ -209,7 +211,12 @@ def _from_hub(source: str, name: str, scratch: Path) -> Path | None:
 
 def _check_hub(source: str) -> None:
     """Raise InputError if the hub cannot be reached. Its own library would try for much longer."""
-    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    address = os.environ.get("HF_ENDPOINT", PUBLIC_HUB)
+    if not address.startswith(("https://", "http://")):
+        raise InputError(
+            f"HF_ENDPOINT is {address!r}, which is no hub's address: unset it, or give one such as "
+            f"{PUBLIC_HUB}"
+        )
     try:
         urllib.request.urlopen(
             urllib.request.Request(address, method="HEAD"),
@@ -217,7 +224,7 @@ def _check_hub(source: str) -> None:
         ).close()
     except urllib.error.HTTPError:
         return  # it answers
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (OSError, HTTPException) as error:
         raise InputError(
             f"the hub at {address} cannot be reached for {source} "
             f"({getattr(error, 'reason', error)}): give a folder with {CONFIG} and {WEIGHTS}"

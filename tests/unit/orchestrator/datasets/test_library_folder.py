@@ -166,6 +166,21 @@ def test_a_folder_may_be_at_a_uri(swin: Path) -> None:
         assert weights.complete(BARE) == found
 
 
+@pytest.mark.parametrize("endpoint", ["", "hf-mirror.com"])
+def test_a_hub_at_no_address_is_one_sentence_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    refused(rf"HF_ENDPOINT is '{endpoint}', .*: unset it", "hf://some/encoder", BARE)
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1/a b")
+    refused(r"the hub at https://127\.0\.0\.1/a b cannot be reached", "hf://some/encoder", BARE)
+
+
+@pytest.mark.parametrize("model", [BARE, ModelConfig()])
+def test_an_address_with_a_blank_is_one_sentence(model: ModelConfig) -> None:
+    refused(r"cannot read https://127\.0\.0\.1:1/a b", "https://127.0.0.1:1/a b", model)
+
+
 @pytest.mark.parametrize("answers", [False, True])
 def test_a_hub_that_cannot_be_reached_is_one_sentence_soon(
     monkeypatch: pytest.MonkeyPatch, answers: bool
