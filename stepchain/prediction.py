@@ -52,7 +52,7 @@ def predict(
 
     Returns:
         For each image the dataset's class ids, uint8 [H, W]. `step.class_names` names them; 0 is
-        background.
+        background, where the model has it.
 
     Raises:
         InputError: A file of the step is missing or damaged, or an image cannot be used.
