@@ -66,8 +66,10 @@ def predict(
         >>> labels.shape, labels.dtype
         ((48, 64), dtype('uint8'))
     """
-    with fetched(step.store, step.result.record) as folder:
-        predictor = load_predictor(folder, torch.device(device))
+    record = step.result.record
+    with fetched(step.store, record) as folder:
+        precision = record.step.optimization.precision
+        predictor = load_predictor(folder, torch.device(device), precision)
     config = step.result.evaluation.config
     found = []
     for image in images:
