@@ -19,7 +19,7 @@ from training.config import BACKGROUND, VOID
 from training.data.coco_annotations import Annotations, Painted, class_names
 from training.data.deterministic_png import encode_mask
 from training.data.file_index import FileIndex, litter_remark
-from training.data.headers import check_size, photo_header
+from training.data.headers import INGEST_LIMIT, check_size, photo_header
 from training.data.reading import BY_VALUE, MAX_PIXELS
 from training.data.source import BadData, Remark, Sample, file_bytes
 from training.data.transforms import decode_mask
@@ -180,7 +180,7 @@ class Coco:
         annotations = self.instances[split]
         said = annotations.size(id)
         if said and image is None:
-            check_size(*said, self.max_pixels, "annotated image")
+            check_size(*said, self.max_pixels, "annotated image", INGEST_LIMIT)
             return annotations.paint(id, *said, self.class_ids)
         if image is None:
             image = self.photo(split, id)
