@@ -17,7 +17,7 @@ import tyro
 
 from jobs.adopt_options import TORCHVISION, Options
 from jobs.errors import user_errors
-from training.config import EvaluationConfig, InputError, ModelConfig
+from training.config import BACKGROUND, EvaluationConfig, InputError, ModelConfig
 
 if TYPE_CHECKING:
     from orchestrator.planning.chain import Chain
@@ -56,6 +56,11 @@ def _what_is_known(
     from training.adoption import read_about
 
     about = read_about(path)
+    if about and BACKGROUND not in about["class_ids"]:
+        raise InputError(
+            f"{path.name} is a model without a background channel (scenario.background none), "
+            "which an adopted step has as its first: its first class would become background"
+        )
     chain = None
     model: Mapping[str, Any] = about.get("model", {})
     if options.preset:

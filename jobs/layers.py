@@ -12,8 +12,8 @@ from training.config import InputError
 def layer(dataset: Name, root: Path, name: str, at: AtStore) -> None:
     """Ingest further maps of a dataset's training images, such as saliency or superpixels.
 
-    Maps are PNG files with one number for each pixel, 8 or 16 bits, of the images' own sizes. A
-    step whose method names the layer reads it. Its key covers the maps that it reads.
+    Maps are PNG files with one number for each pixel, of at most 16 bits, of the images' own sizes.
+    A step whose method names the layer reads it. Its key covers the maps that it reads.
 
     Args:
         dataset: Name of the dataset, which is in the store already.

@@ -16,7 +16,7 @@ from rich.console import Console
 from jobs.errors import user_errors
 from jobs.options import AtStore
 from jobs.places import checked_folder
-from training.config import InputError
+from training.config import BACKGROUND, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +138,7 @@ def _announce(found: "Found", model: "PublishedModel", side: int | None, console
     """Print what is predicted, by what."""
     passed = f", {len(found.others)} other files passed over" if found.others else ""
     console.print(f"{_count(len(found.photos))}{passed}")
-    classes = len(model.class_names) - 1
+    classes = len(model.class_names.keys() - {BACKGROUND})
     console.print(f"step {model.record.key}: {classes} classes, sees photos {_seen(side)}")
 
 

@@ -52,7 +52,7 @@ def predict(
 
     Returns:
         For each image the dataset's class ids, uint8 [H, W]. `step.class_names` names them; 0 is
-        background.
+        background, where the model has it.
 
     Raises:
         InputError: A file of the step is missing or damaged, or an image cannot be used.
@@ -66,8 +66,10 @@ def predict(
         >>> labels.shape, labels.dtype
         ((48, 64), dtype('uint8'))
     """
-    with fetched(step.store, step.result.record) as folder:
-        predictor = load_predictor(folder, torch.device(device))
+    record = step.result.record
+    with fetched(step.store, record) as folder:
+        precision = record.step.optimization.precision
+        predictor = load_predictor(folder, torch.device(device), precision)
     config = step.result.evaluation.config
     found = []
     for image in images:

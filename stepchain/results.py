@@ -12,7 +12,7 @@ from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, StepResult, load_chains, load_step
 from orchestrator.records.store_version import open_checked_store
 from orchestrator.store.base import Store
-from training.config import InputError
+from training.config import BACKGROUND, InputError, flatten_groups
 from training.continual_metrics import Continual
 from training.metrics import CONVENTIONS, ConventionName, Scores
 
@@ -39,13 +39,15 @@ class PublishedStep:
 
     @property
     def class_names(self) -> dict[int, str]:
-        """Return the names of the classes that the model predicts, by dataset id; background is 0.
+        """Return the names of the classes that the model predicts, by dataset id.
 
-        They are in the order of `confusion`'s rows and columns.
+        Background is 0, where the model has it. They are in the order of `confusion`'s rows and
+        columns.
         """
         names = self.result.evaluation.class_names
-        learned = [class_id for group in self.result.groups for class_id in group]
-        return {class_id: names[class_id] for class_id in (0, *learned)}
+        learned = flatten_groups(self.result.groups)
+        channels = learned if self.result.background == "none" else (BACKGROUND, *learned)
+        return {class_id: names[class_id] for class_id in channels}
 
     @property
     def curves(self) -> list[dict[str, Any]]:
@@ -62,12 +64,13 @@ class PublishedStep:
         return self.result.scores(CONVENTIONS[convention])
 
     def confusion(self, convention: ConventionName = "wilson") -> np.ndarray:
-        """Return counted pixels, int64 [1 + C, 1 + C]: truth in rows, prediction in columns.
+        """Return counted pixels, int64 [C, C]: truth in rows, prediction in columns.
 
         Args:
             convention: As for `scores`.
         """
-        return self.result.matrix(CONVENTIONS[convention])
+        counts = self.result.matrix(CONVENTIONS[convention])
+        return counts[1:, 1:] if self.result.background == "none" else counts
 
 
 @dataclass(frozen=True)

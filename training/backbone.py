@@ -54,9 +54,12 @@ UNDECISIVE = frozenset(
 
 
 def decisive(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of a library's configuration that decide what an encoder computes."""
+    """Return the entries of a library's configuration that decide what an encoder computes.
+
+    An entry may be a configuration itself, whose entries are chosen likewise.
+    """
     return {
-        name: value
+        name: decisive(value) if isinstance(value, Mapping) else value
         for name, value in sorted(values.items())
         if name not in UNDECISIVE and "drop" not in name
     }

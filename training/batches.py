@@ -38,7 +38,8 @@ def step_batches(
 
     Raises:
         InputError: The workers cannot share a batch, or the images fill none.
-        BadData: An image, a mask or the map of a layer cannot be decoded.
+        BadData: An image, a mask or the map of a layer cannot be decoded, or a map that should hold
+            class ids holds something else.
         Unavailable: A shard cannot be read or fetched.
     """
     weak = step.task.supervision == "image"
@@ -50,6 +51,7 @@ def step_batches(
         seed=step.seed,
         layers=step.method.layers,
         layer_transform=partial(random_resized_layer, augmentation=step.augmentation),
+        layers_hold_classes=step.method.layers_hold_classes,
     )
     order = GlobalBatches(
         len(rows),

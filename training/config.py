@@ -176,6 +176,8 @@ class MethodConfig(Document):
     # The fields that name a companion layer of the dataset, or None. A chain has the layer's name
     # in them. The plan puts the digest of what the step reads of it in the name's place.
     layer_fields: ClassVar[tuple[str, ...]] = ()
+    # Whether its layers hold the dataset's class ids, 0 and 255. Other values are refused then.
+    layers_hold_classes: ClassVar[bool] = False
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 from orchestrator.store.base import NotFound
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import DEFAULT_RETRIES
-from training.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from training.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Triple
 from training.config import InputError, ModelConfig
 from training.models.library import complete_architecture, stage_names
 from training.models.library_encoder import layout_of
@@ -26,6 +27,7 @@ CONFIG = "config.json"
 IMAGES = "preprocessor_config.json"
 WEIGHTS = "model.safetensors"
 HUB = "hf"
+PUBLIC_HUB = "https://huggingface.co"
 HUB_SECONDS = DEFAULT_RETRIES.hub_seconds
 
 
@@ -37,12 +39,15 @@ class LibraryFolder(NamedTuple):
     images: dict[str, Any]  # how images are prepared; empty if the folder does not say
 
 
-def is_library_source(source: str) -> bool:
-    """Return whether a source of weights is a folder in the library's layout, not a file."""
+def is_surely_folder(source: str) -> bool:
+    """Return whether a source of weights is no file, as far as its name says.
+
+    What lies at an address or in a bucket shows only when it is read.
+    """
     parts = urlsplit(source)
     if parts.scheme in ("", "file"):
         return Path(parts.path if parts.scheme else source).expanduser().is_dir()
-    return parts.scheme == HUB or not Path(parts.path).suffix
+    return parts.scheme == HUB or parts.path[-1:] in ("", "/")
 
 
 def open_library_folder(source: str, scratch: Path) -> LibraryFolder:
@@ -82,13 +87,14 @@ def backbone_of(folder: LibraryFolder, maps: tuple[str, ...] | None = None) -> B
     """
     architecture = complete_architecture(folder.config)
     images = folder.images
-    mean, std = images.get("image_mean", IMAGENET_MEAN), images.get("image_std", IMAGENET_STD)
+    mean = _by_channel(images.get("image_mean"), IMAGENET_MEAN)
+    std = _by_channel(images.get("image_std"), IMAGENET_STD)
     if images.get("do_normalize") is False:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if (
-        images.get("do_rescale") is False
-        or abs(images.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6
-    ):
+    factor = images.get("rescale_factor")
+    factor = 1 / 255 if factor is None else factor
+    is_usual = isinstance(factor, (int, float)) and abs(factor * 255 - 1) <= 1e-6
+    if images.get("do_rescale") is False or not is_usual:
         raise InputError(
             f"the images of {folder.source} are not brought to 0..1 before they are normalised "
             f"({IMAGES}): such an encoder cannot be used"
@@ -97,10 +103,17 @@ def backbone_of(folder: LibraryFolder, maps: tuple[str, ...] | None = None) -> B
         {
             "architecture": architecture,
             "maps": maps or stage_names(architecture)[-1:],
-            "mean": tuple(mean),
-            "std": tuple(std),
+            "mean": mean,
+            "std": std,
         }
     )
+
+
+def _by_channel(value: Any, usual: Triple) -> Any:
+    """Return a value of each colour, where a folder may say nothing or one for all three."""
+    if value is None:
+        return usual
+    return (value,) * 3 if isinstance(value, (int, float)) else value
 
 
 def fitted_model(model: ModelConfig, folder: LibraryFolder) -> ModelConfig:
@@ -145,13 +158,17 @@ def fetch(source: str, name: str, scratch: Path) -> Path | None:
     if parts.scheme == HUB:
         return _from_hub(source, name, scratch)
     if parts.scheme in ("http", "https"):
-        return target if _download(f"{source.rstrip('/')}/{name}", target) else None
+        return target if download(f"{source.rstrip('/')}/{name}", target) else None
     path = Path(parts.path if parts.scheme == "file" else source).expanduser() / name
     return path if path.is_file() else None
 
 
-def _download(address: str, target: Path) -> bool:
-    """Download a file; return False if the server does not have it."""
+def download(address: str, target: Path) -> bool:
+    """Download a file; return False if the server does not have it.
+
+    Raises:
+        InputError: The address is none, or the server does not answer.
+    """
     timeout = DEFAULT_RETRIES.weights_download_seconds
     try:
         with (
@@ -163,7 +180,7 @@ def _download(address: str, target: Path) -> bool:
         if error.code == 404:
             return False
         raise InputError(f"cannot read {address}: {error.reason}") from error
-    except (urllib.error.URLError, TimeoutError) as error:
+    except (urllib.error.URLError, TimeoutError, HTTPException) as error:
         raise InputError(f"cannot read {address}: {getattr(error, 'reason', error)}") from error
     return True
 
@@ -194,7 +211,12 @@ def _from_hub(source: str, name: str, scratch: Path) -> Path | None:
 
 def _check_hub(source: str) -> None:
     """Raise InputError if the hub cannot be reached. Its own library would try for much longer."""
-    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    address = os.environ.get("HF_ENDPOINT", PUBLIC_HUB)
+    if not address.startswith(("https://", "http://")):
+        raise InputError(
+            f"HF_ENDPOINT is {address!r}, which is no hub's address: unset it, or give one such as "
+            f"{PUBLIC_HUB}"
+        )
     try:
         urllib.request.urlopen(
             urllib.request.Request(address, method="HEAD"),
@@ -202,7 +224,7 @@ def _check_hub(source: str) -> None:
         ).close()
     except urllib.error.HTTPError:
         return  # it answers
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (OSError, HTTPException) as error:
         raise InputError(
             f"the hub at {address} cannot be reached for {source} "
             f"({getattr(error, 'reason', error)}): give a folder with {CONFIG} and {WEIGHTS}"
@@ -211,7 +233,7 @@ def _check_hub(source: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path} is no JSON: {error}") from error
     if not isinstance(value, dict):

@@ -4,9 +4,6 @@ The store holds safetensors. Other formats are converted on their way there, so 
 is read from the store is unpickled.
 """
 
-import shutil
-import urllib.error
-import urllib.request
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -15,16 +12,16 @@ from urllib.parse import urlsplit
 from safetensors.torch import save_file
 
 from orchestrator.datasets.library_folder import (
+    download,
     fetch_weights,
     fitted_model,
-    is_library_source,
+    is_surely_folder,
     open_library_folder,
 )
 from orchestrator.records import layout
-from orchestrator.store.base import Store
+from orchestrator.store.base import NotFound, Store
 from orchestrator.store.cache import file_sha256
 from orchestrator.store.open import open_store
-from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
 from training.models.weight_files import is_safetensors
@@ -43,7 +40,7 @@ class PretrainedWeights:
     def __init__(self, *sources: str) -> None:
         self._sources = sources
         self._scratch = TemporaryDirectory(prefix="stepchain-")
-        self._fetched: dict[str, Path] = {}
+        self._fetched: dict[tuple[str, bool], Path] = {}  # by source, and whether it is a folder
         self._models: dict[ModelConfig, ModelConfig] = {}
         self._digests: dict[Path, str] = {}
 
@@ -102,17 +99,18 @@ class PretrainedWeights:
         """Check weights against the encoder; return the model and the file that the store keeps."""
         folder = Path(self._scratch.name, str(self._sources.index(source)))
         folder.mkdir(exist_ok=True)
-        if model.encoder == "transformers":
+        library = model.encoder == "transformers"
+        if library:
             model = fitted_model(model, open_library_folder(source, folder))
-        elif is_library_source(source):
+        elif is_surely_folder(source):
             raise InputError(
                 f"{source} is a folder, which is for the encoder transformers: give the encoder "
                 f"{model.encoder} a file of weights"
             )
-        if source not in self._fetched:
-            fetch = fetch_weights if model.encoder == "transformers" else fetch_file
-            self._fetched[source] = fetch(source, folder)
-        fetched = self._fetched[source]
+        if (source, library) not in self._fetched:
+            fetch = fetch_weights if library else fetch_file
+            self._fetched[source, library] = fetch(source, folder)
+        fetched = self._fetched[source, library]
         encoder = build_encoder(model)
         load_encoder_weights(encoder, fetched)
         if is_safetensors(fetched):
@@ -127,24 +125,20 @@ def fetch_file(source: str, scratch: Path) -> Path:
     """Return the local file of weights at a path, or download the one at a URI to `scratch`.
 
     Raises:
-        InputError: There is no such file.
+        InputError: There is no such file, or its server does not answer.
         StoreError: The store that holds it does not answer.
     """
     parts = urlsplit(source)
     target = scratch / (Path(parts.path).name or "weights")
     if parts.scheme == "s3":
         folder, _, name = source.rpartition("/")
-        open_store(folder).download(name, target)
-    elif parts.scheme in ("http", "https"):
         try:
-            timeout = DEFAULT_RETRIES.weights_download_seconds
-            with (
-                urllib.request.urlopen(source, timeout=timeout) as answer,
-                target.open("wb") as file,
-            ):
-                shutil.copyfileobj(answer, file)
-        except urllib.error.URLError as error:
-            raise InputError(f"cannot read the weights at {source}: {error.reason}") from error
+            open_store(folder).download(name, target)
+        except NotFound:
+            raise InputError(f"there is no file of weights at {source}") from None
+    elif parts.scheme in ("http", "https"):
+        if not download(source, target):
+            raise InputError(f"there is no file of weights at {source}")
     else:
         path = Path(parts.path if parts.scheme == "file" else source).expanduser()
         if not path.is_file():

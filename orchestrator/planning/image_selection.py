@@ -43,7 +43,11 @@ class ImageSelection:
         return keep_share(rows, self.index.ids, scenario.image_share)
 
     def memory(self, scenario: Scenario, groups: Groups, number: int) -> np.ndarray:
-        """Return the images kept of earlier steps, without those this step may select itself."""
+        """Return the images kept of earlier steps, without those this step may select itself.
+
+        Raises:
+            PlanError: None is left to keep, or published lists do not fit.
+        """
         if not (number and scenario.memory):
             return np.array([], dtype=np.int64)
         selected = [self.selected(scenario, groups, before) for before in range(number)]
@@ -51,9 +55,17 @@ class ImageSelection:
         without_share = scenario.model_copy(update={"image_share": 1.0})
         candidates = np.setdiff1d(earlier, self.selected(without_share, groups, number))
         previous = flatten_groups(groups[:number])
-        return choose_memory(
+        kept = choose_memory(
             self.index.labels, previous, candidates, self.index.ids, scenario.memory
         )
+        if not len(kept):
+            raise PlanError(
+                f"step {number} keeps no image of earlier steps, and scenario.memory is "
+                f"{scenario.memory}: its own images include all that they showed of previous "
+                "classes; set scenario.memory 0, or give each image to one step "
+                "(scenario.setting partitioned)"
+            )
+        return kept
 
     def _listed(self, scenario: Scenario, digest: str, groups: Groups, number: int) -> np.ndarray:
         """Return the images that published lists give a step.

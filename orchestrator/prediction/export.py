@@ -49,7 +49,7 @@ class About(Document):
     format: int = 1
     step: str  # its key in the store
     attempt: str
-    classes: tuple[str, ...]  # by channel, background first
+    classes: tuple[str, ...]  # by channel, background first where the model has it
     class_ids: tuple[int, ...]  # by channel, as in the dataset's masks
     short_side: int | None  # to which a photo's shorter side is resized; None: as it is
     model: ModelConfig

@@ -121,13 +121,15 @@ class OutputFolder:
 def output_names(photos: Sequence[Photo]) -> list[str]:
     """Return the name of each photo's mask and overlay, without suffix.
 
-    It is the photo's own, with its suffix only where `a.jpg` and `a.png` would share a mask. File
-    systems that do not distinguish upper and lower case count.
+    It is the photo's own, with its suffix only where `a.jpg` and `a.png` would share a mask, or
+    where `a.jpg.png` would take the name of `a.jpg`. File systems that do not distinguish upper and
+    lower case count.
     """
     stems = [str(PurePosixPath(photo.name).with_suffix("")) for photo in photos]
-    count = Counter(stem.casefold() for stem in stems)
+    taken = Counter(stem.casefold() for stem in stems)
+    taken.update(photo.name.casefold() for photo in photos)
     return [
-        stem if count[stem.casefold()] == 1 else photo.name
+        stem if taken[stem.casefold()] == 1 else photo.name
         for photo, stem in zip(photos, stems, strict=True)
     ]
 

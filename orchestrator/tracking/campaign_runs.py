@@ -102,10 +102,10 @@ def _views(record: CampaignRecord, result: CampaignResult, scenario: str) -> dic
     plans = [plan for plan in result.chains if plan.chain.scenario.title == scenario]
     params = [build_chain_run(plan.chain, (), began=0).params for plan in plans]
     axes = [axis for axis in result.axes if _varies(axis, params)]
-    classes = ["background", *_class_names(plans)]
-    return saved_views(
-        record.name, axes, classes, result.convention, to_milliseconds(record.created)
-    )
+    without = {plan.chain.scenario.background for plan in plans} == {"none"}
+    classes = _class_names(plans) if without else ["background", *_class_names(plans)]
+    convention = result.convention.for_models("none" if without else "class")
+    return saved_views(record.name, axes, classes, convention, to_milliseconds(record.created))
 
 
 def _varies(axis: str, params: Sequence[Mapping[str, str]]) -> bool:

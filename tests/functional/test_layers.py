@@ -88,8 +88,14 @@ def with_garbage_masks(split: LocalSplit, folder: Path) -> LocalSplit:
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_layer_is_cut_like_the_mask_and_the_mask_is_not_read(
-    store: Store, split: LocalSplit, tmp_path: Path, processes: int
+    store: Store,
+    split: LocalSplit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: int,
 ):
+    # As of a method that takes any number.
+    monkeypatch.setattr(offline_layer.Config, "layers_hold_classes", False)
     ingest_maps(write_maps(tmp_path / "maps", split), store)
     step = planned(store, augmentation__flip=True)[1]
     (digest,) = step.layers
@@ -113,6 +119,25 @@ def test_a_layer_is_cut_like_the_mask_and_the_mask_is_not_read(
     assert torch.equal(again.layers[digest], channels[other.masks].int())
     with pytest.raises(BadData, match="mask"):
         next(iter(step_batches(document, blind, step.rows, runtime, 0, 1)))
+
+
+@pytest.mark.parametrize("value", [11, 254, BEYOND_8_BITS])
+def test_a_value_that_is_no_class_of_the_dataset_stops_the_step_that_reads_class_ids(
+    store: Store, split: LocalSplit, tmp_path: Path, value: int
+):
+    folder = write_maps(tmp_path / "maps", split)
+    for row, id in enumerate(split.index.ids):
+        width, height = split.index.sizes[row].tolist()
+        values = np.zeros((height, width), np.uint16)
+        values[:, ::2], values[0, 0] = len(split.classes), 255
+        values[-1, -1] = value if row % 2 else 0
+        Image.fromarray(values).save(folder / f"{id}.png")
+    ingest_maps(folder, store)
+    step = planned(store)[1]
+    data = with_layers(split, store, step.layers, step.rows, tmp_path / "cache")
+    batches = step_batches(step.step, data, step.rows, Runtime(), 0, step.iterations)
+    with pytest.raises(BadData, match=rf"row \d+ \(id .*\).*the map holds {value}, .* 1 to 10, 0"):
+        list(batches)
 
 
 def test_the_digest_of_what_is_read_is_in_the_key_of_the_steps_that_read_it(

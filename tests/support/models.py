@@ -16,7 +16,10 @@ from training.models.segmenter import Segmenter
 def publish_model(store: Store, key: str) -> Segmenter:
     """Add a model with random weights to a published step, and return it."""
     record = StepRecord.model_validate_json(store.read(layout.step_record(key)))
-    document = ModelDocument(model=record.step.model, groups=record.step.task.groups)
+    task = record.step.task
+    document = ModelDocument(
+        model=record.step.model, groups=task.groups, background=task.background
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Segmenter(document.model, document.channels)

@@ -36,6 +36,8 @@ class Cityscapes:
         leftImg8bit/{train,val}/<city>/<id>_leftImg8bit.png
         gtFine/{train,val}/<city>/<id>_gtFine_labelIds.png          or else _gtFine_labelTrainIds
 
+    The folders of the cities may be missing.
+
     Raises:
         BadData: A folder is missing, or has no masks.
     """
@@ -57,7 +59,7 @@ class Cityscapes:
         self.photos = {split: FileIndex(root / "leftImg8bit" / split) for split in SPLITS}
         masks = {split: FileIndex(root / "gtFine" / split, (".png",)) for split in SPLITS}
         self.indexes = [*self.photos.values(), *masks.values()]
-        # By split and id: the folder of the city, and the kind of the mask.
+        # By split and id: the frame, below the split's folders, and the kind of the mask.
         self._masks = {split: _masks_of(index) for split, index in masks.items()}
         for split, found in self._masks.items():
             if not found:
@@ -72,14 +74,14 @@ class Cityscapes:
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
         """Return the photo and the mask of one image."""
-        city, kind = self._masks[split][id]
-        mask = self.root / "gtFine" / split / city / f"{id}{kind}.png"
-        return self.photos[split].path(f"{city}/{id}{PHOTO}"), mask
+        frame, kind = self._masks[split][id]
+        mask = self.root / "gtFine" / split / f"{frame}{kind}.png"
+        return self.photos[split].path(frame + PHOTO), mask
 
     def read(self, split: str, id: str) -> Sample:
         """Return the photo as it is, and the mask with the classes' ids and void."""
-        city, kind = self._masks[split][id]
-        self.photos[split].check(f"{city}/{id}{PHOTO}", "photo")
+        frame, kind = self._masks[split][id]
+        self.photos[split].check(frame + PHOTO, "photo")
         image, mask = self.files(split, id)
         values = decode_mask(file_bytes(mask, "mask"), BY_VALUE)
         return Sample(id, file_bytes(image, "image"), encode_mask(TABLES[kind][values]))
@@ -90,13 +92,13 @@ class Cityscapes:
 
 
 def _masks_of(index: FileIndex) -> dict[str, tuple[str, str]]:
-    """Return city and kind of the preferred mask of each id."""
+    """Return the frame, with the folder of its city, and the kind of each id's preferred mask."""
     found: dict[str, tuple[str, str]] = {}
     for kind in (TRAIN_IDS, LABEL_IDS):  # the later ones win
         for name in index.names:
             if name.endswith(kind):
-                city, _, id = name.removesuffix(kind).rpartition("/")
-                found[id] = city, kind
+                frame = name.removesuffix(kind)
+                found[frame.rpartition("/")[2]] = frame, kind
     return found
 
 

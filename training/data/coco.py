@@ -19,7 +19,7 @@ from training.config import BACKGROUND, VOID
 from training.data.coco_annotations import Annotations, Painted, class_names
 from training.data.deterministic_png import encode_mask
 from training.data.file_index import FileIndex, litter_remark
-from training.data.headers import check_size, photo_header
+from training.data.headers import INGEST_LIMIT, check_size, photo_header
 from training.data.reading import BY_VALUE, MAX_PIXELS
 from training.data.source import BadData, Remark, Sample, file_bytes
 from training.data.transforms import decode_mask
@@ -138,9 +138,14 @@ class Coco:
 
     def read(self, split: str, id: str) -> Sample:
         """Return the photo as it is, and a mask of class ids."""
-        image = file_bytes(self.files(split, id)[0], "image")
+        image = self.photo(split, id)
         painted = self.paint(split, id, image)
         return Sample(id, image, encode_mask(painted.mask), painted.remarks)
+
+    def photo(self, split: str, id: str) -> bytes:
+        """Return the photo's file. Raise BadData if there is none, or several that it could be."""
+        self.photos[split].check(id, "photo")
+        return file_bytes(self.photos[split].path(id), "image")
 
     def remarks(self) -> list[str]:
         """Return what was passed over."""
@@ -175,10 +180,10 @@ class Coco:
         annotations = self.instances[split]
         said = annotations.size(id)
         if said and image is None:
-            check_size(*said, self.max_pixels, "annotated image")
+            check_size(*said, self.max_pixels, "annotated image", INGEST_LIMIT)
             return annotations.paint(id, *said, self.class_ids)
         if image is None:
-            image = file_bytes(self.files(split, id)[0], "image")
+            image = self.photo(split, id)
         header = photo_header(image, self.max_pixels)
         if said and said not in (header[:2], header.upright_size):
             raise BadData(

@@ -191,18 +191,29 @@ def class_names(categories: Mapping[int, str]) -> dict[int, str]:
     return {id: name for id, name in categories.items() if name.lower() not in BACKGROUND_NAMES}
 
 
-def _images(content: list[Any], path: Path, photos: FileIndex) -> dict[Any, dict[str, Any]]:
+def _image_id(value: Any) -> int | str | None:
+    """Return an image's id, which is the same whether it is written 1, 1.0 or "1"; None is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = whole_number(value)
+    # Texts such as "007" and "7" may be two images.
+    is_text = isinstance(value, str) and str(number) != value.strip()
+    return value if is_text else number
+
+
+def _images(content: list[Any], path: Path, photos: FileIndex) -> dict[int | str, dict[str, Any]]:
     """Return name, size and objects, none yet, of each image, by the file's ids."""
-    images: dict[Any, dict[str, Any]] = {}
+    images: dict[int | str, dict[str, Any]] = {}
     for position, entry in enumerate(content):
         name = entry.get("file_name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not isinstance(entry.get("id"), (int, str)):
+        id = _image_id(entry.get("id")) if isinstance(entry, dict) else None
+        if not isinstance(name, str) or id is None:
             raise BadData(f"{path}: image {position} has no id and file_name: {entry!r:.80}")
-        if entry["id"] in images:
+        if id in images:
             raise BadData(f"{path}: two images have the id {entry['id']!r}: give each its own")
         found = photos.find(name)
         size = [whole_number(entry.get(side)) or 0 for side in ("width", "height")]
-        images[entry["id"]] = {
+        images[id] = {
             "id": found[0] if len(found) == 1 else without_ending(name.replace("\\", "/")),
             "size": size if min(size) > 0 else None,
             "objects": [],
@@ -210,16 +221,18 @@ def _images(content: list[Any], path: Path, photos: FileIndex) -> dict[Any, dict
     return images
 
 
-def _add_objects(content: list[Any], images: dict[Any, dict[str, Any]], path: Path) -> list[str]:
+def _add_objects(
+    content: list[Any], images: dict[int | str, dict[str, Any]], path: Path
+) -> list[str]:
     """Add each object to its image, and return the names of those whose image is not listed."""
     strays = []
     for position, entry in enumerate(content):
         if not isinstance(entry, dict):
             raise BadData(f"{path}: annotation {position} is no object: {entry!r:.80}")
         name = entry.get("id", f"number {position}")
-        image = entry.get("image_id")
-        if not isinstance(image, (int, str)) or image not in images:
-            strays.append(f"object {name} of image {image!r}")
+        image = _image_id(entry.get("image_id"))
+        if image is None or image not in images:
+            strays.append(f"object {name} of image {entry.get('image_id')!r}")
             continue
         images[image]["objects"].append(
             [name, entry.get("category_id"), entry.get("iscrowd"), entry.get("segmentation")]

@@ -15,7 +15,7 @@ from training.config import VOID
 from training.data.coco import COCO_CATEGORIES, MASKS, Coco
 from training.data.deterministic_png import encode_mask
 from training.data.reading import BY_VALUE
-from training.data.source import BadData, LeftOut, Sample, file_bytes
+from training.data.source import BadData, LeftOut, Sample
 from training.data.transforms import decode_mask
 from training.data.voc import Voc
 
@@ -95,8 +95,7 @@ class CocoVoc:
         shows_voc = ((mask > len(BASE_CATEGORY_IDS)) & (mask != VOID)).any()
         if split == "train" and shows_voc:
             raise LeftOut
-        image = file_bytes(self.coco.files(split, id)[0], "image")
-        return Sample(id, image, encode_mask(mask), remarks)
+        return Sample(id, self.coco.photo(split, id), encode_mask(mask), remarks)
 
 
 def _split_of_voc(split: str) -> str:

@@ -40,6 +40,7 @@ class SegmentationDataset(Dataset[Item]):
         seed: Decides the augmentations.
         layers: The companion layers of the split to read.
         layer_transform: Cuts a layer's map, called as `layer_transform(values, rng=...)`.
+        layers_hold_classes: Whether to refuse values in layers that are no class of the split.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SegmentationDataset(Dataset[Item]):
         seed: int,
         layers: Sequence[str] = (),
         layer_transform: Callable[..., np.ndarray] = uncut,
+        layers_hold_classes: bool = False,
     ) -> None:
         self.split = split
         self.rows = rows
@@ -60,8 +62,9 @@ class SegmentationDataset(Dataset[Item]):
         self.seed = seed
         self.layers = tuple(layers)
         self.layer_transform = layer_transform
+        classes = len(split.classes) if layers_hold_classes else None
         self._layer_readers = {
-            layer: LayerReader(split.layers[layer], split.layer_rows(layer, rows))
+            layer: LayerReader(split.layers[layer], split.layer_rows(layer, rows), classes)
             for layer in layers
         }
         self._mapped: dict[int, np.ndarray] = {}  # shards by number, oldest first
@@ -80,7 +83,7 @@ class SegmentationDataset(Dataset[Item]):
             uint16 [H, W].
 
         Raises:
-            BadData: The map cannot be decoded.
+            BadData: The map cannot be decoded, or holds what it should not.
             Unavailable: Its shard cannot be read or fetched.
         """
         epoch, position = key

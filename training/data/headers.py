@@ -19,6 +19,7 @@ from training.data.reading import MAX_PIXELS
 from training.data.source import BadData
 
 ORIENTATION = 0x0112  # EXIF's tag
+INGEST_LIMIT = "--max-pixels"  # the option of jobs.ingest for datasets
 PHOTOS = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -94,7 +95,7 @@ def photo_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
         BadData: The file is no photo, or has more than `max_pixels` pixels.
     """
     with open_photo(data) as picture:
-        check_size(*picture.size, max_pixels, "image")
+        check_size(*picture.size, max_pixels, "image", INGEST_LIMIT)
         return Header(*picture.size, orientation_of(picture))
 
 
@@ -109,14 +110,18 @@ def orientation_of(picture: ImageFile.ImageFile) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def check_size(width: int, height: int, max_pixels: int, what: str) -> None:
-    """Raise BadData for an image without pixels, or with more than `max_pixels`."""
+def check_size(width: int, height: int, max_pixels: int, what: str, raised_by: str = "") -> None:
+    """Raise BadData for an image without pixels, or with more than `max_pixels`.
+
+    The message names the option that raises the limit, where a command has one.
+    """
     if width < 1 or height < 1:
         raise BadData(f"the {what} is {width} x {height} pixels: there is nothing to see")
     if width * height > max_pixels:
+        advice = f", or raise the limit with {raised_by}" if raised_by else ""
         raise BadData(
             f"the {what} is {width} x {height} = {width * height:,} pixels, and at most "
-            f"{max_pixels:,} are read: make it smaller, or raise the limit with --max-pixels"
+            f"{max_pixels:,} are read: make it smaller{advice}"
         )
 
 

@@ -9,10 +9,11 @@ import io
 import cv2
 import numpy as np
 from numpy.random import Generator
-from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from training.data.headers import check_size, file_format, mask_header, undecodable
+from training.config import VOID
+from training.data.headers import MaskHeader, check_size, file_format, mask_header, undecodable
+from training.data.mask_pixels import png_numbers
 from training.data.reading import MOST_PIXELS
 from training.data.shards import LocalSplit, byte_range
 from training.data.source import BadData
@@ -35,20 +36,31 @@ def decode_layer(data: bytes | np.ndarray) -> np.ndarray:
     check_size(header.width, header.height, MOST_PIXELS, "map")
     try:
         with PngImageFile(io.BytesIO(data)) as picture:
-            return _numbers(picture)
+            return _numbers(picture, header)
     except BadData:
         raise
     except Exception as error:  # noqa: BLE001  Pillow raises whatever its codecs do
         raise undecodable("map", error) from None
 
 
-def _numbers(picture: Image.Image) -> np.ndarray:
+def _numbers(picture: PngImageFile, header: MaskHeader) -> np.ndarray:
     if picture.mode not in NUMBERS:
         raise BadData(
             f"the map is a PNG of mode {picture.mode}, and a layer has one number for each pixel: "
             "save it as gray of 8 or 16 bits, or with a palette"
         )
-    return np.asarray(picture).astype(np.uint16)
+    return png_numbers(picture, header).astype(np.uint16)
+
+
+def check_classes(values: np.ndarray, classes: int) -> None:
+    """Raise BadData for a map whose values are not all class ids, 0 and 255."""
+    unknown = (values > classes) & (values != VOID)
+    if unknown.any():
+        raise BadData(
+            f"the map holds {int(values[unknown][0])}, and the method reads class ids from it: "
+            f"1 to {classes}, 0 for background and 255 for nothing known; correct the map and "
+            "ingest the layer again"
+        )
 
 
 def uncut(values: np.ndarray, rng: Generator) -> np.ndarray:
@@ -62,18 +74,20 @@ class LayerReader:
     Args:
         layer: The layer, as `LocalSplit.layers` has it.
         rows: int64 [n], the row of the layer for each image.
+        classes: How many classes the dataset has, if the values must be class ids.
     """
 
-    def __init__(self, layer: LocalSplit, rows: np.ndarray) -> None:
+    def __init__(self, layer: LocalSplit, rows: np.ndarray, classes: int | None = None) -> None:
         self._layer = layer
         self._rows = rows
+        self._classes = classes
         self._mapped: dict[int, np.ndarray] = {}  # shards by number
 
     def read(self, position: int) -> np.ndarray:
         """Return the map of the image at a position, uint16 [H, W].
 
         Raises:
-            BadData: It cannot be decoded.
+            BadData: It cannot be decoded, or holds what is no class id and must be one.
             Unavailable: Its shard cannot be read or fetched.
         """
         row = int(self._rows[position])
@@ -83,7 +97,10 @@ class LayerReader:
             cv2.setNumThreads(0)  # the process is one of many
             self._mapped[number] = self._layer.open_shard(row)
         try:
-            return decode_layer(byte_range(self._mapped[number], index.mask_range[row]))
+            values = decode_layer(byte_range(self._mapped[number], index.mask_range[row]))
+            if self._classes is not None:
+                check_classes(values, self._classes)
+            return values
         except BadData as error:
             raise BadData(
                 f"row {row} (id {index.ids[row]}) of {self._layer.name}: {error}"

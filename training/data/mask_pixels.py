@@ -58,6 +58,15 @@ def mask_orientation(data: bytes) -> int:
         return orientation_of(picture)
 
 
+def png_numbers(picture: Image.Image, header: MaskHeader) -> np.ndarray:
+    """Return the numbers in a PNG file, integers [H, W]: palette indices or gray."""
+    if header.kind == PALETTE or header.depth >= 8:
+        return np.array(picture)
+    # Pillow spreads gray of fewer bits over 0 to 255.
+    white = 2**header.depth - 1
+    return np.array(picture.convert("L")) // np.uint8(VOID // white)
+
+
 def _without_alpha(picture: Image.Image, header: MaskHeader) -> Image.Image:
     """Return a picture without its alpha channel, which must hide nothing."""
     if header.kind not in (GRAY_ALPHA, RGB_ALPHA):
@@ -75,7 +84,7 @@ def _by_value(
 ) -> np.ndarray:
     if header.kind in (RGB, RGB_ALPHA):
         raise BadData(_which_colours(picture))
-    numbers = _numbers(picture, header)
+    numbers = png_numbers(picture, header)
     if values:
         found = _ids_of_values(values)[numbers]
         if not found.all():
@@ -84,15 +93,6 @@ def _by_value(
     if header.depth > 8 and numbers.max() > VOID:
         raise _undeclared_value(int(numbers[numbers > VOID][0]))
     return numbers.astype(np.uint8)
-
-
-def _numbers(picture: Image.Image, header: MaskHeader) -> np.ndarray:
-    """Return the numbers in the file, integers [H, W]: palette indices or gray."""
-    if header.kind == PALETTE or header.depth >= 8:
-        return np.array(picture)
-    # Pillow spreads gray of fewer bits over 0 to 255.
-    white = 2**header.depth - 1
-    return np.array(picture.convert("L")) // np.uint8(VOID // white)
 
 
 def _by_colour(picture: Image.Image, header: MaskHeader, colours: tuple[Colour, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from training.config import VOID, Document
 from training.data.headers import (
+    INGEST_LIMIT,
     Header,
     MaskHeader,
     check_size,
@@ -114,7 +115,7 @@ def inspect(sample: Sample, classes: int, asked: Asked = NOTHING_ASKED) -> Row:
         BadData: The sample cannot be used; the message says why.
     """
     header = mask_header(sample.mask)
-    check_size(header.width, header.height, asked.max_pixels, "mask")
+    check_size(header.width, header.height, asked.max_pixels, "mask", INGEST_LIMIT)
     photo = _check_photo(sample.image, asked.max_pixels)
     exif, fits = _fit(photo, header, mask_orientation(sample.mask))
     width, height = photo.upright_size if fits == "upright" else photo[:2]
@@ -151,7 +152,7 @@ def _check_photo(data: bytes, max_pixels: int) -> Header:
     """
     with open_photo(data) as picture:
         size = picture.size
-        check_size(*size, max_pixels, "image")
+        check_size(*size, max_pixels, "image", INGEST_LIMIT)
         try:
             picture.load()
         except Exception as error:  # noqa: BLE001  decoders raise whatever their libraries do

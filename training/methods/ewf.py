@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from training.binary_method import BinaryMethodConfig
 from training.config import InputError, MethodConfig
 from training.iteration import method_class
 from training.losses import Mean, divide
@@ -47,11 +48,20 @@ class Config(MethodConfig):
         method = self.trained_by
         needs_more = method.needs_importance or method.needs_memory or method.needs_reserved
         another = method.trains and not method.all_at_once and not isinstance(method, Config)
-        if needs_more or not another or method.layers or method.supervision != "pixel":
+        # A probe takes any classifier, and trains none that a step could start from.
+        usual = method.classifier == "pointwise" and not method.halves_batches
+        alone = usual and not method.layers and method.supervision == "pixel"
+        if needs_more or not another or not alone:
             raise InputError(
                 f"ewf averages what another method trains, and cannot take {method.name!r}: give "
-                "method.trained_by one that learns from masks and the previous model alone, such "
-                "as mib or plop"
+                "method.trained_by one that learns from masks and the previous model alone, and "
+                "trains pointwise classifiers, such as mib or plop"
+            )
+        if isinstance(method, BinaryMethodConfig) and method.initial_probability == "shares":
+            raise InputError(
+                f"ewf's step does not know the pixel shares that {method.name!r} would start from: "
+                "give method.trained_by.initial_probability one number, such as 0.01, or leave it "
+                "out"
             )
         return self
 

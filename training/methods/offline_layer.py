@@ -31,6 +31,7 @@ class Config(BinaryMethodConfig):
     layer: str = Field(default="labels", min_length=1)
     supervision: ClassVar[Literal["pixel", "image"]] = "image"
     layer_fields: ClassVar[tuple[str, ...]] = ("layer",)
+    layers_hold_classes: ClassVar[bool] = True
 
     def check_first_step(self) -> None:
         """Allow step 0: without a previous model the pseudo-labels are all that is learned."""

@@ -17,6 +17,7 @@ from training.config import InputError
 # Norms that only the library's backbones have, one for each map. They start as the identity, and
 # files of other models by the same encoder lack them.
 OWN_NORMS = "hidden_states_norms."
+STAGES = "stage_names"  # of a configuration: the names of its maps
 
 
 def complete_architecture(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,13 +163,18 @@ def _configuration(architecture: Mapping[str, Any]) -> Any:
     kind = architecture["model_type"]
     auto = _library().models.auto
     having = sorted(auto.modeling_auto.MODEL_FOR_BACKBONE_MAPPING_NAMES)
-    if kind not in having:
-        raise InputError(
-            f"{installed_version()} has no backbone {kind!r}: it has {', '.join(having)}"
-        )
-    # from_dict would keep names that it does not know.
-    values = {name: value for name, value in architecture.items() if name != "model_type"}
-    return _refusing(auto.configuration_auto.CONFIG_MAPPING[kind], **values)
+    configurations = auto.configuration_auto.CONFIG_MAPPING
+    configuration = None
+    if kind in having:
+        # from_dict would keep names that it does not know.
+        values = {name: value for name, value in architecture.items() if name != "model_type"}
+        configuration = _refusing(configurations[kind], **values)
+    if not hasattr(configuration, STAGES):
+        # Some wrap another library's encoder, or a model of images and text.
+        named = [name for name in having if hasattr(configurations[name](), STAGES)]
+        lacks = f"names no maps of {kind!r}" if kind in having else f"has no backbone {kind!r}"
+        raise InputError(f"{installed_version()} {lacks}: it has {', '.join(named)}")
+    return configuration
 
 
 def _refusing(function: Any, *args: Any, **options: Any) -> Any:

@@ -72,8 +72,10 @@ class Network(nn.Module):
         scores = torch.cat([classifier(head) for classifier in self.classifiers], 1)
         if self.apart:
             together = self.background(head).sigmoid() + self.unknown(head).sigmoid()
-            together = together.clamp(1e-6, 1 - 1e-6)
-            scores = torch.cat([together.log() - (-together).log1p(), scores], 1)
+            cut = together.clamp(1e-6, 1 - 1e-6)
+            background = cut.log() - (-cut).log1p()
+            winning = torch.maximum(background, scores.amax(1, keepdim=True) + 0.01)
+            scores = torch.cat([torch.where(together > 1, winning, background), scores], 1)
         return F.interpolate(scores, pixels.shape[-2:], mode="bilinear", align_corners=False)
 
 

@@ -11,6 +11,8 @@ from training.models.norm import Activation, BatchNorm, Layers, activation
 
 # A sum of probabilities is kept this far from 0 and 1, where log-odds end.
 MARGIN = 1e-6
+# Where the sum exceeds 1, background's logit is at least this far above those of all classes.
+LEAD = 0.01
 
 
 class StepClassifier(nn.Module):
@@ -43,12 +45,15 @@ def join_unknown(logits: Tensor) -> Tensor:
     """Return the logits without unknown's, whose probability goes to background.
 
     p(background) = sigmoid(background) + sigmoid(unknown), and background's logit is its log-odds.
-    The sum may exceed 1. It is cut there, and background wins.
+    The sum may exceed 1. It is cut there, and background wins, however sure a class is.
 
     Args:
         logits: [B, C + 1, h, w]; background is the first channel and unknown the last.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     together = logits[:, :1].sigmoid() + logits[:, -1:].sigmoid()
-    together = together.clamp(MARGIN, 1 - MARGIN)
-    return torch.cat([together.log() - (-together).log1p(), logits[:, 1:-1]], 1)
+    classes = logits[:, 1:-1]
+    cut = together.clamp(MARGIN, 1 - MARGIN)
+    background = cut.log() - (-cut).log1p()
+    winning = torch.maximum(background, classes.amax(1, keepdim=True) + LEAD)
+    return torch.cat([torch.where(together > 1, winning, background), classes], 1)

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from jobs.predict import main
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from stepchain import find_step, predict
+from tests.support.models import publish_model
+from training.methods import lwf
 
 
 @pytest.fixture
@@ -70,6 +73,20 @@ def test_tables_and_page_say_what_each_photo_shows(run, capsys: pytest.CaptureFi
     page = (out / "index.html").read_text()
     assert page.count('src="data:image/') == 3
     assert "http" not in page
+
+
+def test_all_classes_of_a_model_without_background_are_counted(
+    run, published: Store, publish_chain, capsys: pytest.CaptureFixture[str]
+):
+    (key, _) = publish_chain(published, "streets", method=lwf.Config()).steps
+    path = layout.step_record(key)
+    record = json.loads(published.read(path))
+    record["step"]["task"]["background"] = "none"
+    published.write(path, json.dumps(record).encode())
+    publish_model(published, key)
+    document = json.loads((run(step="streets:0") / "predictions.json").read_text())
+    assert f"step {key}: 6 classes" in capsys.readouterr().out
+    assert 0 not in {each["id"] for photo in document["photos"] for each in photo["classes"]}
 
 
 def test_a_photo_that_cannot_be_read_is_listed_and_the_rest_predicted(

@@ -1,6 +1,8 @@
 """A published step predicts what its evaluation would, at the size of the image."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from orchestrator.records import layout
 from orchestrator.store.base import Store
 from stepchain import InputError, PublishedStep, find_step, load_model, predict
 from training.evaluate import predict as predict_pixels
+from training.predictor import Predictor, load_predictor
 
 
 @pytest.fixture
@@ -38,6 +41,22 @@ def test_a_prediction_is_the_evaluations(step: PublishedStep):
     expected = predict_pixels(load_model(step), pixels, class_ids)[0].numpy()
     np.testing.assert_array_equal(labels, expected)
     assert set(np.unique(labels).tolist()) <= set(step.class_names)
+
+
+def test_a_prediction_has_the_steps_precision(step: PublishedStep, monkeypatch: pytest.MonkeyPatch):
+    document = step.result.record.step
+    optimization = document.optimization.model_copy(update={"precision": "bfloat16"})
+    document = document.model_copy(update={"optimization": optimization})
+    record = step.result.record.model_copy(update={"step": document})
+    asked = []
+
+    def load(*arguments: Any) -> Predictor:
+        asked.append(arguments[2])
+        return load_predictor(*arguments)
+
+    monkeypatch.setattr("stepchain.prediction.load_predictor", load)
+    predict(replace(step, result=replace(step.result, record=record)), [image_of(48, 64)])
+    assert asked == ["bfloat16"]
 
 
 def test_images_are_files_or_pixels_of_any_size(step: PublishedStep, tmp_path: Path):

@@ -1,5 +1,7 @@
 """Presets have the papers' settings, or say how they depart from them."""
 
+import json
+
 import pytest
 
 from stepchain.presets import PRESETS
@@ -73,6 +75,15 @@ def test_encoders_of_transformers_are_named_completely(name: str) -> None:
     assert model.backbone is not None
     check_encoder(model)
     check_complete(model.backbone.architecture)
+
+
+def test_an_architecture_within_an_architecture_names_what_decides_and_no_more() -> None:
+    transformers = pytest.importorskip("transformers")
+    own = transformers.Sapiens2Config(head_config={"upsample_out_channels": [8], "id2label": {}})
+    complete = complete_architecture(own.to_dict())
+    assert complete["head_config"]["upsample_out_channels"] == [8]
+    assert not {"id2label", "dtype", "architectures"} & set(complete["head_config"])
+    check_complete(json.loads(json.dumps(complete)))
 
 
 def test_an_architecture_that_is_not_what_the_library_has_is_one_sentence() -> None:

@@ -1,10 +1,13 @@
 """Published chains and steps are found with their scores and counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from orchestrator.store.base import Store
 from stepchain import InputError, find_chain, find_step
+from training.methods import lwf
 
 
 def test_a_chain_has_its_steps_with_scores(store: Store, publish_chain):
@@ -34,6 +37,18 @@ def test_confusion_counts_are_plain_arrays_in_the_order_of_the_classes(store: St
     assert next(iter(step.class_names.values())) == "background"
     accuracy = np.trace(counts) / counts.sum()
     assert accuracy == pytest.approx(step.scores().pixel_accuracy)
+
+
+def test_a_model_without_background_names_and_counts_its_classes_alone(store: Store, publish_chain):
+    publish_chain(store, "demo", method=lwf.Config())
+    step = find_step(store, "demo:1")
+    task = step.result.record.step.task.model_copy(update={"background": "none"})
+    document = step.result.record.step.model_copy(update={"task": task})
+    record = step.result.record.model_copy(update={"step": document})
+    without = replace(step, result=replace(step.result, record=record))
+    assert list(without.class_names) == list(step.class_names)[1:] == list(range(1, 11))
+    assert without.confusion().shape == (10, 10)
+    np.testing.assert_array_equal(without.confusion().diagonal(), step.confusion().diagonal()[1:])
 
 
 @pytest.mark.parametrize("wanted", ["absent", "absent:0", "demo:2", "demo:x", "0123"])

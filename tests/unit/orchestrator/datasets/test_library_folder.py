@@ -2,11 +2,7 @@
 
 import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,8 @@ from orchestrator.store.cache import file_sha256
 from orchestrator.store.open import open_store
 from stepchain.encoders import library_model
 from tests.support.encoders import SMALL, small_model
+from tests.support.servers import serve_folder
+from training.backbone import IMAGENET_MEAN
 from training.config import InputError, ModelConfig
 from training.models.backbones import build_encoder
 from training.models.weights import load_encoder_weights
@@ -91,6 +89,31 @@ def test_colours_come_from_the_folder(swin: Path) -> None:
     refused(r"not brought to 0\.\.1", swin, BARE)
 
 
+@pytest.mark.parametrize(
+    ("said", "mean"),
+    [
+        ({"image_mean": None, "rescale_factor": None}, IMAGENET_MEAN),
+        ({"image_mean": 0.5}, (0.5,) * 3),
+    ],
+)
+def test_colours_may_be_left_open_or_be_one_number(
+    swin: Path, said: dict[str, Any], mean: tuple[float, ...]
+) -> None:
+    (swin / "preprocessor_config.json").write_text(json.dumps(said | {"image_std": 0.25}))
+    backbone = library_model(swin).backbone
+    assert backbone is not None
+    assert (backbone.mean, backbone.std) == (mean, (0.25,) * 3)
+    (swin / "preprocessor_config.json").write_text('{"rescale_factor": "1/255"}')
+    refused(r"not brought to 0\.\.1", swin, BARE)
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(swin: Path) -> None:
+    expected = library_model(swin)
+    text = (swin / "config.json").read_text()
+    (swin / "config.json").write_text(text, encoding="utf-8-sig")
+    assert library_model(swin) == expected
+
+
 def test_a_description_is_complete_and_follows_the_maps() -> None:
     model = library_model({"model_type": "swin", **SMALL["swin"]}, maps=["stage2", "stage3"])
     assert model.output_stride == 8
@@ -133,24 +156,29 @@ def test_each_encoder_takes_the_source_that_fits(swin: Path, tmp_path: Path) -> 
             weights.complete(ModelConfig(encoder="tiny", output_stride=4))
 
 
-@pytest.fixture
-def server(swin: Path) -> Iterator[str]:
-    handler = partial(SimpleHTTPRequestHandler, directory=str(swin.parent))
-    handler.log_message = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/swin"
-        server.shutdown()
-        thread.join()
-
-
-def test_a_folder_may_be_at_a_uri(swin: Path, server: str) -> None:
-    with PretrainedWeights(server) as weights:
+def test_a_folder_may_be_at_a_uri(swin: Path) -> None:
+    with serve_folder(swin.parent) as server, PretrainedWeights(f"{server}/swin") as weights:
+        with pytest.raises(InputError, match="is not a file of weights"):
+            weights.complete(ModelConfig())
         found = weights.complete(BARE)
     assert found.weights == file_sha256(swin / "model.safetensors")
     with PretrainedWeights(swin.as_uri()) as weights:
         assert weights.complete(BARE) == found
+
+
+@pytest.mark.parametrize("endpoint", ["", "hf-mirror.com"])
+def test_a_hub_at_no_address_is_one_sentence_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    refused(rf"HF_ENDPOINT is '{endpoint}', .*: unset it", "hf://some/encoder", BARE)
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1/a b")
+    refused(r"the hub at https://127\.0\.0\.1/a b cannot be reached", "hf://some/encoder", BARE)
+
+
+@pytest.mark.parametrize("model", [BARE, ModelConfig()])
+def test_an_address_with_a_blank_is_one_sentence(model: ModelConfig) -> None:
+    refused(r"cannot read https://127\.0\.0\.1:1/a b", "https://127.0.0.1:1/a b", model)
 
 
 @pytest.mark.parametrize("answers", [False, True])

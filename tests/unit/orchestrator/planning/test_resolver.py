@@ -140,6 +140,16 @@ def test_images_are_kept_of_earlier_steps_and_never_twice():
     assert second.iterations == 2 * ((plain[1].step.task.images + 4) // 4)
 
 
+def test_a_memory_is_refused_where_a_step_may_train_on_every_image_itself():
+    labels = np.ones_like(LABELS)
+    shared = {"setting": "overlap", "memory": 4}
+    scenario = chain().scenario.model_copy(update=shared)
+    with pytest.raises(PlanError, match=r"step 1 keeps no image .* scenario\.memory is 4: "):
+        steps(chain(scenario=scenario, method=fine_tuning.Config()), labels)
+    parted = scenario.model_copy(update={"setting": "partitioned"})
+    assert steps(chain(scenario=parted, method=fine_tuning.Config()), labels)
+
+
 def test_a_single_new_class_from_image_labels_is_trained_with_a_memory():
     weak = chain().scenario.model_copy(update={"supervision": "image", "memory": 4})
     *_, third = steps(chain(scenario=weak, method=wilson.Config()))

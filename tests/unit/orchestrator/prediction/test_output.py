@@ -103,6 +103,8 @@ def test_a_folder_with_hidden_files_is_empty(tmp_path: Path):
 def test_masks_of_photos_of_one_name_differ():
     photos = [Photo(name, bytes) for name in ("a.jpg", "A.png", "b.jpg", "sub/b.jpg", "c.d.jpg")]
     assert output_names(photos) == ["a.jpg", "A.png", "b", "sub/b", "c.d"]
+    photos = [Photo(name, bytes) for name in ("a.jpg", "a.png", "A.jpg.png", "d.jpg")]
+    assert output_names(photos) == ["a.jpg", "a.png", "A.jpg.png", "d"]
 
 
 def test_the_table_has_a_row_for_each_photo():

@@ -4,6 +4,8 @@ import json
 import shutil
 import zlib
 from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mlflow import MlflowClient
@@ -17,14 +19,13 @@ from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.saved_views import TAG
 from tests.support.mlflow_runs import experiment_tags, runs_of_kind
-from training.metrics import wilson
+from training.metrics import plop, wilson
 
 SCENARIO = "digits 6-4 overlap"
 
 
-def saved_states(uri: str) -> dict[str, Any]:
-    """Return the state of each view in the scenario's experiment, by name, as MLflow reads it."""
-    tags = experiment_tags(uri, SCENARIO)
+def states_of(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return the state of each view among an experiment's tags, by name, as MLflow reads it."""
     views = [json.loads(value) for name, value in tags.items() if name.startswith(TAG)]
     states = {}
     for view in views:
@@ -33,8 +34,29 @@ def saved_states(uri: str) -> dict[str, Any]:
     return states
 
 
+def test_views_of_chains_without_background_do_not_draw_it(
+    finished_campaign: tuple[Campaign, Store],
+):
+    campaign, store = finished_campaign
+    record = find_campaign(store, campaign.name)
+    assert record
+    tree = campaign_tree(campaign, store)
+    result = load_campaign_results(campaign, tree, Repository(store), plop())
+    chains = []
+    for plan in result.chains:
+        scenario = plan.chain.scenario.model_copy(update={"background": "none"})
+        chains.append(replace(plan, chain=plan.chain.model_copy(update={"scenario": scenario})))
+    for each, drawn in ((result, True), (replace(result, chains=tuple(chains)), False)):
+        (views,) = [run.views for run in campaign_runs(record, each) if run.views]
+        charts = states_of(views)["hardness by method.prior"]["compareRunCharts"]
+        shown = {chart["metricKey"] for chart in charts}
+        assert ("iou/background" in shown) == drawn
+        assert any("with_background" in metric for metric in shown) == drawn
+        assert "iou/0" in shown
+
+
 def test_a_campaign_offers_views_of_what_was_varied(campaign_uri: str):
-    views = saved_states(campaign_uri)
+    views = states_of(experiment_tags(campaign_uri, SCENARIO))
     assert sorted(views) == ["hardness", "hardness by method.alpha", "hardness by method.prior"]
     every, prior = views["hardness"], views["hardness by method.prior"]
     assert every["searchFilter"] == "tags.`stepchain.campaign.hardness` = 'yes'"

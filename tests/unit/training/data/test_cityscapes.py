@@ -46,6 +46,16 @@ def test_train_ids_are_read_where_there_are_no_label_ids(tmp_path: Path):
     assert Cityscapes(root).read("val", "lindau_000002_000019") == expected
 
 
+def test_frames_may_lie_in_the_splits_folder_without_a_city(tmp_path: Path):
+    root = write_streets(tmp_path / "cityscapes")
+    expected = Cityscapes(root).read("val", "lindau_000002_000019")
+    for path in [*root.glob("*/*/*/*.png")]:
+        path.rename(path.parents[1] / path.name)
+    source = Cityscapes(root)
+    assert len(source.ids("train")) == 24
+    assert source.read("val", "lindau_000002_000019") == expected
+
+
 def test_a_photo_that_is_missing_is_named(tmp_path: Path):
     root = write_streets(tmp_path / "cityscapes")
     (root / "leftImg8bit/train/aachen/aachen_000003_000019_leftImg8bit.png").unlink()

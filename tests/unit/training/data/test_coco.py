@@ -173,6 +173,14 @@ def test_photos_are_found_by_any_name_that_the_file_gives_them(tmp_path: Path):
         path.write_text(path.read_text().replace(name, "000000000009.jpg"))
 
 
+def test_two_photos_of_one_name_are_refused_and_neither_is_taken(tmp_path: Path):
+    source = Coco(write_coco(tmp_path, []), "instances")
+    source.read("train", FIRST)
+    Image.new("RGB", (12, 10)).save(tmp_path / "train2017" / f"{FIRST}.png")
+    with pytest.raises(BadData, match=f"2 photos stand for '{FIRST}'"):
+        Coco(tmp_path, "instances").read("train", FIRST)
+
+
 def test_objects_of_images_that_are_not_listed_are_said(tmp_path: Path):
     write_coco(tmp_path, [{"id": 5, "image_id": 77, "category_id": 1, "segmentation": SQUARE}])
     (remark,) = Coco(tmp_path, "instances").remarks()

@@ -29,6 +29,24 @@ def paint(folder: Path, *objects: dict[str, Any]) -> Painted:
     return read(folder, annotations=entries).paint("a", 12, 10, {1: 1, 2: 2})
 
 
+@pytest.mark.parametrize("listed", [9, 9.0, "9"])
+@pytest.mark.parametrize("named", [9, 9.0, "9", " 9"])
+def test_an_images_id_is_the_same_however_it_is_written(tmp_path: Path, listed: Any, named: Any):
+    crack = {"id": 1, "image_id": named, "category_id": 1, "segmentation": SQUARE}
+    annotations = read(tmp_path, images=[IMAGE | {"id": listed}], annotations=[crack])
+    assert annotations.strays == []
+    assert annotations.paint("a", 12, 10, {1: 1}).mask[5, 5] == 1
+
+
+def test_texts_are_other_ids_than_the_numbers_they_resemble(tmp_path: Path):
+    images = [IMAGE | {"id": id, "file_name": f"{id}.jpg"} for id in (9, "009", "b9", 2**70)]
+    crack = {"id": 1, "image_id": "009", "category_id": 1, "segmentation": SQUARE}
+    annotations = read(tmp_path, images=images, annotations=[crack, crack | {"image_id": 9.5}])
+    assert annotations.strays == ["object 1 of image 9.5"]
+    masks = [annotations.paint(str(id), 12, 10, {1: 1}).mask.any() for id in (9, "009", "b9")]
+    assert masks == [False, True, False]
+
+
 @pytest.mark.parametrize("iscrowd", [0, 1, "1", 1.0, True, None])
 def test_a_crowd_is_void(tmp_path: Path, iscrowd: Any):
     mask = paint(tmp_path, {"iscrowd": iscrowd}).mask

@@ -89,6 +89,14 @@ def test_training_has_cocos_images_without_vocs_classes_and_then_vocs(
     assert select_images(index.labels, groups, 1, "disjoint").tolist() == list(range(2, 26))
 
 
+def test_two_photos_of_one_name_are_refused(coco_folder: Path, voc_folder: Path):
+    photo = coco_folder / "val2017" / "000000000000.jpg"
+    photo.with_suffix(".png").write_bytes(photo.read_bytes())
+    source = CocoVoc(coco_folder, Voc(voc_folder), "stuffthingmaps")
+    with pytest.raises(BadData, match="2 photos stand for '000000000000'"):
+        source.read("val", "000000000000")
+
+
 def coco_groups(split: str) -> list[list[int]]:
     """Return the dataset ids of COCO's 80 classes, group by group."""
     names = [str(class_id) for class_id in range(1, 81)]

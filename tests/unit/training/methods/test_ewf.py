@@ -5,9 +5,10 @@ import torch
 from pydantic import ValidationError
 
 from tests.support.methods import LATER, build_batch, build_method, build_step
+from training.config import MethodConfig
 from training.iteration import build_optimizer, iterate, place
 from training.loss_guard import LossGuard
-from training.methods import base, ewc, ewf, joint, mib, plop, wilson
+from training.methods import base, ewc, ewf, icarl, joint, mib, plop, retraining, ssul, wilson
 from training.precision import autocast, gradient_scaler
 from training.runtime import Runtime
 
@@ -62,11 +63,27 @@ def test_it_trains_as_its_method_does_with_the_earlier_classifiers_fixed() -> No
     assert "trained_by.thresholds" in method.state_dict(), "a checkpoint holds it"
 
 
-@pytest.mark.parametrize("method", [ewc.Config(weight=1), wilson.Config(), joint.Config(), None])
-def test_a_method_that_needs_more_than_masks_is_refused(method: ewc.Config | None) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        ewc.Config(weight=1),
+        wilson.Config(),
+        joint.Config(),
+        ssul.Config(),
+        retraining.Config(),
+        None,
+    ],
+)
+def test_a_method_that_needs_more_than_masks_is_refused(method: MethodConfig | None) -> None:
     other = method or ewf.Config(trained_by=mib.Config())
     with pytest.raises(ValidationError, match="averages what another method trains"):
         ewf.Config(trained_by=other)
+
+
+def test_a_start_from_pixel_shares_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"trained_by\.initial_probability one number"):
+        ewf.Config(trained_by=icarl.Config(initial_probability="shares"))
+    ewf.Config(trained_by=icarl.Config(initial_probability=0.01))
 
 
 def test_the_document_is_read_back_with_its_training_methods_recipe() -> None:

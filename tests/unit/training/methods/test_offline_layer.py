@@ -26,8 +26,8 @@ def batch(values: Tensor, method: base.Method) -> base.Batch:
 def test_image_labels_have_the_last_word_and_void_says_nothing() -> None:
     method = build_method(build_step(CONFIG))
     assert isinstance(method, offline_layer.Method)
-    # Background, an old class, both new classes, void, and a value that is no class.
-    values = torch.tensor([0, 2, 4, 5, 255, 700]).expand(4, 1, 6)
+    # Background, an old class, both new classes, void, and a class of a later step.
+    values = torch.tensor([0, 2, 4, 5, 255, 7]).expand(4, 1, 6)
     assert method.labels(batch(values, method)).flatten(1).tolist() == [
         [0, 0, 4, 0, 255, 0],
         [0, 0, 0, 5, 255, 0],

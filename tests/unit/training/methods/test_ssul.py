@@ -138,6 +138,15 @@ def test_the_prediction_adds_unknown_to_background() -> None:
     np.testing.assert_allclose(sigmoid(joined.numpy()), wanted.clip(max=1 - 1e-6), rtol=1e-9)
 
 
+@pytest.mark.parametrize("sure", [12.0, 20.0, 80.0])
+def test_background_wins_over_a_class_however_sure_where_the_sum_exceeds_1(sure: float) -> None:
+    logits = torch.tensor([[5.0, sure, 0.0, 5.0], [5.0, sure, 0.0, -9.0]]).T.view(1, 4, 1, 2)
+    joined = join_unknown(logits)
+    # In the second pixel the sum is below 1, and below the class's probability.
+    assert joined.argmax(1).flatten().tolist() == [0, 1]
+    assert joined.isfinite().all()
+
+
 def test_classes_start_rare_in_step_0_alone() -> None:
     rare = ssul.Config(initial_probability=0.01)
     method = build_method(build_step(rare, groups=((1, 2, 3, 4, 5),)))

@@ -153,6 +153,8 @@ def test_fields_that_do_not_go_together_are_refused(change: dict, message: str) 
     ("architecture", "maps", "message"),
     [
         ({"model_type": "hologram"}, "stage1", r"has no backbone 'hologram': it has beit, bit"),
+        ({"model_type": "timm_backbone"}, "stage1", r"names no maps of 'timm_backbone': it has b"),
+        ({"model_type": "tipsv2"}, "stage1", r"names no maps of 'tipsv2': .*, swinv2, textnet, ti"),
         ({"model_type": "resnet"}, "stage4", r"batch norms, whose statistics"),
         ({"model_type": "swin", "depths": [1, 1]}, "stage4", r"has no map 'stage4'"),
         ({"model_type": "hiera"}, "stage4", r"takes no images of 448 x 672"),

@@ -60,6 +60,20 @@ def test_it_computes_what_the_published_network_does(config: ModelConfig):
             torch.testing.assert_close(network(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_it_agrees_where_background_wins_over_a_sure_class():
+    config = ModelConfig(encoder="tiny", output_stride=4, head_channels=8, classifier="ssul")
+    model = Segmenter(config, (3, 2)).eval().requires_grad_(False)
+    for name, value in model.state_dict().items():
+        if name.endswith("scores.bias"):
+            value.fill_(20 if name.startswith("classifiers") else 1)
+    network = Network(config.model_dump(mode="json"), [3, 2]).eval()
+    network.load_state_dict(model.state_dict())
+    pixels = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    expected = upsample(model(normalise(pixels)).logits, (32, 32))
+    torch.testing.assert_close(network(pixels), expected, rtol=1e-4, atol=1e-4)
+    assert (expected.argmax(1) == 0).all()
+
+
 def test_it_needs_nothing_but_torch():
     source = Path(standalone.__file__).read_text(encoding="utf-8")
     needed = set()
