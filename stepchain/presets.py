@@ -180,19 +180,20 @@ def small_voc_wilson() -> Chain:
         ),
         base=Base(
             method=RARE_BCE,
-            optimization=Optimization(epochs=6, batch=16, encoder_lr=0.001, head_lr=0.05),
+            optimization=Optimization(epochs=3, batch=8, encoder_lr=0.001, head_lr=0.05),
         ),
         method=wilson.Config(
             initial_probability=RARE,
-            alpha=0,
             background_mix=0.15,
-            warmup_epochs=2,
+            yield_to_previous=True,
+            new_class_odds=3,
+            warmup_epochs=1,
             localizer_lr=0.1,
         ),
-        optimization=Optimization(epochs=7.9, batch=16, encoder_lr=0.0005, head_lr=0.02),
-        model=ModelConfig(encoder="mobilenet_v2", encoder_norm="frozen", eval_pooling=8),
-        augmentation=Augmentation(crop=128),
-        evaluation=EvaluationConfig(short_side=128, crop=128),
+        optimization=Optimization(epochs=3.95, batch=8, encoder_lr=0.0005, head_lr=0.02),
+        model=ModelConfig(encoder="mobilenet_v2", encoder_norm="frozen", eval_pooling=14),
+        augmentation=Augmentation(crop=224),
+        evaluation=EvaluationConfig(short_side=240, crop=240),
     )
 
 

@@ -32,7 +32,7 @@ def chains() -> tuple[Chain, ...]:
     weak = with_field(small_voc_wilson(), "name", "photos_methods")
     from_masks = with_field(weak, "scenario.supervision", "pixel")
     from_masks = with_field(from_masks, "base.method", FineTuning())
-    offline = Offline(initial_probability=0.01, classifier_epochs=2, classifier_lr=0.1)
+    offline = Offline(initial_probability=0.01, classifier_epochs=1, classifier_lr=0.1)
     return (
         *sweep(from_masks, {"method": FROM_MASKS, "seed": SEEDS}),
         *sweep(weak, {"method": {"offline": offline, "wilson": weak.method}, "seed": SEEDS}),
