@@ -25,7 +25,7 @@ class MlflowError(Exception):
 
 
 class Unreachable(MlflowError):
-    """MLflow does not answer now."""
+    """MLflow does not answer now, or not this."""
 
 
 class Unusable(MlflowError):
@@ -83,6 +83,8 @@ UNUSABLE = (
         f"what answers there is no MLflow: correct {NAMES}",
     ),
 )
+# What databases say when two jobs write the same thing at the same moment. The second try finds it.
+SAME_MOMENT = "unique constraint|duplicate (key|entry)"
 # Codes by which MLflow refuses one run. The last is that of an experiment of another account.
 THIS_RUN = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "PERMISSION_DENIED"}
 
@@ -101,11 +103,13 @@ def explain(error: Exception, uri: str, run: Run | None = None) -> MlflowError:
     told = " ".join(str(error).split())
     reason = without_passwords(f"{type(error).__name__}: {told[:300]}")
     where = f"MLflow at {without_passwords(uri)}"
+    everything = f"{type(error).__name__} {code} {told}".lower()
+    if run and re.search(SAME_MOMENT, everything):
+        return Unreachable(f"{where} was told of {run.name!r} by another job, too ({reason})")
     if run and code == "RESOURCE_DOES_NOT_EXIST":
         return ServerEmptied(f"{where} lacks a run that it had ({reason})")
     if run and code in THIS_RUN:
         return RunRefused(f"{run.kind} run {run.name!r}: {reason}")
-    everything = f"{type(error).__name__} {code} {told}".lower()
     for pattern, fix in UNUSABLE:
         if re.search(pattern, everything):
             return Unusable(f"{where} cannot be used ({reason}): {fix}")

@@ -137,9 +137,7 @@ def test_the_odds_of_new_classes_are_multiplied_where_asked() -> None:
     scores, previous = torch.randn(2, 6, 3, 3), torch.randn(2, 4, 3, 3)
     labels = torch.tensor([[0.0, 0, 0, 1, 1], [0, 0, 0, 1, 0]])
     plain, weight = pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5)
-    raised, same = pseudo_labels.pseudo_supervision(
-        scores, previous, labels, 0.5, new_class_odds=3
-    )
+    raised, same = pseudo_labels.pseudo_supervision(scores, previous, labels, 0.5, new_class_odds=3)
     assert torch.equal(weight, same)
     assert torch.equal(raised[:, :4], plain[:, :4])
     odds = plain[:, 4:] / (1 - plain[:, 4:])

@@ -14,13 +14,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from jobs.doctor.services import check_mlflow
 from orchestrator.records.results import ChainResult
 from orchestrator.store.base import Store
 from orchestrator.store.retries import Retries
 from orchestrator.tracking.mlflow_client import RunClient
-from orchestrator.tracking.mlflow_errors import MlflowError, RunRefused, Unreachable, Unusable
+from orchestrator.tracking.mlflow_errors import (
+    MlflowError,
+    RunRefused,
+    Unreachable,
+    Unusable,
+    explain,
+)
 from orchestrator.tracking.rebuild import rebuild
 from orchestrator.tracking.runs import build_finished_chain_run
 from orchestrator.tracking.tracker import Tracker
@@ -156,6 +164,23 @@ def test_a_server_that_refuses_or_is_another_is_told_from_one_that_is_down(
 ) -> None:
     with pytest.raises(kind, match=sentence):
         RunClient(site(status, body))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: params.key, params.run_uuid",
+        '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "params"',
+        "(pymysql.err.IntegrityError) (1062, \"Duplicate entry 'a' for key 'params.PRIMARY'\")",
+    ],
+)
+def test_two_jobs_that_write_a_run_at_the_same_moment_try_again(
+    result: ChainResult, told: str
+) -> None:
+    run = build_finished_chain_run(result, wilson())
+    error = explain(MlflowException(told, error_code=BAD_REQUEST), "http://mlflow", run)
+    assert isinstance(error, Unreachable)
+    assert run.name in str(error)
 
 
 def test_a_run_that_is_refused_or_fails_each_time_does_not_hold_up_the_rest(
