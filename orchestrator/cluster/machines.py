@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.connection import connect, started_here
-from orchestrator.cluster.packing import Growth, Machines, NodeType
+from orchestrator.cluster.packing import HEAD, Growth, Machines, NodeType
 from orchestrator.cluster.resources import Resources
 
 log = logging.getLogger(__name__)
-HEAD = "node:__internal_head__"
 FIXED = Growth(types=(), most=0)
 
 
