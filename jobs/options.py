@@ -3,7 +3,6 @@
 None of them is part of a key.
 """
 
-import re
 import shlex
 import sys
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from orchestrator.cluster.resources import Request
 from orchestrator.records.store_version import check_there, open_checked_store
 from orchestrator.store.base import Store
 from orchestrator.store.open import default_store
+from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class JobOptions(ChainOptions):
         Passwords within URIs are left out.
         """
         for name, value in self._addresses(store).items():
-            shown = re.sub(r"//[^/@\s]+@", "//", value)
-            console.print(f"{name:10}{shown}", highlight=False, markup=False, soft_wrap=True)
+            shown = f"{name:10}{without_passwords(value)}"
+            console.print(shown, highlight=False, markup=False, soft_wrap=True)
 
     def _addresses(self, store: Store) -> dict[str, str]:
         """Return what `announce` prints, by name."""
