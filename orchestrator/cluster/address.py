@@ -38,13 +38,13 @@ def check_address(address: str, seconds: float = DEFAULT_RETRIES.first_answer_se
     found = _running_here() if address == "auto" else address
     shown = address if found == address else f"{address} ({found})"
     host, _, port = found.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not (port.isascii() and port.isdigit()):
         raise InputError(f"RAY_ADDRESS={shown} is no address: {ADVICE}")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), seconds) as connection:
             # Behind TLS, only Ray knows the certificates.
             answers = os.environ.get("RAY_USE_TLS") == "1" or _speaks_grpc(connection)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a host that is no name
         raise InputError(f"RAY_ADDRESS={shown} does not answer ({error}): {ADVICE}") from error
     if not answers:
         raise InputError(f"at RAY_ADDRESS={shown} answers no Ray cluster: {ADVICE}")

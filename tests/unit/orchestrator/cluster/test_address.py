@@ -18,7 +18,9 @@ from training.config import InputError
         ("http://127.0.0.1:8265", "is a dashboard's address.*RAY_API_SERVER_ADDRESS"),
         ("ray://127.0.0.1:10001", "is Ray Client's address.*RAY_API_SERVER_ADDRESS"),
         ("somewhere", "RAY_ADDRESS=somewhere is no address: set RAY_ADDRESS to HOST:PORT"),
+        ("127.0.0.1:²", "RAY_ADDRESS=127.0.0.1:² is no address: set RAY_ADDRESS to HOST:PORT"),
         ("127.0.0.1:99999", "does not answer"),
+        ("head..lab:6379", r"RAY_ADDRESS=head\.\.lab:6379 does not answer .*: set RAY_ADDRESS to"),
         ("no-such-host.invalid:6379", "does not answer"),
     ],
 )
