@@ -92,11 +92,12 @@ def _ask(node: dict[str, Any], function: Any, timeout: float) -> NodeAnswer[Any]
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     gpus = node["Resources"].get("GPU", 0)
-    pinned: Any = ray.remote(
+    task: Any = ray.remote(_run)
+    pinned = task.options(
         num_cpus=0,
         num_gpus=SMALLEST_GPU if gpus else 0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-    )(_run)
+    )
     asked = time.time()
     answer = pinned.remote(function)
     try:
