@@ -26,7 +26,7 @@ from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records import layout
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import ChainRecord
-from orchestrator.store.base import Store
+from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
@@ -376,6 +376,23 @@ def test_successive_halving_continues_the_best_share_of_the_chains(
     # The first score is the best so far, 0.3 is below that, and 0.6 above the median of both.
     assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
     assert "not among the best 1 in 2 chains that came as far (30.0 mIoU after step 1)" in output
+
+
+def test_a_score_that_cannot_be_read_stops_no_chain(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    step_tree = tree(store)
+    unread = step_tree.chains[1].steps[1].key
+
+    def score(board: object, plan: object, key: str) -> float:
+        if key == unread:
+            raise StoreError("the server does not answer")
+        return 0.5
+
+    monkeypatch.setattr("orchestrator.campaigns.run._miou", score)
+    outcome, output = campaign(store, cluster, step_tree, Limits(stop_behind=0.1, retries=0))
+    assert outcome.complete
+    assert "stops no chain, as it is not read: the server does not answer" in output
 
 
 def test_the_first_steps_alone_publish_no_chain(store: Store, cluster: Cluster):
