@@ -17,12 +17,20 @@ from orchestrator.store.base import Store
 from orchestrator.store.open import default_store
 from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
+from training.config import InputError
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
 
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+def check_number(option: str, value: float | None, least: float, most: float = 1e9) -> None:
+    """Raise InputError unless the number that an option was given, if any, is within bounds."""
+    if value is not None and not least <= value <= most:
+        bound = f"at most {most:g}" if value > most else f"at least {least:g}"
+        raise InputError(f"--{option} must be {bound}, and {value:g} is not")
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,11 @@ class JobOptions(ChainOptions):
     """How long the lease of a job that stopped responding holds. Then another job may train its
     steps."""
     request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
+
+    def open(self) -> Store:
+        """Open the store, unless another option cannot be used."""
+        check_number("lease-seconds", self.lease_seconds, 1)
+        return super().open()
 
     @property
     def retries(self) -> Retries:
