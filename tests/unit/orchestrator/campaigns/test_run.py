@@ -513,8 +513,9 @@ def test_a_damaged_parent_is_named(
     damaged = f"steps/{key}/attempts/{record.attempt}/files/model.safetensors"
     path = store.local_path(damaged)
     assert path
+    size = path.stat().st_size
     path.unlink()  # the cache holds a link to it
-    store.write(damaged, b"damaged")
+    store.write(damaged, bytes(size))
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "another-cache"))
     outcome, _ = campaign(store, cluster, tree(store, CHAINS[0]))
     reason = outcome.chains[0].reason
