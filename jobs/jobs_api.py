@@ -1,10 +1,12 @@
 """Ask the cluster that RAY_API_SERVER_ADDRESS names whether it takes jobs from us."""
 
+import http.client
 import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError
 
@@ -25,7 +27,10 @@ def own_token() -> str | None:
 
 
 def ask(address: str, token: str | None) -> int:
-    """Return the HTTP status by which the cluster answers. Raise OSError without an answer."""
+    """Return the HTTP status by which the cluster answers.
+
+    Raise OSError, or ValueError for some addresses that are none, without an answer.
+    """
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"{address.rstrip('/')}/api/jobs/", headers=headers)
     try:
@@ -33,25 +38,32 @@ def ask(address: str, token: str | None) -> int:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+    except http.client.InvalidURL as error:
+        raise OSError("it is no address") from error
+    except http.client.HTTPException as error:
+        raise OSError("who answers speaks no HTTP") from error
 
 
 def check_takes_jobs(address: str) -> None:
     """Raise InputError within 15 s unless the cluster takes jobs from us."""
+    shown = f"{ADDRESS}={without_passwords(address)}"
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"{ADDRESS}={address} must be a dashboard's, like http://HOST:8265")
+        host = address.rpartition("@")[2]
+        raise InputError(f"{ADDRESS}={host} must be a dashboard's, like http://HOST:8265")
     try:
         status = ask(address, own_token())
     except (OSError, ValueError) as error:
+        why = without_passwords(str(error))
         raise InputError(
-            f"{ADDRESS}={address} does not answer ({error}): start the cluster, open the way to it "
+            f"{shown} does not answer ({why}): start the cluster, open the way to it "
             f"(ssh -L, kubectl port-forward), or correct {ADDRESS}"
         ) from error
     if status in (401, 403):
         raise InputError(
-            f"the cluster at {ADDRESS}={address} refuses our token: take the cluster's, and set "
+            f"the cluster at {shown} refuses our token: take the cluster's, and set "
             "RAY_AUTH_TOKEN_PATH to it"
         )
     if status != 200:
         raise InputError(
-            f"at {ADDRESS}={address} answers no dashboard of Ray (HTTP {status}): correct {ADDRESS}"
+            f"at {shown} answers no dashboard of Ray (HTTP {status}): correct {ADDRESS}"
         )

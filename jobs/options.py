@@ -3,7 +3,6 @@
 None of them is part of a key.
 """
 
-import re
 import shlex
 import sys
 from dataclasses import dataclass, field, replace
@@ -16,13 +15,22 @@ from orchestrator.cluster.resources import Request
 from orchestrator.records.store_version import check_there, open_checked_store
 from orchestrator.store.base import Store
 from orchestrator.store.open import default_store
+from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
+from training.config import InputError
 
 if TYPE_CHECKING:
     from orchestrator.tracking.tracker import Tracker
 
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+def check_number(option: str, value: float | None, least: float, most: float = 1e9) -> None:
+    """Raise InputError unless the number that an option was given, if any, is within bounds."""
+    if value is not None and not least <= value <= most:
+        bound = f"at most {most:g}" if value > most else f"at least {least:g}"
+        raise InputError(f"--{option} must be {bound}, and {value:g} is not")
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,11 @@ class JobOptions(ChainOptions):
     steps."""
     request: Annotated[Request, tyro.conf.arg(name="")] = field(default_factory=Request)
 
+    def open(self) -> Store:
+        """Open the store, unless another option cannot be used."""
+        check_number("lease-seconds", self.lease_seconds, 1)
+        return super().open()
+
     @property
     def retries(self) -> Retries:
         """Return the product's retries, with this job's leases."""
@@ -88,8 +101,8 @@ class JobOptions(ChainOptions):
         Passwords within URIs are left out.
         """
         for name, value in self._addresses(store).items():
-            shown = re.sub(r"//[^/@\s]+@", "//", value)
-            console.print(f"{name:10}{shown}", highlight=False, markup=False, soft_wrap=True)
+            shown = f"{name:10}{without_passwords(value)}"
+            console.print(shown, highlight=False, markup=False, soft_wrap=True)
 
     def _addresses(self, store: Store) -> dict[str, str]:
         """Return what `announce` prints, by name."""

@@ -23,6 +23,7 @@ from jobs.errors import user_errors
 from jobs.jobs_api import ADDRESS, check_takes_jobs
 from orchestrator.cluster.package_size import check_package
 from orchestrator.records.provenance import COMMIT, DIRTY, code_version
+from orchestrator.store.passwords import without_passwords
 from training.config import InputError
 
 # Seconds that a stopped job gets to end well. Ray's own 3 are too few to close MLflow's runs.
@@ -86,7 +87,7 @@ def submit(
             "one that `make cluster` starts, or set it to a dashboard's address"
         )
     check_takes_jobs(address)
-    print(f"to see it: {address}/#/jobs/{id}")
+    print(f"to see it: {without_passwords(address)}/#/jobs/{id}")
     print(f"its log: ray job logs --follow {id}")
     print(f"to stop it: ray job stop {id}", flush=True)
     ray = Path(sys.executable).with_name(line[0])

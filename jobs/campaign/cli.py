@@ -18,7 +18,7 @@ import tyro
 from jobs.campaign.options import ChainFilter, Spending
 from jobs.console import open_console
 from jobs.errors import user_errors
-from jobs.options import AtStore, ChainOptions, Flag, JobOptions, Questions
+from jobs.options import AtStore, ChainOptions, Flag, JobOptions, Questions, check_number
 from orchestrator.cluster.resources import Request
 from training.metrics import CONVENTIONS, ConventionName
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.planning.step_tree import StepTree
     from orchestrator.store.base import Store
 
+LEAST_SPEED = 1e-3  # images per second that anybody trains at
+MOST_GRACE = 100 * 366 * 24  # hours of a century
 Json = Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff]
 
 
@@ -51,6 +53,7 @@ def plan(
     from jobs.plan_answers import answer
     from orchestrator.planning.campaign_plan import plan_document
 
+    check_number("images-per-second", images_per_second, LEAST_SPEED)
     store = options.open_existing()
     with _open(campaign, options, store) as opened:
         planned = _plan(opened, chain_filter, request, images_per_second)
@@ -85,6 +88,7 @@ def run(
     from orchestrator.records.store_version import prepare_store
 
     limits = spending.limits()
+    check_number("images-per-second", images_per_second, LEAST_SPEED)
     store = options.open_existing()
     console = open_console()
     with _open(campaign, options, store) as opened:
@@ -183,6 +187,7 @@ def prune(
     from orchestrator.records.prune_data import delete_left_files, left_files
     from orchestrator.store.base import check_writable
 
+    check_number("grace-hours", grace_hours, 0, MOST_GRACE)
     store = at.open_existing()
     grace = timedelta(hours=grace_hours)
     found = leftovers(store, unfinished=unfinished, grace=grace)

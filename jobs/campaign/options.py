@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from jobs.options import check_number
 from training.config import InputError
 
 if TYPE_CHECKING:
@@ -47,15 +48,11 @@ class Spending:
         """Return the limits of a run. Raise InputError for a value that makes no sense."""
         from orchestrator.campaigns.limits import Limits
 
-        for name, value, least in (
-            ("max-gpu-hours", self.max_gpu_hours, 0),
-            ("max-concurrent", self.max_concurrent, 1),
-            ("retries", self.retries, 0),
-            ("stop-behind", self.stop_behind, 0),
-            ("asha", self.asha, 1.01),
-        ):
-            if value is not None and value < least:
-                raise InputError(f"--{name} must be at least {least}, and {value:g} is not")
+        check_number("max-gpu-hours", self.max_gpu_hours, 0)
+        check_number("max-concurrent", self.max_concurrent, 1)
+        check_number("retries", self.retries, 0)
+        check_number("stop-behind", self.stop_behind, 0)
+        check_number("asha", self.asha, 1.01)
         if self.asha is not None and self.stop_behind is not None:
             raise InputError("give either --asha or --stop-behind: one rule stops chains")
         behind = None if self.stop_behind is None else self.stop_behind / 100

@@ -16,11 +16,15 @@ from typing import Any
 
 from jobs.doctor.machine import existing_folder
 from jobs.doctor.services import FAR_APART, Finding
-from orchestrator.cluster.ray_tasks import NodeAnswer, run_on_every_node
+from orchestrator.cluster.ray_tasks import NodeAnswer, NodeFailure, run_on_every_node
 from orchestrator.store.retries import DEFAULT_RETRIES
 
 # The packages that decide results, and those whose objects travel between nodes.
 SAME = ("torch", "ray", "numpy", "pyarrow", "pydantic", "safetensors")
+NO_ANSWER = (
+    "restart Ray there, from the image of the other machines; if all its GPUs are in use, wait "
+    "until one is free"
+)
 
 Facts = dict[str, Any]
 
@@ -45,24 +49,28 @@ def look(cache: str | None, check: Callable[[], Finding]) -> Facts:
     }
 
 
-def ask_nodes(check: Callable[[], Finding]) -> list[NodeAnswer[Facts]]:
+def ask_nodes(check: Callable[[], Finding]) -> list[NodeAnswer[Facts] | NodeFailure]:
     """Return the facts of every node of the cluster."""
     function = partial(look, os.environ.get("STEPCHAIN_CACHE"), check)
     return run_on_every_node(function, DEFAULT_RETRIES.doctor_node_seconds)
 
 
 def judge(
-    answers: Sequence[NodeAnswer[Facts]], least_disk: float, least_shared: float
+    answers: Sequence[NodeAnswer[Facts] | NodeFailure], least_disk: float, least_shared: float
 ) -> Iterator[Finding]:
     """Yield what is wrong on which node, and one line for the versions of each.
 
     Args:
-        answers: The facts of each node.
+        answers: The facts of each node, or why it gave none.
         least_disk: Bytes that the cache needs.
         least_shared: Bytes that Ray's object store needs.
     """
-    first = answers[0].result
+    first: Facts | None = None
     for answer in answers:
+        if isinstance(answer, NodeFailure):
+            yield Finding(answer.host, answer.reason, NO_ANSWER)
+            continue
+        first = first or answer.result
         facts = answer.result
         host = facts["host"]
         yield compare_versions(host, facts["versions"], first["host"], first["versions"])

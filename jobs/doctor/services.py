@@ -15,7 +15,8 @@ from typing import NamedTuple
 from jobs.jobs_api import ADDRESS, ask, own_token, token_file
 from orchestrator.store.base import Store, StoreError, check_writable
 from orchestrator.store.open import open_store
-from orchestrator.tracking.mlflow_errors import MlflowError, Unreachable, without_passwords
+from orchestrator.store.passwords import without_passwords
+from orchestrator.tracking.mlflow_errors import MlflowError, Unreachable
 from orchestrator.tracking.tracker import tracking_uri
 from training.config import InputError
 
@@ -156,7 +157,7 @@ def check_jobs_api(address: str) -> Finding:
     except (OSError, ValueError) as error:
         return Finding(
             what,
-            f"does not answer ({error})",
+            f"does not answer ({without_passwords(str(error))})",
             f"start it, open the way to it (ssh -L, kubectl port-forward), or correct {ADDRESS}",
         )
     return Finding(

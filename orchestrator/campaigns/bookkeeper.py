@@ -104,13 +104,14 @@ class Bookkeeper:
         return refused
 
     def _handle(self, event: Event) -> None:
+        """Report an event, then show it: one that cannot be reported now is handled again."""
         match event:
             case Notice(text):
                 self._view.report(text)
             case StepStarted(step):
                 node = self._tree.nodes[step]
-                self._view.step_started(node)
                 self._reporter.step_started(node.plan, node.planned)
+                self._view.step_started(node)
             case StepDone(step, state):
                 self._step_done(self._tree.nodes[step], state)
             case StepGivenUp(step):
@@ -120,18 +121,18 @@ class Bookkeeper:
 
     def _step_done(self, node: Node, state: StepState) -> None:
         scored = self._scoreboard.find(node.plan, node.key)
-        self._view.step_done(node, state, scored.scores)
         self._reporter.step_published(node.plan, node.key)
         for number in node.chains:
             plan = self._tree.chains[number]
             if not self._complete(number):
                 self._reporter.chain_progressed(plan, self._published_steps(plan))
+        self._view.step_done(node, state, scored.scores)
 
     def _step_given_up(self, node: Node) -> None:
-        self._view.step_given_up(node)
         self._reporter.step_failed(node.key)
         for number in node.chains:
             self._reporter.chain_failed(self._tree.chains[number])
+        self._view.step_given_up(node)
 
     def _chain_done(self, number: int) -> None:
         """Publish the record of a chain whose steps are all published."""

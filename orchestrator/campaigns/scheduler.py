@@ -277,10 +277,17 @@ class Scheduler:
 
     def _stop_if_behind(self, node: Node) -> None:
         """Give up the children of a published step that is too far behind the best one."""
-        score = self._score(node) if self._rule else None
-        if self._rule is None or score is None:
+        if self._rule is None:
             return
-        reason = self._rule.reason_to_stop(node, score)
+        try:
+            score = self._score(node)
+        except StoreError as error:
+            title = node.planned.title
+            self._on_event(
+                Notice(f"the score of {title} stops no chain, as it is not read: {error}")
+            )
+            return
+        reason = None if score is None else self._rule.reason_to_stop(node, score)
         if reason is None:
             return
         for child in node.children:

@@ -7,6 +7,7 @@ answers otherwise, or not at all, is no head.
 import os
 import socket
 from contextlib import suppress
+from typing import Any
 
 from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError
@@ -17,6 +18,11 @@ SETTINGS = 4  # the type of a frame, its fourth byte
 ADVICE = (
     "set RAY_ADDRESS to HOST:PORT of the cluster's head (ray start prints it, usually port 6379), "
     "or unset it to train on this machine alone"
+)
+NO_CLUSTER = f"answers no Ray cluster: {ADVICE}"
+NO_TOKEN = (
+    "a cluster refuses our token: take the cluster's, set RAY_AUTH_TOKEN_PATH to it, and "
+    "RAY_AUTH_MODE=token"
 )
 
 
@@ -38,16 +44,17 @@ def check_address(address: str, seconds: float = DEFAULT_RETRIES.first_answer_se
     found = _running_here() if address == "auto" else address
     shown = address if found == address else f"{address} ({found})"
     host, _, port = found.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not (port.isascii() and port.isdigit()):
         raise InputError(f"RAY_ADDRESS={shown} is no address: {ADVICE}")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), seconds) as connection:
             # Behind TLS, only Ray knows the certificates.
             answers = os.environ.get("RAY_USE_TLS") == "1" or _speaks_grpc(connection)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a host that is no name
         raise InputError(f"RAY_ADDRESS={shown} does not answer ({error}): {ADVICE}") from error
-    if not answers:
-        raise InputError(f"at RAY_ADDRESS={shown} answers no Ray cluster: {ADVICE}")
+    problem = _problem_of_head(found, seconds) if answers else NO_CLUSTER
+    if problem:
+        raise InputError(f"at RAY_ADDRESS={shown} {problem}")
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:
@@ -58,6 +65,31 @@ def _speaks_grpc(connection: socket.socket) -> bool:
         while len(frame) < 4 and (more := connection.recv(64)):
             frame += more
     return len(frame) >= 4 and frame[3] == SETTINGS
+
+
+def _problem_of_head(address: str, seconds: float) -> str | None:
+    """Return why a server of gRPC is no head that takes us, None if it may be one.
+
+    Ray Client's port, for one, lacks the service of a head.
+    """
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel  # with Ray's certificates and token
+    from ray.exceptions import AuthenticationError
+
+    opened: Any = init_grpc_channel(address, [("grpc.enable_http_proxy", 0)])
+    with opened as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            ask(b"", timeout=seconds)
+        except grpc.RpcError as error:
+            problems = {
+                grpc.StatusCode.UNIMPLEMENTED: NO_CLUSTER,
+                grpc.StatusCode.UNAUTHENTICATED: NO_TOKEN,
+            }
+            return problems.get(error.code())
+        except AuthenticationError:
+            pass  # there is no token, as Ray will say itself
+    return None
 
 
 def _running_here() -> str:

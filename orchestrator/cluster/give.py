@@ -35,6 +35,10 @@ class Give(Document):
     custom: tuple[str, ...] = ()  # NAME=AMOUNT
 
 
+# What may be given by its name, without those that have a form of their own.
+GIFTS = tuple(name for name in Give.model_fields if name not in ("kind", "custom"))
+
+
 def step_kind(index: int) -> Kind:
     """Return the kind of the step with this number in its chain."""
     return "increment" if index else "base"
@@ -47,26 +51,38 @@ def parse_give(text: str) -> Give:
         InputError: There is no such kind or field, or the field cannot have the value.
     """
     kind, colon, rest = text.partition(":")
-    fields: dict[str, Any] = {}
-    custom = []
-    for item in filter(None, (each.strip() for each in rest.split(","))):
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"{item!r} of {text!r} has no value: write it as in {EXAMPLE}")
-        if name.startswith(CUSTOM):
-            custom.append(f"{name.removeprefix(CUSTOM)}={value}")
-        else:
-            fields[name.strip()] = value.strip()
-    if not colon or kind.strip() not in KINDS or not (fields or custom):
+    given = _given(rest, text)
+    if not colon or kind.strip() not in KINDS or not given:
         raise InputError(
             f"{text!r} does not say what a kind of work is given: write {EXAMPLE}, for "
             f"{', '.join(KINDS)}"
         )
+    fields: dict[str, Any] = {name: given[name] for name in given if name in GIFTS}
+    custom = [f"{name.removeprefix(CUSTOM)}={given[name]}" for name in given if name not in GIFTS]
     parse_custom(custom)
     try:
         return Give.model_validate({"kind": kind.strip(), "custom": custom, **fields})
     except ValidationError as error:
-        raise _refusal(text, error) from error
+        problem = error.errors()[0]
+        raise InputError(f"{text!r}: {problem['loc'][0]}: {problem['msg']}") from error
+
+
+def _given(items: str, text: str) -> dict[str, str]:
+    """Return the values by name of NAME=VALUE,... of this text. Raise InputError for others."""
+    found: dict[str, str] = {}
+    for item in filter(None, (each.strip() for each in items.split(","))):
+        name, _, value = (part.strip() for part in item.partition("="))
+        if not value:
+            raise InputError(f"{item!r} of {text!r} has no value: write it as in {EXAMPLE}")
+        if name in found:
+            raise InputError(f"{text!r} gives {name!r} twice: write it as in {EXAMPLE}")
+        if name not in GIFTS and not name.startswith(CUSTOM):
+            raise InputError(
+                f"{text!r} gives {name!r}, which is none of {', '.join(GIFTS)}; a custom resource "
+                f"of Ray is given as {CUSTOM}{name}"
+            )
+        found[name] = value
+    return found
 
 
 def parse_custom(items: Iterable[str]) -> dict[str, float]:
@@ -110,15 +126,3 @@ def gives_of_file(value: object) -> tuple[str, ...]:
         texts.append(f"{kind}:" + ",".join(f"{name}={gift}" for name, gift in gifts.items()))
         parse_give(texts[-1])
     return tuple(texts)
-
-
-def _refusal(text: str, error: ValidationError) -> InputError:
-    problem = error.errors()[0]
-    where = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        names = ", ".join(name for name in Give.model_fields if name not in ("kind", "custom"))
-        return InputError(
-            f"{text!r} gives {where!r}, which is none of {names}; a custom resource of Ray is "
-            f"given as {CUSTOM}{where}"
-        )
-    return InputError(f"{text!r}: {where}: {problem['msg']}")

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.connection import connect, started_here
-from orchestrator.cluster.packing import Growth, Machines, NodeType
+from orchestrator.cluster.packing import HEAD, Growth, Machines, NodeType
 from orchestrator.cluster.resources import Resources
 
 log = logging.getLogger(__name__)
-HEAD = "node:__internal_head__"
 FIXED = Growth(types=(), most=0)
+UNKNOWN = Growth(types=(), most=0, known=False)
 
 
 def machines() -> Machines:
@@ -68,20 +68,41 @@ def _growth(job: str) -> Growth:
     import ray
 
     pinned: Any = ray.remote(num_cpus=0, resources={HEAD: 0.001})(_configured_growth)
-    return ray.get(pinned.remote())
+    growth, problem = ray.get(pinned.remote())
+    if problem:
+        # What a task logs stays on its machine.
+        log.warning("%s", problem)
+    return growth
 
 
-def _configured_growth() -> Growth:
-    """Read the autoscaler's configuration on the head."""
+def _configured_growth() -> tuple[Growth, str | None]:
+    """Read the autoscaler's configuration on the head.
+
+    Return what the cluster can add, and why that is not known if it cannot be read.
+    """
     cluster = os.environ.get("RAY_CLUSTER_NAME")
     if cluster and "KUBERNETES_SERVICE_HOST" in os.environ:
         return _kuberay_growth(cluster, os.environ.get("RAY_CLUSTER_NAMESPACE", "default"))
-    path = _configuration_file(_command_lines(), _gcs_address())
-    if path is None:
-        return FIXED
+    path = _configuration_file(_commands(), _gcs_address())
+    return (FIXED, None) if path is None else read_growth(path)
+
+
+def read_growth(path: Path) -> tuple[Growth, str | None]:
+    """Return what an autoscaler's configuration file lets a cluster add.
+
+    Return also why that is not known if the file cannot be read.
+    """
     import yaml
 
-    return growth_of(yaml.safe_load(path.read_text()))
+    try:
+        return growth_of(yaml.safe_load(path.expanduser().read_text())), None
+    except (OSError, RuntimeError, ValueError, yaml.YAMLError) as error:
+        told = " ".join(str(error).split())
+        return UNKNOWN, (
+            f"the autoscaler's configuration {path} cannot be read on the head ({told}), so only "
+            "the cluster's living machines count: start the head with the file's whole path, and "
+            "give the user of Ray's workers the right to read it"
+        )
 
 
 def _gcs_address() -> str:
@@ -90,26 +111,28 @@ def _gcs_address() -> str:
     return ray.get_runtime_context().gcs_address
 
 
-def _command_lines() -> Iterable[list[str]]:
-    """Yield the command lines of this machine's processes."""
+def _commands() -> Iterable[tuple[list[str], str]]:
+    """Yield the command lines of this machine's processes, each with its working directory."""
     import psutil
 
-    for process in psutil.process_iter(["cmdline"]):
-        yield process.info["cmdline"] or []
+    # The directory of another user's process is not told.
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        yield process.info["cmdline"] or [], process.info["cwd"] or ""
 
 
-def _configuration_file(commands: Iterable[list[str]], gcs_address: str) -> Path | None:
+def _configuration_file(commands: Iterable[tuple[list[str], str]], gcs_address: str) -> Path | None:
     """Return the file that the cluster's autoscaler was started with, None without one."""
     option = "--autoscaling-config="
-    for command in commands:
+    for command, folder in commands:
         if f"--gcs-address={gcs_address}" in command:
             for argument in command:
                 if argument.startswith(option):
-                    return Path(argument.removeprefix(option)).expanduser()
+                    path = argument.removeprefix(option)
+                    return Path(path) if path.startswith("~") else Path(folder, path)
     return None
 
 
-def _kuberay_growth(cluster: str, namespace: str) -> Growth:
+def _kuberay_growth(cluster: str, namespace: str) -> tuple[Growth, str | None]:
     """Read the groups of a RayCluster from Kubernetes, as Ray's autoscaler does."""
     import requests
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
@@ -117,14 +140,11 @@ def _kuberay_growth(cluster: str, namespace: str) -> Growth:
     try:
         resource = KubernetesHttpApiClient(namespace).get(f"rayclusters/{cluster}")
     except (OSError, requests.RequestException) as error:
-        log.warning(
-            "the RayCluster %s cannot be read (%s), so only its living machines count: give the "
-            "head's service account the right to get rayclusters",
-            cluster,
-            error,
+        return UNKNOWN, (
+            f"the RayCluster {cluster} cannot be read ({error}), so only its living machines "
+            "count: give the head's service account the right to get rayclusters"
         )
-        return Growth(types=(), most=0, known=False)
-    return kuberay_growth(resource)
+    return kuberay_growth(resource), None
 
 
 def kuberay_growth(resource: dict[str, Any]) -> Growth:

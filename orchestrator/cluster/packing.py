@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The resources of a machine of the cluster by name: CPU, GPU, memory, ...
 Node = dict[str, float]
+HEAD = "node:__internal_head__"  # a resource that only the head has
 TINY = 1e-6  # amounts are floats: ten times 0.1 is 1
 
 
@@ -54,17 +55,17 @@ class Machines(NamedTuple):
     def room(self, resources: "Resources") -> int:
         """Return how many workers the cluster holds at once when it is at its largest."""
         living = sum(workers_on(resources, node) for node in self.living)
-        return max(living, sum(workers_on(resources, node) for node in self.added(resources)))
+        return max(living, sum(workers_on(resources, node) for node in self.largest(resources)))
 
     def steps(self, resources: "Resources") -> int:
         """Return how many steps the cluster holds at once when it is at its largest."""
-        return max(steps_on(resources, self.living), steps_on(resources, self.added(resources)))
+        return max(steps_on(resources, nodes) for nodes in (self.living, self.largest(resources)))
 
     def hold(self, wanted: "Sequence[Resources]") -> bool:
         """Return whether the cluster at its largest holds steps with these resources at once."""
         added = [kind.resources for kind in self.growth.types for _ in range(kind.most)]
         return hold_at_once(wanted, self.living, len(self.living)) or hold_at_once(
-            wanted, added, self.growth.most
+            wanted, added, self.growth.most, self._head
         )
 
     def held(self, resources: "Resources") -> dict[str, int]:
@@ -78,10 +79,16 @@ class Machines(NamedTuple):
                 left -= count
         return held
 
-    def added(self, resources: "Resources") -> list[Node]:
-        """Return the machines that are added for many workers."""
+    def largest(self, resources: "Resources") -> list[Node]:
+        """Return the head and the machines that are added for many workers."""
         of = {kind.name: kind.resources for kind in self.growth.types}
-        return [of[name] for name, count in self.held(resources).items() for _ in range(count)]
+        held = self.held(resources).items()
+        return [*self._head, *(of[name] for name, count in held for _ in range(count))]
+
+    @property
+    def _head(self) -> list[Node]:
+        """Return the head, which stays whatever is added, and is none of what is added."""
+        return [node for node in self.living if HEAD in node]
 
 
 def workers_on(resources: "Resources", node: Node) -> int:
@@ -111,7 +118,9 @@ def steps_on(resources: "Resources", nodes: Iterable[Node]) -> int:
             return sum(counts) // resources.workers
 
 
-def hold_at_once(wanted: "Iterable[Resources]", nodes: Sequence[Node], most: int) -> bool:
+def hold_at_once(
+    wanted: "Iterable[Resources]", nodes: Sequence[Node], most: int, head: Sequence[Node] = ()
+) -> bool:
     """Return whether the machines hold all these steps at once.
 
     The largest steps are placed first, each where it fits first. Rarely, they fit otherwise.
@@ -120,8 +129,10 @@ def hold_at_once(wanted: "Iterable[Resources]", nodes: Sequence[Node], most: int
         wanted: The resources of each step.
         nodes: The machines, and those that can be added.
         most: How many of them there may be.
+        head: The machine that there is besides them, if there is one.
     """
-    free = [_Free.of(node) for node in nodes]
+    free = [_Free.of(node, used=True) for node in head] + [_Free.of(node) for node in nodes]
+    most += len(head)
     by_size = sorted(wanted, key=lambda each: (each.gpus_per_worker, each.cpus_per_worker))
     return all(_place(each, free, most) for each in reversed(by_size))
 
@@ -135,9 +146,9 @@ class _Free:
     used: bool = False
 
     @classmethod
-    def of(cls, node: Node) -> "_Free":
+    def of(cls, node: Node, used: bool = False) -> "_Free":
         others = {name: amount for name, amount in node.items() if name != "GPU"}
-        return cls([1.0] * int(node.get("GPU", 0)), others)
+        return cls([1.0] * int(node.get("GPU", 0)), others, used)
 
     def take(self, resources: "Resources") -> bool:
         """Take what one worker needs. Return False, and take nothing, if it is not there."""

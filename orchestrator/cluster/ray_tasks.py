@@ -21,6 +21,13 @@ class NodeAnswer(NamedTuple, Generic[Result]):
     answered: float  # and after it
 
 
+class NodeFailure(NamedTuple):
+    """Why a machine gave no answer."""
+
+    host: str
+    reason: str
+
+
 def run_tasks(
     function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[Item, Result]]:
@@ -59,34 +66,57 @@ def run_tasks(
             ray.cancel(reference)
 
 
-def run_on_every_node(function: Callable[[], Result], timeout: float) -> list[NodeAnswer[Result]]:
+def run_on_every_node(
+    function: Callable[[], Result], timeout: float
+) -> list[NodeAnswer[Result] | NodeFailure]:
     """Call `function()` on each living machine, one after the other, and return the answers.
+
+    A machine that does not answer, or where the function raises, does not keep others from theirs.
 
     Args:
         function: Pickled. It runs without a reserved CPU, so that it runs on a busy machine too.
         timeout: Seconds for a machine to answer.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     connect()
-    task: Any = ray.remote(function)
-    answers = []
-    for node in ray.nodes():
-        if not node["Alive"]:
-            continue
-        gpus = node["Resources"].get("GPU", 0)
-        pinned = task.options(
-            num_cpus=0,
-            num_gpus=SMALLEST_GPU if gpus else 0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        )
-        asked = time.time()
-        result = ray.get(pinned.remote(), timeout=timeout)
-        answers.append(NodeAnswer(result, gpus, asked, time.time()))
-    return answers
+    shared = ray.put(function)
+    living = [node for node in ray.nodes() if node["Alive"]]
+    return [_ask(node, shared, timeout) for node in living]
+
+
+def _ask(node: dict[str, Any], function: Any, timeout: float) -> NodeAnswer[Any] | NodeFailure:
+    """Call a function of Ray's object store on one machine."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    gpus = node["Resources"].get("GPU", 0)
+    task: Any = ray.remote(_run)
+    pinned = task.options(
+        num_cpus=0,
+        num_gpus=SMALLEST_GPU if gpus else 0,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+    )
+    asked = time.time()
+    answer = pinned.remote(function)
+    try:
+        return NodeAnswer(ray.get(answer, timeout=timeout), gpus, asked, time.time())
+    except GetTimeoutError:
+        ray.cancel(answer, force=True)
+        reason = f"does not answer within {timeout:g} s"
+    except RayTaskError as error:
+        reason = f"{type(error.cause).__name__}: {error.cause}"
+    except RayError as error:
+        reason = f"{type(error).__name__}: {error}"
+    return NodeFailure(node["NodeManagerHostname"], " ".join(reason.split())[:400])
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> Any:
     """Run one task."""
     return function(item)
+
+
+def _run(function: Callable[[], Any]) -> Any:
+    """Run the task of one machine."""
+    return function()

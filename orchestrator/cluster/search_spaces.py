@@ -32,12 +32,20 @@ def grid_values(value: Any) -> Any:
 
 def check_space(field: str, space: Any) -> None:
     """Raise InputError for a space from which nothing can be drawn by a seed alone."""
-    from ray.tune.search.sample import Function
+    from ray.tune.search.sample import Categorical, Function
 
     if isinstance(space, Function):
         raise InputError(
             f"axis {field!r} draws by a function, whose values cannot be checked or repeated: "
             "use tune.uniform, tune.choice or another of Tune's spaces"
+        )
+    ends = extremes(space)
+    if isinstance(space, Categorical) and not ends:
+        raise InputError(f"axis {field!r} chooses from nothing: name several values")
+    if not isinstance(space, Categorical) and ends and ends[0] > ends[1]:
+        raise InputError(
+            f"axis {field!r} has no number from {space.lower:g} to {space.upper:g}: give the "
+            "smaller bound first (integers end below the upper one)"
         )
 
 

@@ -1,9 +1,9 @@
 """Make sure that a step or a chain exists: read its record, or make what is missing.
 
-The record is written last. If it exists, this takes one read, and no cluster is started. Otherwise
-a job takes the step's lease and runs an attempt of its own (`orchestrator.execution.attempt`). The
-lease is advisory: if two jobs train the same step, both finish with a valid result. The first
-record that is written counts, and both jobs return it.
+The record is written last. If it exists, this takes one read and one list of the files that it
+names, and no cluster is started. Otherwise a job takes the step's lease and runs an attempt of its
+own (`orchestrator.execution.attempt`). The lease is advisory: if two jobs train the same step, both
+finish with a valid result. The first record that is written counts, and both jobs return it.
 """
 
 import time
@@ -20,10 +20,12 @@ from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
 from orchestrator.records.publish import publish_chain
+from orchestrator.records.published_files import problem_of_files
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import EvaluationRecord, StepRecord
 from orchestrator.store.lease import Lease, LeaseLost
+from training.config import InputError
 
 
 def ensure_chain(plan: PlannedChain, context: RunContext) -> ChainResult:
@@ -35,7 +37,7 @@ def ensure_chain(plan: PlannedChain, context: RunContext) -> ChainResult:
     Raises:
         StepFailed: A step could not be trained or scored.
         StoreError: The store does not answer.
-        InputError: The resources do not fit.
+        InputError: The resources do not fit, or files of a published step are gone.
     """
     check_steps(context.request, plan.batches)
     scoreboard = Scoreboard(Repository(context.store), context.convention)
@@ -65,6 +67,7 @@ def ensure_step(
     Raises:
         StepFailed: The workers failed. The attempt's folder says why, and the next attempt resumes
             from its checkpoints.
+        InputError: The step is published, and files of it are gone.
     """
     asked = time.monotonic()
     repository = Repository(context.store)
@@ -93,4 +96,6 @@ def ensure_step(
         except LeaseLost as error:
             context.notify(f"{planned.title}: {error}")
             waiting = False
+    if problem := problem_of_files(context.store, record):
+        raise InputError(problem)
     return record

@@ -2,10 +2,11 @@
 
 from typing import Any, NamedTuple
 
+from orchestrator.cluster.search_spaces import extremes
 from orchestrator.planning.cost import Costs, images
 from orchestrator.planning.planner import Planner
 from orchestrator.planning.resolver import PlannedStep
-from orchestrator.planning.search import Search
+from orchestrator.planning.search import Search, Values
 
 
 class SearchEstimate(NamedTuple):
@@ -26,12 +27,22 @@ class SearchEstimate(NamedTuple):
 
 def first_own_step(search: Search, planner: Planner) -> int:
     """Return the index of the first step whose key depends on the sample, at least 1 of T."""
-    keys = []
-    for sample in search.random_samples(2):
-        plan = planner.plan(search.chains(sample)[0])
-        keys.append([step.key for step in plan.steps])
-    pairs = enumerate(zip(*keys, strict=False))
-    return next((index for index, (one, other) in pairs if one != other), len(keys[0]) - 1)
+    (sample,) = search.random_samples(1)
+    keys = _keys(search, sample, planner)
+    first = len(keys) - 1
+    # Two samples may agree in a field by chance, so each field is varied alone.
+    for field, space in search.spaces.items():
+        for value in extremes(space):
+            others = _keys(search, sample | {field: value}, planner)
+            pairs = enumerate(zip(keys, others, strict=False))
+            own = next((index for index, (one, other) in pairs if one != other), first)
+            first = min(first, own)
+    return first
+
+
+def _keys(search: Search, sample: Values, planner: Planner) -> list[str]:
+    """Return the keys of the steps of a sample's first chain."""
+    return [step.key for step in planner.plan(search.chains(sample)[0]).steps]
 
 
 def estimate_search(search: Search, planner: Planner, costs: Costs) -> SearchEstimate:

@@ -72,23 +72,29 @@ def has_files(store: Store, record: StepRecord, listed: Mapping[str, int] = NOTH
         record: Of the step.
         listed: Bytes of objects by key, as a list has shown them. It saves the request.
     """
-    named = files_of_step(record)
-    if all(listed.get(each.key) == each.file.bytes for each in named):
+    if all(listed.get(each.key) == each.file.bytes for each in files_of_step(record)):
         return True
+    problem = problem_of_files(store, record)
+    if problem:
+        log.warning("%s", problem)
+    return problem is None
+
+
+def problem_of_files(store: Store, record: StepRecord) -> str | None:
+    """Return in a sentence which file of a published step is gone, None if all are there.
+
+    It takes one request.
+    """
     folder = layout.files_folder(record.key, record.attempt)
     found = {entry.key: entry.bytes for entry in store.entries(f"{folder}/")}
-    for each in named:
+    for each in files_of_step(record):
         if found.get(each.key) != each.file.bytes:
-            log.warning(
-                "step %s is published, and its file %r is gone from the store %s, or has another "
-                "size: delete %r, and the step is trained again",
-                record.key,
-                each.key,
-                store.uri,
-                each.record,
+            return (
+                f"step {record.key} is published, and its file {each.key!r} is gone from the "
+                f"store {store.uri}, or has another size: delete {each.record!r}, and the step is "
+                "trained again"
             )
-            return False
-    return True
+    return None
 
 
 def is_scored(

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError, field_validator
 
 from orchestrator.store.base import NotFound, Store, StoreError
 from orchestrator.store.canonical import canonical_json
@@ -37,6 +37,13 @@ class LeaseState(Document):
     token: str  # differs from holder to holder
     heartbeat: int  # counts up while the holder is alive
     expires: str  # UTC by the holder's clock, ISO 8601
+
+    @field_validator("expires")
+    @classmethod
+    def _is_a_time(cls, expires: str) -> str:
+        if datetime.fromisoformat(expires).tzinfo is None:
+            raise ValueError("has no time zone")
+        return expires
 
     @property
     def expired(self) -> bool:

@@ -20,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from orchestrator.store.base import Entry, NotFound, StoreError, checked_key, is_litter
+from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from orchestrator.store.s3_errors import (
     BROKEN,
@@ -228,14 +229,9 @@ class S3Store:
         )
         try:
             return Session().client("s3", config=config)
-        except BotoCoreError as error:  # of a profile or a setting, and a ValueError at times
+        except (BotoCoreError, ValueError) as error:  # of a profile, a setting or an address
             raise StoreError(
                 f"cannot use the store {self.uri}: {advice(error, self.bucket)}"
-            ) from error
-        except ValueError as error:
-            raise StoreError(
-                f"cannot use the store {self.uri}: {address or error} is not the address of a "
-                f"server; {endpoint_variable()} must be like http://host:9000 or https://host"
             ) from error
 
     def _repeat(self, request: Callable[[], Result]) -> Result:
@@ -267,7 +263,8 @@ class S3Store:
 
 def _stranger(client: Any, answer: str) -> str:
     """Return that something else answers where a server of S3 should be."""
+    address = without_passwords(client.meta.endpoint_url)
     return (
-        f"at {client.meta.endpoint_url} is no S3 server, or none that is ready ({answer}); "
+        f"at {address} is no S3 server, or none that is ready ({answer}); "
         f"correct {endpoint_variable()}"
     )

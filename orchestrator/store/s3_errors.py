@@ -9,12 +9,19 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    EndpointResolutionError,
     FlexibleChecksumError,
+    HTTPClientError,
     IncompleteReadError,
+    InvalidRegionError,
     NoCredentialsError,
+    ParamValidationError,
+    ProfileNotFound,
+    ProxyConnectionError,
     ReadTimeoutError,
     ResponseStreamingError,
     SSLError,
@@ -23,6 +30,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from orchestrator.store.base import NotFound, StoreError
+from orchestrator.store.passwords import without_passwords
 
 # Errors of an answer that breaks off. The last is urllib3's: botocore lets it through when the body
 # of an error response breaks off.
@@ -50,6 +58,45 @@ REFUSED = {
 }
 # Statuses by which servers refuse a request whose conditions they do not know.
 UNCONDITIONAL = {400, 501}
+# What boto3 raises when a server's address is none.
+NO_ADDRESS = (EndpointResolutionError, ValueError)
+# What it raises otherwise, and what to do. The first row that applies counts.
+ADVICE = (
+    (
+        NoCredentialsError,
+        "no credentials were found; "
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    ),
+    (
+        ProfileNotFound,
+        "{error}; correct AWS_PROFILE, or the file that AWS_CONFIG_FILE names",
+    ),
+    (
+        ConfigParseError,
+        "{error}; correct that file, or AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE that "
+        "names it",
+    ),
+    (ValueError, "{error}; correct AWS_DEFAULT_REGION"),
+    (
+        ProxyConnectionError,
+        "{error}; correct HTTP_PROXY and HTTPS_PROXY, or add the server to NO_PROXY",
+    ),
+    (
+        SSLError,
+        "the connection cannot be trusted ({error}); set AWS_CA_BUNDLE to the certificate "
+        "of the server's authority, or correct {endpoint} (http or https, port)",
+    ),
+    (
+        (EndpointConnectionError, ConnectTimeoutError, ReadTimeoutError, ConnectionClosedError),
+        "the server does not answer ({error}); check {endpoint} and the network",
+    ),
+    (ResponseParserError, "what answers is no S3 server; correct {endpoint}"),
+    # A value within the request, or the address of a proxy, cannot be used.
+    (
+        HTTPClientError,
+        "{error}; check HTTP_PROXY and HTTPS_PROXY, and AWS_ACCESS_KEY_ID for a line's end",
+    ),
+)
 
 
 class TakenError(Exception):
@@ -83,7 +130,7 @@ def error_code(error: BaseException) -> str:
 
 
 def advice(error: Exception, bucket: str) -> str:
-    """Return why a request failed and what to do about it."""
+    """Return why a request failed and what to do about it, without passwords."""
     code = error_code(error)
     if code == "NoSuchBucket":
         return f"there is no bucket {bucket!r}; create it, or correct the store's URI"
@@ -92,24 +139,19 @@ def advice(error: Exception, bucket: str) -> str:
             f"the server refused it ({error}); check AWS_ACCESS_KEY_ID or AWS_PROFILE, "
             "whether its credentials have expired, and the bucket's policy"
         )
-    if isinstance(error, NoCredentialsError):
+    if isinstance(error, ParamValidationError) and "bucket name" in str(error):
+        return f"{bucket!r} is no name of a bucket; correct the store's URI"
+    address = endpoint()
+    if address and isinstance(error, NO_ADDRESS) and not isinstance(error, InvalidRegionError):
         return (
-            "no credentials were found; "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            f"{address.rpartition('@')[2]} is not the address of a server; {endpoint_variable()} "
+            "must be like http://host:9000 or https://host"
         )
-    if isinstance(error, SSLError):
-        return (
-            f"the connection cannot be trusted ({error}); set AWS_CA_BUNDLE to the certificate "
-            f"of the server's authority, or correct {endpoint_variable()} (http or https, port)"
-        )
-    if isinstance(
-        error,
-        EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError | ConnectionClosedError,
-    ):
-        return f"the server does not answer ({error}); check {endpoint_variable()} and the network"
-    if isinstance(error, ResponseParserError):
-        return f"what answers is no S3 server; correct {endpoint_variable()}"
-    return f"{error}"
+    told = without_passwords(" ".join(str(error).split())).rstrip(".")
+    for kinds, words in ADVICE:
+        if isinstance(error, kinds):
+            return words.format(error=told, endpoint=endpoint_variable())
+    return told
 
 
 def endpoint() -> str | None:

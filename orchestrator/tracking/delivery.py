@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import Retries
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.mlflow_errors import (
@@ -23,7 +24,6 @@ from orchestrator.tracking.mlflow_errors import (
     ServerEmptied,
     Unreachable,
     Unusable,
-    without_passwords,
 )
 from orchestrator.tracking.runs import Run
 from orchestrator.tracking.spool import Spool, abandoned_messages

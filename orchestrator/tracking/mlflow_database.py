@@ -4,7 +4,8 @@ import os
 import socket
 from pathlib import Path
 
-from orchestrator.tracking.mlflow_errors import NAMES, Unreachable, Unusable, without_passwords
+from orchestrator.store.passwords import without_passwords
+from orchestrator.tracking.mlflow_errors import NAMES, Unreachable, Unusable
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 

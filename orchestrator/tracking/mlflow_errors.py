@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orchestrator.store.passwords import without_passwords
 from orchestrator.tracking.runs import Run
 
 AGAIN = "python -m jobs.report --sync-mlflow shows everything afterwards"
@@ -125,8 +126,3 @@ def explained(uri: str, run: Run | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         raise explain(error, uri, run) from error
-
-
-def without_passwords(text: str) -> str:
-    """Return a text without the user and password of each URI in it."""
-    return re.sub(r"//[^/@\s]+@", "//", text)

@@ -4,6 +4,7 @@ import http.server
 import json
 import shlex
 import shutil
+import socket
 import threading
 import zipfile
 from functools import partial
@@ -13,9 +14,11 @@ import pytest
 from ray._private.runtime_env.packaging import create_package
 
 from jobs import submit
+from jobs.jobs_api import check_takes_jobs
 from orchestrator.cluster.package_size import weigh
 from orchestrator.records.provenance import COMMIT, DIRTY, code_version
 from tests.support.paths import ROOT
+from training.config import InputError
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -165,3 +168,28 @@ def test_a_cluster_that_takes_no_jobs_is_named_before_anything_is_sent(
         server.shutdown()
     assert stop.value.code == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", bytes((0, 0, 0, 4, 0, 10, 10))])
+def test_who_speaks_no_http_is_no_cluster(greeting: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            with server.accept()[0] as accepted:
+                accepted.recv(1)
+                accepted.sendall(greeting)
+
+        threading.Thread(target=greet, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match=r"does not answer \(who answers speaks no HTTP\)"):
+            check_takes_jobs(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://ada:secret@127.0.0.1:x", "http://ada:secret@a..b", "ada:secret@a:1"]
+)
+def test_an_address_that_is_none_is_refused_without_its_password(address: str):
+    with pytest.raises(InputError, match="RAY_API_SERVER_ADDRESS") as caught:
+        check_takes_jobs(address)
+    assert "secret" not in str(caught.value)

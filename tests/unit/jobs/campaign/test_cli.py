@@ -216,6 +216,12 @@ def test_what_is_wrong_in_a_file_is_one_sentence(
         (["--workers", "3"], "3 workers cannot share a batch of 16"),
         (["--retries", "-1"], "--retries must be at least 0"),
         (["--max-concurrent", "0"], "--max-concurrent must be at least 1"),
+        (["--stop-behind", "nan"], "--stop-behind must be at least 0, and nan is not"),
+        (["--max-gpu-hours", "nan"], "--max-gpu-hours must be at least 0, and nan is not"),
+        (["--max-gpu-hours", "inf"], "--max-gpu-hours must be at most 1e+09, and inf is not"),
+        (["--lease-seconds", "0"], "--lease-seconds must be at least 1, and 0 is not"),
+        (["--lease-seconds", "-1"], "--lease-seconds must be at least 1, and -1 is not"),
+        (["--images-per-second", "0"], "--images-per-second must be at least 0.001, and 0 is not"),
         (["--encoder-weights", "nowhere.pth"], "no file of weights at nowhere.pth"),
         (["--max-gpuhours", "3"], "--max-gpu-hours"),
     ],
@@ -230,6 +236,27 @@ def test_mistakes_end_before_anything_is_spent(
         campaign("run", *arguments)
     assert stop.value.code == 2
     assert shown in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hours", ["nan", "-1", "1e9"])
+def test_a_grace_period_that_is_none_deletes_nothing(
+    digits: Store, capsys: pytest.CaptureFixture[str], hours: str
+):
+    before = list(digits.list())
+    with pytest.raises(SystemExit) as stop:
+        main(["prune", "--delete", "--grace-hours", hours, "--store", digits.uri])
+    assert stop.value.code == 2
+    assert "error: --grace-hours must be at " in capsys.readouterr().err
+    assert list(digits.list()) == before
+
+
+def test_a_speed_of_nothing_is_refused_by_a_plan(
+    campaign: Callable[..., None], capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stop:
+        campaign("plan", "--images-per-second", "0")
+    assert stop.value.code == 2
+    assert "error: --images-per-second must be at least 0.001" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.doctor.cluster import judge, look
 from jobs.doctor.services import Finding, check_jobs_api, check_mlflow, check_store, check_token
-from orchestrator.cluster.ray_tasks import NodeAnswer
+from orchestrator.cluster.ray_tasks import NodeAnswer, NodeFailure
 from orchestrator.store.folder import FolderStore
 
 SOUND = {
@@ -51,6 +51,16 @@ def test_a_machine_that_differs_is_named(different: dict[str, Any], words: str):
     (finding,) = failures(**different)
     assert finding.what.startswith("b ")
     assert words in finding.found
+
+
+def test_a_machine_without_an_answer_is_named_and_the_others_are_judged():
+    silent = NodeFailure("a", "does not answer within 120 s")
+    answers = [silent, NodeAnswer(SOUND | {"host": "b", "disk": 1e9}, 1, 999.0, 1001.0)]
+    found = list(judge(answers, least_disk=5e9, least_shared=0.5e9))
+    assert [finding.what for finding in found] == ["a", "b versions", "b cache"]
+    assert found[0].found == "does not answer within 120 s"
+    assert "restart Ray there" in found[0].fix
+    assert [bool(finding.fix) for finding in found] == [True, False, True]
 
 
 def test_what_a_machine_tells_can_be_judged(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Test whole campaigns with trials in this process: steps, outcomes, counts and messages."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -25,8 +26,8 @@ from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records import layout
 from orchestrator.records.repository import Repository
-from orchestrator.records.schema import ChainRecord
-from orchestrator.store.base import Store
+from orchestrator.records.schema import ChainRecord, StepRecord
+from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
@@ -147,7 +148,9 @@ def campaign(
 ) -> tuple[CampaignOutcome, str]:
     console = Console(file=StringIO(), width=200)
     retries = options.pop("retries", QUICK)
-    context = RunContext(store, options.pop("request", Request()), console, retries=retries)
+    tracker = options.pop("tracker", None)
+    request = options.pop("request", Request())
+    context = RunContext(store, request, console, tracker, retries=retries)
     step_tree = step_tree or tree(store)
     costs = options.pop("costs", Costs(speeds={}, guess=100.0))
     outcome = run_campaign(
@@ -378,6 +381,58 @@ def test_successive_halving_continues_the_best_share_of_the_chains(
     assert "not among the best 1 in 2 chains that came as far (30.0 mIoU after step 1)" in output
 
 
+def test_a_score_that_cannot_be_read_stops_no_chain(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    step_tree = tree(store)
+    unread = step_tree.chains[1].steps[1].key
+
+    def score(board: object, plan: object, key: str) -> float:
+        if key == unread:
+            raise StoreError("the server does not answer")
+        return 0.5
+
+    monkeypatch.setattr("orchestrator.campaigns.run._miou", score)
+    outcome, output = campaign(store, cluster, step_tree, Limits(stop_behind=0.1, retries=0))
+    assert outcome.complete
+    assert "stops no chain, as it is not read: the server does not answer" in output
+
+
+class Quiet:
+    """A tracker that shows nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+def test_what_is_reported_at_a_later_try_is_printed_once(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    step_tree = tree(store, CHAINS[0])
+    first = step_tree.chains[0].steps[0].key
+    tries: list[str] = []
+    read = Repository.curves
+
+    def curves(self: Repository, record: StepRecord) -> list[dict[str, Any]]:
+        tries.append(record.key)
+        if tries.count(first) < 3:
+            raise StoreError("the server does not answer")
+        return read(self, record)
+
+    def wait(id: str) -> None:
+        end = time.monotonic() + 60
+        while id != first and tries.count(first) < 3:
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Repository, "curves", curves)
+    cluster.before = wait
+    quick = replace(QUICK, look_seconds_folder=0.01)
+    outcome, output = campaign(store, cluster, step_tree, retries=quick, tracker=Quiet())
+    assert outcome.complete
+    assert output.count("1 of 3 steps") == 1
+
+
 def test_the_first_steps_alone_publish_no_chain(store: Store, cluster: Cluster):
     planner = Planner(store)
     step_tree = build_tree([first_steps(planner.plan(each), 1) for each in CHAINS])
@@ -458,8 +513,9 @@ def test_a_damaged_parent_is_named(
     damaged = f"steps/{key}/attempts/{record.attempt}/files/model.safetensors"
     path = store.local_path(damaged)
     assert path
+    size = path.stat().st_size
     path.unlink()  # the cache holds a link to it
-    store.write(damaged, b"damaged")
+    store.write(damaged, bytes(size))
     monkeypatch.setenv("STEPCHAIN_CACHE", str(tmp_path / "another-cache"))
     outcome, _ = campaign(store, cluster, tree(store, CHAINS[0]))
     reason = outcome.chains[0].reason

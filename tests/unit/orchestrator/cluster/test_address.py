@@ -4,7 +4,9 @@ import http.server
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
 from orchestrator.cluster import connection
@@ -18,7 +20,9 @@ from training.config import InputError
         ("http://127.0.0.1:8265", "is a dashboard's address.*RAY_API_SERVER_ADDRESS"),
         ("ray://127.0.0.1:10001", "is Ray Client's address.*RAY_API_SERVER_ADDRESS"),
         ("somewhere", "RAY_ADDRESS=somewhere is no address: set RAY_ADDRESS to HOST:PORT"),
+        ("127.0.0.1:²", "RAY_ADDRESS=127.0.0.1:² is no address: set RAY_ADDRESS to HOST:PORT"),
         ("127.0.0.1:99999", "does not answer"),
+        ("head..lab:6379", r"RAY_ADDRESS=head\.\.lab:6379 does not answer .*: set RAY_ADDRESS to"),
         ("no-such-host.invalid:6379", "does not answer"),
     ],
 )
@@ -61,6 +65,36 @@ def test_a_server_that_opens_http2_may_be_a_head() -> None:
         check_address(f"127.0.0.1:{server.getsockname()[1]}")
         head.join()
         assert opened[0].startswith(b"PRI * HTTP/2.0")
+
+
+class Strangers(grpc.GenericRpcHandler):
+    """Refuses every call, as a head does to those without its token."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        def refuse(request: bytes, context: grpc.ServicerContext) -> None:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@pytest.mark.parametrize(
+    ("handlers", "sentence"),
+    [
+        ([], "answers no Ray cluster: set RAY_ADDRESS to HOST:PORT"),  # as Ray Client's port
+        ([Strangers()], "a cluster refuses our token: .* set RAY_AUTH_TOKEN_PATH"),
+    ],
+)
+def test_a_server_of_grpc_that_is_no_head_of_ours_is_refused(
+    monkeypatch: pytest.MonkeyPatch, handlers: list[grpc.GenericRpcHandler], sentence: str
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of another cluster")
+    server = grpc.server(ThreadPoolExecutor(1), handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with pytest.raises(InputError, match=f"at RAY_ADDRESS=127.0.0.1:{port} {sentence}"):
+        check_address(f"127.0.0.1:{port}")
+    server.stop(None)
 
 
 def test_a_job_asks_before_ray_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.cluster.machines import _configuration_file, growth_of, kuberay_growth
+from orchestrator.cluster.machines import (
+    _configuration_file,
+    _growth,
+    growth_of,
+    kuberay_growth,
+    read_growth,
+)
 from orchestrator.cluster.packing import Growth, NodeType
 
 INFRA = Path(__file__).parents[4] / "infra"
@@ -64,9 +70,49 @@ def test_the_groups_of_a_raycluster(scales: bool) -> None:
 
 
 def test_the_autoscaler_of_this_cluster_is_found() -> None:
-    mine = ["python", "monitor.py", "--gcs-address=10.0.0.1:6379", "--autoscaling-config=~/c.yaml"]
-    other = ["python", "monitor.py", "--gcs-address=10.0.0.1:7000", "--autoscaling-config=/x.yaml"]
-    fixed = ["python", "monitor.py", "--gcs-address=10.0.0.1:7001"]
-    commands = [[], other, mine, fixed]
-    assert _configuration_file(commands, "10.0.0.1:6379") == Path.home() / "c.yaml"
+    def started(port: int, *more: str) -> tuple[list[str], str]:
+        return ["python", "monitor.py", f"--gcs-address=10.0.0.1:{port}", *more], "/srv"
+
+    commands = [
+        ([], ""),
+        started(7000, "--autoscaling-config=/x.yaml"),
+        started(6379, "--autoscaling-config=~/c.yaml"),
+        started(7001),
+        started(7002, "--autoscaling-config=conf/c.yaml"),
+    ]
+    assert _configuration_file(commands, "10.0.0.1:6379") == Path("~/c.yaml")
+    assert _configuration_file(commands, "10.0.0.1:7000") == Path("/x.yaml")
     assert _configuration_file(commands, "10.0.0.1:7001") is None
+    assert _configuration_file(commands, "10.0.0.1:7002") == Path("/srv/conf/c.yaml")
+
+
+def test_a_configuration_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
+    absent, damaged = tmp_path / "absent.yaml", tmp_path / "damaged.yaml"
+    damaged.write_text("max_workers: [")
+    for path in (absent, damaged, Path("~nobody-of-this-name/c.yaml")):
+        growth, problem = read_growth(path)
+        assert not growth.known
+        assert problem is not None
+        assert f"{path} cannot be read on the head" in problem
+        assert "only the cluster's living machines count" in problem
+    damaged.write_text("max_workers: 0")
+    assert read_growth(damaged) == (Growth((), 0), None)
+
+
+class Task:
+    """A task of Ray that is never run."""
+
+    def remote(self) -> None:
+        """Start nothing."""
+
+
+def test_the_driver_warns_once_of_what_the_head_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a task of the head logs is not seen here."""
+    answer = Growth((), 0, known=False), "cannot be read"
+    monkeypatch.setattr("ray.remote", lambda **options: lambda function: Task())
+    monkeypatch.setattr("ray.get", lambda reference: answer)
+    for _ in range(2):
+        assert _growth("made up") == answer[0]
+    assert [record.message for record in caplog.records] == ["cannot be read"]

@@ -2,7 +2,15 @@
 
 import pytest
 
-from orchestrator.cluster.packing import hold_at_once, steps_on, workers_on
+from orchestrator.cluster.packing import (
+    HEAD,
+    Growth,
+    Machines,
+    NodeType,
+    hold_at_once,
+    steps_on,
+    workers_on,
+)
 from orchestrator.cluster.resources import Resources
 
 
@@ -69,3 +77,22 @@ def test_no_more_machines_are_used_than_may_be_added() -> None:
     kinds = [{"CPU": 1.0}] * 3
     assert hold_at_once([given()] * 2, kinds, 2)
     assert not hold_at_once([given()] * 3, kinds, 2)
+
+
+def test_the_head_counts_besides_what_is_added() -> None:
+    like_the_head = {"CPU": 8.0, "GPU": 1.0}
+    growth = Growth((NodeType("gpu", like_the_head, 1),), 1)
+    machines = Machines((like_the_head | {HEAD: 1.0},), growth)
+    two = given(1, workers=2)
+    assert (machines.room(two), machines.steps(two), machines.hold([two])) == (2, 1, True)
+    assert not machines.hold([two, given(1)])
+    # A worker that was added is one of those that may be.
+    grown = Machines((*machines.living, like_the_head), growth)
+    assert (grown.room(two), grown.hold([two, given(1)])) == (2, False)
+
+
+def test_a_head_that_trains_nothing_takes_no_place_of_what_is_added() -> None:
+    growth = Growth((NodeType("gpu", {"CPU": 8.0, "GPU": 1.0}, 2),), 2)
+    machines = Machines(({"CPU": 0.0, HEAD: 1.0},), growth)
+    assert machines.hold([given(1)] * 2)
+    assert not machines.hold([given(1)] * 3)

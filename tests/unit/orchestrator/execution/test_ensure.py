@@ -42,7 +42,7 @@ from orchestrator.store.lease import Lease, LeaseLost
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from tests.support.datasets import build_dataset
-from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
+from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.data import dataset
 from training.data.digits import Digits
 from training.data.manifest import Manifest
@@ -267,6 +267,24 @@ def test_code_that_fails_is_not_run_again(store: Store, here: InProcess):
         ensure_step(plan.steps[0], plan, context(store), None)
     assert here.runs == 1
     assert not store.exists(layout.step_lease(plan.steps[0].key))
+
+
+def test_a_published_step_without_its_files_is_refused_until_its_record_is_deleted(
+    store: Store, here: InProcess
+):
+    plan = plan_chain(CHAIN, store)
+    step = plan.steps[0]
+    record = ensure_step(step, plan, context(store), None)
+    model = layout.published_file(record.key, record.attempt, "model.safetensors")
+    store.delete(model)
+    name = layout.step_record(record.key)
+    with pytest.raises(
+        InputError, match=f"{model}' is gone .* delete '{name}', and the step is tr"
+    ):
+        ensure_step(step, plan, context(store), None)
+    store.delete(name)
+    assert ensure_step(step, plan, context(store), None).attempt != record.attempt
+    assert here.runs == 2
 
 
 def test_a_waiting_job_returns_what_the_other_published(

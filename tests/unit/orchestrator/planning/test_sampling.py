@@ -61,6 +61,29 @@ def test_samples_differ():
         draw_samples(spaces, 4, seed=0)
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        tune.uniform(1, 0),
+        tune.loguniform(1e-2, 1e-4),
+        tune.quniform(1, 0, 0.5),
+        tune.randint(5, 2),
+        tune.randint(5, 5),
+        tune.choice([]),
+    ],
+)
+def test_a_space_that_holds_nothing_is_named(space: Any):
+    with pytest.raises(InputError, match=r"axis 'method\.alpha' (has no number from|chooses from)"):
+        draw_samples({"method.alpha": space}, 1, seed=0)
+    with pytest.raises(InputError, match=r"axis 'method\.alpha' (has no number from|chooses from)"):
+        sweep(digits_wilson(), {"method.alpha": space}, samples=1, search="optuna")
+
+
+def test_a_space_of_one_number_holds_one_sample():
+    assert draw_samples({"method.alpha": tune.uniform(1, 1)}, 1, seed=0) == [{"method.alpha": 1}]
+    assert draw_samples({"seed": tune.randint(5, 6)}, 1, seed=0) == [{"seed": 5}]
+
+
 def test_every_sample_is_combined_with_the_values_of_the_other_axes():
     chains = sweep(
         digits_wilson(),

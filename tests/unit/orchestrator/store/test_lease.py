@@ -1,3 +1,4 @@
+import json
 import logging
 import pickle
 import time
@@ -230,3 +231,15 @@ def test_a_lease_of_an_older_version_is_read_without_its_progress(store: Store):
 def test_a_lease_expires_by_its_holders_clock(store: Store):
     assert Lease(store, KEY, "ada", period=-1).acquire()
     assert stored(store).expired
+
+
+@pytest.mark.parametrize("expires", ["soon", "2026-01-01T00:00:00", ""])
+def test_a_lease_without_a_time_is_no_lease_and_is_taken_over(store: Store, expires: str):
+    fields = {"owner": "ada", "token": "t", "heartbeat": 0, "expires": expires}
+    store.write(KEY, json.dumps(fields).encode())
+    assert read_lease(store, KEY) is None
+    clock = Clock()
+    watcher = Lease(store, KEY, "bob", period=60, clock=clock)
+    assert not watcher.acquire()
+    clock.now += 60
+    assert watcher.acquire()

@@ -69,6 +69,47 @@ def test_an_address_without_scheme_or_host_names_its_variable(
         open_store("s3://bucket/p").check_answers()
 
 
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://host:port"}, "http://host:port is not the address of a serv"),
+        ({"AWS_ENDPOINT_URL": "http://ada:secret@h ost"}, "h ost is not the address of a server;"),
+        ({"AWS_ENDPOINT_URL": "ada:secret@host:9000"}, "host:9000 is not the address of a server;"),
+        ({"AWS_ENDPOINT_URL": "http://ada:secret@127.0.0.1:9"}, "does not answer .*//127.0.0.1:9/"),
+        ({"AWS_PROFILE": "nope"}, r"\(nope\) could not be found; correct AWS_PROFILE"),
+        ({"AWS_DEFAULT_REGION": "no where"}, "supported format; correct AWS_DEFAULT_REGION"),
+        ({"AWS_DEFAULT_REGION": ""}, "s3..amazonaws.com; correct AWS_DEFAULT_REGION"),
+        (
+            {"AWS_CONFIG_FILE": __file__},
+            "test_s3.py; correct that file, or AWS_CONFIG_FILE or AWS_",
+        ),
+        (
+            {"AWS_ENDPOINT_URL": "http://127.0.0.2:9", "HTTP_PROXY": "http://a:secret@127.0.0.1:9"},
+            "correct HTTP_PROXY",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.2:9", "HTTP_PROXY": "no proxy"}, "check HTTP_PROXY"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_sentence_without_passwords(
+    s3_environment: pytest.MonkeyPatch, variables: dict[str, str], sentence: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        s3_environment.delenv(name, raising=False)
+    for name, value in variables.items():
+        s3_environment.setenv(name, value)
+    store = S3Store("bucket", "p", Retries(first_answer_seconds=0.5))
+    with pytest.raises(StoreError, match=sentence) as caught:
+        store.check_answers()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_bucket_is_one_sentence(s3_environment: pytest.MonkeyPatch) -> None:
+    sentence = "'lab:80' is no name of a bucket; correct the store's URI"
+    with pytest.raises(StoreError, match=sentence):
+        open_store("s3://lab:80/p").check_answers()
+
+
 @pytest.mark.s3
 def test_a_server_that_has_the_bucket_passes_and_one_without_does_not(moto_bucket: str) -> None:
     open_store(f"s3://{moto_bucket}/p").check_answers()
