@@ -76,7 +76,7 @@ def test_chains_that_a_store_lacks_stay_as_the_file_has_them(store, page, tmp_pa
     main(["--store", store.uri, "--page", str(page), "--scores", str(folder)])
     before = read_kept("digits_wilson_alpha", folder)
     emptier = open_store(str(tmp_path / "emptier"))
-    shutil.copytree(store.local_path("datasets"), emptier.local_path("datasets"))
+    shutil.copytree(store.local_path("datasets"), tmp_path / "emptier" / "datasets")
     planner = Planner(emptier)
     for chain in load_campaign("digits_wilson_alpha", SHIPPED).chains[5:7]:
         publish_made_up_chain(emptier, planner.plan(chain))
