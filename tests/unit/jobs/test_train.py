@@ -204,7 +204,8 @@ def test_interrupted_work_says_how_to_go_on(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orchestrator.execution.ensure.ensure_chain", interrupt)
+    # Before Ray is started, which would stay for the tests that follow.
+    monkeypatch.setattr("jobs.machines.check_machines", interrupt)
     with pytest.raises(SystemExit) as stop:
         run(digits, "digits_wilson")
     assert stop.value.code == 130
