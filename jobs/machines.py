@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 
-from orchestrator.cluster.connection import connect
+from orchestrator.cluster.connection import connect, dashboard_address
 from orchestrator.cluster.give import Kind, step_kind
 from orchestrator.cluster.machines import machines
 from orchestrator.cluster.resources import Resources, describe
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.memory import MemoryNeed, check_memory
+
+NO_DASHBOARD = (
+    "the cluster has no dashboard, which Ray asks whether a process lives: what lost processes had "
+    "reserved is not used again while this job runs; start the head with "
+    "--include-dashboard=true"
+)
 
 
 def check_machines(
@@ -20,7 +26,7 @@ def check_machines(
     Args:
         needs: The most that a step needs, of each kind. Empty: nothing is to be trained.
         context: The resources that are asked for.
-        dashboard: As `connect` takes it.
+        dashboard: As `connect` takes it. A campaign on a cluster without one is told what it lacks.
 
     Raises:
         InputError: The cluster can never hold the workers, or no machine has the memory.
@@ -28,6 +34,8 @@ def check_machines(
     if not needs:
         return
     connect(dashboard)
+    if dashboard and dashboard_address() is None:
+        context.notify(NO_DASHBOARD)
     found = machines()
     given: dict[Kind, Resources] = {}
     for need in needs:

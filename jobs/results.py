@@ -21,6 +21,7 @@ def results(
     store: str | None = None,
     page: Path = Path("docs/results.md"),
     scores: Path = Path("docs/results"),
+    encoder_weights: tuple[str, ...] = (),
 ) -> None:
     """Make the tables of a page anew.
 
@@ -28,6 +29,7 @@ def results(
         store: Folder or s3://bucket/prefix to read scores from; by default only the files are read.
         page: The page, in Markdown. Comments in it say which tables it has.
         scores: Folder of the files with each campaign's scores.
+        encoder_weights: The pretrained weights that the campaigns on photos were run with.
     """
     from orchestrator.records.store_version import open_checked_store
     from orchestrator.report.kept_scores import read_kept
@@ -39,7 +41,7 @@ def results(
     if store is not None:
         opened = open_checked_store(store)
         for campaign in campaigns_of(text):
-            print(_refresh(campaign, opened, scores))
+            print(_refresh(campaign, opened, scores, encoder_weights))
     text = fill(text, lambda campaign: read_kept(campaign, scores))
     page.write_text(text, encoding="utf-8")
     print(f"{page}: {len(campaigns_of(text))} campaigns")
@@ -49,15 +51,20 @@ def results(
         raise SystemExit(1)
 
 
-def _refresh(name: str, store: Store, folder: Path) -> str:
+def _refresh(name: str, store: Store, folder: Path, weights: tuple[str, ...]) -> str:
     """Keep what the store has of a campaign, unless the file has more; say what was done."""
+    from jobs.campaigns import SHIPPED
     from jobs.open_campaign import open_campaign
+    from orchestrator.planning.campaign_file import load_campaign
     from orchestrator.planning.campaign_plan import plan_tree
     from orchestrator.records.repository import Repository
     from orchestrator.report.campaign_results import load_campaign_results
     from orchestrator.report.kept_scores import CONVENTION, keep, kept_path, read_kept, write_kept
 
-    with open_campaign(name, ChainOptions(), store) as opened:
+    encoders = {chain.model.encoder for chain in load_campaign(name, SHIPPED).chains}
+    # The digits' encoder has no pretrained weights.
+    options = ChainOptions(encoder_weights=() if encoders == {"tiny"} else weights)
+    with open_campaign(name, options, store) as opened:
         tree = plan_tree(opened.campaign, opened.planner)
     path = kept_path(name, folder)
     before = read_kept(name, folder) if path.exists() else None
