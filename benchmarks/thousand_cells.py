@@ -59,6 +59,8 @@ from training.scenario import Scenario
 ROOT = Path(__file__).parents[1]
 SEEDS = 5
 SAMPLE_SECONDS = 2.0
+# Of a step, while its worker works.
+STAGES = ("fetch", "train", "publish", "evaluate")
 
 
 def cells(chains: int) -> Campaign:
@@ -202,7 +204,7 @@ def judge(folder: Path, chains: int) -> dict[str, Any]:
     parts = {}
     for part in records[0].seconds if records else ():
         parts[part] = round(median(record.seconds.get(part, 0) for record in records), 3)
-    inside = sum(sum(each.seconds.values()) - each.seconds["wait"] for each in records)
+    inside = sum(each.seconds[stage] for each in records for stage in STAGES)
     ends = sorted(record.provenance.created for record in records)
     return {
         "steps": len(records),
@@ -273,7 +275,7 @@ def report(found: Mapping[str, Any], options: argparse.Namespace) -> None:
     )
     print(f"{found['attempts']:,} attempts; {found['trained twice']} steps were trained twice")
     print(
-        f"a step held a node {each:.2f} s longer than it trained; workers were idle "
+        f"a step held a node {each:.2f} s longer than it trained; workers did nothing for "
         f"{1 - found['seconds inside'] / held:.0%} of the time, starts included"
     )
     print("median seconds of a step: " + json.dumps(found["median seconds"]))
