@@ -53,17 +53,13 @@ def results(
 
 def _refresh(name: str, store: Store, folder: Path, weights: tuple[str, ...]) -> str:
     """Keep what the store has of a campaign, unless the file has more; say what was done."""
-    from jobs.campaigns import SHIPPED
     from jobs.open_campaign import open_campaign
-    from orchestrator.planning.campaign_file import load_campaign
     from orchestrator.planning.campaign_plan import plan_tree
     from orchestrator.records.repository import Repository
     from orchestrator.report.campaign_results import load_campaign_results
     from orchestrator.report.kept_scores import CONVENTION, keep, kept_path, read_kept, write_kept
 
-    encoders = {chain.model.encoder for chain in load_campaign(name, SHIPPED).chains}
-    # The digits' encoder has no pretrained weights.
-    options = ChainOptions(encoder_weights=() if encoders == {"tiny"} else weights)
+    options = ChainOptions(encoder_weights=_fitting(name, weights))
     with open_campaign(name, options, store) as opened:
         tree = plan_tree(opened.campaign, opened.planner)
     path = kept_path(name, folder)
@@ -76,6 +72,17 @@ def _refresh(name: str, store: Store, folder: Path, weights: tuple[str, ...]) ->
             f"campaign file and store only {kept.published}"
         )
     return f"{name}: {kept.published} chains to {write_kept(kept, folder)}"
+
+
+def _fitting(campaign: str, weights: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the weights for a campaign on photos; the digits' encoder has none."""
+    from jobs.campaigns import SHIPPED
+    from orchestrator.planning.campaign_file import load_campaign
+
+    if not weights:
+        return ()
+    encoders = {chain.model.encoder for chain in load_campaign(campaign, SHIPPED).chains}
+    return () if encoders == {"tiny"} else weights
 
 
 @user_errors()

@@ -64,17 +64,7 @@ def produce_step(
     if context.on_message:
         context.on_message(AttemptStarted(attempt))
     write_request(store, planned.key, planned.title, planned.step, planned.index, planned.parent)
-    assignment = Assignment(
-        store,
-        planned,
-        attempt,
-        lease,
-        plan.chain.scenario.dataset,
-        plan.manifest,
-        parent,
-        plan.scoring,
-        context.retries,
-    )
+    assignment = assign(planned, plan, context, attempt, lease, parent)
     outcome, restarts = run_attempt(assignment, resources, plan, context)
     stopped = time.time() - outcome.started - sum(outcome.seconds.values())
     publish_evaluation(
@@ -118,6 +108,30 @@ def produce_step(
     published = publish_step(store, record)
     delete_checkpoints(store, planned.key)
     return published
+
+
+def assign(
+    planned: PlannedStep,
+    plan: PlannedChain,
+    context: RunContext,
+    attempt: str,
+    lease: Lease,
+    parent: StepRecord | None,
+    again: bool = False,
+) -> Assignment:
+    """Return what a worker must know to train a step of a chain in an attempt."""
+    return Assignment(
+        context.store,
+        planned,
+        attempt,
+        lease,
+        plan.chain.scenario.dataset,
+        plan.manifest,
+        parent,
+        plan.scoring,
+        context.retries,
+        again,
+    )
 
 
 def run_attempt(

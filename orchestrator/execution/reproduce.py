@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from orchestrator.cluster.give import step_kind
-from orchestrator.execution.attempt import run_attempt
+from orchestrator.execution.attempt import assign, run_attempt
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.execution.weight_difference import compare_weights
-from orchestrator.execution.worker import Assignment, fetch_published
+from orchestrator.execution.worker import fetch_published
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain, Planner
 from orchestrator.planning.resolver import PlannedStep
@@ -96,18 +96,7 @@ def reproduce(
     resources = context.resources(step_kind(record.index))
     began = time.time()
     with lease.held():
-        assignment = Assignment(
-            store,
-            planned,
-            attempt,
-            lease,
-            plan.chain.scenario.dataset,
-            plan.manifest,
-            parent,
-            plan.scoring,
-            context.retries,
-            again=True,
-        )
+        assignment = assign(planned, plan, context, attempt, lease, parent, again=True)
         outcome, restarts = run_attempt(assignment, resources, plan, context)
     again = record.model_copy(update={"attempt": attempt, "files": outcome.files})
     counts = read_counts(outcome.confusion)
