@@ -102,7 +102,8 @@ class Page:
             self.wait(f"document.body.innerText.includes({json.dumps(text)})")
 
     def text(self) -> str:
-        return self.evaluate("document.body.innerText")
+        # A page that is still loading has no body.
+        return self.evaluate("document.body?.innerText ?? ''")
 
     def click(self, expression: str) -> None:
         """Click the element, as a mouse would, once it is there and no longer moves."""
