@@ -84,7 +84,10 @@ def take_snapshot(
     iteration: int,
     curves: list[CurveRow],
 ) -> Snapshot:
-    """Copy the complete state after `iteration` iterations. The host does not wait for a GPU."""
+    """Copy the complete state after `iteration` iterations.
+
+    The host waits for a GPU only in float16, whose scale it reads.
+    """
     momentum = {
         name: _copy(optimizer.state[parameter]["momentum_buffer"])
         for name, parameter in method.named_parameters()

@@ -2,8 +2,9 @@
 
 A `training.step_config.StepConfig` holds everything that decides the weights of one incremental
 step, and nothing else: no path, no name, no number of workers. Its canonical JSON, with the
-parent's key, is the identity of the step (`orchestrator.store.canonical`). A field that a step does
-not use must not be in its document, so each method has a document of its own.
+parent's key, is the identity of the step (`orchestrator.store.canonical`). Each method has a
+document of its own, so that no step has the fields of another method. A field that the method's
+other fields switch off stays at its default (`MethodConfig.unused_fields`).
 
 A field with a legacy value is left out of the canonical JSON at that value. Keys made before the
 field existed therefore stay valid.
@@ -198,6 +199,14 @@ class MethodConfig(Document):
         The words follow its name in the sentence that refuses a scenario without background.
         """
         return "was written for a model with a background channel"
+
+    @property
+    def unused_fields(self) -> Mapping[str, str]:
+        """Return the fields that other fields switch off, each with the reason in words.
+
+        A plan refuses them unless they have their defaults.
+        """
+        return {}
 
     def check_first_step(self) -> None:
         """Raise InputError if the method cannot train step 0, which has no previous model."""

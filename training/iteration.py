@@ -68,14 +68,22 @@ def distribute(method: Method, runtime: Runtime) -> nn.Module:
 def build_optimizer(method: Method, device: torch.device) -> SGD:
     """Return the optimizer of the step; `iterate` sets its learning rates."""
     optimization = method.step.optimization
-    return SGD(
+    on_gpu = device.type == "cuda"
+    optimizer = SGD(
         [group | {"lr": group["initial_lr"]} for group in method.parameter_groups()],
         lr=0,
         momentum=optimization.momentum,
         weight_decay=optimization.weight_decay,
         nesterov=True,
-        fused=device.type == "cuda",
+        fused=on_gpu,
     )
+    if on_gpu and optimization.momentum:
+        # The fused kernel makes momentum of memory that it has not set, and leaves it so where the
+        # first gradients of float16 overflow.
+        for parameter in method.parameters():
+            if parameter.requires_grad:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def iterate(
@@ -90,13 +98,13 @@ def iterate(
 ) -> dict[str, Tensor]:
     """Train one iteration and return its losses.
 
-    On a GPU the host waits for nothing, except in float16 for whether a gradient overflowed.
+    On a GPU the host waits for nothing.
 
     Args:
         trained: Of `distribute`.
         method: The method itself.
         optimizer: Of `build_optimizer`.
-        guard: Keeps a loss that is not finite away from the weights.
+        guard: Looks at the losses.
         batch: This worker's part of the global batch.
         progress: Where the iteration is in the step.
         rounding: The context of the forward pass (`training.precision.autocast`).
@@ -113,7 +121,6 @@ def iterate(
     guard.watch(losses, progress.iteration + 1)
     scaler.scale(torch.stack(list(losses.values())).sum()).backward()
     scaler.unscale_(optimizer)
-    guard.protect(method.parameters())
     with torch.no_grad():
         method.before_update(progress)
     scaler.step(optimizer)

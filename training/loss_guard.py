@@ -1,10 +1,9 @@
-"""Keep a loss that is not finite away from the weights, without waiting for a GPU."""
+"""Find a loss that is not finite before anything is saved, without waiting for a GPU."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from training.runtime import Runtime
 
@@ -13,9 +12,8 @@ class LossGuard:
     """Watches the losses of every iteration.
 
     On a CPU a loss that is not finite raises at once. On a GPU, reading a value would make the host
-    wait for the device. The result of the check therefore stays on the device: from the first bad
-    iteration on, `protect` sets all gradients to zero there. `check` reads the result; it must be
-    called before anything is saved.
+    wait for the device. The result therefore stays on the device until `check` reads it, which must
+    be called before anything is saved. What was trained since the last check is lost then.
     """
 
     def __init__(self, runtime: Runtime, total: int) -> None:
@@ -35,14 +33,6 @@ class LossGuard:
         self._first_bad = torch.where(bad, iteration, self._first_bad)
         if self._reads_at_once and self._first_bad.item():
             self.check({name: loss.item() for name, loss in losses.items()})
-
-    def protect(self, parameters: Iterable[Parameter]) -> None:
-        """Set the gradients to zero if a loss was not finite."""
-        if self._reads_at_once:
-            return
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.masked_fill_(self._first_bad > 0, 0.0)
 
     def check(self, losses: Mapping[str, float]) -> None:
         """Raise FloatingPointError if a loss was not finite at any iteration so far.

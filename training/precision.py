@@ -1,6 +1,6 @@
 """Say what each precision of a step's document computes, and set PyTorch accordingly.
 
-docs/methods.md has the table. PyTorch's own defaults are not used, because on a GPU they compute
+docs/gpu.md has the table. PyTorch's own defaults are not used, because on a GPU they compute
 convolutions of float32 tensors in TF32 and matrix products in IEEE float32.
 """
 

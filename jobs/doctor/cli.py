@@ -1,8 +1,8 @@
 """Check that this machine can work: `python -m jobs.doctor --store URI`.
 
-Each check prints one line, and how to fix what it finds. The job exits with 1 when something must
-be fixed. It writes and deletes some objects in the store, one of them of 33 MB where that is a
-bucket, and starts and stops Ray.
+Each check prints one line, and how to fix what it finds. A note says what works but for a part. The
+job exits with 1 when something must be fixed. It writes and deletes some objects in the store, one
+of them of 33 MB where that is a bucket, and starts and stops Ray.
 """
 
 import os
@@ -64,11 +64,17 @@ def doctor(store: str | None = None, tracking_uri: str | None = None, ray: bool 
     failed = 0
     for finding in findings(store or default_store(), tracking_uri, ray):
         failed += bool(finding.fix)
-        console.print(f"{'FAIL' if finding.fix else 'ok  '} {finding.what}: {finding.found}")
+        console.print(f"{_verdict(finding)} {finding.what}: {finding.found}")
         if finding.fix:
             console.print(f"     to fix it: {finding.fix}")
     console.print("everything works" if not failed else f"{failed} of the checks failed")
     sys.exit(bool(failed))
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.fix:
+        return "FAIL"
+    return "note" if finding.limited else "ok  "
 
 
 def findings(store: str, tracking_uri: str | None, ray: bool) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ class Finding(NamedTuple):
     what: str
     found: str
     fix: str = ""
+    limited: bool = False  # it works, but for what is said
 
 
 def check_store(uri: str) -> Finding:
@@ -114,6 +115,7 @@ def check_mlflow(store: str, uri: str | None) -> Finding:
             what,
             "answers, and is older than version 3: its runs do not show which model came from "
             "which, and everything else works",
+            limited=True,
         )
     return Finding(what, "answers, and its tables are of this version")
 

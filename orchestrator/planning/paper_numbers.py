@@ -8,7 +8,8 @@ leaves open.
 The numbers of Figure 4 were read off the figure, to about 0.1. WILSON copied numbers from other
 papers without naming their convention. Arithmetic derives it: where
 (old (n_old + 1) + new n_new) / (n + 1) is the printed `all`, background is in `old` and `all`, as
-PLOP counts. It is `unknown` where the printed numbers add up in no way, or in several.
+PLOP counts. It is `unknown` where the printed numbers add up in no way, or in several. SSUL's
+README has it, too, because its code chose checkpoints by the scores that it then reports.
 
 Numbers on ADE20K are means over two orders of the classes, so ours of one order is near them at
 best. In scenarios with more than one later step they print no mean of all later classes.

@@ -1,8 +1,30 @@
-"""Refuse chains whose later steps need what step 0 or the scenario does not give them."""
+"""Refuse methods that need what a chain does not give them, or are given what they do not use."""
 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.validation import PlanError
-from training.config import flatten_groups
+from training.config import MethodConfig, flatten_groups
+from training.methods import ewf
+
+
+def check_fields(method: MethodConfig, place: str) -> None:
+    """Raise PlanError if a field was set that another field of the method switches off.
+
+    Two such documents would train the same step twice.
+
+    Args:
+        method: Of a step.
+        place: Where the chain has it: `method` or `base.method`.
+    """
+    for name, reason in method.unused_fields.items():
+        value = getattr(method, name)
+        usual = type(method).model_fields[name].default
+        if value != usual:
+            raise PlanError(
+                f"{place}.{name} is {value!r}, and {method.name!r} does not use it, because "
+                f"{reason}: leave it out (it is {usual!r} then), or change that"
+            )
+    if isinstance(method, ewf.Config):
+        check_fields(method.trained_by, f"{place}.trained_by")
 
 
 def check_later_steps(chain: Chain) -> None:

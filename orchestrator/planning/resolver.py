@@ -12,7 +12,7 @@ import numpy as np
 
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.image_selection import ImageSelection
-from orchestrator.planning.refusals import check_later_steps
+from orchestrator.planning.refusals import check_fields, check_later_steps
 from orchestrator.planning.step_layers import OpenLayer, PlannedLayer, no_layer, read_layers
 from orchestrator.planning.validation import PlanError
 from orchestrator.records.keys import step_key
@@ -103,6 +103,7 @@ class Resolver:
             if not _method(chain, number).trains:
                 planned.append(adopted_step(chain, groups[number]))
                 continue
+            check_fields(_method(chain, number), "method" if number else "base.method")
             task, rows = self._task(chain.scenario, groups, number)
             parent = planned[-1].key if planned else None
             method = _method(chain, number)

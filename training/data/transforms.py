@@ -190,7 +190,8 @@ def _centre(side: int, crop: int) -> slice:
 def _resize(image: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
     """Return the image at `size` (width, height)."""
     shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
-    # INTER_AREA averages over the pixels that fall together, so that nothing aliases.
+    # INTER_AREA averages over the pixels that fall together, so that nothing aliases. OpenCV has it
+    # for images that shrink.
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, size, dst=out, interpolation=interpolation)
 

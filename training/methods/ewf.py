@@ -34,6 +34,11 @@ class Config(MethodConfig):
     share: float | None = Field(default=None, ge=0, le=1)
 
     @property
+    def records_importance(self) -> bool:
+        """Return whether the training method records how much each weight matters."""
+        return self.trained_by.records_importance
+
+    @property
     def blind_to_old_labels(self) -> str:
         """Return why labels of previous classes teach the training method nothing, or ""."""
         return self.trained_by.blind_to_old_labels
@@ -47,6 +52,7 @@ class Config(MethodConfig):
     def _trained_from_masks(self) -> Self:
         method = self.trained_by
         needs_more = method.needs_importance or method.needs_memory or method.needs_reserved
+        needs_more = needs_more or method.channels_for_later > 0
         another = method.trains and not method.all_at_once and not isinstance(method, Config)
         # A probe takes any classifier, and trains none that a step could start from.
         usual = method.classifier == "pointwise" and not method.halves_batches

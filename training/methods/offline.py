@@ -15,7 +15,7 @@ are computed again for each crop, where the paper has files of whole images.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -72,6 +72,14 @@ class Config(BinaryMethodConfig):
     )
     supervision: ClassVar[Literal["pixel", "image"]] = "image"
     least_new_classes: ClassVar[int] = 2
+
+    @property
+    def unused_fields(self) -> Mapping[str, str]:
+        """Return the fields of the kind of pseudo-labels that is not asked for."""
+        others = ("background_threshold",)
+        if self.pseudo_labels == "cam":
+            others = ("labels_alone_epochs", "affinity_dilations")
+        return dict.fromkeys(others, f"pseudo_labels is {self.pseudo_labels!r}")
 
     def check_first_step(self) -> None:
         """Allow step 0: without a previous model the hard labels are all that is learned."""

@@ -11,7 +11,7 @@ the lowest of the histogram's bins (`training.pseudo_labels.entropy`), so its th
 say little more than which of these bins they lie in.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -47,6 +47,14 @@ class Config(MethodConfig):
     # Weight each image by the share of its background that has labels.
     adaptive_weight: bool = True
     background_initialisation: bool = True
+
+    @property
+    def unused_fields(self) -> Mapping[str, str]:
+        """Return the fields of pseudo-labels where there are none."""
+        if self.pseudo_labels:
+            return {}
+        fields = ("least_threshold", "published_median", "adaptive_weight")
+        return dict.fromkeys(fields, "pseudo_labels is False")
 
     @property
     def use_of_background(self) -> str:

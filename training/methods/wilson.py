@@ -7,15 +7,15 @@ of the segmentation model.
 
 Three details follow the published code. For the first epochs, the warm-up, the localizer and the
 encoder learn without the segmentation model. All maps stay at the encoder's stride. The localizer
-computes targets in evaluation mode, before it learns in training mode.
-
-The paper's ablations are fields of `Config`.
+computes targets in evaluation mode, before it learns in training mode. The paper's ablations are
+fields of `Config`.
 
 Step 0 may be trained so, too, where there is no previous model. The localizer's background is then
 1 everywhere or learned without a prior, as `prior` says, nothing is distilled, and the localizer's
 scores alone are the pseudo-supervision, background's included.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -87,6 +87,16 @@ class Config(BinaryMethodConfig):
     supervision: ClassVar[Literal["pixel", "image"]] = "image"
     least_new_classes: ClassVar[int] = 2
 
+    @property
+    def unused_fields(self) -> Mapping[str, str]:
+        """Return the fields of a prior that is not learned, and of what is switched off."""
+        learned = self.prior in ("bce", "softmax_ce")
+        unused = {} if learned else {"prior_weight": f"prior is {self.prior!r}, which has no loss"}
+        if not self.affinity:
+            fields = ("affinity_iterations", "affinity_dilations")
+            unused |= dict.fromkeys(fields, "affinity is False")
+        return unused if self.semantic_prior else unused | {"similarity": "semantic_prior is 0"}
+
     def check_first_step(self) -> None:
         """Raise InputError unless every field fits a step without a previous model."""
         fitting = {
@@ -152,7 +162,9 @@ class Method(base.Method):
         """
         before = None if self.is_first else self.previous_outputs(batch.images)
         features = self.model.encoder(batch.images)
-        previous = no_logits(features) if before is None else before.logits
+        # Without a previous model there are no logits: [B, 0, h, w].
+        none = base.full_precision(features[:, :0].detach())
+        previous = none if before is None else before.logits
         warming_up = progress.epoch < self.config.warmup_epochs
         if warming_up:
             scores = target_scores = self.scores(features, previous)
@@ -230,10 +242,8 @@ class Method(base.Method):
     ) -> tuple[Tensor, Tensor]:
         """Return `scores`, and those of evaluation mode, from which targets are computed."""
         scores, targets = self.localizer.with_targets(features)
-        return (
-            self.with_given_channels(scores, previous_logits),
-            self.with_given_channels(targets, previous_logits),
-        )
+        given = self.with_given_channels
+        return given(scores, previous_logits), given(targets, previous_logits)
 
     def with_given_channels(self, scores: Tensor, previous_logits: Tensor) -> Tensor:
         """Return scores in full precision, with the previous channels of a prior that is given."""
@@ -261,12 +271,8 @@ class Method(base.Method):
         """Return the localizer's own targets, one-hot [B, C, h, w], without gradient."""
         confidence = keep_labelled(target_scores.softmax(1), batch.image_labels)
         if self.config.affinity:
-            confidence = pamr(
-                batch.pixels,
-                confidence,
-                self.config.affinity_iterations,
-                self.config.affinity_dilations,
-            )
+            how = (self.config.affinity_iterations, self.config.affinity_dilations)
+            confidence = pamr(batch.pixels, confidence, *how)
         return pseudo_masks(confidence)
 
     def parameter_groups(self) -> list[dict]:
@@ -290,8 +296,3 @@ class Method(base.Method):
     def carried(self) -> dict[str, Tensor]:
         """Return the localizer, from which figures are drawn; inference does not use it."""
         return {f"localizer.{name}": value for name, value in self.localizer.state_dict().items()}
-
-
-def no_logits(features: Tensor) -> Tensor:
-    """Return the logits of no previous model, [B, 0, h, w], for features [B, D, h, w]."""
-    return base.full_precision(features[:, :0].detach())

@@ -53,10 +53,9 @@ def round_convolutions(model: Segmenter, dtype: torch.dtype) -> Segmenter:
     Autocast rounds them at each pass, to the same values. An encoder of Transformers keeps its
     weights, because that library reads their dtype.
     """
-    ours = [model.head, model.classifiers]
-    if not isinstance(model.encoder, LibraryEncoder):
-        ours.append(model.encoder)
-    for part in ours:
+    for part in model.children():
+        if isinstance(part, LibraryEncoder):
+            continue
         for module in part.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(dtype)

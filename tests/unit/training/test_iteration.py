@@ -13,6 +13,7 @@ from training.precision import autocast, gradient_scaler
 from training.runtime import Runtime
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda")
 
 
 def test_a_document_names_its_class() -> None:
@@ -53,3 +54,22 @@ def test_an_iteration_moves_the_weights_at_the_scheduled_rates() -> None:
     factor = method.learning_rate_factor(LATER, "head")
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates["head"] == pytest.approx(document.optimization.head_lr * factor)
+
+
+def test_momentum_is_zero_where_the_first_gradients_of_float16_overflow() -> None:
+    method = place(build_method(build_step(mib.Config())), CPU)
+    optimizer = build_optimizer(method, GPU)  # the fused kernel of a CPU does the same
+    trained = [each for each in method.parameters() if each.requires_grad]
+    before = [each.detach().clone() for each in trained]
+    assert all("momentum_buffer" in optimizer.state[each] for each in trained)
+    for parameter in trained:
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    optimizer.param_groups[0]["lr"] = 0.1
+    overflow = {"found_inf": torch.ones(()), "grad_scale": torch.ones(())}
+    for name, value in overflow.items():
+        setattr(optimizer, name, value)  # as GradScaler does
+    optimizer.step()
+    for name in overflow:
+        delattr(optimizer, name)
+    assert all(torch.equal(*pair) for pair in zip(trained, before, strict=True))
+    assert not any(optimizer.state[each]["momentum_buffer"].any() for each in trained)

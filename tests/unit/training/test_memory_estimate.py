@@ -18,7 +18,7 @@ from training.config import (
     Task,
 )
 from training.memory_estimate import META, LiveMemory, check_fits, estimate_memory
-from training.methods import dft, ewc, ewf, fine_tuning, mib, mib_augm, plop, ssul, wilson
+from training.methods import dft, ewc, ewf, fine_tuning, mib, mib_augm, offline, plop, ssul, wilson
 from training.step_config import StepConfig
 
 GIGABYTE = 1e9
@@ -139,6 +139,11 @@ def test_what_is_frozen_saves_nothing(method: MethodConfig, least: float, most: 
     plain = estimate_memory(build_step(fine_tuning.Config()))
     found = estimate_memory(build_step(method))
     assert least * plain.saved < found.saved < most * plain.saved
+
+
+def test_pamr_at_image_resolution_fits_a_gpu() -> None:
+    method = offline.Config(classifier_epochs=5, pseudo_labels="single_stage", resolution="image")
+    assert 15 * GIGABYTE < estimate_memory(step(method)).needed < 60 * GIGABYTE
 
 
 def test_memory_is_counted_until_nothing_refers_to_it() -> None:

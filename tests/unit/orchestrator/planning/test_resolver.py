@@ -9,8 +9,21 @@ from pydantic import ValidationError
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.resolver import PlanError, PlannedStep, Resolver
 from tests.support.datasets import make_index
-from training.config import ModelConfig, Optimization
-from training.methods import dft, ewc, fine_tuning, icarl, joint, mib, pi, rw, wilson
+from training.config import MethodConfig, ModelConfig, Optimization
+from training.methods import (
+    dft,
+    ewc,
+    ewf,
+    fine_tuning,
+    icarl,
+    joint,
+    mib,
+    offline,
+    pi,
+    plop,
+    rw,
+    wilson,
+)
 from training.scenario import Scenario
 
 CLASSES = ("cat", "chair", "cow", "dog", "horse")
@@ -229,6 +242,27 @@ def test_labels_of_previous_classes_are_refused_where_they_teach_nothing(offer: 
         steps(chain(scenario=scenario))
     assert steps(chain(scenario=scenario, method=mib.Config(unbiased_cross_entropy=False)))
     assert steps(chain(scenario=scenario, method=fine_tuning.Config()))
+
+
+@pytest.mark.parametrize(
+    ("method", "named"),
+    [
+        (plop.Config(pseudo_labels=False, published_median=True), r"method\.published_median"),
+        (
+            ewf.Config(trained_by=plop.Config(pseudo_labels=False, least_threshold=0.1)),
+            r"method\.trained_by\.least_threshold is 0\.1",
+        ),
+        (wilson.Config(prior="constant", prior_weight=3), r"prior_weight is 3\.0.*'constant'"),
+        (wilson.Config(affinity=False, affinity_iterations=3), "because affinity is False"),
+        (offline.Config(background_threshold=0.5, pseudo_labels="single_stage"), "threshold"),
+        (offline.Config(labels_alone_epochs=3), "because pseudo_labels is 'cam'"),
+    ],
+)
+def test_a_field_that_another_switches_off_is_refused(method: MethodConfig, named: str):
+    supervision = {"supervision": method.supervision}
+    scenario = chain().scenario.model_copy(update=supervision)
+    with pytest.raises(PlanError, match=named):
+        steps(chain(scenario=scenario, method=method))
 
 
 def test_dft_needs_a_reserved_channel_for_each_later_class():

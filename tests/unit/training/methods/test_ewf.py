@@ -8,7 +8,19 @@ from tests.support.methods import LATER, build_batch, build_method, build_step
 from training.config import MethodConfig
 from training.iteration import build_optimizer, iterate, place
 from training.loss_guard import LossGuard
-from training.methods import base, ewc, ewf, icarl, joint, mib, plop, retraining, ssul, wilson
+from training.methods import (
+    base,
+    ewc,
+    ewf,
+    fine_tuning,
+    icarl,
+    joint,
+    mib,
+    plop,
+    retraining,
+    ssul,
+    wilson,
+)
 from training.precision import autocast, gradient_scaler
 from training.runtime import Runtime
 
@@ -71,6 +83,7 @@ def test_it_trains_as_its_method_does_with_the_earlier_classifiers_fixed() -> No
         joint.Config(),
         ssul.Config(),
         retraining.Config(),
+        fine_tuning.Config(reserved_channels=3),
         None,
     ],
 )
