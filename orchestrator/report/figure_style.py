@@ -15,11 +15,15 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 INK = "#3b4350"
 COLOURS = ("#0a7bc2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
 MARKERS = "osD^vP*X"
 TITLE_WIDTH = 26  # characters of a title above an axis before it wraps
+LEGEND_HANDLE = 0.7  # inches of a series beside its name in a legend
+LEGEND_ROW = 0.24  # inches
+LEAST_PANEL = 2.2  # inches of a panel beside its labels
 PANELS = 3  # side by side before another row begins
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -101,15 +105,36 @@ def series_style(number: int) -> dict[str, Any]:
 
 
 def add_legend(figure: Figure, axis: Axes) -> None:
-    """Put the legend of an axis above the figure, unless there is only one series."""
+    """Put the legend of an axis above the figure, unless there is only one series.
+
+    It has as many columns as fit beside each other, and the figure grows by its rows, and
+    where a single name is wider, to its width.
+    """
     handles, labels = axis.get_legend_handles_labels()
-    if len(labels) > 1:
-        columns = min(len(labels), 4)
-        figure.legend(handles, labels, loc="outside upper left", ncols=columns, borderaxespad=0.1)
+    if len(labels) < 2:
+        return
+    entry = max(map(_text_width, labels)) + LEGEND_HANDLE
+    columns = int(min(max(figure.get_figwidth() // entry, 1), len(labels), 4))
+    rows = -(-len(labels) // columns)
+    figure.set_figwidth(max(figure.get_figwidth(), entry))
+    figure.set_figheight(figure.get_figheight() + (rows - 1) * LEGEND_ROW)
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, borderaxespad=0.1)
+
+
+def _text_width(text: str) -> float:
+    """Return the width of a text in inches. A page's own font may be a tenth wider than ours."""
+    size = STYLE["font.size"]
+    return TextPath((0, 0), text, size=size).get_extents().width / 72 * 1.1 if text.strip() else 0
 
 
 def name_rows(axis: Axes, names: list[str]) -> None:
-    """Label the rows of a horizontal chart, the first row on top."""
+    """Label the rows of a horizontal chart, the first row on top, and give the labels room."""
+    figure = axis.get_figure(root=True)
+    spec = axis.get_subplotspec()
+    assert figure is not None
+    assert spec is not None
+    room = max(map(_text_width, names)) + LEAST_PANEL * spec.get_gridspec().ncols
+    figure.set_figwidth(max(figure.get_figwidth(), room))
     axis.grid(visible=False, axis="y")
     axis.set_yticks(range(len(names)), names)
     axis.tick_params(axis="y", length=0)

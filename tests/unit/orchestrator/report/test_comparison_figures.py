@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 from orchestrator.report import comparison_figures
 from orchestrator.report.comparison_figures import Series
+from orchestrator.report.figures import breakdowns
 from orchestrator.report.table import Measured
+from training.prediction_breakdown import PredictionBreakdown
 
 
 def bars(axis: Axes) -> list[Rectangle]:
@@ -61,3 +64,31 @@ def test_a_value_has_room_for_what_is_there_alone() -> None:
     assert (heights[40] + heights[30]) / 2 == pytest.approx(middles[1])
     assert heights[50] == pytest.approx(middles[2])
     assert heights[30] - heights[40] == pytest.approx(1), "one below the other"
+
+
+@pytest.mark.parametrize("length", [4, 40, 80])
+def test_a_legend_shows_all_names_however_long_they_are(length: int) -> None:
+    names = [f"{number}{'x' * length}" for number in range(4)]
+    shown = {"all": {name: Series([0.6], [None]) for name in names}}
+    figure = comparison_figures.among(["False"], shown)
+    figure.set_canvas(FigureCanvasAgg(figure))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    room = figure.bbox
+    for text in legend.get_texts():
+        box = text.get_window_extent()
+        assert room.x0 <= box.x0
+        assert box.x1 <= room.x1
+        assert box.y1 <= room.y1
+
+
+def test_long_names_of_rows_have_room() -> None:
+    share = PredictionBreakdown(right=0.5, background=0.3, new=0.1, other_old=0.1)
+    names = ["x" * 60 + str(number) for number in range(3)]
+    figure = breakdowns({"all old classes": dict.fromkeys(names, share)})
+    figure.set_canvas(FigureCanvasAgg(figure))
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    assert axis.bbox.width > figure.dpi  # the bars have more than an inch
+    assert all(label.get_window_extent().x0 >= 0 for label in axis.get_yticklabels())
