@@ -90,7 +90,7 @@ def analyze(
             if tracker:
                 tracker.report(analysis_runs(record, analysis))
     for analysis in analyses:
-        _print_analysis(analysis, context.console)
+        print_analysis(analysis, context.console)
     if len(analyses) > 1:
         for table in overview(analyses):
             print_table(table, context.console)
@@ -148,7 +148,7 @@ def _analyze_chain(
     return record, analyse(result, earlier, later, answers, retrained)
 
 
-def _print_analysis(analysis: "Analysis", console: "Console") -> None:
+def print_analysis(analysis: "Analysis", console: "Console") -> None:
     """Print the conclusions and the tables behind them."""
     from jobs.tables import print_table
     from orchestrator.analysis.sentences import describe_analysis
@@ -158,7 +158,8 @@ def _print_analysis(analysis: "Analysis", console: "Console") -> None:
     for sentence in describe_analysis(analysis):
         console.print(f"- {sentence}")
     for table in (layer_table(analysis), breakdown_table(analysis), remedy_table(analysis)):
-        print_table(table, console)
+        if table:
+            print_table(table, console)
 
 
 @user_errors()

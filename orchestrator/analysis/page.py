@@ -52,7 +52,7 @@ class Section:
 
     analysis: Analysis
     sentences: list[str]
-    layer_table: Table
+    layer_table: Table | None
     breakdown_table: Table
     remedy_table: Table
     layers: Drawing | None
@@ -62,7 +62,8 @@ class Section:
     @property
     def tables(self) -> tuple[Table, ...]:
         """Return the section's tables, in order."""
-        return self.layer_table, self.breakdown_table, self.remedy_table
+        tables = (self.layer_table, self.breakdown_table, self.remedy_table)
+        return tuple(table for table in tables if table)
 
 
 def write_page(analyses: Sequence[Analysis], folder: Path) -> Path:
@@ -86,7 +87,7 @@ def page_files(analyses: Sequence[Analysis]) -> dict[str, str]:
     return {
         "analysis.html": page,
         "analysis.md": "\n".join(blocks),
-        "layers.csv": "".join(to_csv(section.layer_table) for section in sections),
+        "layers.csv": "".join(to_csv(each.layer_table) for each in sections if each.layer_table),
     }
 
 

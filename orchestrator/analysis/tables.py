@@ -95,8 +95,13 @@ CAUSES: dict[tuple[str, str], Callable[[Analysis], float | None]] = {
 }
 
 
-def layer_table(analysis: Analysis) -> Table:
-    """Return what is kept up to each cut, by joint, and the similarity of the features."""
+def layer_table(analysis: Analysis) -> Table | None:
+    """Return what is kept up to each cut, by joint, and the similarity of the features.
+
+    None if no probe of layers was run.
+    """
+    if not analysis.layers:
+        return None
     joined = [
         Column("joined by a 1x1 layer", name.replace("_", " "), "", meaning)
         for name, meaning in JOINTS.items()
@@ -173,6 +178,8 @@ def overview(analyses: Sequence[Analysis]) -> tuple[Table, ...]:
         columns=tuple(Column(*names) for names in CAUSES),
         rows=tuple(rows),
     )
+    if not any(each.layers for each in analyses):
+        return (causes,)
     return causes, *(_layer_overview(measure, members) for measure in LAYER_MEASURES)
 
 
