@@ -44,7 +44,7 @@ def check_name(name: str) -> None:
 
     A name has letters, digits, `.`, `_` and `-`, and is no digest.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or _is_digest(name):
+    if not _is_name(name):
         raise InputError(
             f"{name!r} cannot name a dataset: use letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit"
@@ -160,7 +160,19 @@ def _few(classes: tuple[str, ...]) -> str:
 
 def known(store: Store) -> list[str]:
     """Return the names of the datasets in the store."""
-    return [key.removeprefix(layout.DATASET_NAMES) for key in store.list(layout.DATASET_NAMES)]
+    return known_and_foreign(store)[0]
+
+
+def known_and_foreign(store: Store) -> tuple[list[str], list[str]]:
+    """Return the names of the datasets, and the keys beside them that can name none.
+
+    Such keys are copies that people, file managers and services that synchronise folders make, as
+    `digits 2` or `digits (conflicted copy)`.
+    """
+    keys = list(store.list(layout.DATASET_NAMES))
+    names = [key.removeprefix(layout.DATASET_NAMES) for key in keys]
+    foreign = [key for key, name in zip(keys, names, strict=True) if not _is_name(name)]
+    return [name for name in names if _is_name(name)], foreign
 
 
 def stored_files(manifest: Manifest) -> dict[str, StoredFile]:
@@ -247,6 +259,10 @@ def _advice(name: str, names: list[str]) -> str:
     near = nearest(name, names)
     meant = f"did you mean {near!r}? " if near else ""
     return f"{meant}It has {', '.join(names)}"
+
+
+def _is_name(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)) and not _is_digest(name)
 
 
 def _is_digest(name: str) -> bool:

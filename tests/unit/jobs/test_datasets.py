@@ -6,6 +6,7 @@ import pytest
 from jobs import ingest
 from orchestrator.datasets.catalog import resolve, stored_files
 from orchestrator.datasets.image_lists import load_lists, publish_lists, read_selections
+from orchestrator.records import layout
 from orchestrator.records.store_version import prepare_store
 from orchestrator.store.open import open_store
 from training.data.transforms import decode_mask
@@ -31,6 +32,18 @@ def test_ls_names_what_there_is(store: str, capsys: pytest.CaptureFixture):
     assert "24 train, 8 val" in out
     assert "3 train, 1 val" in out
     assert resolve(open_store(store), "voc")[0][:16] in out
+
+
+def test_copies_of_a_name_are_passed_over_and_said_once(store: str, capsys: pytest.CaptureFixture):
+    opened = open_store(store)
+    for name in ("voc (conflicted copy)", "digits 2", "sub/voc"):
+        opened.write(layout.dataset_name(name), opened.read(layout.dataset_name("voc")))
+    ingest.main(["ls", "--store", store])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "24 train, 8 val" in out
+    said = "refs/digits 2, datasets/refs/sub/voc, datasets/refs/voc (conflicted copy)"
+    assert out.count("passed over") == 1
+    assert said in out
 
 
 def test_a_store_without_datasets_is_said_to_have_none(

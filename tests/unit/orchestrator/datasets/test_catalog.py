@@ -77,6 +77,13 @@ def test_a_published_dataset_is_found_by_name_and_digest(
     assert known(store) == ["squares"]
 
 
+def test_a_copy_of_a_name_is_no_name(store: Store, built: tuple[Path, Manifest]):
+    done = publish(store, "squares", *built)
+    for name in ("squares 2", "sub/squares", "f" * 64):
+        store.write(layout.dataset_name(name), done.manifest.encode())
+    assert known(store) == ["squares"]
+
+
 def test_publishing_again_uploads_nothing(store: Store, built: tuple[Path, Manifest]):
     first = publish(store, "squares", *built)
     assert (first.uploaded, first.renewed) == (first.files, True)
