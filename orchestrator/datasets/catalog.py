@@ -109,13 +109,19 @@ def resolve(store: Store, name: str) -> tuple[str, Manifest]:
 
     Raises:
         UnknownDataset: The store has no such dataset, or several digests begin so.
-        CorruptedObject: The manifest has another digest.
+        CorruptedObject: The manifest has another digest, or a name stands for none that is there.
     """
-    identity = name if _is_digest(name) else _ref(store, name) or _by_beginning(store, name)
+    named = None if _is_digest(name) else _ref(store, name)
+    identity = named or (name if _is_digest(name) else _by_beginning(store, name))
     try:
         data = store.read(layout.manifest(identity)) if identity else None
     except NotFound:
         data = None
+    if named and data is None:
+        raise CorruptedObject(
+            f"the object {layout.manifest(named)!r} of dataset {name!r} in the store {store.uri} "
+            "is missing: ingest it again"
+        )
     if identity is None or data is None:
         raise UnknownDataset(
             f"there is no dataset {name!r} in the store {store.uri}: {_advice(name, known(store))}"
@@ -247,10 +253,13 @@ def _by_beginning(store: Store, name: str) -> str | None:
     """Return the digest that begins so, None if none does or the name is too short for one."""
     if not re.fullmatch(r"[0-9a-f]{8,63}", name):
         return None
-    keys = list(store.list(f"{layout.MANIFESTS}{name}"))
-    if len(keys) > 1:
-        raise UnknownDataset(f"the digests of {len(keys)} datasets begin with {name!r}: give more")
-    return Path(keys[0]).stem if keys else None
+    stems = [Path(key).stem for key in store.list(f"{layout.MANIFESTS}{name}")]
+    digests = [stem for stem in stems if _is_digest(stem)]
+    if len(digests) > 1:
+        raise UnknownDataset(
+            f"the digests of {len(digests)} datasets begin with {name!r}: give more"
+        )
+    return digests[0] if digests else None
 
 
 def _advice(name: str, names: list[str]) -> str:

@@ -189,6 +189,21 @@ def test_a_changed_manifest_is_refused(store: Store, built: tuple[Path, Manifest
     assert resolve(store, "squares")[1] == built[1]
 
 
+def test_a_missing_manifest_is_named_and_published_again(
+    store: Store, built: tuple[Path, Manifest]
+):
+    done = publish(store, "squares", *built)
+    key = layout.manifest(done.manifest)
+    store.delete(key)
+    with pytest.raises(CorruptedObject, match=f"'{key}' of dataset 'squares' .* missing: ingest"):
+        resolve(store, "squares")
+    with pytest.raises(UnknownDataset):
+        resolve(store, done.manifest)
+    publish(store, "squares", *built)
+    store.write(f"{layout.MANIFESTS}{done.manifest} copy.json", store.read(key))
+    assert resolve(store, done.manifest[:16])[1] == built[1]
+
+
 def test_a_localised_split_lies_in_the_cache_verified(
     store: Store, built: tuple[Path, Manifest], tmp_path: Path
 ):
