@@ -229,8 +229,20 @@ def load_index(store: Store, manifest: Manifest, split: str, cache_root: Path) -
             f"the dataset has no split {split!r}; it has {', '.join(manifest.splits)}"
         )
     file = manifest.splits[split].index
-    with open_object(store, layout.index(file.sha256), file.sha256, cache_root) as opened:
+    key = layout.index(file.sha256)
+    mend = how_to_mend(manifest.classes)
+    with open_object(store, key, file.sha256, cache_root, mend) as opened:
         return Index.load(Path(opened.name), len(manifest.classes))
+
+
+def how_to_mend(classes: tuple[str, ...]) -> str:
+    """Return how to mend a damaged file of a dataset with these classes, or of a layer, with none.
+
+    To ingest without --verify is not enough: it only asks whether the store has a file.
+    """
+    if classes:
+        return "ingest the dataset again with --verify"
+    return "delete it, and ingest the layer again"
 
 
 def _ref(store: Store, name: str) -> str | None:

@@ -95,6 +95,20 @@ def test_info_finds_what_is_damaged_and_ingest_mends_it(
     ingest.main(["info", "voc", "--store", store, "--verify"])
 
 
+def test_info_says_of_a_damaged_index_what_mends_it(
+    store: str, voc_folder: Path, capsys: pytest.CaptureFixture
+):
+    opened = open_store(store)
+    key = layout.index(resolve(opened, "voc")[1].splits["val"].index.sha256)
+    opened.write(key, opened.read(key)[:-9])
+    with pytest.raises(SystemExit):
+        ingest.main(["info", "voc", "--store", store])
+    assert f"{key!r} of the store {store} is corrupted" in (err := capsys.readouterr().err)
+    assert "ingest the dataset again with --verify" in err
+    ingest.main(["voc", "--root", str(voc_folder), "--store", store, "--verify"])
+    ingest.main(["info", "voc", "--store", store])
+
+
 @pytest.mark.parametrize("setting", ["disjoint", "overlap"])
 def test_export_writes_the_ids_of_each_step(
     store: str, voc_folder: Path, tmp_path: Path, setting: str
