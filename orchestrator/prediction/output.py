@@ -23,11 +23,10 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from orchestrator.prediction.documents import Prediction, Predictions, Question
-from orchestrator.prediction.photos import Photo
+from orchestrator.prediction.photos import PROGRESS, Photo
 from training.config import InputError
 from training.data.file_index import is_litter
 
-PROGRESS = "progress.jsonl"
 SHEET = "index.html"
 
 

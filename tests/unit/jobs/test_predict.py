@@ -165,6 +165,14 @@ def test_a_folder_below_the_photos_is_not_predicted(run, photos: Path):
     assert out.parent == photos
 
 
+def test_earlier_predictions_are_no_photos(run, capsys: pytest.CaptureFixture[str]):
+    run(out="photos/first")
+    capsys.readouterr()
+    again = run(out="photos/second")
+    assert "passed over: first, which holds predictions" in capsys.readouterr().out
+    assert len(json.loads((again / "predictions.json").read_text())["photos"]) == 3
+
+
 def test_a_step_without_scores_predicts(run, published: Store):
     for name in published.list("evaluations/"):
         published.delete(name)
