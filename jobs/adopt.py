@@ -68,6 +68,8 @@ def _what_is_known(
         model = {k: v for k, v in model.items() if k not in ("encoder", "head", "head_channels")}
     if options.classes:
         classes = _class_names(options.classes)
+        if about:
+            _compare(path, about.classes[1:], classes)
     elif about:
         classes = about.classes[1:]
     else:
@@ -113,6 +115,23 @@ def _class_names(given: str) -> tuple[str, ...]:
 
         return read_classes(path)
     return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+def _compare(path: Path, said: Sequence[str], given: Sequence[str]) -> None:
+    """Say that a file calls its classes otherwise. Raise InputError if it orders them otherwise."""
+    from jobs.console import open_console
+
+    if list(said) == list(given):
+        return
+    if sorted(said) == sorted(given):
+        raise InputError(
+            f"{path.name} says that its classes are {','.join(said)}, and --classes has them in "
+            "another order, which would exchange them: leave --classes out"
+        )
+    open_console().print(
+        f"note: {path.name} calls its classes {','.join(said)}; --classes calls them "
+        f"{','.join(given)}"
+    )
 
 
 def _only_dataset(store: "Store", classes: Sequence[str]) -> str:
