@@ -39,14 +39,14 @@ class Publication(NamedTuple):
     renewed: bool  # the name did not stand for this manifest before
 
 
-def check_name(name: str) -> None:
-    """Raise InputError unless `name` can name a dataset.
+def check_name(name: str, what: str = "dataset") -> None:
+    """Raise InputError unless `name` can name a dataset, or what else is meant.
 
     A name has letters, digits, `.`, `_` and `-`, and is no digest.
     """
     if not _is_name(name):
         raise InputError(
-            f"{name!r} cannot name a dataset: use letters, digits, '.', '_' and '-', "
+            f"{name!r} cannot name a {what}: use letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit"
         )
 
