@@ -27,9 +27,10 @@ OTHER_ENDINGS = (".dib", ".jpx", ".j2k", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm")
 ENDINGS = (*PHOTO_ENDINGS, *FOREIGN_ENDINGS, *OTHER_ENDINGS)
 LARGEST_FILE = 1 << 30  # bytes
 WEB_SECONDS = 30.0  # without a byte
-# By which a folder of predictions is known.
+# What `orchestrator.prediction.output` writes; by the first two a folder of predictions is known.
 PROGRESS = "progress.jsonl"
 MASKS = "masks"
+OVERLAYS = "overlays"
 FOLDER_WORDS = "give a folder, a file, s3://bucket/folder or https://..."
 
 

@@ -174,6 +174,19 @@ def test_training_reads_the_lists_that_export_writes(store: str, tmp_path: Path)
     assert len(steps) == 2
 
 
+def test_a_folder_in_the_place_of_a_list_is_named(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = tmp_path / "lists" / "voc_groups_overlap_step0.txt"
+    path.mkdir(parents=True)
+    with pytest.raises(SystemExit) as caught:
+        ingest.main(
+            ["export", "voc", "--groups", "cat", "--out", str(path.parent), "--store", store]
+        )
+    assert caught.value.code == 2
+    assert f"cannot write {path} (Is a directory)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
