@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.planning.chain import Chain
     from orchestrator.records.schema import Adoption, StepRecord
     from orchestrator.store.base import Store
-    from training.adoption import Network
+    from training.adoption import Described, Network
     from training.runtime import Runtime
 
 
@@ -53,16 +53,14 @@ def _what_is_known(
     path: Path, options: Options
 ) -> "tuple[tuple[str, ...], dict[str, Any], Chain | None]":
     """Return the classes, the fields of the model, and the preset's chain."""
-    from training.adoption import read_about
-
-    about = read_about(path)
-    if about and BACKGROUND not in about["class_ids"]:
+    about = _about(path, options)
+    if about and BACKGROUND not in about.class_ids:
         raise InputError(
             f"{path.name} is a model without a background channel (scenario.background none), "
             "which an adopted step has as its first: its first class would become background"
         )
     chain = None
-    model: Mapping[str, Any] = about.get("model", {})
+    model: Mapping[str, Any] = about.model if about else {}
     if options.preset:
         chain, chosen = _preset(options.preset)
         model = chosen.model_dump()
@@ -70,11 +68,25 @@ def _what_is_known(
         model = {k: v for k, v in model.items() if k not in ("encoder", "head", "head_channels")}
     if options.classes:
         classes = _class_names(options.classes)
+        if about:
+            _compare(path, about.classes[1:], classes)
     elif about:
-        classes = tuple(about["classes"][1:])
+        classes = about.classes[1:]
     else:
         raise InputError("name the model's --classes in the order of its channels: a,b,c or a file")
     return classes, {**model, **options.model.fields}, chain
+
+
+def _about(path: Path, options: Options) -> "Described | None":
+    """Return what the file says of itself, which need not be readable if options say as much."""
+    from training.adoption import UnclearFile, read_about
+
+    try:
+        return read_about(path)
+    except UnclearFile:
+        if options.classes and options.preset:
+            return None
+        raise
 
 
 def _preset(name: str) -> "tuple[Chain | None, ModelConfig]":
@@ -103,6 +115,23 @@ def _class_names(given: str) -> tuple[str, ...]:
 
         return read_classes(path)
     return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+def _compare(path: Path, said: Sequence[str], given: Sequence[str]) -> None:
+    """Say that a file calls its classes otherwise. Raise InputError if it orders them otherwise."""
+    from jobs.console import open_console
+
+    if list(said) == list(given):
+        return
+    if sorted(said) == sorted(given):
+        raise InputError(
+            f"{path.name} says that its classes are {','.join(said)}, and --classes has them in "
+            "another order, which would exchange them: leave --classes out"
+        )
+    open_console().print(
+        f"note: {path.name} calls its classes {','.join(said)}; --classes calls them "
+        f"{','.join(given)}"
+    )
 
 
 def _only_dataset(store: "Store", classes: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from jobs.places import checked_folder
 from orchestrator.datasets.catalog import (
     UnknownDataset,
     damaged,
-    known,
+    known_and_foreign,
     load_index,
     resolve,
     stored_files,
@@ -33,7 +33,7 @@ Name = Annotated[str, tyro.conf.Positional]
 def ls(at: AtStore) -> None:
     """List the datasets of a store."""
     store = at.open_existing()
-    names = known(store)
+    names, foreign = known_and_foreign(store)
     if not names:
         raise UnknownDataset(
             f"the store {store.uri} has no dataset: name another with --store, or put one there "
@@ -53,6 +53,8 @@ def ls(at: AtStore) -> None:
     console.print(table)
     for error in damages:
         console.print(f"passed over: {error}")
+    if foreign:
+        console.print(f"passed over, because no dataset has such a name: {', '.join(foreign)}")
 
 
 def info(name: Name, at: AtStore, verify: bool = False) -> None:

@@ -14,17 +14,23 @@ from orchestrator.store.cache import default_cache
 from orchestrator.store.cache_folder import FULL
 from training.config import InputError
 
+# Something of another kind is where a file or a folder is to be.
+IN_THE_WAY = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 # What the machine refuses, and no code can mend: rights, disks, limits.
-REFUSED = FULL | {
-    errno.EACCES,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENAMETOOLONG,
-    errno.ENFILE,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ESTALE,
-}
+REFUSED = (
+    FULL
+    | IN_THE_WAY
+    | {
+        errno.EACCES,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENAMETOOLONG,
+        errno.ENFILE,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+    }
+)
 
 
 def checked_folder(folder: Path, option: str = "--out") -> Path:
@@ -64,6 +70,11 @@ def describe_refusal(error: OSError) -> str | None:
         return f"a disk is full ({reason}){where}: make room, then run it again; {_free_space()}"
     if error.filename is None:
         return f"the machine refused to go on ({reason}): run it again when that is mended"
+    if error.errno in IN_THE_WAY:
+        return (
+            f"cannot write {error.filename} ({reason}): move away what is there, or name another "
+            "folder"
+        )
     return f"cannot use {error.filename} ({reason}): check its rights and its disk"
 
 

@@ -138,6 +138,8 @@ def _announce(found: "Found", model: "PublishedModel", side: int | None, console
     """Print what is predicted, by what."""
     passed = f", {len(found.others)} other files passed over" if found.others else ""
     console.print(f"{_count(len(found.photos))}{passed}")
+    for folder in found.predicted:
+        console.print(f"passed over: {folder}, which holds predictions")
     classes = len(model.class_names.keys() - {BACKGROUND})
     console.print(f"step {model.record.key}: {classes} classes, sees photos {_seen(side)}")
 

@@ -4,13 +4,12 @@ A file of weights has names and shapes. What a network computes besides, such as
 is in no file and must be said.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from pydantic import BaseModel, ValidationError
 
 from training.checkpoint import ModelDocument, freeze, save_model_files
 from training.config import InputError, ModelConfig
@@ -24,11 +23,23 @@ from training.models.layouts import (
     to_own_names,
 )
 from training.models.segmenter import Segmenter
-from training.models.weight_files import differences, is_safetensors, read_tensors
+from training.models.weight_files import differences, read_metadata, read_tensors
 
 # Fields of a ModelConfig that no weights decide.
 UNDECIDED = ("output_stride", "dilated_blocks", "eval_pooling", "activation")
 ABOUT = "stepchain"  # the entry of a safetensors file that an export of ours wrote
+
+
+class UnclearFile(InputError):
+    """What a file says of itself cannot be read."""
+
+
+class Described(BaseModel):
+    """What is adopted of what an exported file says about itself."""
+
+    classes: tuple[str, ...]  # by channel
+    class_ids: tuple[int, ...]  # by channel
+    model: dict[str, Any]
 
 
 class Network(NamedTuple):
@@ -95,12 +106,32 @@ def read_network(
     return Network(freeze(model), config, layout)
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """Return what a file says about itself that `jobs.export` wrote; nothing of another file."""
-    if not path.is_file() or not is_safetensors(path):
-        return {}
-    with safe_open(path, "pt") as file:
-        return json.loads((file.metadata() or {}).get(ABOUT, "{}"))
+def read_about(path: Path) -> Described | None:
+    """Return what a file says about itself that `jobs.export` wrote; None of another file.
+
+    Raises:
+        InputError: The file is broken.
+        UnclearFile: It says something of itself that cannot be read.
+    """
+    said = read_metadata(path).get(ABOUT)
+    if said is None:
+        return None
+    try:
+        about = Described.model_validate_json(said)
+    except ValidationError as error:
+        reason = error.errors()[0]
+        where = ".".join(map(str, reason["loc"]))
+        raise _unclear(path, f"{where}: {reason['msg']}" if where else reason["msg"]) from error
+    if len(about.classes) != len(about.class_ids):
+        raise _unclear(path, f"{len(about.classes)} classes, and {len(about.class_ids)} class_ids")
+    return about
+
+
+def _unclear(path: Path, reason: str) -> UnclearFile:
+    return UnclearFile(
+        f"what {path} says of itself, its metadata {ABOUT!r}, cannot be read ({reason}): export it "
+        "again, or give --classes and --preset"
+    )
 
 
 def write_network(folder: Path, network: Network, class_ids: tuple[int, ...]) -> None:

@@ -39,14 +39,14 @@ class Publication(NamedTuple):
     renewed: bool  # the name did not stand for this manifest before
 
 
-def check_name(name: str) -> None:
-    """Raise InputError unless `name` can name a dataset.
+def check_name(name: str, what: str = "dataset") -> None:
+    """Raise InputError unless `name` can name a dataset, or what else is meant.
 
     A name has letters, digits, `.`, `_` and `-`, and is no digest.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or _is_digest(name):
+    if not _is_name(name):
         raise InputError(
-            f"{name!r} cannot name a dataset: use letters, digits, '.', '_' and '-', "
+            f"{name!r} cannot name a {what}: use letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit"
         )
 
@@ -109,13 +109,19 @@ def resolve(store: Store, name: str) -> tuple[str, Manifest]:
 
     Raises:
         UnknownDataset: The store has no such dataset, or several digests begin so.
-        CorruptedObject: The manifest has another digest.
+        CorruptedObject: The manifest has another digest, or a name stands for none that is there.
     """
-    identity = name if _is_digest(name) else _ref(store, name) or _by_beginning(store, name)
+    named = None if _is_digest(name) else _ref(store, name)
+    identity = named or (name if _is_digest(name) else _by_beginning(store, name))
     try:
         data = store.read(layout.manifest(identity)) if identity else None
     except NotFound:
         data = None
+    if named and data is None:
+        raise CorruptedObject(
+            f"the object {layout.manifest(named)!r} of dataset {name!r} in the store {store.uri} "
+            "is missing: ingest it again"
+        )
     if identity is None or data is None:
         raise UnknownDataset(
             f"there is no dataset {name!r} in the store {store.uri}: {_advice(name, known(store))}"
@@ -160,7 +166,19 @@ def _few(classes: tuple[str, ...]) -> str:
 
 def known(store: Store) -> list[str]:
     """Return the names of the datasets in the store."""
-    return [key.removeprefix(layout.DATASET_NAMES) for key in store.list(layout.DATASET_NAMES)]
+    return known_and_foreign(store)[0]
+
+
+def known_and_foreign(store: Store) -> tuple[list[str], list[str]]:
+    """Return the names of the datasets, and the keys beside them that can name none.
+
+    Such keys are copies that people, file managers and services that synchronise folders make, as
+    `digits 2` or `digits (conflicted copy)`.
+    """
+    keys = list(store.list(layout.DATASET_NAMES))
+    names = [key.removeprefix(layout.DATASET_NAMES) for key in keys]
+    foreign = [key for key, name in zip(keys, names, strict=True) if not _is_name(name)]
+    return [name for name in names if _is_name(name)], foreign
 
 
 def stored_files(manifest: Manifest) -> dict[str, StoredFile]:
@@ -211,8 +229,20 @@ def load_index(store: Store, manifest: Manifest, split: str, cache_root: Path) -
             f"the dataset has no split {split!r}; it has {', '.join(manifest.splits)}"
         )
     file = manifest.splits[split].index
-    with open_object(store, layout.index(file.sha256), file.sha256, cache_root) as opened:
+    key = layout.index(file.sha256)
+    mend = how_to_mend(manifest.classes)
+    with open_object(store, key, file.sha256, cache_root, mend) as opened:
         return Index.load(Path(opened.name), len(manifest.classes))
+
+
+def how_to_mend(classes: tuple[str, ...]) -> str:
+    """Return how to mend a damaged file of a dataset with these classes, or of a layer, with none.
+
+    To ingest without --verify is not enough: it only asks whether the store has a file.
+    """
+    if classes:
+        return "ingest the dataset again with --verify"
+    return "delete it, and ingest the layer again"
 
 
 def _ref(store: Store, name: str) -> str | None:
@@ -235,10 +265,13 @@ def _by_beginning(store: Store, name: str) -> str | None:
     """Return the digest that begins so, None if none does or the name is too short for one."""
     if not re.fullmatch(r"[0-9a-f]{8,63}", name):
         return None
-    keys = list(store.list(f"{layout.MANIFESTS}{name}"))
-    if len(keys) > 1:
-        raise UnknownDataset(f"the digests of {len(keys)} datasets begin with {name!r}: give more")
-    return Path(keys[0]).stem if keys else None
+    stems = [Path(key).stem for key in store.list(f"{layout.MANIFESTS}{name}")]
+    digests = [stem for stem in stems if _is_digest(stem)]
+    if len(digests) > 1:
+        raise UnknownDataset(
+            f"the digests of {len(digests)} datasets begin with {name!r}: give more"
+        )
+    return digests[0] if digests else None
 
 
 def _advice(name: str, names: list[str]) -> str:
@@ -247,6 +280,10 @@ def _advice(name: str, names: list[str]) -> str:
     near = nearest(name, names)
     meant = f"did you mean {near!r}? " if near else ""
     return f"{meant}It has {', '.join(names)}"
+
+
+def _is_name(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)) and not _is_digest(name)
 
 
 def _is_digest(name: str) -> bool:

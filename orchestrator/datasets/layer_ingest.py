@@ -51,7 +51,7 @@ def publish_layer(
         UnknownDataset: There is no such dataset, or it has no training split.
         BadData: A map cannot be used.
     """
-    check_name(name)
+    check_name(name, "layer")
     _, manifest = resolve(store, dataset)
     index = load_index(store, manifest, LAYERED, default_cache())
     with TemporaryDirectory(prefix="stepchain-layer-") as scratch:

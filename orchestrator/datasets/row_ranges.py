@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from orchestrator.store.base import Store
-from orchestrator.store.cache import CorruptedObject
+from orchestrator.store.cache import ANEW, CorruptedObject
 from training.data.shards import Index
 
 # Bytes that arrive in the time that a request costs, while many requests are under way.
@@ -46,7 +46,14 @@ def merged(ranges: Ranges) -> Ranges:
 
 
 def fetch_rows(
-    store: Store, key: str, size: int, index: Index, rows: np.ndarray, masks: bool, path: Path
+    store: Store,
+    key: str,
+    size: int,
+    index: Index,
+    rows: np.ndarray,
+    masks: bool,
+    path: Path,
+    mend: str = ANEW,
 ) -> None:
     """Write a file like a shard that holds only `rows`, each of them verified.
 
@@ -58,6 +65,7 @@ def fetch_rows(
         rows: Rows of the index that lie in the shard.
         masks: Whether to write their masks.
         path: The file to write.
+        mend: How to mend the shard, as an error says it.
 
     Raises:
         CorruptedObject: A row is not what its digest says, however often it is read.
@@ -72,7 +80,7 @@ def fetch_rows(
     row = wrong[0]
     raise CorruptedObject(
         f"row {row} (id {index.ids[row]}) of object {key!r} of the store {store.uri} is corrupted: "
-        f"its sha256 is not {index.row_sha256[row]}; delete the object and publish it again"
+        f"its sha256 is not {index.row_sha256[row]}; {mend}"
     )
 
 

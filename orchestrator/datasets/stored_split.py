@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from orchestrator.datasets.catalog import load_index
+from orchestrator.datasets.catalog import how_to_mend, load_index
 from orchestrator.datasets.row_ranges import cost_of_rows, fetch_rows
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError, is_local
@@ -109,12 +109,15 @@ class StoredSplit(LocalSplit):
         """Return the path of the shard's file, or of one with only the needed rows in it."""
         shard = self.files[number]
         key = layout.shard(shard.sha256)
+        mend = how_to_mend(self.classes)
         rows = self._few_rows(number)
         if rows is None or object_path(self.cache_root, f"{shard.sha256}.arrow").exists():
-            return fetch(self.store, key, shard.sha256, self.cache_root)
+            return fetch(self.store, key, shard.sha256, self.cache_root, mend)
         selection = np.asarray([self.masks, *rows], np.int64).tobytes()
         name = f"{shard.sha256}-{hashlib.sha256(selection).hexdigest()[:16]}.arrow"
-        make = partial(fetch_rows, self.store, key, shard.bytes, self.index, rows, self.masks)
+        make = partial(
+            fetch_rows, self.store, key, shard.bytes, self.index, rows, self.masks, mend=mend
+        )
         return obtain(name, self.cache_root, make)
 
     def _few_rows(self, number: int) -> np.ndarray | None:

@@ -79,6 +79,12 @@ class Export:
         for path in (self.path, self.readme):
             if path.exists():
                 raise InputError(f"{path} is there already: delete it, or give another --out")
+        code = self.path.with_name(NETWORK)
+        if kind == "safetensors" and code.is_dir():
+            raise InputError(
+                f"{code} is a folder, and the network's code is written to a file of this name: "
+                "give another --out"
+            )
         if kind == "onnx" and (missing := [name for name in ONNX_PACKAGES if not find_spec(name)]):
             raise InputError(
                 f"ONNX needs {', '.join(missing)}, which this environment lacks: "
@@ -125,7 +131,7 @@ class Export:
         """Write a file of the network's code, unless this very code is there."""
         path = self.path.with_name(name)
         code = Path(str(module.__file__)).read_bytes()
-        if path.exists() and path.read_bytes() != code:
+        if path.exists() and (path.is_dir() or path.read_bytes() != code):
             raise InputError(f"{path} is another file: give --out a folder of its own")
         path.write_bytes(code)
 

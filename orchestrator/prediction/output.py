@@ -23,12 +23,13 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from orchestrator.prediction.documents import Prediction, Predictions, Question
-from orchestrator.prediction.photos import Photo
+from orchestrator.prediction.photos import MASKS, OVERLAYS, PROGRESS, Photo
 from training.config import InputError
 from training.data.file_index import is_litter
 
-PROGRESS = "progress.jsonl"
 SHEET = "index.html"
+JSON = "predictions.json"
+CSV = "predictions.csv"
 
 
 class OutputFolder:
@@ -40,6 +41,7 @@ class OutputFolder:
         Raises:
             InputError: It holds something else than predictions.
         """
+        _check_kinds(root)
         self.root = root
         self._done: dict[str, Prediction] = {}
         held = sorted(path.name for path in root.iterdir() if not is_litter(path.name))
@@ -103,9 +105,9 @@ class OutputFolder:
 
     def finish(self, predictions: Predictions) -> None:
         """Write the tables."""
-        self._write("predictions.json", predictions.model_dump_json(indent=1).encode())
+        self._write(JSON, predictions.model_dump_json(indent=1).encode())
         # A byte order mark, without which spreadsheets misread names that are not ASCII.
-        self._write("predictions.csv", to_csv(predictions).encode("utf-8-sig"))
+        self._write(CSV, to_csv(predictions).encode("utf-8-sig"))
 
     def write_sheet(self, page: str) -> Path:
         """Write the contact sheet, and return its path."""
@@ -116,6 +118,22 @@ class OutputFolder:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def _check_kinds(root: Path) -> None:
+    """Raise InputError if a folder is where a file is to be written, or the other way round."""
+    for name in (PROGRESS, JSON, CSV, SHEET):
+        if (root / name).is_dir():
+            raise InputError(
+                f"{root / name} is a folder, and predictions are written to a file of this name: "
+                "give --out a new folder"
+            )
+    for name in (MASKS, OVERLAYS):
+        if (root / name).is_file():
+            raise InputError(
+                f"{root / name} is a file, and predictions are written to a folder of this name: "
+                "give --out a new folder"
+            )
 
 
 def output_names(photos: Sequence[Photo]) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,10 @@ OTHER_ENDINGS = (".dib", ".jpx", ".j2k", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm")
 ENDINGS = (*PHOTO_ENDINGS, *FOREIGN_ENDINGS, *OTHER_ENDINGS)
 LARGEST_FILE = 1 << 30  # bytes
 WEB_SECONDS = 30.0  # without a byte
+# What `orchestrator.prediction.output` writes; by the first two a folder of predictions is known.
+PROGRESS = "progress.jsonl"
+MASKS = "masks"
+OVERLAYS = "overlays"
 FOLDER_WORDS = "give a folder, a file, s3://bucket/folder or https://..."
 
 
@@ -39,10 +43,11 @@ class Photo(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """The photos that were found, sorted by name, and the names that are not of photos."""
+    """What was found, sorted by name."""
 
     photos: tuple[Photo, ...]
-    others: tuple[str, ...]
+    others: tuple[str, ...]  # files that are not named like photos
+    predicted: tuple[str, ...] = ()  # folders that hold predictions, which were passed over
 
 
 def find_photos(images: str, besides: Path | None = None) -> Found:
@@ -53,7 +58,7 @@ def find_photos(images: str, besides: Path | None = None) -> Found:
         besides: A folder that is passed over, because predictions are written there.
 
     Raises:
-        InputError: There is nothing of that name, or no photo in it.
+        InputError: There is nothing of that name, no photo in it, or predictions.
         StoreError: The bucket cannot be listed.
     """
     scheme = urlsplit(images).scheme.lower() if "://" in images else ""
@@ -65,48 +70,70 @@ def find_photos(images: str, besides: Path | None = None) -> Found:
         raise InputError(f"{images!r} names no photos: {FOLDER_WORDS}")
     path = Path(unquote(urlsplit(images).path)) if scheme else Path(images).expanduser()
     if path.is_dir():
-        return _checked(images, *_in_folder(path, besides))
+        return _in_folder(images, path, besides)
     if not path.exists():
         raise InputError(f"there is no {images}: {FOLDER_WORDS}")
     return Found((Photo(path.name, partial(_read_file, path)),), ())
 
 
-def _checked(images: str, photos: list[Photo], others: list[str]) -> Found:
+def _checked(
+    images: str, photos: list[Photo], others: list[str], predicted: Sequence[str] = ()
+) -> Found:
     """Return what was found. Raise InputError if it is no photo."""
     if not photos:
-        held = f"it holds {_first(others)}" if others else "it is empty"
+        names = [*others, *(f"the predictions in {name}" for name in predicted)]
+        held = f"it holds {_first(names)}" if names else "it is empty"
         raise InputError(
             f"there is no photo in {images}: {held}; photos are named .jpg, .png, .webp, .tif ..."
         )
     by_name = sorted(photos, key=lambda photo: photo.name)
-    return Found(tuple(by_name), tuple(sorted(others)))
+    return Found(tuple(by_name), tuple(sorted(others)), tuple(sorted(predicted)))
 
 
-def _in_folder(top: Path, besides: Path | None) -> tuple[list[Photo], list[str]]:
+def holds_predictions(folder: Path) -> bool:
+    """Return True if `jobs.predict` wrote to a folder."""
+    # Unlike a path's own methods, these do not raise for a folder that cannot be read.
+    return os.path.isfile(folder / PROGRESS) and os.path.isdir(folder / MASKS)
+
+
+def _in_folder(images: str, top: Path, besides: Path | None) -> Found:
+    if holds_predictions(top):
+        raise InputError(
+            f"{images} holds predictions, not photos: give the folder of the photos as --images"
+        )
     photos: list[Photo] = []
     others: list[str] = []
-    for path in _files(top, besides):
-        # Names that are not UTF-8 could not be written into JSON.
-        name = os.fsencode(path.relative_to(top)).decode("utf-8", "backslashreplace")
+    predicted: list[Path] = []
+    for path in _files(top, besides, predicted):
+        name = _name(path, top)
         if path.suffix.lower() in ENDINGS:
             photos.append(Photo(name, partial(_read_file, path)))
         else:
             others.append(name)
-    return photos, others
+    return _checked(images, photos, others, [_name(path, top) for path in predicted])
 
 
-def _files(top: Path, besides: Path | None) -> Iterator[Path]:
-    """Yield what is no folder below a folder, links followed once, without what is hidden."""
+def _name(path: Path, top: Path) -> str:
+    """Return a path below `top`. Names that are not UTF-8 could not be written into JSON."""
+    return os.fsencode(path.relative_to(top)).decode("utf-8", "backslashreplace")
+
+
+def _files(top: Path, besides: Path | None, predicted: list[Path]) -> Iterator[Path]:
+    """Yield what is no folder below a folder, links followed once, without what is hidden.
+
+    Folders of predictions are passed over, too, and added to `predicted`.
+    """
     passed_over = {_identity(besides)} if besides and besides.exists() else set()
     seen = {_identity(top)}
     for folder, folders, names in os.walk(top, followlinks=True, onerror=_raise):
-        kept = []
+        kept: list[Path] = []
         for name in sorted(folders):
             identity = _identity(Path(folder, name))
             if not is_litter(name) and identity not in seen | passed_over:
                 seen.add(identity)
-                kept.append(name)
-        folders[:] = kept
+                into = predicted if holds_predictions(Path(folder, name)) else kept
+                into.append(Path(folder, name))
+        folders[:] = [path.name for path in kept]
         yield from (Path(folder, name) for name in names if not is_litter(name))
 
 

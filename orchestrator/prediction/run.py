@@ -21,7 +21,7 @@ from orchestrator.prediction.documents import (
     Unreadable,
 )
 from orchestrator.prediction.output import OutputFolder, output_names
-from orchestrator.prediction.photos import Photo
+from orchestrator.prediction.photos import MASKS, OVERLAYS, Photo
 from orchestrator.report.pictures import label_picture, overlay, photo
 from training.config import EvaluationConfig
 from training.data.photo import decode_photo
@@ -151,7 +151,7 @@ class PhotoRun:
             width=width,
             height=height,
             mask=_mask(decoded.name),
-            overlay=f"overlays/{decoded.name}.{suffix}",
+            overlay=f"{OVERLAYS}/{decoded.name}.{suffix}",
             classes=_shares(labels, self.question.class_names),
         )
         self.out.write_picture(row.mask, label_picture(labels))
@@ -160,7 +160,7 @@ class PhotoRun:
 
 
 def _mask(name: str) -> str:
-    return f"masks/{name}.png"
+    return f"{MASKS}/{name}.png"
 
 
 def _shares(labels: np.ndarray, names: dict[int, str]) -> tuple[ClassShare, ...]:

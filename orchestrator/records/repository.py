@@ -73,9 +73,7 @@ class Repository:
         """
         if ":" in wanted:
             return self.step(self._step_of_chain(wanted))
-        begun = re.fullmatch(KEY_START, wanted)
-        names = self.store.list(layout.step_folder(wanted)) if begun else ()
-        keys = sorted(layout.step_of(name) for name in names if layout.is_step_record(name))
+        keys = self._steps_that_begin(wanted)
         if not keys:
             named = [chain for chain in self.chains() if chain.chain["name"] == wanted]
             advice = f"; of the chain, name a step, such as {wanted}:0" if named else ""
@@ -214,6 +212,17 @@ class Repository:
         """Call `read` for every item, from as many threads as the store has connections."""
         with ThreadPoolExecutor(READERS) as readers:
             return list(readers.map(read, items))
+
+    def _steps_that_begin(self, wanted: str) -> list[str]:
+        """Return the keys of published steps that begin so; a whole key is the only one."""
+        if not re.fullmatch(KEY_START, wanted):
+            return []
+        names = self.store.list(layout.step_folder(wanted))
+        found = {layout.step_of(name) for name in names if layout.is_step_record(name)}
+        if wanted in found:
+            return [wanted]
+        # A copy of a step's folder has no key for a name.
+        return sorted(key for key in found if re.fullmatch(KEY_START, key))
 
     def _step_of_chain(self, wanted: str) -> str:
         name, _, index = wanted.rpartition(":")

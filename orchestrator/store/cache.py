@@ -16,6 +16,8 @@ from typing import BinaryIO
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.cache_folder import hold, obtain
 
+ANEW = "delete it and publish it again"  # how to mend an object, unless a caller knows better
+
 
 class CorruptedObject(StoreError):
     """A stored object is not what its digest says."""
@@ -26,7 +28,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("STEPCHAIN_CACHE") or "~/.cache/stepchain").expanduser()
 
 
-def fetch(store: Store, key: str, sha256: str, cache_root: Path) -> Path:
+def fetch(store: Store, key: str, sha256: str, cache_root: Path, mend: str = ANEW) -> Path:
     """Return the path of a verified local copy, which must be opened at once and only be read.
 
     Args:
@@ -34,6 +36,7 @@ def fetch(store: Store, key: str, sha256: str, cache_root: Path) -> Path:
         key: Key of the object. The copy keeps its suffix.
         sha256: Digest that the object must have.
         cache_root: Folder of the cache.
+        mend: How to mend the object, as an error says it.
 
     Raises:
         NotFound: The store has no such object.
@@ -41,12 +44,14 @@ def fetch(store: Store, key: str, sha256: str, cache_root: Path) -> Path:
         CorruptedObject: The stored bytes have another digest. Nothing is kept then.
     """
     name = f"{sha256}{PurePosixPath(key).suffix}"
-    return obtain(name, cache_root, partial(_download, store, key, sha256))
+    return obtain(name, cache_root, partial(_download, store, key, sha256, mend))
 
 
-def open_object(store: Store, key: str, sha256: str, cache_root: Path) -> BinaryIO:
+def open_object(
+    store: Store, key: str, sha256: str, cache_root: Path, mend: str = ANEW
+) -> BinaryIO:
     """Open the verified local copy. It stays in the cache while the file or a map of it is open."""
-    return hold(lambda: fetch(store, key, sha256, cache_root))
+    return hold(lambda: fetch(store, key, sha256, cache_root, mend))
 
 
 def copy_object(store: Store, key: str, sha256: str, cache_root: Path, path: Path) -> None:
@@ -68,7 +73,7 @@ def file_sha256(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def _download(store: Store, key: str, sha256: str, path: Path) -> None:
+def _download(store: Store, key: str, sha256: str, mend: str, path: Path) -> None:
     """Fetch an object and verify it. Fetch it again if the network damaged it."""
     found = ""
     for _ in range(store.retries.damaged_fetches):
@@ -79,7 +84,7 @@ def _download(store: Store, key: str, sha256: str, path: Path) -> None:
             return
     raise CorruptedObject(
         f"object {key!r} of the store {store.uri} is corrupted: its sha256 is {found}, "
-        f"but {sha256} was published; delete it and publish it again"
+        f"but {sha256} was published; {mend}"
     )
 
 

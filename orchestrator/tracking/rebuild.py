@@ -22,6 +22,7 @@ from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_each_chain
 from orchestrator.report.campaign_results import recorded_results
 from orchestrator.store.base import Store
+from orchestrator.store.cache import CorruptedObject
 from orchestrator.store.lease import read_lease
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from orchestrator.tracking.analysis_runs import analysis_runs
@@ -84,8 +85,8 @@ def rebuild(
     for record in recorded_campaigns(store):
         try:
             result = recorded_results(record, repository, convention)
-        except (InputError, UnknownDataset) as error:
-            # The campaign's dataset is not in the store any more.
+        except (InputError, UnknownDataset, CorruptedObject) as error:
+            # The campaign's dataset is not in the store any more, or damaged.
             left_out.append(f"{record.name}: {error}")
             continue
         for run in campaign_runs(record, result):

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 
 from jobs import ingest
-from orchestrator.datasets.catalog import UnknownDataset, resolve
+from orchestrator.datasets.catalog import UnknownDataset, load_index, resolve, stored_files
 from orchestrator.datasets.layers import layers_of, with_layers
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import plan_chain
 from orchestrator.planning.resolver import PlanError, PlannedStep
 from orchestrator.store.base import Store
+from orchestrator.store.cache import CorruptedObject
 from orchestrator.store.open import open_store
 from stepchain import digits_wilson, with_field
 from tests.support.datasets import publish_digits
@@ -204,6 +205,27 @@ def test_a_map_that_cannot_be_used_is_one_sentence(
     assert message in said
     assert f"{split.index.ids[3]}.png" in said
     assert layers_of(store, resolve(store, "digits")[1]) == {}
+
+
+def test_a_layers_own_name_is_refused(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        ingest_maps(tmp_path, store, "my sam")
+    assert "'my sam' cannot name a layer: use letters" in capsys.readouterr().err
+
+
+def test_a_damaged_layer_says_what_mends_it(store: Store, split: LocalSplit, tmp_path: Path):
+    folder = write_maps(tmp_path / "maps", split)
+    ingest_maps(folder, store)
+    _, manifest = resolve(store, layers_of(store, resolve(store, "digits")[1])["maps"])
+    (index,) = (key for key in stored_files(manifest) if key.startswith("datasets/indexes/"))
+    store.write(index, store.read(index)[:-9])
+    with pytest.raises(CorruptedObject, match="delete it, and ingest the layer again"):
+        load_index(store, manifest, "train", tmp_path / "cache")
+    store.delete(index)
+    ingest_maps(folder, store)
+    load_index(store, manifest, "train", tmp_path / "cache")
 
 
 def test_info_shows_layers_and_verifies_them(

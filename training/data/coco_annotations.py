@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,8 @@ from training.data.source import BadData, Remark, file_bytes
 
 NO_OUTLINE = "objects without an outline are left out, and their pixels are background"
 NO_PIXEL = "objects cover no pixel"
+# In the names of classes: --groups could not name them (as in `training.data.class_names`).
+UNNAMEABLE = re.compile(r"[,{}\[\]]")
 SHORT_PARTS = "polygons of fewer than three corners are left out"
 
 
@@ -154,7 +157,7 @@ def whole_number(value: Any) -> int | None:
     """Return a number of a JSON file that must be whole, also if it is written 80.0 or "80"."""
     if isinstance(value, str):
         value = value.strip()
-        return int(value) if value.lstrip("-").isdecimal() and len(value) < 20 else None
+        return int(value) if re.fullmatch(r"-?\d{1,19}", value) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if value == value // 1 and abs(value) < 2**63 else None
@@ -179,6 +182,11 @@ def _categories(content: list[Any], path: Path) -> dict[int, str]:
             raise BadData(
                 f"{path}: two categories have the id {id} or the name {name.strip()!r}: give each "
                 "its own"
+            )
+        if UNNAMEABLE.search(name):
+            raise BadData(
+                f"{path}: category {id}, {name.strip()[:60]!r}, is no class name: give it one "
+                "without commas and brackets, since commas separate names in --groups"
             )
         names[id] = name.strip()
     if not names:

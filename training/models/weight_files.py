@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import safe_globals
@@ -52,13 +52,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 nested = (state[name] for name in NESTED if isinstance(state.get(name), dict))
                 state = next(nested, state)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path} is not a readable file of weights: {_reason(error)}") from error
+        raise _unreadable(path, error) from error
     if not _is_state(state):
         raise InputError(
             f"{path} is not a file of weights: give safetensors, or torch's .pth of named tensors "
             "and nothing else"
         )
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that a file of safetensors holds beside its tensors; none of another file.
+
+    Raises:
+        InputError: The file is broken.
+    """
+    if not path.is_file() or not is_safetensors(path):
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise _unreadable(path, error) from error
 
 
 def is_safetensors(path: Path) -> bool:
@@ -99,6 +114,10 @@ def _shorten(kind: str, names: list[str]) -> str:
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(9)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is not a readable file of weights: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

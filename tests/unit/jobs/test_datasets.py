@@ -6,6 +6,7 @@ import pytest
 from jobs import ingest
 from orchestrator.datasets.catalog import resolve, stored_files
 from orchestrator.datasets.image_lists import load_lists, publish_lists, read_selections
+from orchestrator.records import layout
 from orchestrator.records.store_version import prepare_store
 from orchestrator.store.open import open_store
 from training.data.transforms import decode_mask
@@ -31,6 +32,18 @@ def test_ls_names_what_there_is(store: str, capsys: pytest.CaptureFixture):
     assert "24 train, 8 val" in out
     assert "3 train, 1 val" in out
     assert resolve(open_store(store), "voc")[0][:16] in out
+
+
+def test_copies_of_a_name_are_passed_over_and_said_once(store: str, capsys: pytest.CaptureFixture):
+    opened = open_store(store)
+    for name in ("voc (conflicted copy)", "digits 2", "sub/voc"):
+        opened.write(layout.dataset_name(name), opened.read(layout.dataset_name("voc")))
+    ingest.main(["ls", "--store", store])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "24 train, 8 val" in out
+    said = "refs/digits 2, datasets/refs/sub/voc, datasets/refs/voc (conflicted copy)"
+    assert out.count("passed over") == 1
+    assert said in out
 
 
 def test_a_store_without_datasets_is_said_to_have_none(
@@ -80,6 +93,20 @@ def test_info_finds_what_is_damaged_and_ingest_mends_it(
     ingest.main(["voc", "--root", str(voc_folder), "--store", store, "--verify"])
     assert "4 files, 1 of them damaged and stored again" in capsys.readouterr().out
     ingest.main(["info", "voc", "--store", store, "--verify"])
+
+
+def test_info_says_of_a_damaged_index_what_mends_it(
+    store: str, voc_folder: Path, capsys: pytest.CaptureFixture
+):
+    opened = open_store(store)
+    key = layout.index(resolve(opened, "voc")[1].splits["val"].index.sha256)
+    opened.write(key, opened.read(key)[:-9])
+    with pytest.raises(SystemExit):
+        ingest.main(["info", "voc", "--store", store])
+    assert f"{key!r} of the store {store} is corrupted" in (err := capsys.readouterr().err)
+    assert "ingest the dataset again with --verify" in err
+    ingest.main(["voc", "--root", str(voc_folder), "--store", store, "--verify"])
+    ingest.main(["info", "voc", "--store", store])
 
 
 @pytest.mark.parametrize("setting", ["disjoint", "overlap"])
@@ -145,6 +172,19 @@ def test_training_reads_the_lists_that_export_writes(store: str, tmp_path: Path)
     written = [path.read_text().split() for path in sorted(lists.iterdir())]
     assert [list(step) for step in steps] == written
     assert len(steps) == 2
+
+
+def test_a_folder_in_the_place_of_a_list_is_named(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = tmp_path / "lists" / "voc_groups_overlap_step0.txt"
+    path.mkdir(parents=True)
+    with pytest.raises(SystemExit) as caught:
+        ingest.main(
+            ["export", "voc", "--groups", "cat", "--out", str(path.parent), "--store", store]
+        )
+    assert caught.value.code == 2
+    assert f"cannot write {path} (Is a directory)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

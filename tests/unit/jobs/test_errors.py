@@ -103,6 +103,9 @@ def raised(number: int, path: str | None = None) -> OSError:
         (raised(errno.EDQUOT, "/big/file"), ("at /big/file", "make room")),
         (raised(errno.EACCES, "/locked"), ("cannot use /locked (Permission denied)",)),
         (raised(errno.EROFS, "/image"), ("cannot use /image (Read-only file system)",)),
+        (raised(errno.EISDIR, "/a"), ("cannot write /a (Is a directory): move away what",)),
+        (raised(errno.ENOTDIR, "/a/b"), ("cannot write /a/b (Not a directory)",)),
+        (raised(errno.EEXIST, "/c"), ("cannot write /c (File exists)",)),
         (raised(errno.EMFILE), ("Too many open files",)),
     ],
 )

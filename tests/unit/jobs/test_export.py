@@ -87,6 +87,7 @@ def test_weights_have_the_names_of_the_published_ones(published: Store, tmp_path
         ("held", "torch", "model.pt2 is there already"),
         ("held/model.pt2/below", "torch", "cannot be a folder"),
         ("held", "safetensors", "network.py is another file"),
+        ("more", "safetensors", "network.py is a folder"),
     ],
 )
 def test_what_cannot_be_written_is_refused(
@@ -99,6 +100,7 @@ def test_what_cannot_be_written_is_refused(
 ):
     held = tmp_path / "held"
     held.mkdir()
+    (tmp_path / "more" / "network.py").mkdir(parents=True)
     for name in ("model.pt2", "network.py"):
         (held / name).write_text("mine")
     with pytest.raises(SystemExit) as end:

@@ -158,11 +158,48 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_model_is_fetched(
     assert "--out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("folders", "files", "words"),
+    [
+        (["progress.jsonl"], [], "progress.jsonl is a folder"),
+        (["predictions.csv"], ["progress.jsonl"], "predictions.csv is a folder"),
+        ([], ["masks"], "masks is a file"),
+        ([], ["overlays", "progress.jsonl"], "overlays is a file"),
+    ],
+)
+def test_what_is_in_the_way_of_predictions_is_named_before_anything_is_predicted(
+    run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    folders: list[str],
+    files: list[str],
+    words: str,
+):
+    for name in folders:
+        (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    for name in files:
+        (tmp_path / "out" / name).touch()
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(folders + files)
+
+
 def test_a_folder_below_the_photos_is_not_predicted(run, photos: Path):
     out = run(out="photos/predicted")
     again = run(out="photos/predicted")
     assert len(json.loads((again / "predictions.json").read_text())["photos"]) == 3
     assert out.parent == photos
+
+
+def test_earlier_predictions_are_no_photos(run, capsys: pytest.CaptureFixture[str]):
+    run(out="photos/first")
+    capsys.readouterr()
+    again = run(out="photos/second")
+    assert "passed over: first, which holds predictions" in capsys.readouterr().out
+    assert len(json.loads((again / "predictions.json").read_text())["photos"]) == 3
 
 
 def test_a_step_without_scores_predicts(run, published: Store):

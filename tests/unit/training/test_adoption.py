@@ -1,5 +1,6 @@
 """A network that other code trained is read whole, or refused in one sentence."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support.foreign_weights import varied
-from training.adoption import read_about, read_network, write_network
+from training.adoption import Described, UnclearFile, read_about, read_network, write_network
 from training.checkpoint import load_model
 from training.config import InputError, ModelConfig
 from training.models.segmenter import Segmenter
@@ -129,6 +130,38 @@ def test_another_networks_names_are_refused(tmp_path: Path):
 
 def test_only_an_exported_file_says_something_of_itself(model: Segmenter, tmp_path: Path):
     save_file(model.state_dict(), tmp_path / "plain.safetensors")
-    assert read_about(tmp_path / "plain.safetensors") == {}
-    save_file(model.state_dict(), tmp_path / "ours.safetensors", {"stepchain": '{"step": "x"}'})
-    assert read_about(tmp_path / "ours.safetensors") == {"step": "x"}
+    assert read_about(tmp_path / "plain.safetensors") is None
+    said = {"step": "x", "classes": ["background", "a"], "class_ids": [0, 1], "model": {"a": 1}}
+    save_file(model.state_dict(), tmp_path / "ours.safetensors", {"stepchain": json.dumps(said)})
+    expected = Described(classes=("background", "a"), class_ids=(0, 1), model={"a": 1})
+    assert read_about(tmp_path / "ours.safetensors") == expected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "oops",
+        "",
+        "[1]",
+        '{"classes": ["background", "a"], "model": {}}',
+        '{"classes": ["background", "a"], "class_ids": [0], "model": {}}',
+        '{"classes": 1, "class_ids": [0, 1], "model": {}}',
+        '{"classes": ["background", "a"], "class_ids": [0, 1], "model": 1}',
+    ],
+)
+def test_what_a_file_says_of_itself_and_nobody_can_read_is_refused(said: str, tmp_path: Path):
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"stepchain": said})
+    with pytest.raises(UnclearFile, match=f"what {path} says of itself.* give --classes and --pre"):
+        read_about(path)
+
+
+def test_half_a_file_is_refused_by_whoever_reads_it_first(model: Segmenter, tmp_path: Path):
+    path = tmp_path / "half.safetensors"
+    save_file(model.state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="is not a readable file of weights: it is broken") as one:
+        read_about(path)
+    with pytest.raises(InputError) as other:
+        read_network(path, FIELDS, CLASSES)
+    assert str(one.value) == str(other.value)

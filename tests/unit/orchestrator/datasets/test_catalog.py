@@ -77,6 +77,13 @@ def test_a_published_dataset_is_found_by_name_and_digest(
     assert known(store) == ["squares"]
 
 
+def test_a_copy_of_a_name_is_no_name(store: Store, built: tuple[Path, Manifest]):
+    done = publish(store, "squares", *built)
+    for name in ("squares 2", "sub/squares", "f" * 64):
+        store.write(layout.dataset_name(name), done.manifest.encode())
+    assert known(store) == ["squares"]
+
+
 def test_publishing_again_uploads_nothing(store: Store, built: tuple[Path, Manifest]):
     first = publish(store, "squares", *built)
     assert (first.uploaded, first.renewed) == (first.files, True)
@@ -182,6 +189,21 @@ def test_a_changed_manifest_is_refused(store: Store, built: tuple[Path, Manifest
     assert resolve(store, "squares")[1] == built[1]
 
 
+def test_a_missing_manifest_is_named_and_published_again(
+    store: Store, built: tuple[Path, Manifest]
+):
+    done = publish(store, "squares", *built)
+    key = layout.manifest(done.manifest)
+    store.delete(key)
+    with pytest.raises(CorruptedObject, match=f"'{key}' of dataset 'squares' .* missing: ingest"):
+        resolve(store, "squares")
+    with pytest.raises(UnknownDataset):
+        resolve(store, done.manifest)
+    publish(store, "squares", *built)
+    store.write(f"{layout.MANIFESTS}{done.manifest} copy.json", store.read(key))
+    assert resolve(store, done.manifest[:16])[1] == built[1]
+
+
 def test_a_localised_split_lies_in_the_cache_verified(
     store: Store, built: tuple[Path, Manifest], tmp_path: Path
 ):
@@ -213,5 +235,6 @@ def test_a_flipped_byte_in_the_store_is_an_error(
     data = bytearray(store.read(key))
     data[len(data) // 2] ^= 1
     store.write(key, bytes(data))
-    with pytest.raises(CorruptedObject if kind == "index" else DataError, match=key):
+    error = CorruptedObject if kind == "index" else DataError
+    with pytest.raises(error, match=f"{key}.* ingest the dataset again with --verify"):
         open_stored_split(store, manifest, "train", tmp_path / "cache").open_shard(5)

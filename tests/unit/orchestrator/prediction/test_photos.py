@@ -41,6 +41,25 @@ def test_the_folder_of_predictions_is_passed_over(folder: Path):
     assert names(str(folder), besides=folder / "sub") == ["b.JPG"]
 
 
+def test_folders_of_other_predictions_are_passed_over_and_named(folder: Path):
+    for out in ("out", "sub/out"):
+        (folder / out / "masks").mkdir(parents=True)
+        for name in ("progress.jsonl", "masks/b.png", "overlays.jpg"):
+            (folder / out / name).touch()
+    # These are not ours.
+    for name in ("a/progress.jsonl", "c/masks/d.png"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    found = find_photos(str(folder))
+    assert [photo.name for photo in found.photos] == ["b.JPG", "c/masks/d.png", "sub/a.webp"]
+    assert found.predicted == ("out", "sub/out")
+    with pytest.raises(InputError, match="sub/out holds predictions, not photos"):
+        find_photos(str(folder / "sub" / "out"))
+    (folder / "sub" / "a.webp").unlink()
+    with pytest.raises(InputError, match=r"no photo in .* it holds the predictions in out;"):
+        find_photos(str(folder / "sub"))
+
+
 def test_links_are_followed_once(folder: Path):
     (folder / "sub" / "loop").symlink_to(folder)
     (folder / "gone.png").symlink_to(folder / "nothing")

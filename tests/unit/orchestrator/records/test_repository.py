@@ -87,6 +87,22 @@ def test_the_beginning_of_several_keys_names_no_step(store, publish_chain) -> No
         Repository(store).step_by_name(twin[:6])
 
 
+@pytest.mark.parametrize("name", ["{} copy", "{} (conflicted copy)", "{}0000"])
+def test_a_copy_of_a_steps_folder_makes_no_key_ambiguous(store, publish_chain, name: str) -> None:
+    key = publish_chain(store, "demo").steps[0]
+    store.write(layout.step_record(name.format(key)), store.read(layout.step_record(key)))
+    assert Repository(store).step_by_name(key).key == key
+    assert Repository(store).step_by_name(key[:6]).key == key
+
+
+def test_a_key_that_begins_another_is_that_steps(store, publish_chain) -> None:
+    key = publish_chain(store, "demo").steps[0]
+    store.write(layout.step_record(key[:8]), store.read(layout.step_record(key)))
+    with pytest.raises(InputError, match="give more of it"):
+        Repository(store).step_by_name(key[:6])
+    assert Repository(store).step_by_name(key[:8]) == Repository(store).step(key[:8])
+
+
 def test_what_several_chains_share_is_read_once(store, publish_chain) -> None:
     counting = CountingStore(store)
     publish_chain(store, "demo")

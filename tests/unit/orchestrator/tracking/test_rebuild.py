@@ -80,10 +80,14 @@ def test_a_step_shared_by_two_chains_has_one_run(uri: str, result: ChainResult, 
     assert len(runs_of_kind(uri, "step")) == 2
 
 
+@pytest.mark.parametrize("is_named", [False, True])
 def test_a_campaign_whose_dataset_is_gone_is_left_out_and_named(
-    finished_campaign: tuple[Campaign, Store], store: Store, uri: str
+    is_named: bool, finished_campaign: tuple[Campaign, Store], store: Store, uri: str
 ):
-    publish_campaign(store, finished_campaign[0])
+    campaign, _ = finished_campaign
+    publish_campaign(store, campaign)
+    if is_named:  # and its manifest is lost
+        store.write(layout.dataset_name(campaign.chains[0].scenario.dataset), b"d" * 64)
     summary = rebuild(store, uri, wilson())
     assert summary.runs == 0
     assert summary.left_out[0].startswith("hardness: ")

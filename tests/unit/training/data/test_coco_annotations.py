@@ -106,6 +106,12 @@ def test_parts_without_an_outline_and_objects_without_a_pixel_are_said(tmp_path:
         ({"images": [IMAGE, IMAGE]}, "two images have the id 9"),
         ({"images": [IMAGE, IMAGE | {"id": 8}]}, "two images have the photo 'a'"),
         ({"categories": [5]}, "category 0 has no number and name: 5"),
+        ({"categories": [{"id": "--0", "name": "a"}]}, "category 0 has no number and name"),
+        (
+            {"categories": [*NAMES, {"id": 7, "name": "crack, deep"}]},
+            "own.json: category 7, 'crack, deep', is no class name: .* without commas and brack",
+        ),
+        ({"categories": [{"id": 7, "name": "rust [old]"}]}, r"category 7, 'rust \[old\]', is no"),
     ],
 )
 def test_a_file_that_is_none_of_cocos_is_refused_with_what_it_lacks(
