@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from orchestrator.store.base import NotFound, Store
 from orchestrator.store.open import open_store
 from training.config import InputError
-from training.data.file_index import FOREIGN_ENDINGS, PHOTO_ENDINGS, is_litter
+from training.data.file_index import FOREIGN_ENDINGS, PHOTO_ENDINGS, is_litter, shown_name
 from training.data.source import BadData
 
 # Those of formats that are not read, too: whoever names such a photo learns that it is not.
@@ -68,7 +68,7 @@ def find_photos(images: str, besides: Path | None = None) -> Found:
         return _checked(images, *_in_folder(path, besides))
     if not path.exists():
         raise InputError(f"there is no {images}: {FOLDER_WORDS}")
-    return Found((Photo(path.name, partial(_read_file, path)),), ())
+    return Found((Photo(shown_name(path.name), partial(_read_file, path)),), ())
 
 
 def _checked(images: str, photos: list[Photo], others: list[str]) -> Found:
@@ -86,8 +86,7 @@ def _in_folder(top: Path, besides: Path | None) -> tuple[list[Photo], list[str]]
     photos: list[Photo] = []
     others: list[str] = []
     for path in _files(top, besides):
-        # Names that are not UTF-8 could not be written into JSON.
-        name = os.fsencode(path.relative_to(top)).decode("utf-8", "backslashreplace")
+        name = shown_name(path.relative_to(top))
         if path.suffix.lower() in ENDINGS:
             photos.append(Photo(name, partial(_read_file, path)))
         else:

@@ -40,6 +40,11 @@ def same_spelling(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def shown_name(name: str | os.PathLike[str]) -> str:
+    """Return a file's name with `\\x..` for its bytes that are not UTF-8, as JSON can hold it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def without_ending(name: str, endings: Iterable[str] = PHOTO_ENDINGS) -> str:
     """Return a name without its ending, if that is one of `endings` in either case.
 
@@ -115,6 +120,7 @@ class FileIndex:
         for name in self._walk():
             ending = os.path.splitext(name)[1].lower()
             if ending in endings:
+                self._check_encoding(name)
                 id = same_spelling(without_ending(name, endings))
                 self.names.setdefault(id, []).append(name)
             elif ending in FOREIGN_ENDINGS:
@@ -174,6 +180,14 @@ class FileIndex:
             self.litter += len(files) - len(kept)
             found += [prefix + name for name in kept]
         return sorted(found)
+
+    def _check_encoding(self, name: str) -> None:
+        """Raise BadData for a name that no index and no JSON file could hold."""
+        if not name.isascii() and shown_name(name) != name:
+            raise BadData(
+                f"the file {shown_name(name)} in {self.folder} has a name that is not UTF-8 (\\x.. "
+                "stands for what is not): rename it"
+            )
 
     def _refuse(self, error: OSError) -> None:
         """Raise BadData for a folder that cannot be read; one that is missing holds nothing."""
