@@ -14,6 +14,7 @@ from training.data.index_row import IndexRow
 from training.data.reading import AS_STORED, BY_VALUE, Asked, Reading, voc_colour
 from training.data.source import BadData
 from training.data.voc import VOC_CLASSES
+from training.data.void_masks import check_void
 
 PLAIN_MASKS = ("palette", "gray 8")  # read alike by value and as before values were recorded
 FEW_BITS = ("gray 1", "gray 2", "gray 4")
@@ -28,16 +29,26 @@ class Agreement(NamedTuple):
 
 
 def agree(
-    rows: Mapping[str, Sequence[IndexRow]], classes: Sequence[str], asked: Asked
+    rows: Mapping[str, Sequence[IndexRow]],
+    classes: Sequence[str],
+    asked: Asked,
+    *,
+    masks_are_files: bool = True,
 ) -> Agreement:
     """Decide how the rows of all splits are read.
+
+    Args:
+        rows: Of each split.
+        classes: Of the dataset.
+        asked: What the person who ingests decides.
+        masks_are_files: Whether masks hold the numbers of files, and are not made by the source.
 
     Raises:
         BadData: The rows leave it open, or contradict each other.
     """
     flat = list(chain.from_iterable(rows.values()))
     check_masks(flat, classes, asked)
-    remarks = _without_classes(flat)
+    remarks = check_void(flat, asked, masks_are_files)
     both, of_photos = _orientation(rows, asked)
     turns = {split: _turns(of_split, both) for split, of_split in rows.items()}
     reading = _mask_reading(flat, asked)
@@ -100,26 +111,6 @@ def _asked_back(found: str) -> BadData:
         f"{found}; say what masks mean: --palette indices takes the numbers in the files as class "
         "ids, --palette voc or FILE reads their colours, --palette gray their brightness"
     )
-
-
-def _without_classes(rows: Sequence[IndexRow]) -> list[str]:
-    """Return a warning if no image shows any class.
-
-    Raises:
-        BadData: Masks hold void instead, which may be meant as a class.
-    """
-    if set(chain.from_iterable(row.values for row in rows)) - {BACKGROUND}:
-        return []
-    void = [row for row in rows if sum(row.pixels) < row.width * row.height]
-    if void:
-        raise BadData(
-            f"no mask shows a class: they hold only 0 and 255, as that of {void[0].id} does, and "
-            "255 is void; if it is a class, say so with --values 255=NAME"
-        )
-    return [
-        f"no mask shows a class: all {len(rows)} are background only; check that they are the "
-        "masks, and that annotations have outlines and not only boxes"
-    ]
 
 
 def _mask_reading(rows: Sequence[IndexRow], asked: Asked) -> Reading:
