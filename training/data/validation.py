@@ -23,6 +23,7 @@ from training.data.headers import (
     undecodable,
 )
 from training.data.mask_pixels import PALETTE, mask_orientation, palette_of
+from training.data.photo import remark_darkness
 from training.data.reading import NOTHING_ASKED, Asked
 from training.data.source import BadData, LeftOut, Sample, Source
 from training.data.transforms import decode_image, decode_mask, turn
@@ -142,7 +143,9 @@ def inspect(sample: Sample, classes: int, asked: Asked = NOTHING_ASKED) -> Row:
     image_sha256 = hashlib.sha256(sample.image).digest()
     mask_sha256 = hashlib.sha256(sample.mask).digest()
     sha256 = hashlib.sha256(image_sha256 + mask_sha256).digest()
-    return Row(sample, width, height, pixels, sha256, seen)
+    dark = remark_darkness(sample.image, decoded)
+    remarks = (*sample.remarks, dark) if dark else sample.remarks
+    return Row(sample._replace(remarks=remarks), width, height, pixels, sha256, seen)
 
 
 def _check_photo(data: bytes, max_pixels: int) -> Header:

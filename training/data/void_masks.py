@@ -78,4 +78,4 @@ def _without_classes(rows: Sequence[IndexRow], void: Sequence[IndexRow]) -> list
 
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(names[:SHOWN])
-    return f"{shown} ..." if len(names) > SHOWN else f"{shown}"
+    return f"{shown} ..." if len(names) > SHOWN else shown
