@@ -17,6 +17,7 @@ from training.data.voc import VOC_CLASSES
 from training.data.void_masks import check_void
 
 PLAIN_MASKS = ("palette", "gray 8")  # read alike by value and as before values were recorded
+BLACK = "000000"
 FEW_BITS = ("gray 1", "gray 2", "gray 4")
 
 
@@ -81,7 +82,9 @@ def check_masks(rows: Iterable[IndexRow], classes: Sequence[str], asked: Asked) 
             other = other or row
         elif set(row.values) != {BACKGROUND}:
             few_bits = few_bits or row
-    _check_brightness({value: colour for value, (colour, _) in shown.items()})
+    colours = {value: colour for value, (colour, _) in shown.items()}
+    _check_brightness(colours)
+    _check_background(colours)
     if few_bits and other:
         raise _asked_back(
             f"the mask of {few_bits.id} has {few_bits.seen.mask[-1]} bits of gray and that of "
@@ -103,6 +106,19 @@ def _check_brightness(shown: Mapping[int, str]) -> None:
         raise _asked_back(
             f"the masks' palette has only grays, and the value {wrong[0]} is gray "
             f"{int(grays[wrong[0]][:2], 16)} in it"
+        )
+
+
+def _check_background(shown: Mapping[int, str]) -> None:
+    """Raise BadData for palettes that show background, value 0, in a colour and a class in black.
+
+    Programs that reduce pictures to few colours number them as they find them.
+    """
+    black = [value for value, colour in shown.items() if value and colour == BLACK]
+    if black and shown.get(BACKGROUND, BLACK) != BLACK:
+        raise _asked_back(
+            f"the masks' palettes show the value {black[0]} as black and 0 as "
+            f"#{shown[BACKGROUND]}, and 0 is background"
         )
 
 
