@@ -16,7 +16,7 @@ from training.data.file_index import (
     without_ending,
 )
 from training.data.source import BadData
-from training.data.text_files import Line, is_heading, read_lines, split_columns
+from training.data.text_files import Line, guessed_encoding, is_heading, read_lines, split_columns
 
 JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")  # they hold no class values
 
@@ -63,10 +63,15 @@ def read_split_list(path: Path, photos: FileIndex) -> SplitList:
         images.append(listed)
     if photos.names and len(unknown) == len(images) > 1:
         first = unknown[0]
+        encoding = guessed_encoding(path)
+        advice = "give one photo per line, by its name"
+        if encoding:
+            advice += f"; it is not UTF-8 and was read as {encoding}: if its letters are wrong, "
+            advice += "save it as UTF-8"
         raise BadData(
             f"none of the {len(images)} lines of the list {path} names a photo in "
             f"{photos.folder}: line {first.number} is {first.text[:80]!r}, and the photos are "
-            f"{', '.join(list(photos.names)[:3])} and so on; give one photo per line, by its name"
+            f"{', '.join(list(photos.names)[:3])} and so on; {advice}"
         )
     return SplitList(images, _remarks(path, unused))
 

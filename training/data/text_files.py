@@ -69,6 +69,24 @@ def read_lines(
     return lines
 
 
+def guessed_encoding(path: Path, what: str = "list") -> str | None:
+    """Return how a text file is read that says no encoding and is not UTF-8, None for others.
+
+    Raises:
+        BadData: The file is missing, or cannot be read.
+    """
+    data = file_bytes(path, what)
+    if b"\x00" in data or any(data.startswith(mark) for mark in MARKS):
+        return None
+    for encoding, name in (("utf-8", None), ("cp1252", "Windows-1252")):
+        try:
+            data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return "Latin-1"
+
+
 def split_columns(text: str) -> list[str]:
     """Return the columns of a line: divided by tabs, commas, semicolons or else by blanks."""
     by_mark = [column.strip() for column in re.split(r"[\t,;]", text)]
