@@ -7,6 +7,7 @@ Which photos are validated on is said by two lists, by folders such as `train` a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from training.data.file_index import MASK_ENDINGS, FileIndex, litter_remark, same_spelling
@@ -106,6 +107,12 @@ class Folder:
         for id in (id for listed in ids.values() for id in listed):
             if id not in self._masks and (mask := self._mask_of(id)):
                 self._masks[id] = mask
+        unlisted = self.photos.names.keys() - set(chain.from_iterable(ids.values()))
+        if unlisted:
+            self._remarks.append(
+                f"{len(unlisted)} of {len(self.photos)} photos in {self.photos.folder} are in no "
+                f"list and are left out, such as {min(unlisted)}"
+            )
         return ids
 
     def _pair(self, skip_unpaired: bool) -> None:

@@ -63,6 +63,16 @@ def test_lists_divide_the_photos_and_may_name_masks(tmp_path: Path):
     assert source.remarks()[0].startswith("val.txt: what stands behind the photo's name")
 
 
+def test_photos_that_no_list_names_are_told(tmp_path: Path):
+    folders = draw(tmp_path, "a", "b", "c", "d")
+    lists = (tmp_path / "train.txt", tmp_path / "val.txt")
+    for path, name in zip(lists, "ab", strict=True):
+        path.write_text(name)
+    (said,) = Folder(*folders, CLASSES, SplitBy(lists)).remarks()
+    assert said.startswith("2 of 4 photos in ")
+    assert said.endswith("are in no list and are left out, such as c")
+
+
 def test_nothing_that_divides_the_photos_is_asked_back(tmp_path: Path):
     with pytest.raises(BadData, match=r"which of the 2 photos .*: give --val-share 0\.2, or"):
         Folder(*draw(tmp_path, "a", "b"), CLASSES, SplitBy())
