@@ -126,12 +126,21 @@ class FileIndex:
             elif ending in FOREIGN_ENDINGS:
                 self.foreign[ending] += 1
         self._finder: IdFinder | None = None
+        self._by_letters: dict[str, list[str]] | None = None
 
     def find(self, name: str) -> list[str]:
         """Return the ids that a name of a list can mean: one, none, or several."""
         if self._finder is None:
             self._finder = IdFinder(self.names)
         return self._finder.find(name)
+
+    def alike(self, id: str) -> list[str]:
+        """Return the ids that differ from an id in nothing but capital letters."""
+        if self._by_letters is None:
+            self._by_letters = {}
+            for name in self.names:
+                self._by_letters.setdefault(name.casefold(), []).append(name)
+        return self._by_letters.get(id.casefold(), [])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -194,6 +203,21 @@ class FileIndex:
         if not isinstance(error, FileNotFoundError):
             reason = error.strerror or error
             raise BadData(f"the folder {error.filename} cannot be read ({reason})") from None
+
+
+def mask_id(name: str, masks: FileIndex, photo: str, photos: FileIndex) -> str:
+    """Return the id of a photo's mask: its name, or else the only one in other capital letters.
+
+    Args:
+        name: What the mask is to be called.
+        masks: Where it is looked for.
+        photo: The id of the photo.
+        photos: The photos; of several that differ in capitals alone, none may take another's mask.
+    """
+    if name in masks or len(photos.alike(photo)) > 1:
+        return name
+    alike = masks.alike(name)
+    return alike[0] if len(alike) == 1 else name
 
 
 def litter_remark(indexes: Iterable[FileIndex]) -> list[str]:

@@ -10,7 +10,13 @@ from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
-from training.data.file_index import MASK_ENDINGS, FileIndex, litter_remark, same_spelling
+from training.data.file_index import (
+    MASK_ENDINGS,
+    FileIndex,
+    litter_remark,
+    mask_id,
+    same_spelling,
+)
 from training.data.source import BadData, Sample, file_bytes
 from training.data.split_list import place_masks, read_split_list
 
@@ -81,13 +87,13 @@ class Folder:
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
         """Return the photo and the mask of one image."""
-        mask = self._masks.get(id) or self.mask_files.path(id + self.mask_suffix)
+        mask = self._masks.get(id) or self.mask_files.path(self._mask_id(id + self.mask_suffix, id))
         return self.photos.path(id), mask
 
     def read(self, split: str, id: str) -> Sample:
         """Return the bytes of both files as they are."""
         self.photos.check(id, "photo")
-        self.mask_files.check(id + self.mask_suffix, "mask")
+        self.mask_files.check(self._mask_id(id + self.mask_suffix, id), "mask")
         image, mask = self.files(split, id)
         return Sample(id, file_bytes(image, "image"), file_bytes(mask, "mask"))
 
@@ -158,7 +164,11 @@ class Folder:
         folder, _, below = names[0].partition("/")
         if folder.lower() in SPLIT_FOLDERS:
             names.append(below)
+        names = [self._mask_id(name, id) for name in names]
         return next((self.mask_files.path(name) for name in names if name in self.mask_files), None)
+
+    def _mask_id(self, name: str, photo: str) -> str:
+        return mask_id(name, self.mask_files, photo, self.photos)
 
     def _by_folder(self) -> dict[str, list[str]]:
         """Return the photos of the folders train, val and test, under other usual names too."""
@@ -202,8 +212,10 @@ def _open(images: Path, masks: Path, mask_suffix: str) -> tuple[FileIndex, FileI
 def _tell_apart(photos: FileIndex, masks: FileIndex, suffix: str) -> None:
     """Divide the files of one folder: masks have the suffix, or else are the PNGs."""
     if suffix:
-        photos.names = {id: names for id, names in photos.names.items() if not id.endswith(suffix)}
-        masks.names = {id: names for id, names in masks.names.items() if id.endswith(suffix)}
+        end = suffix.casefold()
+        for index, is_mask in ((photos, False), (masks, True)):
+            names = index.names.items()
+            index.names = {id: each for id, each in names if id.casefold().endswith(end) == is_mask}
         return
     for index, is_mask in ((photos, False), (masks, True)):
         kept = {}

@@ -103,6 +103,25 @@ def test_masks_with_a_suffix_are_found_when_it_is_given(tmp_path: Path):
     assert Folder(*folders, CLASSES, SHARE, "_mask").files("train", "a")[1].name == "a_mask.png"
 
 
+def test_a_mask_may_differ_from_its_photo_in_capital_letters(tmp_path: Path):
+    images, masks = draw(tmp_path, "a", "b", suffix="_mask")
+    for name in "ab":
+        (masks / f"{name}_mask.png").rename(masks / f"{name.upper()}_Mask.PNG")
+    source = Folder(images, masks, CLASSES, SHARE, "_mask")
+    assert source.files("train", "a")[1] == masks / "A_Mask.PNG"
+    manifest, bad = build_dataset(source, tmp_path / "built")
+    assert ([files.rows for files in manifest.splits.values()], bad) == ([1, 1], [])
+
+
+def test_of_photos_that_differ_in_capital_letters_none_takes_anothers_mask(tmp_path: Path):
+    images, masks = draw(tmp_path, "a", "A", "b")
+    source = Folder(images, masks, CLASSES, SHARE)
+    assert [source.files("train", id)[1].name for id in ("a", "A")] == ["a.png", "A.png"]
+    (masks / "A.png").unlink()
+    with pytest.raises(BadData, match=r"1 of 3 photos in .* have no mask \(A\)"):
+        Folder(images, masks, CLASSES, SHARE)
+
+
 def test_one_folder_may_hold_photos_and_masks(tmp_path: Path):
     draw(tmp_path, "a", "b")
     both = tmp_path / "masks"
