@@ -5,10 +5,12 @@ folders is passed over: hidden files, `Thumbs.db`, `desktop.ini`.
 """
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 from training.data.source import BadData
 
@@ -79,8 +81,11 @@ class IdFinder:
         """Return the ids that a name can mean: one, none, or several.
 
         The name may have an ending, folders that lead to the photos, lack their subfolders, or
-        differ in capital letters.
+        differ in capital letters. It may be an address of the web, with `%20` and a query.
         """
+        return self._find(name) or self._find(unquote(re.split("[?#]", name)[0]))
+
+    def _find(self, name: str) -> list[str]:
         parts = same_spelling(name.replace("\\", "/")).split("/")
         parts = [part for part in parts if part not in ("", ".")]
         for first in range(len(parts)):
@@ -117,6 +122,7 @@ class FileIndex:
         self.names: dict[str, list[str]] = {}  # id -> paths below the folder
         self.litter = 0  # files that were passed over
         self.foreign: Counter[str] = Counter()  # endings of photos that are not read
+        self.others: Counter[str] = Counter()  # endings of other files
         for name in self._walk():
             ending = os.path.splitext(name)[1].lower()
             if ending in endings:
@@ -125,6 +131,8 @@ class FileIndex:
                 self.names.setdefault(id, []).append(name)
             elif ending in FOREIGN_ENDINGS:
                 self.foreign[ending] += 1
+            elif ending:
+                self.others[ending] += 1
         self._finder: IdFinder | None = None
         self._by_letters: dict[str, list[str]] | None = None
 

@@ -200,11 +200,13 @@ def _open(images: Path, masks: Path, mask_suffix: str) -> tuple[FileIndex, FileI
     mask_files = FileIndex(masks, MASK_ENDINGS, preferred=".png")
     if images.resolve() == masks.resolve():
         _tell_apart(photos, mask_files, mask_suffix)
-    for index, what in ((photos, "photos"), (mask_files, "masks")):
+    for index, what, kind in ((photos, "photos", "JPEG or PNG"), (mask_files, "masks", "PNG")):
         if not index.names:
-            other = ", ".join(index.foreign)
-            reason = f"its files end with {other}, which are not read: save them as JPEG or PNG"
-            advice = reason if other else "give the folder that holds them"
+            endings = ", ".join([*index.foreign, *index.others][:SHOWN])
+            advice = f"its files end with {endings}, which are not read: save them as {kind}"
+            if not index.foreign:
+                give = "give the folder that holds them"
+                advice = f"{advice}, or {give}" if endings else give
             raise BadData(f"{index.folder} holds no {what} (.jpg, .png, .webp ...): {advice}")
     return photos, mask_files
 

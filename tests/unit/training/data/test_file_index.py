@@ -51,7 +51,14 @@ def test_names_of_a_list_lead_to_ids(tmp_path: Path):
     assert index.find("c") == ["other/c", "sub/c"]
     assert index.find("sub/c") == ["sub/c"]
     assert index.find("A.JPG") == ["a"]
-    assert index.find("d") == index.find("/") == []
+    assert index.find("d") == index.find("/") == index.find("?") == []
+
+
+def test_addresses_of_the_web_lead_to_ids(tmp_path: Path):
+    index = FileIndex(fill(tmp_path, "my photo.jpg", "100%25.jpg"))
+    for name in ("my%20photo.jpg", "https://host/p/my%20photo.jpg?size=2#x", "my photo?x=/y"):
+        assert index.find(name) == ["my photo"]
+    assert index.find("100%25.jpg") == ["100%25"]
 
 
 def test_several_files_of_one_name_are_asked_back_but_a_png_is_the_mask(tmp_path: Path):

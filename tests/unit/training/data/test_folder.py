@@ -157,5 +157,11 @@ def test_a_folder_without_photos_is_named_with_what_it_has(tmp_path: Path):
     (images / "a.jpg").rename(images / "a.HEIC")
     with pytest.raises(BadData, match=r"holds no photos .*end with \.heic, which are not read"):
         Folder(images, masks, CLASSES, SHARE)
+    (images / "a.HEIC").rename(images / "a.jpg")
+    mask = masks / "a.png"
+    for ending, advice in ((".gif", r"save them as PNG$"), (".npy", "as PNG, or give the folder")):
+        mask = mask.rename(mask.with_suffix(ending))
+        with pytest.raises(BadData, match=rf"holds no masks .*end with \{ending}, .*{advice}"):
+            Folder(images, masks, CLASSES, SHARE)
     with pytest.raises(BadData, match="is not a folder: give the folder of the files as --masks"):
         Folder(images, tmp_path / "nowhere", CLASSES, SHARE)
