@@ -56,7 +56,7 @@ def parse_classes(given: Sequence[str], base: Sequence[str] = ()) -> ClassNames:
         return ClassNames(tuple(base), [])
     has_commas = any("," in word for word in given)
     if len(given) == 1:
-        path = Path(given[0])
+        path = Path(given[0]).expanduser()
         if path.is_file() or (not has_commas and re.search(r"[/\\]|\.\w+$", given[0])):
             return read_classes(path)
     names = " ".join(given).split(",") if has_commas else given

@@ -83,7 +83,9 @@ class IdFinder:
         The name may have an ending, folders that lead to the photos, lack their subfolders, or
         differ in capital letters. It may be an address of the web, with `%20` and a query.
         """
-        return self._find(name) or self._find(unquote(re.split("[?#]", name)[0]))
+        # A # may be a part of a file's name, of which only an address of the web leaves no doubt.
+        path = re.split("[?#]" if "://" in name else "[?]", name)[0]
+        return self._find(name) or self._find(unquote(path))
 
     def _find(self, name: str) -> list[str]:
         parts = same_spelling(name.replace("\\", "/")).split("/")

@@ -1,6 +1,7 @@
 """Turn the pixels of a mask's PNG file into class ids, by value or by colour."""
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,8 @@ from training.data.reading import MOST_PIXELS, Colour, Reading
 from training.data.source import BadData
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # PNG's colour types
+# From this number of values without a class on, they are no forgotten classes but shades.
+SMOOTHED = 10
 ADVICE = "save it as a PNG with a palette or 8-bit gray"
 
 
@@ -88,10 +91,10 @@ def _by_value(
     if values:
         found = _ids_of_values(values)[numbers]
         if not found.all():
-            raise _undeclared_value(int(numbers[found == 0][0]))
+            raise undeclared_values(np.unique(numbers[found == 0]).tolist())
         return _less_one(found)
     if header.depth > 8 and numbers.max() > VOID:
-        raise _undeclared_value(int(numbers[numbers > VOID][0]))
+        raise undeclared_values([int(numbers[numbers > VOID][0])])
     return numbers.astype(np.uint8)
 
 
@@ -147,10 +150,23 @@ def _less_one(found: np.ndarray) -> np.ndarray:
     return (found - 1).astype(np.uint8)
 
 
-def _undeclared_value(value: int) -> BadData:
+def undeclared_values(values: Sequence[int], declared: str = "") -> BadData:
+    """Return the error of a mask with values that stand for no class.
+
+    Args:
+        values: Those values, ascending.
+        declared: Which values stand for something, in words.
+    """
+    if len(values) >= SMOOTHED and values[-1] <= VOID:
+        # The same words for all masks, so that they are told once.
+        return BadData(
+            "the mask holds many values that stand for no class, as a mask does that was smoothed, "
+            "resized or saved as JPEG: save it without, or make it black and white by a threshold"
+            f"{declared and f' ({declared})'}"
+        )
+    said = f"{declared}: correct it, or " if declared else "it stands for no class: "
     return BadData(
-        f"the mask holds the value {value}, which stands for no class: say what it is with "
-        f"--values {value}=NAME, or correct the mask"
+        f"the mask holds the value {values[0]}; {said}say what it is with --values {values[0]}=NAME"
     )
 
 

@@ -16,7 +16,14 @@ from training.data.file_index import (
     without_ending,
 )
 from training.data.source import BadData
-from training.data.text_files import Line, guessed_encoding, is_heading, read_lines, split_columns
+from training.data.text_files import (
+    Line,
+    begins_as_heading,
+    guessed_encoding,
+    is_heading,
+    read_lines,
+    split_columns,
+)
 
 JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")  # they hold no class values
 
@@ -54,7 +61,7 @@ def read_split_list(path: Path, photos: FileIndex) -> SplitList:
     for line in lines:
         listed = _find(line, path, photos)
         if listed is None:
-            if line is lines[0] and is_heading(line.text):
+            if line is lines[0] and (is_heading(line.text) or begins_as_heading(line.text)):
                 continue
             unknown.append(line)
             listed = Listed(_guess(line, photos))

@@ -22,7 +22,7 @@ from training.data.headers import (
     orientation_of,
     undecodable,
 )
-from training.data.mask_pixels import PALETTE, mask_orientation, palette_of
+from training.data.mask_pixels import PALETTE, mask_orientation, palette_of, undeclared_values
 from training.data.photo import remark_darkness
 from training.data.reading import NOTHING_ASKED, Asked
 from training.data.source import BadData, LeftOut, Sample, Source
@@ -130,10 +130,8 @@ def inspect(sample: Sample, classes: int, asked: Asked = NOTHING_ASKED) -> Row:
     pixels = np.bincount(mask.ravel(), minlength=256)
     undeclared = [value for value in np.flatnonzero(pixels).tolist() if classes < value < VOID]
     if undeclared:
-        raise BadData(
-            f"the mask holds the value {undeclared[0]}; declared are 0 to {classes}, "
-            f"and {VOID} for void: correct it, or say what it is with --values {undeclared[0]}=NAME"
-        )
+        declared = f"declared are 0 to {classes}, and {VOID} for void"
+        raise undeclared_values(undeclared, declared)
     seen = Seen(
         exif=exif,
         fits=fits,

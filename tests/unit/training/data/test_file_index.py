@@ -59,6 +59,7 @@ def test_addresses_of_the_web_lead_to_ids(tmp_path: Path):
     for name in ("my%20photo.jpg", "https://host/p/my%20photo.jpg?size=2#x", "my photo?x=/y"):
         assert index.find(name) == ["my photo"]
     assert index.find("100%25.jpg") == ["100%25"]
+    assert index.find("my photo#2") == []
 
 
 def test_several_files_of_one_name_are_asked_back_but_a_png_is_the_mask(tmp_path: Path):

@@ -60,6 +60,8 @@ def test_other_columns_are_passed_over_and_said(photos: FileIndex):
     ]
     images, _ = read(photos, ["image,class", f"{IDS[0]},7", "._2007_000001.jpg", "my photo.jpg"])
     assert images == [Listed(IDS[0]), Listed("my photo")]
+    images, _ = read(photos, ["photo,width,height,problem", f"{IDS[0]}.jpg,64,48,", IDS[1]])
+    assert images == [Listed(IDS[0]), Listed(IDS[1])]
 
 
 def test_a_line_of_several_photos_is_asked_back(photos: FileIndex):
