@@ -56,7 +56,8 @@ def parse_classes(given: Sequence[str], base: Sequence[str] = ()) -> ClassNames:
         return ClassNames(tuple(base), [])
     has_commas = any("," in word for word in given)
     if len(given) == 1:
-        path = Path(given[0]).expanduser()
+        at_home = given[0].startswith("~/")  # other names may begin with ~
+        path = Path(given[0]).expanduser() if at_home else Path(given[0])
         if path.is_file() or (not has_commas and re.search(r"[/\\]|\.\w+$", given[0])):
             return read_classes(path)
     names = " ".join(given).split(",") if has_commas else given

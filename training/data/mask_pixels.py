@@ -20,8 +20,9 @@ from training.data.reading import MOST_PIXELS, Colour, Reading
 from training.data.source import BadData
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # PNG's colour types
-# From this number of values without a class on, they are no forgotten classes but shades.
-SMOOTHED = 10
+# From these numbers of values without a class on they look like shades: with gaps between them, as
+# classes have none, and without.
+SHADES, ALL_SHADES = 5, 32
 ADVICE = "save it as a PNG with a palette or 8-bit gray"
 
 
@@ -157,12 +158,13 @@ def undeclared_values(values: Sequence[int], declared: str = "") -> BadData:
         values: Those values, ascending.
         declared: Which values stand for something, in words.
     """
-    if len(values) >= SMOOTHED and values[-1] <= VOID:
+    has_gaps = values[-1] - values[0] >= 2 * len(values)
+    if len(values) >= (SHADES if has_gaps else ALL_SHADES) and values[-1] <= VOID:
         # The same words for all masks, so that they are told once.
         return BadData(
             "the mask holds many values that stand for no class, as a mask does that was smoothed, "
-            "resized or saved as JPEG: save it without, or make it black and white by a threshold"
-            f"{declared and f' ({declared})'}"
+            "resized or saved as JPEG: save it without, or make it black and white by a threshold; "
+            f"if they are classes, name them all{declared and f' ({declared})'}"
         )
     said = f"{declared}: correct it, or " if declared else "it stands for no class: "
     return BadData(
