@@ -113,7 +113,7 @@ def _class_names(given: str) -> tuple[str, ...]:
     if path.is_file():
         from training.data.class_names import read_classes
 
-        return read_classes(path)
+        return read_classes(path).names
     return tuple(name.strip() for name in given.split(",") if name.strip())
 
 

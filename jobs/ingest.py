@@ -105,7 +105,11 @@ def folder(
         raise InputError("give both --train-list and --val-list, or --val-share instead of them")
     if train_list and val_share is not None:
         raise InputError("give either lists or --val-share")
-    lists = (train_list, val_list) if train_list and val_list else None
+    # A shell leaves ~ as it is in --images=~/photos.
+    images, masks = images.expanduser(), masks.expanduser()
+    lists = None
+    if train_list and val_list:
+        lists = train_list.expanduser(), val_list.expanduser()
     store = open_for(name, options)
     classes = classes or palette_names(reading.palette)
     found = own_class_names(classes, masks, masks.parent, images, images.parent)

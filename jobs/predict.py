@@ -98,6 +98,7 @@ def _predict(
     from orchestrator.prediction.documents import Question
     from orchestrator.prediction.published_model import fetched
     from orchestrator.prediction.run import PhotoRun
+    from training.data.photo import DARK_PHOTOS
     from training.predictor import load_predictor
 
     record = model.record
@@ -116,7 +117,11 @@ def _predict(
         console.print(f"going on: {_count(done)} in {folder.root} before")
     run = PhotoRun(predictor, question, folder)
     with show_progress(console, "predicting", len(found.photos)) as update:
-        return run.predict(found.photos, update)
+        predictions = run.predict(found.photos, update)
+    if run.dark:
+        names = f"{len(run.dark)}, the first is {min(run.dark)}"
+        console.print(f"note: {DARK_PHOTOS}: {names}", markup=False)
+    return predictions
 
 
 def _device(name: str) -> "torch.device":

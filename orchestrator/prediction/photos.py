@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from orchestrator.store.base import NotFound, Store
 from orchestrator.store.open import open_store
 from training.config import InputError
-from training.data.file_index import FOREIGN_ENDINGS, PHOTO_ENDINGS, is_litter
+from training.data.file_index import FOREIGN_ENDINGS, PHOTO_ENDINGS, is_litter, shown_name
 from training.data.source import BadData
 
 # Those of formats that are not read, too: whoever names such a photo learns that it is not.
@@ -73,7 +73,7 @@ def find_photos(images: str, besides: Path | None = None) -> Found:
         return _in_folder(images, path, besides)
     if not path.exists():
         raise InputError(f"there is no {images}: {FOLDER_WORDS}")
-    return Found((Photo(path.name, partial(_read_file, path)),), ())
+    return Found((Photo(shown_name(path.name), partial(_read_file, path)),), ())
 
 
 def _checked(
@@ -105,17 +105,13 @@ def _in_folder(images: str, top: Path, besides: Path | None) -> Found:
     others: list[str] = []
     predicted: list[Path] = []
     for path in _files(top, besides, predicted):
-        name = _name(path, top)
+        name = shown_name(path.relative_to(top))
         if path.suffix.lower() in ENDINGS:
             photos.append(Photo(name, partial(_read_file, path)))
         else:
             others.append(name)
-    return _checked(images, photos, others, [_name(path, top) for path in predicted])
-
-
-def _name(path: Path, top: Path) -> str:
-    """Return a path below `top`. Names that are not UTF-8 could not be written into JSON."""
-    return os.fsencode(path.relative_to(top)).decode("utf-8", "backslashreplace")
+    names = [shown_name(path.relative_to(top)) for path in predicted]
+    return _checked(images, photos, others, names)
 
 
 def _files(top: Path, besides: Path | None, predicted: list[Path]) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
@@ -24,7 +24,7 @@ from orchestrator.prediction.output import OutputFolder, output_names
 from orchestrator.prediction.photos import MASKS, OVERLAYS, Photo
 from orchestrator.report.pictures import label_picture, overlay, photo
 from training.config import EvaluationConfig
-from training.data.photo import decode_photo
+from training.data.photo import decode_photo, remark_darkness
 from training.data.source import BadData
 from training.predictor import Predictor, at_size, whole_view
 
@@ -60,11 +60,13 @@ class PhotoRun:
         predictor: The model on its device.
         question: What is written about it.
         out: Where everything is written, begun with the question.
+        dark: Takes the photos of 16 bits that were read nearly black; threads add to it.
     """
 
     predictor: Predictor
     question: Question
     out: OutputFolder
+    dark: list[str] = field(default_factory=list)
 
     def predict(self, photos: Iterable[Photo], progress: Callable[[int], None]) -> Predictions:
         """Predict photos that are not done yet, and return the predictions of all.
@@ -108,6 +110,8 @@ class PhotoRun:
             if done:
                 return done
             pixels = decode_photo(data)
+            if remark_darkness(data, pixels):
+                self.dark.append(photo.name)
             config = EvaluationConfig(short_side=self.question.short_side, crop=None)
             return _Decoded(photo.name, name, digest, pixels, whole_view(pixels, config))
         except BadData as error:

@@ -14,8 +14,10 @@ from training.data.index_row import IndexRow
 from training.data.reading import AS_STORED, BY_VALUE, Asked, Reading, voc_colour
 from training.data.source import BadData
 from training.data.voc import VOC_CLASSES
+from training.data.void_masks import check_void
 
 PLAIN_MASKS = ("palette", "gray 8")  # read alike by value and as before values were recorded
+BLACK = "000000"
 FEW_BITS = ("gray 1", "gray 2", "gray 4")
 
 
@@ -28,16 +30,26 @@ class Agreement(NamedTuple):
 
 
 def agree(
-    rows: Mapping[str, Sequence[IndexRow]], classes: Sequence[str], asked: Asked
+    rows: Mapping[str, Sequence[IndexRow]],
+    classes: Sequence[str],
+    asked: Asked,
+    *,
+    masks_are_files: bool = True,
 ) -> Agreement:
     """Decide how the rows of all splits are read.
+
+    Args:
+        rows: Of each split.
+        classes: Of the dataset.
+        asked: What the person who ingests decides.
+        masks_are_files: Whether masks hold the numbers of files, and are not made by the source.
 
     Raises:
         BadData: The rows leave it open, or contradict each other.
     """
     flat = list(chain.from_iterable(rows.values()))
     check_masks(flat, classes, asked)
-    remarks = _without_classes(flat)
+    remarks = check_void(flat, asked, masks_are_files)
     both, of_photos = _orientation(rows, asked)
     turns = {split: _turns(of_split, both) for split, of_split in rows.items()}
     reading = _mask_reading(flat, asked)
@@ -70,7 +82,9 @@ def check_masks(rows: Iterable[IndexRow], classes: Sequence[str], asked: Asked) 
             other = other or row
         elif set(row.values) != {BACKGROUND}:
             few_bits = few_bits or row
-    _check_brightness({value: colour for value, (colour, _) in shown.items()})
+    colours = {value: colour for value, (colour, _) in shown.items()}
+    _check_brightness(colours)
+    _check_background(colours)
     if few_bits and other:
         raise _asked_back(
             f"the mask of {few_bits.id} has {few_bits.seen.mask[-1]} bits of gray and that of "
@@ -95,31 +109,24 @@ def _check_brightness(shown: Mapping[int, str]) -> None:
         )
 
 
+def _check_background(shown: Mapping[int, str]) -> None:
+    """Raise BadData for palettes that show background, value 0, in a colour and a class in black.
+
+    Programs that reduce pictures to few colours number them as they find them.
+    """
+    black = [value for value, colour in shown.items() if value and colour == BLACK]
+    if black and shown.get(BACKGROUND, BLACK) != BLACK:
+        raise _asked_back(
+            f"the masks' palettes show the value {black[0]} as black and 0 as "
+            f"#{shown[BACKGROUND]}, and 0 is background"
+        )
+
+
 def _asked_back(found: str) -> BadData:
     return BadData(
         f"{found}; say what masks mean: --palette indices takes the numbers in the files as class "
         "ids, --palette voc or FILE reads their colours, --palette gray their brightness"
     )
-
-
-def _without_classes(rows: Sequence[IndexRow]) -> list[str]:
-    """Return a warning if no image shows any class.
-
-    Raises:
-        BadData: Masks hold void instead, which may be meant as a class.
-    """
-    if set(chain.from_iterable(row.values for row in rows)) - {BACKGROUND}:
-        return []
-    void = [row for row in rows if sum(row.pixels) < row.width * row.height]
-    if void:
-        raise BadData(
-            f"no mask shows a class: they hold only 0 and 255, as that of {void[0].id} does, and "
-            "255 is void; if it is a class, say so with --values 255=NAME"
-        )
-    return [
-        f"no mask shows a class: all {len(rows)} are background only; check that they are the "
-        "masks, and that annotations have outlines and not only boxes"
-    ]
 
 
 def _mask_reading(rows: Sequence[IndexRow], asked: Asked) -> Reading:

@@ -9,7 +9,7 @@ from training.config import BACKGROUND, VOID
 from training.data.class_names import BACKGROUND_NAMES, VOID_NAMES
 from training.data.reading import BY_BRIGHTNESS, BY_VALUE, Reading, voc_palette
 from training.data.source import BadData
-from training.data.text_files import read_lines
+from training.data.text_files import is_heading, read_lines
 
 NAMED = {"indices": BY_VALUE, "gray": BY_BRIGHTNESS, "grey": BY_BRIGHTNESS}
 COLOUR = r"(?P<red>\d{1,3})[\s,;]+(?P<green>\d{1,3})[\s,;]+(?P<blue>\d{1,3})"
@@ -80,9 +80,12 @@ def read_palette(path: Path, classes: Sequence[str]) -> Reading:
 
 def _entries(path: Path) -> list[tuple[str, tuple[int, int, int]]]:
     """Return the name and the colour of each line."""
+    lines = read_lines(path, "palette")
+    if lines and is_heading(lines[0].text):
+        lines = lines[1:]
     return [
         _entry(text, f"line {number} of the palette {path}, {text[:60]!r},")
-        for number, text in read_lines(path, "palette")
+        for number, text in lines
     ]
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from training.config import VOID, InputError
+from training.data.file_index import FOREIGN_ENDINGS, PHOTO_ENDINGS
 from training.data.source import BadData
-from training.data.text_files import Line, is_heading, read_lines
+from training.data.text_files import Line, guessed_encoding, is_heading, read_lines
 
 # Files of these names are looked for in a dataset's folder.
 FILE_NAMES = ("classes.txt", "labels.txt", "labelmap.txt", "names.txt", "class_names.txt")
@@ -25,6 +26,13 @@ NUMBER_FIRST = re.compile(r"^(?P<number>\d+)\s*[\s,;:=.)]\s*(?P<name>\S.*)$")
 NUMBER_LAST = re.compile(r"^(?P<name>.*\S)\s*[\s,;:=]\s*(?P<number>\d+)$")
 
 
+class ClassNames(NamedTuple):
+    """The classes of a dataset, and what to tell the person who ingests it."""
+
+    names: tuple[str, ...]
+    remarks: list[str]
+
+
 class Entry(NamedTuple):
     """A line of a file of class names."""
 
@@ -33,7 +41,7 @@ class Entry(NamedTuple):
     line: int
 
 
-def parse_classes(given: Sequence[str], base: Sequence[str] = ()) -> tuple[str, ...]:
+def parse_classes(given: Sequence[str], base: Sequence[str] = ()) -> ClassNames:
     """Return the class names that an option gives: a file, or names.
 
     Args:
@@ -45,15 +53,16 @@ def parse_classes(given: Sequence[str], base: Sequence[str] = ()) -> tuple[str, 
         InputError: The names cannot be used.
     """
     if base and [word.strip().lower() for word in given] == ["voc"]:
-        return tuple(base)
+        return ClassNames(tuple(base), [])
     has_commas = any("," in word for word in given)
     if len(given) == 1:
-        path = Path(given[0])
+        at_home = given[0].startswith("~/")  # other names may begin with ~
+        path = Path(given[0]).expanduser() if at_home else Path(given[0])
         if path.is_file() or (not has_commas and re.search(r"[/\\]|\.\w+$", given[0])):
             return read_classes(path)
     names = " ".join(given).split(",") if has_commas else given
     entries = [Entry(name.strip(), None, 0) for name in names if name.strip()]
-    return _checked(entries, "--classes")
+    return ClassNames(_checked(entries, "--classes"), [])
 
 
 def find_classes(*folders: Path) -> Path | None:
@@ -70,7 +79,7 @@ def find_classes(*folders: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
+def read_classes(path: Path) -> ClassNames:
     """Return the class names of a file, in the order of their numbers in masks: 1, 2, ...
 
     Background, number 0, may stand first, and void first or last; they are no classes.
@@ -83,8 +92,35 @@ def read_classes(path: Path) -> tuple[str, ...]:
         lines = lines[1:]
     if len(lines) == 1 and "," in lines[0].text and _without_colour(lines[0].text) == lines[0].text:
         names = [name.strip() for name in lines[0].text.split(",") if name.strip()]
-        return _checked([Entry(name, None, 1) for name in names], str(path))
-    return _checked(_entries(lines, path), str(path))
+        entries = [Entry(name, None, 1) for name in names]
+    else:
+        entries = _entries(lines, path)
+    names = _checked(entries, str(path))
+    return ClassNames(names, _remarks(path, entries, names))
+
+
+def shown_names(values: Sequence[object]) -> str:
+    """Return a few names or numbers for people."""
+    shown = ", ".join(map(str, values[:6]))
+    return f"{shown} and {len(values) - 6} more" if len(values) > 6 else shown or "none"
+
+
+def _remarks(path: Path, entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
+    """Return what was guessed while the file was read."""
+    remarks = []
+    encoding = guessed_encoding(path, "list of classes")
+    if encoding:
+        remarks.append(
+            f"{path} is not UTF-8 and is read as {encoding}, in which the classes are "
+            f"{shown_names(names)}: save it as UTF-8 if they are misspelt"
+        )
+    lines = [entry.line for entry in entries]
+    if lines != sorted(lines):
+        remarks.append(
+            f"the classes of {path} are in the order of the numbers beside them: "
+            f"{shown_names(names)}"
+        )
+    return remarks
 
 
 def _entries(lines: Sequence[Line], path: Path) -> list[Entry]:
@@ -140,6 +176,15 @@ def _checked(entries: list[Entry], where: str) -> tuple[str, ...]:
             raise BadData(
                 f"{at} is {entry.name!r}, which is no class: background is 0 and void 255 in "
                 "masks; take the line out, or put background first"
+            )
+        if entry.name.startswith("- ") or entry.name.endswith(":"):
+            raise BadData(
+                f"{at}, {entry.name[:60]!r}, is YAML: give one name per line, without marks"
+            )
+        if entry.name.lower().endswith((*PHOTO_ENDINGS, *FOREIGN_ENDINGS)):
+            raise BadData(
+                f"{at}, {entry.name[:60]!r}, is a photo's name: give the names of the classes, one "
+                "per line, or another file as --classes FILE"
             )
         if re.search(r"[,{}\[\]]", entry.name):
             raise BadData(

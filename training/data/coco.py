@@ -149,7 +149,7 @@ class Coco:
 
     def remarks(self) -> list[str]:
         """Return what was passed over."""
-        found = litter_remark(self.photos.values())
+        found = [*litter_remark(self.photos.values()), *self._unlisted()]
         if self.kind == "instances":
             for instances in self.instances.values():
                 strays = instances.strays
@@ -158,6 +158,19 @@ class Coco:
                         f"{instances.path.name}: {len(strays)} objects are of images that it does "
                         f"not list, and are passed over; the first is {strays[0]}"
                     )
+        return found
+
+    def _unlisted(self) -> list[str]:
+        """Return a sentence for each split that leaves photos of its folder out."""
+        found = []
+        for split in self.splits:
+            unlisted = self.photos[split].names.keys() - set(self.ids(split))
+            if unlisted:
+                found.append(
+                    f"{FOLDERS[split]}: {len(unlisted)} photos are not in "
+                    f"{self.annotations(split).relative_to(self.root)} and are left out, such as "
+                    f"{min(unlisted)}"
+                )
         return found
 
     def paint(self, split: str, id: str, image: bytes | None = None) -> Painted:

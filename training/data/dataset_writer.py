@@ -21,7 +21,7 @@ from training.data.index_row import IndexRow
 from training.data.manifest import Manifest, SplitManifest, StoredFile, json_digest
 from training.data.reading import NOTHING_ASKED, Asked, Reading
 from training.data.shard_writer import ShardJob, WrittenShard, divide, name_by_digest
-from training.data.source import BadData, Source
+from training.data.source import BadData, FromFiles, Source
 from training.data.validation import BadRow, BadRows
 
 SHARD_BYTES = 64 * 2**20  # size of a shard, roughly
@@ -126,7 +126,9 @@ def assemble_dataset(
         if not any(each.shard for each in shards):
             raise _no_usable_image(split, bad[split])
     rows = {split: _rows(shards) for split, shards in written.items()}
-    agreed = agree(rows, source.classes, asked)
+    # A source that makes masks knows what is void in them.
+    made = isinstance(source, FromFiles) and not source.recipe.startswith("verbatim")
+    agreed = agree(rows, source.classes, asked, masks_are_files=not made)
     splits = {}
     for split, shards in written.items():
         splits[split] = _write_split(

@@ -5,10 +5,12 @@ folders is passed over: hidden files, `Thumbs.db`, `desktop.ini`.
 """
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 from training.data.source import BadData
 
@@ -38,6 +40,11 @@ def same_spelling(name: str) -> str:
     A Mac writes letters with accents as two characters, other systems as one.
     """
     return unicodedata.normalize("NFC", name)
+
+
+def shown_name(name: str | os.PathLike[str]) -> str:
+    """Return a file's name with `\\x..` for its bytes that are not UTF-8, as JSON can hold it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def without_ending(name: str, endings: Iterable[str] = PHOTO_ENDINGS) -> str:
@@ -74,8 +81,13 @@ class IdFinder:
         """Return the ids that a name can mean: one, none, or several.
 
         The name may have an ending, folders that lead to the photos, lack their subfolders, or
-        differ in capital letters.
+        differ in capital letters. It may be an address of the web, with `%20` and a query.
         """
+        # A # may be a part of a file's name, of which only an address of the web leaves no doubt.
+        path = re.split("[?#]" if "://" in name else "[?]", name)[0]
+        return self._find(name) or self._find(unquote(path))
+
+    def _find(self, name: str) -> list[str]:
         parts = same_spelling(name.replace("\\", "/")).split("/")
         parts = [part for part in parts if part not in ("", ".")]
         for first in range(len(parts)):
@@ -112,20 +124,33 @@ class FileIndex:
         self.names: dict[str, list[str]] = {}  # id -> paths below the folder
         self.litter = 0  # files that were passed over
         self.foreign: Counter[str] = Counter()  # endings of photos that are not read
+        self.others: Counter[str] = Counter()  # endings of other files
         for name in self._walk():
             ending = os.path.splitext(name)[1].lower()
             if ending in endings:
+                self._check_encoding(name)
                 id = same_spelling(without_ending(name, endings))
                 self.names.setdefault(id, []).append(name)
             elif ending in FOREIGN_ENDINGS:
                 self.foreign[ending] += 1
+            elif ending:
+                self.others[ending] += 1
         self._finder: IdFinder | None = None
+        self._by_letters: dict[str, list[str]] | None = None
 
     def find(self, name: str) -> list[str]:
         """Return the ids that a name of a list can mean: one, none, or several."""
         if self._finder is None:
             self._finder = IdFinder(self.names)
         return self._finder.find(name)
+
+    def alike(self, id: str) -> list[str]:
+        """Return the ids that differ from an id in nothing but capital letters."""
+        if self._by_letters is None:
+            self._by_letters = {}
+            for name in self.names:
+                self._by_letters.setdefault(name.casefold(), []).append(name)
+        return self._by_letters.get(id.casefold(), [])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -175,11 +200,34 @@ class FileIndex:
             found += [prefix + name for name in kept]
         return sorted(found)
 
+    def _check_encoding(self, name: str) -> None:
+        """Raise BadData for a name that no index and no JSON file could hold."""
+        if not name.isascii() and shown_name(name) != name:
+            raise BadData(
+                f"the file {shown_name(name)} in {self.folder} has a name that is not UTF-8 (\\x.. "
+                "stands for what is not): rename it"
+            )
+
     def _refuse(self, error: OSError) -> None:
         """Raise BadData for a folder that cannot be read; one that is missing holds nothing."""
         if not isinstance(error, FileNotFoundError):
             reason = error.strerror or error
             raise BadData(f"the folder {error.filename} cannot be read ({reason})") from None
+
+
+def mask_id(name: str, masks: FileIndex, photo: str, photos: FileIndex) -> str:
+    """Return the id of a photo's mask: its name, or else the only one in other capital letters.
+
+    Args:
+        name: What the mask is to be called.
+        masks: Where it is looked for.
+        photo: The id of the photo.
+        photos: The photos; of several that differ in capitals alone, none may take another's mask.
+    """
+    if name in masks or len(photos.alike(photo)) > 1:
+        return name
+    alike = masks.alike(name)
+    return alike[0] if len(alike) == 1 else name
 
 
 def litter_remark(indexes: Iterable[FileIndex]) -> list[str]:

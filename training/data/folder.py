@@ -7,9 +7,16 @@ Which photos are validated on is said by two lists, by folders such as `train` a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
-from training.data.file_index import MASK_ENDINGS, FileIndex, litter_remark, same_spelling
+from training.data.file_index import (
+    MASK_ENDINGS,
+    FileIndex,
+    litter_remark,
+    mask_id,
+    same_spelling,
+)
 from training.data.source import BadData, Sample, file_bytes
 from training.data.split_list import place_masks, read_split_list
 
@@ -80,13 +87,13 @@ class Folder:
 
     def files(self, split: str, id: str) -> tuple[Path, Path]:
         """Return the photo and the mask of one image."""
-        mask = self._masks.get(id) or self.mask_files.path(id + self.mask_suffix)
+        mask = self._masks.get(id) or self.mask_files.path(self._mask_id(id + self.mask_suffix, id))
         return self.photos.path(id), mask
 
     def read(self, split: str, id: str) -> Sample:
         """Return the bytes of both files as they are."""
         self.photos.check(id, "photo")
-        self.mask_files.check(id + self.mask_suffix, "mask")
+        self.mask_files.check(self._mask_id(id + self.mask_suffix, id), "mask")
         image, mask = self.files(split, id)
         return Sample(id, file_bytes(image, "image"), file_bytes(mask, "mask"))
 
@@ -106,6 +113,12 @@ class Folder:
         for id in (id for listed in ids.values() for id in listed):
             if id not in self._masks and (mask := self._mask_of(id)):
                 self._masks[id] = mask
+        unlisted = self.photos.names.keys() - set(chain.from_iterable(ids.values()))
+        if unlisted:
+            self._remarks.append(
+                f"{len(unlisted)} of {len(self.photos)} photos in {self.photos.folder} are in no "
+                f"list and are left out, such as {min(unlisted)}"
+            )
         return ids
 
     def _pair(self, skip_unpaired: bool) -> None:
@@ -151,7 +164,11 @@ class Folder:
         folder, _, below = names[0].partition("/")
         if folder.lower() in SPLIT_FOLDERS:
             names.append(below)
+        names = [self._mask_id(name, id) for name in names]
         return next((self.mask_files.path(name) for name in names if name in self.mask_files), None)
+
+    def _mask_id(self, name: str, photo: str) -> str:
+        return mask_id(name, self.mask_files, photo, self.photos)
 
     def _by_folder(self) -> dict[str, list[str]]:
         """Return the photos of the folders train, val and test, under other usual names too."""
@@ -183,11 +200,13 @@ def _open(images: Path, masks: Path, mask_suffix: str) -> tuple[FileIndex, FileI
     mask_files = FileIndex(masks, MASK_ENDINGS, preferred=".png")
     if images.resolve() == masks.resolve():
         _tell_apart(photos, mask_files, mask_suffix)
-    for index, what in ((photos, "photos"), (mask_files, "masks")):
+    for index, what, kind in ((photos, "photos", "JPEG or PNG"), (mask_files, "masks", "PNG")):
         if not index.names:
-            other = ", ".join(index.foreign)
-            reason = f"its files end with {other}, which are not read: save them as JPEG or PNG"
-            advice = reason if other else "give the folder that holds them"
+            endings = ", ".join([*index.foreign, *index.others][:SHOWN])
+            advice = f"its files end with {endings}, which are not read: save them as {kind}"
+            if not index.foreign:
+                give = "give the folder that holds them"
+                advice = f"{advice}, or {give}" if endings else give
             raise BadData(f"{index.folder} holds no {what} (.jpg, .png, .webp ...): {advice}")
     return photos, mask_files
 
@@ -195,8 +214,10 @@ def _open(images: Path, masks: Path, mask_suffix: str) -> tuple[FileIndex, FileI
 def _tell_apart(photos: FileIndex, masks: FileIndex, suffix: str) -> None:
     """Divide the files of one folder: masks have the suffix, or else are the PNGs."""
     if suffix:
-        photos.names = {id: names for id, names in photos.names.items() if not id.endswith(suffix)}
-        masks.names = {id: names for id, names in masks.names.items() if id.endswith(suffix)}
+        end = suffix.casefold()
+        for index, is_mask in ((photos, False), (masks, True)):
+            names = index.names.items()
+            index.names = {id: each for id, each in names if id.casefold().endswith(end) == is_mask}
         return
     for index, is_mask in ((photos, False), (masks, True)):
         kept = {}

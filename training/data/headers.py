@@ -19,6 +19,7 @@ from training.data.reading import MAX_PIXELS
 from training.data.source import BadData
 
 ORIENTATION = 0x0112  # EXIF's tag
+BITS_PER_SAMPLE = 258  # TIFF's tag
 INGEST_LIMIT = "--max-pixels"  # the option of jobs.ingest for datasets
 PHOTOS = {
     "JPEG": JpegImageFile,
@@ -97,6 +98,18 @@ def photo_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     with open_photo(data) as picture:
         check_size(*picture.size, max_pixels, "image", INGEST_LIMIT)
         return Header(*picture.size, orientation_of(picture))
+
+
+def sample_bits(data: bytes) -> int:
+    """Return the bits of a PNG's or TIFF's samples, and 8 for other photos."""
+    name = file_format(data)
+    if name == "PNG":
+        return mask_header(data).depth
+    if name == "TIFF":
+        with open_photo(data) as picture:
+            bits = picture.tag_v2.get(BITS_PER_SAMPLE) if isinstance(picture, TiffImageFile) else 0
+        return max(bits) if isinstance(bits, tuple) else bits or 1
+    return 8
 
 
 def orientation_of(picture: ImageFile.ImageFile) -> int:

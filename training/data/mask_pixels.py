@@ -1,6 +1,7 @@
 """Turn the pixels of a mask's PNG file into class ids, by value or by colour."""
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,9 @@ from training.data.reading import MOST_PIXELS, Colour, Reading
 from training.data.source import BadData
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # PNG's colour types
+# From these numbers of values without a class on they look like shades: with gaps between them, as
+# classes have none, and without.
+SHADES, ALL_SHADES = 5, 32
 ADVICE = "save it as a PNG with a palette or 8-bit gray"
 
 
@@ -88,10 +92,10 @@ def _by_value(
     if values:
         found = _ids_of_values(values)[numbers]
         if not found.all():
-            raise _undeclared_value(int(numbers[found == 0][0]))
+            raise undeclared_values(np.unique(numbers[found == 0]).tolist())
         return _less_one(found)
     if header.depth > 8 and numbers.max() > VOID:
-        raise _undeclared_value(int(numbers[numbers > VOID][0]))
+        raise undeclared_values([int(numbers[numbers > VOID][0])])
     return numbers.astype(np.uint8)
 
 
@@ -147,10 +151,24 @@ def _less_one(found: np.ndarray) -> np.ndarray:
     return (found - 1).astype(np.uint8)
 
 
-def _undeclared_value(value: int) -> BadData:
+def undeclared_values(values: Sequence[int], declared: str = "") -> BadData:
+    """Return the error of a mask with values that stand for no class.
+
+    Args:
+        values: Those values, ascending.
+        declared: Which values stand for something, in words.
+    """
+    has_gaps = values[-1] - values[0] >= 2 * len(values)
+    if len(values) >= (SHADES if has_gaps else ALL_SHADES) and values[-1] <= VOID:
+        # The same words for all masks, so that they are told once.
+        return BadData(
+            "the mask holds many values that stand for no class, as a mask does that was smoothed, "
+            "resized or saved as JPEG: save it without, or make it black and white by a threshold; "
+            f"if they are classes, name them all{declared and f' ({declared})'}"
+        )
+    said = f"{declared}: correct it, or " if declared else "it stands for no class: "
     return BadData(
-        f"the mask holds the value {value}, which stands for no class: say what it is with "
-        f"--values {value}=NAME, or correct the mask"
+        f"the mask holds the value {values[0]}; {said}say what it is with --values {values[0]}=NAME"
     )
 
 

@@ -19,12 +19,17 @@ from training.data.headers import (
     file_format,
     open_photo,
     orientation_of,
+    sample_bits,
     undecodable,
 )
-from training.data.source import BadData
+from training.data.source import BadData, Remark
 from training.data.transforms import decode_image, turn
 
 MOST_PIXELS = 1 << 28  # a GB when decoded
+
+# Photos of 16 bits with no sample above this, of 255, have at most 14 bits.
+DARK = 64
+DARK_PHOTOS = "photos of 16 bits use only low values and are read nearly black: save them as 8 bits"
 
 # Formats that Pillow reads without another program, and that no dataset holds.
 OTHERS = {
@@ -62,6 +67,20 @@ def decode_photo(data: bytes) -> np.ndarray:
         except BadData:
             pixels = _by_pillow(picture)
     return turn(pixels, orientation)
+
+
+def remark_darkness(data: bytes, pixels: np.ndarray) -> Remark | None:
+    """Return what is to be said of a photo of 16 bits that uses only the lowest of them.
+
+    Cameras write values of 10, 12 or 14 bits into files of 16, whose lower eight are lost.
+
+    Args:
+        data: The photo's file.
+        pixels: As they were decoded, uint8.
+    """
+    if sample_bits(data) != 16 or pixels.max() > DARK:
+        return None
+    return Remark(what=DARK_PHOTOS, detail=f"brightness at most {pixels.max()} of 255")
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

@@ -16,7 +16,14 @@ from training.data.file_index import (
     without_ending,
 )
 from training.data.source import BadData
-from training.data.text_files import Line, is_heading, read_lines, split_columns
+from training.data.text_files import (
+    Line,
+    begins_as_heading,
+    guessed_encoding,
+    is_heading,
+    read_lines,
+    split_columns,
+)
 
 JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")  # they hold no class values
 
@@ -54,7 +61,7 @@ def read_split_list(path: Path, photos: FileIndex) -> SplitList:
     for line in lines:
         listed = _find(line, path, photos)
         if listed is None:
-            if line is lines[0] and is_heading(line.text):
+            if line is lines[0] and (is_heading(line.text) or begins_as_heading(line.text)):
                 continue
             unknown.append(line)
             listed = Listed(_guess(line, photos))
@@ -63,10 +70,15 @@ def read_split_list(path: Path, photos: FileIndex) -> SplitList:
         images.append(listed)
     if photos.names and len(unknown) == len(images) > 1:
         first = unknown[0]
+        encoding = guessed_encoding(path)
+        advice = "give one photo per line, by its name"
+        if encoding:
+            advice += f"; it is not UTF-8 and was read as {encoding}: if its letters are wrong, "
+            advice += "save it as UTF-8"
         raise BadData(
             f"none of the {len(images)} lines of the list {path} names a photo in "
             f"{photos.folder}: line {first.number} is {first.text[:80]!r}, and the photos are "
-            f"{', '.join(list(photos.names)[:3])} and so on; give one photo per line, by its name"
+            f"{', '.join(list(photos.names)[:3])} and so on; {advice}"
         )
     return SplitList(images, _remarks(path, unused))
 

@@ -33,6 +33,9 @@ HEADINGS = {
     "classes", "annotation", "segmentation",
 }  # fmt: skip
 
+# Of a colour, where a heading has all three.
+CHANNELS = ({"r", "g", "b"}, {"red", "green", "blue"})
+
 
 class Line(NamedTuple):
     """A line that says something."""
@@ -69,6 +72,24 @@ def read_lines(
     return lines
 
 
+def guessed_encoding(path: Path, what: str = "list") -> str | None:
+    """Return how a text file is read that says no encoding and is not UTF-8, None for others.
+
+    Raises:
+        BadData: The file is missing, or cannot be read.
+    """
+    data = file_bytes(path, what)
+    if b"\x00" in data or any(data.startswith(mark) for mark in MARKS):
+        return None
+    for encoding, name in (("utf-8", None), ("cp1252", "Windows-1252")):
+        try:
+            data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return "Latin-1"
+
+
 def split_columns(text: str) -> list[str]:
     """Return the columns of a line: divided by tabs, commas, semicolons or else by blanks."""
     by_mark = [column.strip() for column in re.split(r"[\t,;]", text)]
@@ -77,9 +98,17 @@ def split_columns(text: str) -> list[str]:
 
 
 def is_heading(text: str) -> bool:
-    """Return whether a line is a heading above two columns or more."""
-    columns = split_columns(text)
-    return len(columns) > 1 and {column.lower() for column in columns} <= HEADINGS
+    """Return whether a line is a heading above two columns or more, perhaps of a colour."""
+    words = [column.lower() for column in split_columns(text)]
+    colour = next((channels for channels in CHANNELS if channels <= set(words)), set[str]())
+    others = set(words) - colour
+    return len(words) > 1 and bool(others) and others <= HEADINGS
+
+
+def begins_as_heading(text: str) -> bool:
+    """Return whether the first of a line's columns, divided by marks, is the word of a heading."""
+    first, *others = re.split(r"[\t,;]", text)
+    return bool(others) and first.strip("\"' ").lower() in HEADINGS
 
 
 def _decode(data: bytes, path: Path, what: str) -> str:

@@ -22,7 +22,8 @@ from training.data.headers import (
     orientation_of,
     undecodable,
 )
-from training.data.mask_pixels import PALETTE, mask_orientation, palette_of
+from training.data.mask_pixels import PALETTE, mask_orientation, palette_of, undeclared_values
+from training.data.photo import remark_darkness
 from training.data.reading import NOTHING_ASKED, Asked
 from training.data.source import BadData, LeftOut, Sample, Source
 from training.data.transforms import decode_image, decode_mask, turn
@@ -129,10 +130,8 @@ def inspect(sample: Sample, classes: int, asked: Asked = NOTHING_ASKED) -> Row:
     pixels = np.bincount(mask.ravel(), minlength=256)
     undeclared = [value for value in np.flatnonzero(pixels).tolist() if classes < value < VOID]
     if undeclared:
-        raise BadData(
-            f"the mask holds the value {undeclared[0]}; declared are 0 to {classes}, "
-            f"and {VOID} for void: correct it, or say what it is with --values {undeclared[0]}=NAME"
-        )
+        declared = f"declared are 0 to {classes}, and {VOID} for void"
+        raise undeclared_values(undeclared, declared)
     seen = Seen(
         exif=exif,
         fits=fits,
@@ -142,7 +141,9 @@ def inspect(sample: Sample, classes: int, asked: Asked = NOTHING_ASKED) -> Row:
     image_sha256 = hashlib.sha256(sample.image).digest()
     mask_sha256 = hashlib.sha256(sample.mask).digest()
     sha256 = hashlib.sha256(image_sha256 + mask_sha256).digest()
-    return Row(sample, width, height, pixels, sha256, seen)
+    dark = remark_darkness(sample.image, decoded)
+    remarks = (*sample.remarks, dark) if dark else sample.remarks
+    return Row(sample._replace(remarks=remarks), width, height, pixels, sha256, seen)
 
 
 def _check_photo(data: bytes, max_pixels: int) -> Header:

@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from training.data.file_index import MASK_ENDINGS, FileIndex, litter_remark
+from training.data.file_index import (
+    MASK_ENDINGS,
+    FileIndex,
+    is_litter,
+    litter_remark,
+    mask_id,
+)
 from training.data.source import BadData, Sample, file_bytes
 from training.data.split_list import Listed, SplitList, place_masks, read_split_list
 
@@ -56,6 +62,7 @@ class Voc:
                 "it has no folder ImageSets/Segmentation; "
                 "give the folder that holds JPEGImages and ImageSets (usually VOCdevkit/VOC2012)"
             )
+        self._missing_splits: list[str] = []
         self.list_files = dict(splits) if splits else self._present_lists()
         self.splits = tuple(self.list_files)
         masks = root / "SegmentationClassAug"
@@ -72,7 +79,7 @@ class Voc:
     def listed(self, split: str) -> list[Listed]:
         """Return a split's images as its list file names them."""
         if split not in self._read:
-            path = self.lists / f"{self.list_files[split]}.txt"
+            path = self._list_path(self.list_files[split])
             if not path.is_file():
                 raise BadData(
                     f"split {split!r} has no list {path}; add it, or name the list file of the "
@@ -86,7 +93,7 @@ class Voc:
     def files(self, split: str, id: str) -> tuple[Path, Path]:
         """Return the photo and the mask of one image."""
         self.listed(split)
-        mask = self._listed_masks.get(id) or self.mask_index.path(id)
+        mask = self._listed_masks.get(id) or self.mask_index.path(self._mask_id(id))
         return self.photo_index.path(id), mask
 
     def read(self, split: str, id: str) -> Sample:
@@ -94,7 +101,7 @@ class Voc:
         image, mask = self.files(split, id)
         self.photo_index.check(id, "photo")
         if id not in self._listed_masks:
-            self.mask_index.check(id, "mask")
+            self.mask_index.check(self._mask_id(id), "mask")
         return Sample(id, file_bytes(image, "image"), file_bytes(mask, "mask"))
 
     def remarks(self) -> list[str]:
@@ -102,14 +109,35 @@ class Voc:
         for split in self.splits:
             self.listed(split)
         of_lists = [remark for read in self._read.values() for remark in read.remarks]
-        return of_lists + litter_remark([self.photo_index, self.mask_index])
+        litter = litter_remark([self.photo_index, self.mask_index])
+        return [*of_lists, *self._missing_splits, *litter]
+
+    def _mask_id(self, id: str) -> str:
+        return mask_id(id, self.mask_index, id, self.photo_index)
+
+    def _list_path(self, name: str) -> Path:
+        """Return the file of a list, in whatever letters it is written; it may not exist."""
+        path = self.lists / f"{name}.txt"
+        if path.is_file():
+            return path
+        alike = [each for each in self._lists() if each.name.lower() == path.name.lower()]
+        return alike[0] if len(alike) == 1 else path
+
+    def _lists(self) -> list[Path]:
+        return sorted(
+            path
+            for path in self.lists.iterdir()
+            if path.suffix.lower() == ".txt" and path.is_file() and not is_litter(path.name)
+        )
 
     def _present_lists(self) -> dict[str, str]:
         present = {}
         for split, names in VOC_LISTS.items():
-            existing = [name for name in names if (self.lists / f"{name}.txt").is_file()]
+            existing = [name for name in names if self._list_path(name).is_file()]
             if existing:
                 present[split] = existing[0]
+            else:
+                self._missing_splits.append(self._missing(split, names))
         if not present:
             raise BadData(
                 f"{self.lists} holds none of train_aug.txt, train.txt and val.txt; "
@@ -117,3 +145,9 @@ class Voc:
                 "`jobs.ingest folder`, which can draw a split"
             )
         return present
+
+    def _missing(self, split: str, names: Sequence[str]) -> str:
+        """Return the sentence that says that a split has no list, and which lists there are."""
+        files = " or ".join(f"{name}.txt" for name in names)
+        there = ", ".join(path.name for path in self._lists())
+        return f"there is no split {split}: {self.lists} has no {files}, but {there or 'no list'}"

@@ -7,12 +7,17 @@ masks must not become aeroplane, bicycle and bird.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from training.config import BACKGROUND, VOID
-from training.data.class_names import find_classes, parse_classes, read_classes
+from training.data.class_names import (
+    ClassNames,
+    find_classes,
+    parse_classes,
+    read_classes,
+    shown_names,
+)
 from training.data.reading import BY_VALUE, voc_palette
 from training.data.source import BadData, file_bytes
 from training.data.transforms import decode_mask
@@ -23,13 +28,6 @@ VOC_ID = re.compile(r"20(0[7-9]|1[0-2])_\d{6}")
 SAMPLE = 50
 # From this number of classes on, masks may prove that their numbers are VOC's.
 ENOUGH_CLASSES = 5
-
-
-class ClassNames(NamedTuple):
-    """The classes of a dataset, and what to tell the person who ingests it."""
-
-    names: tuple[str, ...]
-    remarks: list[str]
 
 
 def voc_class_names(source: Voc, given: Sequence[str] | None) -> ClassNames:
@@ -46,23 +44,24 @@ def voc_class_names(source: Voc, given: Sequence[str] | None) -> ClassNames:
         BadData: It cannot be told whose classes they are, or the names cannot be used.
     """
     if given:
-        return ClassNames(parse_classes(given, VOC_CLASSES), [])
+        return parse_classes(given, VOC_CLASSES)
     has_voc_ids = _has_voc_ids(source)
     file = find_classes(source.root)
     if file:
-        names = read_classes(file)
+        names, remarks = read_classes(file)
         if has_voc_ids and names != VOC_CLASSES:
             raise BadData(
-                f"{file} names {_shown(names)}, and the ids are VOC's: say whose classes they are, "
-                f"as --classes {file} or --classes voc"
+                f"{file} names {shown_names(names)}, and the ids are VOC's: say whose classes "
+                f"they are, as --classes {file} or --classes voc"
             )
-        return ClassNames(names, [f"the classes are those of {file}: {_shown(names)}"])
+        said = f"the classes are those of {file}: {shown_names(names)}"
+        return ClassNames(names, [said, *remarks])
     values = _values(source)
     if has_voc_ids and not values:
         return ClassNames(VOC_CLASSES, [])
     shown = [VOC_CLASSES[value - 1] for value in values if value <= len(VOC_CLASSES)]
     remark = (
-        f"the masks' values {_shown(values)} are read as VOC's classes {_shown(shown)}; "
+        f"the masks' values {shown_names(values)} are read as VOC's classes {shown_names(shown)}; "
         "if they are your own, name them with --classes"
     )
     if has_voc_ids:
@@ -70,8 +69,8 @@ def voc_class_names(source: Voc, given: Sequence[str] | None) -> ClassNames:
     # A value that is no class of VOC in a few images is a fault of theirs, which their check names.
     if _only_voc_numbers([value for value in values if value <= len(VOC_CLASSES)]):
         return ClassNames(VOC_CLASSES, [remark])
-    held = f"the values {_shown(values)}" if values else "no value that can be read"
-    meaning = f", which would be {_shown(shown)} in VOC" if shown else ""
+    held = f"the values {shown_names(values)}" if values else "no value that can be read"
+    meaning = f", which would be {shown_names(shown)} in VOC" if shown else ""
     raise BadData(
         f"nothing says that {source.root} has VOC's classes: its ids ({_first_id(source)}) are not "
         f"VOC's, and its masks hold {held}{meaning}; name its classes in "
@@ -122,12 +121,6 @@ def _only_voc_numbers(values: Sequence[int]) -> bool:
     return len(values) >= ENOUGH_CLASSES and values[-1] >= 2 * len(values)
 
 
-def _shown(values: Sequence[object]) -> str:
-    """Return a few values for people."""
-    shown = ", ".join(map(str, values[:6]))
-    return f"{shown} and {len(values) - 6} more" if len(values) > 6 else shown or "none"
-
-
 def own_class_names(given: Sequence[str] | None, *folders: Path) -> ClassNames:
     """Return the class names that are given, or those of a file in one of the folders.
 
@@ -135,12 +128,13 @@ def own_class_names(given: Sequence[str] | None, *folders: Path) -> ClassNames:
         BadData: There are none, or they cannot be used.
     """
     if given:
-        return ClassNames(parse_classes(given, VOC_CLASSES), [])
+        return parse_classes(given, VOC_CLASSES)
     file = find_classes(*folders)
     if file is None:
         raise BadData(
             "nothing names the classes: give them in the order of their numbers in the masks, as "
             "--classes names.txt (one name per line) or --classes a,b,c"
         )
-    names = read_classes(file)
-    return ClassNames(names, [f"the classes are those of {file}: {_shown(names)}"])
+    names, remarks = read_classes(file)
+    said = f"the classes are those of {file}: {shown_names(names)}"
+    return ClassNames(names, [said, *remarks])

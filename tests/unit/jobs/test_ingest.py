@@ -283,7 +283,7 @@ def test_a_name_is_not_taken_from_a_dataset_of_other_classes(
 
 
 def test_two_plain_folders_become_a_dataset(
-    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     as_own_classes(voc)
     folders = ("--images", voc / "JPEGImages", "--masks", voc / "SegmentationClassAug")
@@ -303,3 +303,6 @@ def test_two_plain_folders_become_a_dataset(
     split = ("--train-list", lists / "train_aug.txt", "--val-list", lists / "val.txt")
     assert run(*arguments, "--classes", "crack,rust", *split, "--val-share", "0.5") == 2
     assert run(*arguments, "--classes", "crack,rust", *split) == 0
+    monkeypatch.setenv("HOME", str(voc))
+    at_home = ("folder", "--images=~/JPEGImages", "--masks=~/SegmentationClassAug")
+    assert run(*at_home, *arguments[5:], "--classes", "crack,rust", *split) == 0

@@ -103,6 +103,15 @@ def test_a_photo_that_cannot_be_read_is_listed_and_the_rest_predicted(
     assert "3 photos predicted" in printed
 
 
+def test_a_photo_of_few_of_16_bits_is_predicted_and_told(
+    run, photos: Path, capsys: pytest.CaptureFixture[str]
+):
+    Image.fromarray(np.full((30, 40), 4095, np.uint16)).save(photos / "camera.png")
+    run()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "read nearly black: save them as 8 bits: 1, the first is camera.png" in printed
+
+
 def test_a_repeated_command_goes_on(run, photos: Path, capsys: pytest.CaptureFixture[str]):
     out = run()
     first = (out / "predictions.json").read_bytes()

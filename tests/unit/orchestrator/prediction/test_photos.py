@@ -85,6 +85,8 @@ def test_a_name_that_is_not_utf8_can_be_written(folder: Path):
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"data")
     found = find_photos(str(folder)).photos[0]
     assert (found.name, found.read()) == (r"\xff.png", b"data")
+    alone = find_photos(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).photos[0]
+    assert (alone.name, alone.read()) == (found.name, b"data")
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,16 @@ def test_a_palette_of_grays_may_be_the_classes(tmp_path: Path):
         manifest_of(Given((encoded(PHOTO), packed)), tmp_path)
 
 
+def test_a_class_in_black_on_a_coloured_background_is_asked_back(tmp_path: Path):
+    image = encoded(PHOTO)
+    swapped = Given((image, encoded(palette_picture(LABELS, {0: (255, 0, 0), 2: (0, 0, 0)}))))
+    with pytest.raises(BadData, match=r"value 2 as black and 0 as #ff0000.*--palette indices"):
+        manifest_of(swapped, tmp_path)
+    manifest_of(swapped, tmp_path, Asked(masks=BY_VALUE))
+    for shown in ({0: (255, 0, 0), 2: (0, 255, 0)}, {0: (0, 0, 0), 2: (0, 0, 0)}):
+        manifest_of(Given((image, encoded(palette_picture(LABELS, shown)))), tmp_path)
+
+
 def test_masks_of_few_bits_are_numbers_unless_others_have_eight(tmp_path: Path):
     image, few = encoded(PHOTO), gray_png(LABELS, 2)
     manifest = manifest_of(Given((image, few)), tmp_path)

@@ -23,6 +23,7 @@ def test_nothing_is_asked_by_default_and_words_are_readings():
     "text",
     [
         "background 0 0 0\ncrack 255 0 0\nrust 0,255,0\nclass 3 0 0 255\nvoid 9 9 9\n",
+        "name,r,g,b\nbackground,0,0,0\ncrack,255,0,0\nrust,0,255,0\nclass 3,0,0,255\nvoid,9,9,9\n",
         "0,0,0,background\n255,0,0,crack\n0,255,0,rust\n0,0,255,class 3\n9,9,9,ignore\n",
         "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncrack:255,0,0::\n"
         "rust:0,255,0::\nclass 3:0,0,255::\nvoid:9,9,9::\n",

@@ -33,13 +33,13 @@ NAMES = ("crack", "rust", "traffic light")
 def test_names_are_read_in_the_order_of_their_numbers(tmp_path: Path, text: str):
     path = tmp_path / "names.txt"
     path.write_text(text)
-    assert read_classes(path) == NAMES
-    assert parse_classes([str(path)]) == NAMES
+    assert read_classes(path).names == NAMES
+    assert parse_classes([str(path)]).names == NAMES
 
 
 def test_names_that_differ_in_a_number_alone_are_names(tmp_path: Path):
     (tmp_path / "names.txt").write_text("stage 1\nstage 2\n")
-    assert read_classes(tmp_path / "names.txt") == ("stage 1", "stage 2")
+    assert read_classes(tmp_path / "names.txt").names == ("stage 1", "stage 2")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,9 @@ def test_names_that_differ_in_a_number_alone_are_names(tmp_path: Path):
         ("crack\nbackground\nrust", "line 2 of .*'background', which is no class"),
         ("crack\nrust\ncrack", "names the class 'crack' twice"),
         ('{"crack": 1}\n', "is no class name"),
+        ("names:\n- crack\n- rust\n", "line 1 of .*'names:', is YAML: give one name per line"),
+        ("- crack\n- rust\n", "line 1 of .*'- crack', is YAML"),
+        ("wall\np0.JPG\n", "line 2 of .*'p0.JPG', is a photo's name: give the names of the cl"),
         ("door, gate\nwall\n", "line 1 of .*commas separate names in --groups"),
     ],
 )
@@ -63,11 +66,11 @@ def test_what_is_no_name_is_told_by_its_line(tmp_path: Path, text: str, message:
 
 
 def test_an_option_gives_names_or_a_file(tmp_path: Path):
-    assert parse_classes(["crack,rust,traffic light"]) == NAMES
-    assert parse_classes(["crack,", "rust,", "traffic", "light"]) == NAMES
-    assert parse_classes(["crack", "rust"]) == ("crack", "rust")
-    assert parse_classes(["crack"]) == ("crack",)
-    assert parse_classes(["VOC"], ("cat",)) == ("cat",)
+    assert parse_classes(["crack,rust,traffic light"]).names == NAMES
+    assert parse_classes(["crack,", "rust,", "traffic", "light"]).names == NAMES
+    assert parse_classes(["crack", "rust"]).names == ("crack", "rust")
+    assert parse_classes(["crack"]).names == ("crack",)
+    assert parse_classes(["VOC"], ("cat",)).names == ("cat",)
     with pytest.raises(BadData, match=r"list of classes .*lost\.txt does not exist"):
         parse_classes([str(tmp_path / "lost.txt")])
 
@@ -79,3 +82,22 @@ def test_a_file_in_the_folder_is_found_and_two_are_asked_back(tmp_path: Path):
     (tmp_path / "classes.txt").write_text("rust")
     with pytest.raises(BadData, match="may both name the classes: say which"):
         find_classes(tmp_path)
+
+
+def test_an_encoding_that_is_guessed_is_told_with_the_names(tmp_path: Path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\u0442\u0440\u0435\u0449\u0438\u043d\u0430\n".encode("cp1251"))
+    (said,) = read_classes(path).remarks
+    assert "is not UTF-8 and is read as Windows-1252, in which the classes are \u00f2\u00f0" in said
+    path.write_text("caf\u00e9\n", encoding="utf-8")
+    assert read_classes(path).remarks == []
+
+
+def test_an_order_that_numbers_change_is_told(tmp_path: Path):
+    path = tmp_path / "names.txt"
+    path.write_text("row 2\ncolumn 1\n")
+    names, (said,) = parse_classes([str(path)])
+    assert names == ("column", "row")
+    assert said.endswith("in the order of the numbers beside them: column, row")
+    path.write_text("column 1\nrow 2\n")
+    assert read_classes(path) == (names, [])

@@ -188,6 +188,16 @@ def test_objects_of_images_that_are_not_listed_are_said(tmp_path: Path):
     assert "object 5 of image 77" in remark
 
 
+def test_photos_that_the_annotations_do_not_list_are_told(tmp_path: Path):
+    write_coco(tmp_path, [])
+    for name in ("extra5", "extra4"):
+        Image.new("RGB", (12, 10)).save(tmp_path / "train2017" / f"{name}.jpg")
+    assert Coco(tmp_path, "instances").remarks() == [
+        "train2017: 2 photos are not in annotations/instances_train2017.json and are left out, "
+        "such as extra4"
+    ]
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(
     not SAMPLE.exists(), reason="the optional folder of real photos (STEPCHAIN_SHARED) is absent"

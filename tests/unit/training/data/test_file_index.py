@@ -1,5 +1,6 @@
 """Photos and masks are found by name, whichever ending they have."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,15 @@ def test_names_of_a_list_lead_to_ids(tmp_path: Path):
     assert index.find("c") == ["other/c", "sub/c"]
     assert index.find("sub/c") == ["sub/c"]
     assert index.find("A.JPG") == ["a"]
-    assert index.find("d") == index.find("/") == []
+    assert index.find("d") == index.find("/") == index.find("?") == []
+
+
+def test_addresses_of_the_web_lead_to_ids(tmp_path: Path):
+    index = FileIndex(fill(tmp_path, "my photo.jpg", "100%25.jpg"))
+    for name in ("my%20photo.jpg", "https://host/p/my%20photo.jpg?size=2#x", "my photo?x=/y"):
+        assert index.find(name) == ["my photo"]
+    assert index.find("100%25.jpg") == ["100%25"]
+    assert index.find("my photo#2") == []
 
 
 def test_several_files_of_one_name_are_asked_back_but_a_png_is_the_mask(tmp_path: Path):
@@ -89,3 +98,11 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):
     fill(tmp_path, "photos")
     with pytest.raises(BadData, match=r"the folder .*photos cannot be read \(Not a directory\)"):
         FileIndex(tmp_path / "photos")
+
+
+def test_a_photo_whose_name_is_not_utf8_is_named_and_other_files_do_not_matter(tmp_path: Path):
+    fill(tmp_path, "caf\u00e9.jpg", os.fsdecode(b"r\xe9sum\xe9.txt"))
+    assert list(FileIndex(tmp_path).names) == ["caf\u00e9"]
+    fill(tmp_path, os.fsdecode(b"sub/caf\xe9.jpg"))
+    with pytest.raises(BadData, match=r"the file sub/caf\\xe9\.jpg in .* not UTF-8 .*: rename it"):
+        FileIndex(tmp_path)

@@ -63,6 +63,16 @@ def test_lists_divide_the_photos_and_may_name_masks(tmp_path: Path):
     assert source.remarks()[0].startswith("val.txt: what stands behind the photo's name")
 
 
+def test_photos_that_no_list_names_are_told(tmp_path: Path):
+    folders = draw(tmp_path, "a", "b", "c", "d")
+    lists = (tmp_path / "train.txt", tmp_path / "val.txt")
+    for path, name in zip(lists, "ab", strict=True):
+        path.write_text(name)
+    (said,) = Folder(*folders, CLASSES, SplitBy(lists)).remarks()
+    assert said.startswith("2 of 4 photos in ")
+    assert said.endswith("are in no list and are left out, such as c")
+
+
 def test_nothing_that_divides_the_photos_is_asked_back(tmp_path: Path):
     with pytest.raises(BadData, match=r"which of the 2 photos .*: give --val-share 0\.2, or"):
         Folder(*draw(tmp_path, "a", "b"), CLASSES, SplitBy())
@@ -91,6 +101,25 @@ def test_masks_with_a_suffix_are_found_when_it_is_given(tmp_path: Path):
     with pytest.raises(BadData, match=r"2 of 2 photos .*--mask-suffix _mask"):
         Folder(*folders, CLASSES, SHARE)
     assert Folder(*folders, CLASSES, SHARE, "_mask").files("train", "a")[1].name == "a_mask.png"
+
+
+def test_a_mask_may_differ_from_its_photo_in_capital_letters(tmp_path: Path):
+    images, masks = draw(tmp_path, "a", "b", suffix="_mask")
+    for name in "ab":
+        (masks / f"{name}_mask.png").rename(masks / f"{name.upper()}_Mask.PNG")
+    source = Folder(images, masks, CLASSES, SHARE, "_mask")
+    assert source.files("train", "a")[1] == masks / "A_Mask.PNG"
+    manifest, bad = build_dataset(source, tmp_path / "built")
+    assert ([files.rows for files in manifest.splits.values()], bad) == ([1, 1], [])
+
+
+def test_of_photos_that_differ_in_capital_letters_none_takes_anothers_mask(tmp_path: Path):
+    images, masks = draw(tmp_path, "a", "A", "b")
+    source = Folder(images, masks, CLASSES, SHARE)
+    assert [source.files("train", id)[1].name for id in ("a", "A")] == ["a.png", "A.png"]
+    (masks / "A.png").unlink()
+    with pytest.raises(BadData, match=r"1 of 3 photos in .* have no mask \(A\)"):
+        Folder(images, masks, CLASSES, SHARE)
 
 
 def test_one_folder_may_hold_photos_and_masks(tmp_path: Path):
@@ -128,5 +157,11 @@ def test_a_folder_without_photos_is_named_with_what_it_has(tmp_path: Path):
     (images / "a.jpg").rename(images / "a.HEIC")
     with pytest.raises(BadData, match=r"holds no photos .*end with \.heic, which are not read"):
         Folder(images, masks, CLASSES, SHARE)
+    (images / "a.HEIC").rename(images / "a.jpg")
+    mask = masks / "a.png"
+    for ending, advice in ((".gif", r"save them as PNG$"), (".npy", "as PNG, or give the folder")):
+        mask = mask.rename(mask.with_suffix(ending))
+        with pytest.raises(BadData, match=rf"holds no masks .*end with \{ending}, .*{advice}"):
+            Folder(images, masks, CLASSES, SHARE)
     with pytest.raises(BadData, match="is not a folder: give the folder of the files as --masks"):
         Folder(images, tmp_path / "nowhere", CLASSES, SHARE)

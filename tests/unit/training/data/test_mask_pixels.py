@@ -67,10 +67,17 @@ def test_numbers_are_mapped_and_zero_and_void_stay():
     reading = Reading(masks="values", values=((128, 1), (1000, 2)))
     values = np.array([[0, 128, 1000, 255]])
     assert decode_mask(gray_png(values, 16), reading).tolist() == [[0, 1, 2, 255]]
-    with pytest.raises(BadData, match=r"the value 5, which stands for no class.*--values 5=NAME"):
+    with pytest.raises(BadData, match=r"the value 5; it stands for no class.*--values 5=NAME"):
         decode_mask(gray_png(np.array([[0, 5]]), 8), reading)
     white = Reading(masks="values", values=((255, 1),))
     assert decode_mask(gray_png(np.array([[0, 255]]), 8), white).tolist() == [[0, 1]]
+
+
+def test_a_smoothed_mask_is_told_so():
+    reading = Reading(masks="values", values=((255, 1),))
+    shades = gray_png(np.array([[0, 9, 34, 103, 187, 247, 255]]), 8)
+    with pytest.raises(BadData, match=r"many values .* smoothed, .*: save it without, or make it"):
+        decode_mask(shades, reading)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,7 @@ def test_numbers_are_mapped_and_zero_and_void_stay():
         (encoded(Image.new("RGB", (4, 4), (7, 7, 7))), "RGB colours: .*--palette gray reads"),
         (encoded(Image.new("RGBA", (4, 4), (7, 7, 7, 9))), "alpha channel"),
         (encoded(Image.new("LA", (4, 4), (7, 9))), "alpha channel"),
-        (gray_png(np.full((2, 2), 300), 16), "the value 300, which stands for no class"),
+        (gray_png(np.full((2, 2), 300), 16), "the value 300; it stands for no class"),
         (encoded(Image.new("L", (4, 4)), "JPEG"), "the file is a JPEG"),
         (encoded(Image.new("L", (4, 4)), "BMP"), "the file is a BMP"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from training.data import photo as photo_module
-from training.data.photo import decode_photo
+from training.data.photo import decode_photo, remark_darkness
 from training.data.source import BadData
 from training.data.transforms import decode_image
 
@@ -92,3 +92,18 @@ def test_a_photo_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(photo_module, "MOST_PIXELS", 100)
     with pytest.raises(BadData, match=r"70 x 50 = 3,500 pixels"):
         decode_photo(encode(PHOTO, "GIF"))
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_photos_of_12_bits_in_16_are_told_and_others_are_not(ending: str, channels: int):
+    values = np.linspace(0, 4095, 60).astype(np.uint16).reshape(4, 15)
+    values = np.repeat(values[..., None], channels, axis=2)
+    for factor, said in ((1, True), (4, True), (16, False)):
+        data = cv2.imencode(ending, values * factor)[1].tobytes()
+        remark = remark_darkness(data, decode_photo(data))
+        assert (remark is not None and "of 255" in remark.detail) == said
+    dark = encode(Image.new("RGB", (4, 4)), "PNG")
+    assert remark_darkness(dark, decode_photo(dark)) is None
+    assert remark_darkness(encode(PHOTO, "JPEG"), PIXELS) is None
+    assert remark_darkness(encode(PHOTO.convert("1"), "TIFF"), PIXELS * 0) is None

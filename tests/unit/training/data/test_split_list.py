@@ -60,6 +60,8 @@ def test_other_columns_are_passed_over_and_said(photos: FileIndex):
     ]
     images, _ = read(photos, ["image,class", f"{IDS[0]},7", "._2007_000001.jpg", "my photo.jpg"])
     assert images == [Listed(IDS[0]), Listed("my photo")]
+    images, _ = read(photos, ["photo,width,height,problem", f"{IDS[0]}.jpg,64,48,", IDS[1]])
+    assert images == [Listed(IDS[0]), Listed(IDS[1])]
 
 
 def test_a_line_of_several_photos_is_asked_back(photos: FileIndex):
@@ -72,6 +74,15 @@ def test_an_unknown_photo_stays_in_the_list_and_a_foreign_list_is_named(photos: 
     assert images == [Listed(IDS[0]), Listed("2008_000001")]
     with pytest.raises(BadData, match=r"none of the 500 lines .*line 1 is '/J/0\.jpg /S/0\.png'"):
         read(photos, [f"/J/{n}.jpg /S/{n}.png" for n in range(500)])
+
+
+def test_a_foreign_list_in_another_encoding_is_told_to_be_saved_as_utf8(photos: FileIndex):
+    path = photos.folder.parent / "train.txt"
+    path.write_bytes(
+        "\u0441\u0442\u0435\u043d\u0430 1\n\u0441\u0442\u0435\u043d\u0430 2\n".encode("cp1251")
+    )
+    with pytest.raises(BadData, match=r"none of .* was read as Windows-1252: .* save it as UTF-8"):
+        read_split_list(path, photos)
 
 
 def test_the_mask_of_a_list_is_found_below_the_root_or_else_by_its_name(tmp_path: Path):

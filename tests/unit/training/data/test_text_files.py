@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from training.data.source import BadData
-from training.data.text_files import Line, is_heading, read_lines, split_columns
+from training.data.text_files import (
+    Line,
+    begins_as_heading,
+    is_heading,
+    read_lines,
+    split_columns,
+)
 
 TEXT = "# my list\nétoile\n\n  chat 7 # seven\nchien#2\n"
 LINES = [Line(2, "étoile"), Line(4, "chat 7"), Line(5, "chien#2")]
@@ -59,5 +65,13 @@ def test_columns_are_divided_by_marks_or_else_by_blanks():
     assert split_columns('"my photo.jpg","my mask.png"') == ["my photo.jpg", "my mask.png"]
     assert split_columns(",;") == []
     assert is_heading("Image,mask")
+    assert is_heading("name,r,g,b")
+    assert is_heading("red green blue class")
+    assert not is_heading("red,green,blue")
+    assert not is_heading("mask blue")
     assert not is_heading("image")
+    assert begins_as_heading("photo,width,height,problem")
+    assert begins_as_heading('"Filename"\tsplit')
+    assert not begins_as_heading("photo 3")
+    assert not begins_as_heading("a.jpg,photo")
     assert not is_heading("2007_000032 7")

@@ -99,3 +99,16 @@ def test_a_mask_of_one_bit_is_class_one():
     row = inspect(sample(encoded(Image.new("1", (4, 4))), gray_png(np.eye(4, dtype=int), 1)), 1)
     assert row.pixels[:2].tolist() == [12, 4]
     assert row.seen.mask == "gray 1"
+
+
+def test_a_photo_of_16_bits_that_is_nearly_black_is_told():
+    (remark,) = inspect(sample(gray_png(np.full((20, 30), 1023), 16)), 3).sample.remarks
+    assert "read nearly black: save them as 8 bits" in remark.what
+    assert inspect(sample(gray_png(np.full((20, 30), 60_000), 16)), 3).sample.remarks == ()
+
+
+def test_many_values_without_a_class_are_shades_and_a_few_are_named():
+    with pytest.raises(BadData, match=r"smoothed, resized .*\(declared are 0 to 3, and 255 for v"):
+        inspect(sample(encoded(PHOTO), gray_png(np.arange(600).reshape(20, 30) // 3, 8)), 3)
+    with pytest.raises(BadData, match=r"the value 4; declared are 0 to 3, .*--values 4=NAME"):
+        inspect(sample(encoded(PHOTO), gray_png(np.arange(600).reshape(20, 30) % 9, 8)), 3)

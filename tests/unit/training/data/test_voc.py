@@ -103,3 +103,23 @@ def test_what_is_passed_over_is_said_once(voc_folder: Path):
     columns, litter = Voc(voc_folder).remarks()
     assert "passed over in 8 lines, such as line 1, '2007_val_000 7 14'" in columns
     assert litter.startswith("2 hidden or system files were passed over")
+
+
+def test_lists_and_masks_are_found_in_other_capital_letters(voc_folder: Path):
+    lists = voc_folder / "ImageSets/Segmentation"
+    (lists / "train_aug.txt").rename(lists / "Train.txt")
+    source = Voc(voc_folder)
+    assert source.splits == ("train", "val")
+    id = source.ids("val")[0]
+    assert source.remarks() == []
+    mask = voc_folder / "SegmentationClassAug" / f"{id}.png"
+    mask.rename(mask.with_name(mask.name.upper()))
+    assert Voc(voc_folder).read("val", id).mask == mask.with_name(mask.name.upper()).read_bytes()
+
+
+def test_a_split_without_a_list_is_told_with_the_lists_that_there_are(voc_folder: Path):
+    lists = voc_folder / "ImageSets/Segmentation"
+    (lists / "train_aug.txt").rename(lists / "training.txt")
+    (said,) = Voc(voc_folder).remarks()
+    assert said.startswith("there is no split train: ")
+    assert said.endswith("has no train_aug.txt or train.txt, but training.txt, val.txt")
