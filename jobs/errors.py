@@ -71,6 +71,7 @@ def user_errors() -> Iterator[None]:
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt(number)."""
+    main_thread = threading.get_ident()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -80,6 +81,20 @@ def _signals_interrupt() -> Iterator[None]:
         caught.append(number)
         raise KeyboardInterrupt(number)
 
+    def ignored(unraisable: "sys.UnraisableHookArgs") -> None:
+        interrupt = unraisable.exc_value
+        if not isinstance(interrupt, KeyboardInterrupt):
+            show_ignored(unraisable)
+            return
+        # It came while the interpreter called back, such as for garbage, where it is lost. So the
+        # signal comes again.
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
+        again.daemon = True
+        again.start()
+
+    show_ignored = sys.unraisablehook
+    sys.unraisablehook = ignored
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -91,6 +106,7 @@ def _signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = show_ignored
 
 
 def _drop_unread() -> bool:

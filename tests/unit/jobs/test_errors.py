@@ -4,6 +4,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -90,6 +91,24 @@ def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
     assert ended, "what a job does when it ends, such as to give its lease back, was not done"
     assert "the same command resumes" in capsys.readouterr().err
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(capfd: pytest.CaptureFixture):
+    class Garbage:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    @user_errors()
+    def job() -> None:
+        Garbage()
+        time.sleep(20)
+
+    begun = time.monotonic()
+    with pytest.raises(SystemExit) as caught:
+        job()
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 10
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def raised(number: int, path: str | None = None) -> OSError:

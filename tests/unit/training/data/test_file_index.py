@@ -101,8 +101,8 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):
 
 
 def test_a_photo_whose_name_is_not_utf8_is_named_and_other_files_do_not_matter(tmp_path: Path):
-    fill(tmp_path, "caf\u00e9.jpg", os.fsdecode(b"r\xe9sum\xe9.txt"))
-    assert list(FileIndex(tmp_path).names) == ["caf\u00e9"]
+    fill(tmp_path, "\u00e9.jpg", os.fsdecode(b"r\xe9sum\xe9.txt"))
+    assert list(FileIndex(tmp_path).names) == ["\u00e9"]
     fill(tmp_path, os.fsdecode(b"sub/caf\xe9.jpg"))
     with pytest.raises(BadData, match=r"the file sub/caf\\xe9\.jpg in .* not UTF-8 .*: rename it"):
         FileIndex(tmp_path)
