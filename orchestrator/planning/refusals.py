@@ -3,7 +3,6 @@
 from orchestrator.planning.chain import Chain
 from orchestrator.planning.validation import PlanError
 from training.config import MethodConfig, flatten_groups
-from training.methods import ewf
 
 
 def check_fields(method: MethodConfig, place: str) -> None:
@@ -23,8 +22,9 @@ def check_fields(method: MethodConfig, place: str) -> None:
                 f"{place}.{name} is {value!r}, and {method.name!r} does not use it, because "
                 f"{reason}: leave it out (it is {usual!r} then), or change that"
             )
-    if isinstance(method, ewf.Config):
-        check_fields(method.trained_by, f"{place}.trained_by")
+    for name, value in method:
+        if isinstance(value, MethodConfig):
+            check_fields(value, f"{place}.{name}")
 
 
 def check_later_steps(chain: Chain) -> None:

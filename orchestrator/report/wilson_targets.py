@@ -15,7 +15,8 @@ from torch import Tensor
 from orchestrator.report.pictures import WeakView
 from training.checkpoint import load_carried, load_model
 from training.config import Task
-from training.methods.wilson import Method, no_logits
+from training.methods.base import no_logits
+from training.methods.wilson import Method
 from training.models.segmenter import normalise, upsample
 from training.pseudo_labels import keep_labelled, pseudo_supervision
 from training.step_config import StepConfig

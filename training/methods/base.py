@@ -253,6 +253,11 @@ def full_precision(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+def no_logits(features: Tensor) -> Tensor:
+    """Return the logits of no previous model, [B, 0, h, w], for features [B, D, h, w]."""
+    return full_precision(features[:, :0].detach())
+
+
 def _exact_logits(outputs: Outputs) -> Outputs:
     head, logits = full_precision(outputs.head), full_precision(outputs.logits)
     return Outputs(outputs.features, head, logits)

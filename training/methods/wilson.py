@@ -162,9 +162,7 @@ class Method(base.Method):
         """
         before = None if self.is_first else self.previous_outputs(batch.images)
         features = self.model.encoder(batch.images)
-        # Without a previous model there are no logits: [B, 0, h, w].
-        none = base.full_precision(features[:, :0].detach())
-        previous = none if before is None else before.logits
+        previous = base.no_logits(features) if before is None else before.logits
         warming_up = progress.epoch < self.config.warmup_epochs
         if warming_up:
             scores = target_scores = self.scores(features, previous)
