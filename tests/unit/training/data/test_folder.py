@@ -113,7 +113,7 @@ def test_a_mask_may_differ_from_its_photo_in_capital_letters(tmp_path: Path):
     assert ([files.rows for files in manifest.splits.values()], bad) == ([1, 1], [])
 
 
-def test_of_photos_that_differ_in_capital_letters_none_takes_anothers_mask(tmp_path: Path):
+def test_of_photos_that_differ_in_capital_letters_none_takes_the_mask_of_another(tmp_path: Path):
     images, masks = draw(tmp_path, "a", "A", "b")
     source = Folder(images, masks, CLASSES, SHARE)
     assert [source.files("train", id)[1].name for id in ("a", "A")] == ["a.png", "A.png"]
