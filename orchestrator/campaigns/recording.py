@@ -45,6 +45,8 @@ def recorded(plan: CampaignPlan, context: RunContext, tracker: Tracker | None) -
     tracker.report(begun)
     try:
         yield
+        # A signal may come while the results are read, too.
+        ended = runs("FAILED")
     except BaseException as error:
         status: Status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         try:
@@ -53,4 +55,4 @@ def recorded(plan: CampaignPlan, context: RunContext, tracker: Tracker | None) -
             # The store may be what failed. The status must reach MLflow in spite of that.
             tracker.report([begun[0].model_copy(update={"status": status})])
         raise
-    tracker.report(runs("FAILED"))
+    tracker.report(ended)
