@@ -17,6 +17,7 @@ from training.data.text_files import Line, guessed_encoding, is_heading, read_li
 
 # Files of these names are looked for in a dataset's folder.
 FILE_NAMES = ("classes.txt", "labels.txt", "labelmap.txt", "names.txt", "class_names.txt")
+UNNAMEABLE = re.compile(r"[,{}\[\]]")  # --groups could not name a class with these
 BACKGROUND_NAMES = {"background", "_background_", "__background__", "bg", "unlabeled", "unlabelled"}
 VOID_NAMES = {"__ignore__", "ignore", "void"}
 RGB = r"\d{1,3}\s*[\s,;]\s*\d{1,3}\s*[\s,;]\s*\d{1,3}"
@@ -186,7 +187,7 @@ def _checked(entries: list[Entry], where: str) -> tuple[str, ...]:
                 f"{at}, {entry.name[:60]!r}, is a photo's name: give the names of the classes, one "
                 "per line, or another file as --classes FILE"
             )
-        if re.search(r"[,{}\[\]]", entry.name):
+        if UNNAMEABLE.search(entry.name):
             raise BadData(
                 f"{at}, {entry.name[:60]!r}, is no class name: give one name per line without "
                 "commas and brackets, since commas separate names in --groups"

@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training.config import BACKGROUND, VOID
-from training.data.class_names import BACKGROUND_NAMES
+from training.data.class_names import BACKGROUND_NAMES, UNNAMEABLE
 from training.data.coco_outlines import NoOutline, rasterise, short_parts
 from training.data.file_index import FileIndex, without_ending
 from training.data.source import BadData, Remark, file_bytes
 
 NO_OUTLINE = "objects without an outline are left out, and their pixels are background"
 NO_PIXEL = "objects cover no pixel"
-# In the names of classes: --groups could not name them (as in `training.data.class_names`).
-UNNAMEABLE = re.compile(r"[,{}\[\]]")
 SHORT_PARTS = "polygons of fewer than three corners are left out"
 
 

@@ -33,6 +33,9 @@ HEADINGS = {
     "classes", "annotation", "segmentation",
 }  # fmt: skip
 
+# Encodings of a file that says none, in the order in which they are tried, with the name of those
+# that are a guess.
+GUESSES = {"utf-8": None, "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 # Of a colour, where a heading has all three.
 CHANNELS = ({"r", "g", "b"}, {"red", "green", "blue"})
 
@@ -81,13 +84,7 @@ def guessed_encoding(path: Path, what: str = "list") -> str | None:
     data = file_bytes(path, what)
     if b"\x00" in data or any(data.startswith(mark) for mark in MARKS):
         return None
-    for encoding, name in (("utf-8", None), ("cp1252", "Windows-1252")):
-        try:
-            data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        return name
-    return "Latin-1"
+    return GUESSES[_guess(data)]
 
 
 def split_columns(text: str) -> list[str]:
@@ -117,18 +114,28 @@ def _decode(data: bytes, path: Path, what: str) -> str:
         encoding = _utf16_without_mark(data)
         if encoding is None:
             raise BadData(f"the {what} {path} is no text: save it as plain text, one entry a line")
-    for name in (encoding,) if encoding else ("utf-8", "cp1252", "latin-1"):
-        try:
-            text = data.decode(name)
-            break
-        except UnicodeDecodeError:
-            continue
-    else:
-        raise BadData(f"the {what} {path} is damaged: its first bytes promise {encoding}")
+    try:
+        text = data.decode(encoding or _guess(data))
+    except UnicodeDecodeError as error:
+        raise BadData(
+            f"the {what} {path} is damaged: its first bytes promise {encoding}"
+        ) from error
     for start, problem in STAND_INS.items():
         if text[:64].lstrip().lower().startswith(start):
             raise BadData(f"the {what} {path} {problem}")
     return text
+
+
+def _guess(data: bytes) -> str:
+    """Return the first of GUESSES in which the bytes are text. In the last all bytes are."""
+    *tried, last = GUESSES
+    for encoding in tried:
+        try:
+            data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return last
 
 
 def _utf16_without_mark(data: bytes) -> str | None:
