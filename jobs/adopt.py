@@ -109,12 +109,13 @@ def _preset(name: str) -> "tuple[Chain | None, ModelConfig]":
 
 def _class_names(given: str) -> tuple[str, ...]:
     """Return the names that are given, or those in the file that is given."""
-    path = Path(given).expanduser()
-    if path.is_file():
-        from training.data.class_names import read_classes
+    from jobs.console import open_console
+    from training.data.class_names import parse_classes
 
-        return read_classes(path).names
-    return tuple(name.strip() for name in given.split(",") if name.strip())
+    found = parse_classes([given])
+    for remark in found.remarks:
+        open_console().print(f"note: {remark}", markup=False)
+    return found.names
 
 
 def _compare(path: Path, said: Sequence[str], given: Sequence[str]) -> None:

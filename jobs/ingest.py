@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.data.voc import Voc
 
 # The sources' modules are imported by their commands, because scikit-learn and pycocotools are slow
-# to import.
+# to import. Each command expands the ~ of its folders, which a shell leaves in --root=~/VOC2012.
 Masks = Literal["instances", "stuffthingmaps"]
 
 
@@ -62,7 +62,7 @@ def voc(
             raise InputError("--sbd adds masks of VOC's classes; take --classes or --sbd away")
         store_source(_voc(root, sbd), store, name, options, masks=masks)
         return
-    source = Voc(root)
+    source = Voc(root.expanduser())
     classes = classes or palette_names(masks.palette)
     found = voc_class_names(source, classes)
     source.classes = found.names
@@ -105,7 +105,6 @@ def folder(
         raise InputError("give both --train-list and --val-list, or --val-share instead of them")
     if train_list and val_share is not None:
         raise InputError("give either lists or --val-share")
-    # A shell leaves ~ as it is in --images=~/photos.
     images, masks = images.expanduser(), masks.expanduser()
     lists = None
     if train_list and val_list:
@@ -131,7 +130,7 @@ def coco(root: Path, options: Flat, name: str = "coco", masks: Masks = "instance
     from training.data.coco import Coco
 
     store = open_for(name, options)
-    source = Coco(root, masks, max_pixels=options.max_pixels)
+    source = Coco(root.expanduser(), masks, max_pixels=options.max_pixels)
     store_source(source, store, name, options)
 
 
@@ -145,7 +144,7 @@ def ade(root: Path, options: Flat, name: str = "ade") -> None:
     from training.data.ade import Ade
 
     store = open_for(name, options)
-    store_source(Ade(root), store, name, options)
+    store_source(Ade(root.expanduser()), store, name, options)
 
 
 def cityscapes(root: Path, options: Flat, name: str = "cityscapes") -> None:
@@ -158,7 +157,7 @@ def cityscapes(root: Path, options: Flat, name: str = "cityscapes") -> None:
     from training.data.cityscapes import Cityscapes
 
     store = open_for(name, options)
-    store_source(Cityscapes(root), store, name, options)
+    store_source(Cityscapes(root.expanduser()), store, name, options)
 
 
 def coco_voc(
@@ -181,7 +180,8 @@ def coco_voc(
     from training.data.coco_voc import CocoVoc
 
     store = open_for(name, options)
-    store_source(CocoVoc(coco, _voc(voc, sbd), masks), store, name, options)
+    source = CocoVoc(coco.expanduser(), _voc(voc, sbd), masks)
+    store_source(source, store, name, options)
 
 
 def digits(
@@ -210,7 +210,8 @@ def _voc(root: Path, sbd: Path | None) -> "Voc":
     from training.data.sbd import VocWithSbd
     from training.data.voc import Voc
 
-    return VocWithSbd(root, sbd) if sbd else Voc(root)
+    root = root.expanduser()
+    return VocWithSbd(root, sbd.expanduser()) if sbd else Voc(root)
 
 
 COMMANDS = {

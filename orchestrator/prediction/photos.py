@@ -31,6 +31,7 @@ WEB_SECONDS = 30.0  # without a byte
 PROGRESS = "progress.jsonl"
 MASKS = "masks"
 OVERLAYS = "overlays"
+HOLDS_PREDICTIONS = "{} holds predictions, not photos: give the folder of the photos as --images"
 FOLDER_WORDS = "give a folder, a file, s3://bucket/folder or https://..."
 
 
@@ -65,7 +66,7 @@ def find_photos(images: str, besides: Path | None = None) -> Found:
     if scheme in ("http", "https"):
         return Found((_from_web(images),), ())
     if scheme == "s3":
-        return _checked(images, *_in_bucket(images))
+        return _in_bucket(images)
     if scheme not in ("", "file"):
         raise InputError(f"{images!r} names no photos: {FOLDER_WORDS}")
     path = Path(unquote(urlsplit(images).path)) if scheme else Path(images).expanduser()
@@ -98,9 +99,7 @@ def holds_predictions(folder: Path) -> bool:
 
 def _in_folder(images: str, top: Path, besides: Path | None) -> Found:
     if holds_predictions(top):
-        raise InputError(
-            f"{images} holds predictions, not photos: give the folder of the photos as --images"
-        )
+        raise InputError(HOLDS_PREDICTIONS.format(images))
     photos: list[Photo] = []
     others: list[str] = []
     predicted: list[Path] = []
@@ -158,25 +157,42 @@ def _read_file(path: Path) -> bytes:
         raise BadData(f"the file cannot be read: {error.strerror}") from error
 
 
-def _in_bucket(uri: str) -> tuple[list[Photo], list[str]]:
+def _in_bucket(uri: str) -> Found:
     """Return the photos below a prefix of a bucket; a prefix that is one object is that alone."""
     parts = urlsplit(uri)
     parent, _, last = parts.path.strip("/").rpartition("/")
     # An object's name may have characters that end the path of a URI elsewhere.
     if last and PurePosixPath(last).suffix.lower() in ENDINGS:
         store = open_store(f"s3://{parts.netloc}/{parent}")
-        return [Photo(last, partial(_read_object, store, last))], []
+        return Found((Photo(last, partial(_read_object, store, last)),), ())
     store = open_store(uri)
+    keys = [key for key in store.list() if key and not key.endswith("/")]
+    predicted = _predicted_prefixes(keys)
+    if "" in predicted:
+        raise InputError(HOLDS_PREDICTIONS.format(uri))
     photos: list[Photo] = []
     others: list[str] = []
-    for key in store.list():
-        if not key or key.endswith("/") or any(map(is_litter, key.split("/"))):
+    for key in keys:
+        hidden = any(map(is_litter, key.split("/")))
+        if hidden or any(key.startswith(f"{prefix}/") for prefix in predicted):
             continue
         if PurePosixPath(key).suffix.lower() in ENDINGS:
             photos.append(Photo(key, partial(_read_object, store, key)))
         else:
             others.append(key)
-    return photos, others
+    return _checked(uri, photos, others, sorted(predicted))
+
+
+def _predicted_prefixes(keys: Sequence[str]) -> set[str]:
+    """Return what stands before predictions in the names of objects, such as `trip/predicted`."""
+    begun = {str(PurePosixPath(key).parent) for key in keys if PurePosixPath(key).name == PROGRESS}
+    with_masks = {
+        str(folder.parent)
+        for key in keys
+        for folder in PurePosixPath(key).parents
+        if folder.name == MASKS
+    }
+    return {"" if prefix == "." else prefix for prefix in begun & with_masks}
 
 
 def _read_object(store: Store, key: str) -> bytes:

@@ -86,3 +86,17 @@ def test_classes_that_contradict_the_file_are_refused_or_said(
         printed = capsys.readouterr().out
         assert ("note:" in printed) == bool(words)
         assert words in printed
+
+
+def test_what_was_guessed_of_a_file_of_classes_is_said(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = exported(tmp_path / "w.safetensors", ("background", "0", "1", "2"), (0, 1, 2, 3))
+    names = tmp_path / "names.txt"
+    names.write_text("2 1\n1 0\n3 2\n")
+    with pytest.raises(SystemExit):
+        adopted(store, path, "--classes", str(tmp_path / "no.txt"))
+    assert "no.txt" in capsys.readouterr().err
+    adopted(store, path, "--classes", str(names))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "are in the order of the numbers beside them: 0, 1, 2" in said

@@ -173,6 +173,22 @@ def test_unusable_images_can_be_left_out(voc: Path, tmp_path: Path, capsys: pyte
     )
 
 
+def test_a_folder_may_be_named_from_home(
+    voc: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.setenv("HOME", str(voc.parent))
+    below = f"~/{voc.name}"
+    assert run("voc", f"--root={below}", "--store", tmp_path / "store") == 0
+    for source in ("coco", "ade", "cityscapes"):
+        assert run(source, f"--root={below}", "--store", tmp_path / "store") == 2
+        error = capsys.readouterr().err
+        assert str(voc) in error.replace("\n", ""), error
+        assert "~" not in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -120,6 +120,19 @@ def test_a_bucket_is_searched(moto_bucket: str):
         find_photos(f"s3://{moto_bucket}/holiday/c.PNG").photos[0].read()
 
 
+@pytest.mark.s3
+def test_predictions_in_a_bucket_are_no_photos(moto_bucket: str):
+    store = open_store(f"s3://{moto_bucket}/trip")
+    written = ("progress.jsonl", "masks/sub/b.png", "overlays/sub/b.png", "index.html")
+    for key in ("masks/is a photo.png", "a.jpg", *(f"out/{name}" for name in written)):
+        store.write(key, b"")
+    found = find_photos(f"s3://{moto_bucket}/trip")
+    assert [photo.name for photo in found.photos] == ["a.jpg", "masks/is a photo.png"]
+    assert (found.others, found.predicted) == ((), ("out",))
+    with pytest.raises(InputError, match="trip/out holds predictions, not photos"):
+        find_photos(f"s3://{moto_bucket}/trip/out")
+
+
 class Web(http.server.BaseHTTPRequestHandler):
     """Serve one photo."""
 
