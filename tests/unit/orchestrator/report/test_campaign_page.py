@@ -25,6 +25,7 @@ from orchestrator.planning.campaign_record import (
 from orchestrator.planning.paper_numbers import Expected
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import load_chains
+from orchestrator.report import shown_variants
 from orchestrator.report.campaign_page import (
     CampaignReport,
     build_campaign_report,
@@ -170,6 +171,29 @@ def test_the_page_needs_nothing_but_itself(report) -> None:
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in asked if link.startswith("#")} <= set(ids)
+
+
+def test_of_very_many_variants_the_page_shows_the_best(result, monkeypatch) -> None:
+    monkeypatch.setattr(shown_variants, "MOST", 3)
+    monkeypatch.setattr(shown_variants, "BEST", 2)
+    report = build_campaign_report(result)
+    ranked = sorted(result.variants, key=lambda each: each.means.all.mean, reverse=True)
+    best = [each.name for each in result.variants if each in ranked[:2]]
+    assert [each.name for each in report.shown.variants] == best
+    tables = report.shown_tables
+    for name in ("scores", "forgetting", "breakdown"):
+        assert [row.name for row in tables[name].rows] == best
+        assert len(report.tables[name].rows) == 6
+    assert list(dict.fromkeys(column.group for column in tables["classes"].columns)) == best
+    assert {row.name for row in tables["classes"].rows} == {
+        row.name for row in report.tables["classes"].rows
+    }
+    (alpha,) = (each for each in report.differing_settings if each.name == "method.alpha")
+    assert len(alpha.values) == 2
+    files = to_files(report)
+    assert "This page shows the 2 best of 6 variants" in files["report.html"]
+    assert "The scores of all 6 variants" in files["report.html"]
+    assert len(files["scores.csv"].splitlines()) == 7
 
 
 def test_a_campaign_that_is_not_begun_has_a_page(finished_campaign, tmp_path) -> None:
