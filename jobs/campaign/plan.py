@@ -14,7 +14,7 @@ from orchestrator.planning.nearest_step import Nearest, describe_nearest
 from orchestrator.planning.remarks import remarks
 from orchestrator.planning.search import bounds_in_words
 from orchestrator.planning.search_plan import SearchEstimate
-from orchestrator.planning.step_tree import Node, StepTree, split_segments
+from orchestrator.planning.step_tree import Node, Segment, StepTree, split_segments
 from orchestrator.planning.store_state import StepState, StoredStep
 
 SHOWN_SEGMENTS = 100  # of a tree on a terminal
@@ -46,7 +46,8 @@ def print_plan(
     root = RichTree(title, guide_style="dim")
     branches: dict[str | None, RichTree] = {None: root}
     segments = split_segments(plan.tree)
-    for segment in segments[:SHOWN_SEGMENTS]:
+    shown = _shown(segments, plan.stored)
+    for segment in shown:
         lines = []
         for node in segment.nodes:
             lines.append(_describe_step(node, plan.stored[node.key], plan.costs, ends))
@@ -54,12 +55,31 @@ def print_plan(
                 lines.append(f"  [dim]{escape(describe_nearest(nearest[node.key]))}[/dim]")
         branches[segment.id] = branches[segment.parent].add("\n".join(lines))
     console.print(root, markup=True, soft_wrap=False)
-    hidden = sum(len(segment.nodes) for segment in segments[SHOWN_SEGMENTS:])
+    hidden = len(plan.tree.nodes) - sum(len(segment.nodes) for segment in shown)
     if hidden:
         console.print(f"... and {hidden:,} more steps; --json prints all of them")
     console.print(*summary(plan), sep="\n")
     for remark, names in _remarks(plan.tree).items():
         console.print(f"{', '.join(names)}: {remark}", markup=False)
+
+
+def _shown(segments: Sequence[Segment], stored: Mapping[str, StoredStep]) -> list[Segment]:
+    """Return the segments to print, in their order: of many, those that are not done come first."""
+    by_id = {segment.id: segment for segment in segments}
+    shown: set[str] = set()
+    for segment in sorted(segments, key=lambda each: _is_done(each, stored)):
+        path = {segment.id}
+        while segment.parent is not None:
+            segment = by_id[segment.parent]
+            path.add(segment.id)
+        if len(shown | path) > SHOWN_SEGMENTS:
+            break
+        shown |= path
+    return [segment for segment in segments if segment.id in shown]
+
+
+def _is_done(segment: Segment, stored: Mapping[str, StoredStep]) -> bool:
+    return all(stored[node.key].state == StepState.PUBLISHED for node in segment.nodes)
 
 
 def summary(plan: CampaignPlan) -> list[str]:

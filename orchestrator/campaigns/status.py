@@ -27,6 +27,7 @@ WORTH_A_LINE = (
     StepState.FAILED,
     StepState.INTERRUPTED,
 )
+SHOWN_ALIKE = 3  # of the steps that failed with the same error
 
 
 class StepStatus(NamedTuple):
@@ -37,6 +38,7 @@ class StepStatus(NamedTuple):
     chains: int  # how many of the campaign's chains want the step
     state: StepState
     detail: str = ""  # which worker trains it and how far it is, or why it failed
+    error: str = ""  # of its newest attempt, if that failed
 
 
 def campaign_status(tree: StepTree, store: Store) -> tuple[StepStatus, ...]:
@@ -66,14 +68,25 @@ def status_table(statuses: Sequence[StepStatus]) -> Table:
     for heading in ("step", "key", "chains", "state", ""):
         justify = "right" if heading == "chains" else "left"
         table.add_column(heading, overflow="fold", justify=justify)
+    alike: Counter[str] = Counter()
     for each in sorted(shown, key=lambda status: WORTH_A_LINE.index(status.state)):
-        table.add_row(each.title, each.key, str(each.chains), each.state, each.detail)
+        if each.error:
+            alike[each.error] += 1
+        if alike[each.error] <= SHOWN_ALIKE:
+            table.add_row(each.title, each.key, str(each.chains), each.state, each.detail)
+    for error, count in alike.items():
+        if count > SHOWN_ALIKE:
+            more = f"{count - SHOWN_ALIKE} more"
+            table.add_row(more, "", "", StepState.FAILED, f"{error} (--json names them)")
     return table
 
 
 def _step_status(node: Node, stored: StoredStep, store: Store) -> StepStatus:
     detail = _describe(node, stored, store)
-    return StepStatus(node.key, node.planned.title, len(node.chains), stored.state, detail)
+    error = ""
+    if stored.state == StepState.FAILED and stored.details and stored.details.error:
+        error = _last_line(stored.details.error)
+    return StepStatus(node.key, node.planned.title, len(node.chains), stored.state, detail, error)
 
 
 def _describe(node: Node, stored: StoredStep, store: Store) -> str:

@@ -75,12 +75,12 @@ def test_an_attempt_after_the_failed_one_counts(store, tree):
     key = tree.chains[0].steps[1].key
     attempt(store, key, "20260101T000000-aa", error__txt="ValueError: no")
     attempt(store, key, "20260102T000000-bb", progress__json=json.dumps({"stage": "fetch"}))
-    assert look(tree, store)[0][3:] == ("interrupted", "at fetch")
+    assert look(tree, store)[0][3:5] == ("interrupted", "at fetch")
 
 
 def test_a_step_that_has_just_begun_has_no_progress(store, tree):
     assert Lease(store, layout.step_lease(tree.chains[0].steps[1].key), "ada@node7").acquire()
-    assert look(tree, store)[0][3:] == ("running", "ada@node7")
+    assert look(tree, store)[0][3:5] == ("running", "ada@node7")
 
 
 def test_the_lease_of_the_dead_runs_nothing(store, tree):
@@ -109,3 +109,16 @@ def test_what_happens_is_shown_and_the_rest_counted(store, tree):
     assert running in text
     assert "ada@node7" in text
     assert tree.chains[0].steps[1].key not in text
+
+
+def test_steps_that_failed_alike_are_counted(store, tree):
+    failed = [plan.steps[1].key for plan in tree.chains]
+    for key in failed:
+        error = "OSError: other" if key == failed[-1] else "ValueError: the loss is not finite"
+        attempt(store, key, "20260101T000000-aa", error__txt=f"Traceback ...\n{error}\n")
+    printed = StringIO()
+    table = status_table(campaign_status(tree, store))
+    Console(width=200, file=printed, color_system=None).print(table)
+    text = printed.getvalue()
+    assert [key in text for key in failed] == [True, True, True, False, True]
+    assert "1 more failed" in " ".join(text.split())
