@@ -1,7 +1,8 @@
 """Choose the next step of a campaign: by urgency, budget, room, and what the store says."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 
 from orchestrator.campaigns.limits import Budget
 from orchestrator.campaigns.priority import Schedule
@@ -10,11 +11,12 @@ from orchestrator.cluster.give import Kind, step_kind
 from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import StepState, look_up_step
 from orchestrator.records.repository import Repository
-from orchestrator.store.base import StoreError
+from orchestrator.store.base import READERS, StoreError
 
-# Ready steps of a kind that are looked up before one that another campaign trains is chosen, or
-# before the kind is passed over because it does not fit.
+# Ready steps of a kind that are looked up before the kind is passed over because it does not fit.
 CANDIDATES = 8
+# Leased steps that are looked at again each second, when others lease very many.
+LOOKS_PER_SECOND = 10
 
 
 class Choice:
@@ -44,6 +46,7 @@ class Choice:
         self._look_seconds = look_seconds
         self._clock = clock
         self._looked_up: dict[str, tuple[float, StepState]] = {}  # when, and the state
+        self._leased = 0  # ready steps that others trained at the last choice
 
     def next(self, waiting: Collection[str]) -> str | None:
         """Return the most urgent affordable step that fits.
@@ -56,35 +59,60 @@ class Choice:
         running = self._schedule.running
         working = (key for key in running if key not in waiting)
         busy: Counter[Kind] = Counter(step_kind_of(key, self._tree) for key in working)
-        candidates: list[str] = []
+        leased: list[str] = []
         passed: Counter[Kind] = Counter()
-        for key in self._schedule.ready():
+        ready = (
+            key
+            for key in self._schedule.ready()
+            if passed[step_kind_of(key, self._tree)] < CANDIDATES
+            and self._budget.affords(key, running)
+        )
+        for key in self._looked(ready):
             kind = step_kind_of(key, self._tree)
-            if len(candidates) == CANDIDATES:
-                break
-            if passed[kind] == CANDIDATES or not self._budget.affords(key, running):
-                continue
             state = self.state(key)
             if state == StepState.RUNNING:
-                candidates.append(key)
+                leased.append(key)
             elif state == StepState.PUBLISHED or self._room.holds({**busy, kind: busy[kind] + 1}):
                 return key
             else:
                 passed[kind] += 1
         self.crowded = bool(passed)
-        return candidates[0] if candidates else None
+        self._leased = len(leased)
+        return leased[0] if leased else None
 
     def state(self, key: str) -> StepState:
         """Return the state of a ready step in the store. It may be a few seconds old."""
-        now = self._clock()
-        if key not in self._looked_up or now - self._looked_up[key][0] > self._look_seconds:
-            try:
-                state = look_up_step(self._tree.nodes[key], self._repository).state
-            except StoreError:
-                # The trial will try again, and report the store's error.
-                return StepState.TO_TRAIN
-            self._looked_up[key] = now, state
-        return self._looked_up[key][1]
+        if not self._is_known(key):
+            self._look_up(key)
+        # Where the store failed, the trial will try again, and report its error.
+        return self._looked_up[key][1] if key in self._looked_up else StepState.TO_TRAIN
+
+    def _looked(self, keys: Iterable[str]) -> Iterator[str]:
+        """Yield the keys, looked up: the first alone, as it is mostly free, then many at once."""
+        left = iter(keys)
+        yield from islice(left, 1)
+        while block := list(islice(left, READERS)):
+            if unknown := [key for key in block if not self._is_known(key)]:
+                self._repository.in_parallel(self._look_up, unknown)
+            yield from block
+
+    def _is_known(self, key: str) -> bool:
+        """Return whether what was found of a step still counts."""
+        if key not in self._looked_up:
+            return False
+        when, state = self._looked_up[key]
+        counts = self._look_seconds
+        if state == StepState.RUNNING:
+            counts = max(counts, self._leased / LOOKS_PER_SECOND)
+        return self._clock() - when <= counts
+
+    def _look_up(self, key: str) -> None:
+        try:
+            state = look_up_step(self._tree.nodes[key], self._repository).state
+        except StoreError:
+            self._looked_up.pop(key, None)
+        else:
+            self._looked_up[key] = self._clock(), state
 
 
 def step_kind_of(key: str, tree: StepTree) -> Kind:

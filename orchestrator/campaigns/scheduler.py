@@ -118,7 +118,7 @@ class Scheduler:
 
     def next(self) -> str | None:
         """Return the step to start now, or None while no step is ready."""
-        if self._stopping or self._is_full():
+        if self._stopping or self._working >= self._room.at_once():
             return None
         key = self._choose_unpublished()
         while (key is None or self._choice.state(key) == StepState.RUNNING) and self._grow():
@@ -131,9 +131,12 @@ class Scheduler:
             else:
                 self._give_up_unaffordable()
             return None
-        self._room_wait.end()
         if self._choice.state(key) == StepState.RUNNING:
+            # A trial that only waits is cheap, but takes a place that Ray gives to trials.
+            if len(self._waiting) >= self._room.at_once():
+                return None
             self._waiting.add(key)
+        self._room_wait.end()
         self.schedule.start(key)
         self.outcomes[key].state = StepState.RUNNING
         return key
@@ -147,6 +150,7 @@ class Scheduler:
                 self._waiting.add(id)
             case AttemptStarted(attempt):
                 self._waiting.discard(id)
+                self._results.pop(id, None)  # of a process that was lost
                 self.budget.begin(id)
                 self.outcomes[id].attempts.append(attempt)
                 self._on_event(StepStarted(id))
@@ -158,7 +162,7 @@ class Scheduler:
         self.budget.end(id)
         self._waiting.discard(id)
         result = self._results.pop(id, None)
-        if isinstance(result, StepPublished) and not lost:
+        if isinstance(result, StepPublished):
             is_own = result.attempt in self.outcomes[id].attempts
             self._finish(id, StepState.PUBLISHED if is_own else StepState.REUSED)
         elif isinstance(result, TrialFailed):
@@ -188,10 +192,10 @@ class Scheduler:
             self.schedule, self._estimates, self.outcomes, self.budget.elapsed, self._room.at_once()
         )
 
-    def _is_full(self) -> bool:
-        """Return whether as many steps run as may. As many again may wait for leases."""
-        running, most = len(self.schedule.running), self._room.at_once()
-        return running - len(self._waiting) >= most or running >= 2 * most
+    @property
+    def _working(self) -> int:
+        """Return how many steps run, without those that wait for the lease of another campaign."""
+        return len(self.schedule.running) - len(self._waiting)
 
     def _choose_unpublished(self) -> str | None:
         """Choose a step, once everything that others published is finished."""
