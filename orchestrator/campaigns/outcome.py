@@ -51,7 +51,7 @@ class CampaignOutcome:
 
     steps: dict[str, StepOutcome]  # by key, parents first
     chains: tuple[ChainOutcome, ...]  # in the campaign's order
-    problems: tuple[str, ...]  # what could not be recorded though the steps are published
+    problems: tuple[str, ...]  # what was not recorded, and why a search ended early
     gpu_hours: float  # that this run has spent
     seconds: float
 

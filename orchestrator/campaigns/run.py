@@ -120,7 +120,7 @@ def run_campaign(
     return CampaignOutcome(
         steps=outcomes,
         chains=tuple(chains),
-        problems=tuple(bookkeeper.problems),
+        problems=(*scheduler.problems, *bookkeeper.problems),
         gpu_hours=scheduler.budget.spent,
         seconds=time.monotonic() - began,
     )

@@ -35,6 +35,7 @@ from orchestrator.planning.store_state import StepState, StoredStep
 from orchestrator.records.repository import Repository
 from orchestrator.store.base import StoreError
 from orchestrator.store.retries import DEFAULT_RETRIES
+from training.config import InputError
 
 
 class Scheduler:
@@ -77,6 +78,7 @@ class Scheduler:
             clock: Returns seconds.
         """
         self.outcomes = {key: first_outcome(stored[key]) for key in tree.nodes}
+        self.problems: list[str] = []
         self._room_wait = room
         self._room = room.room
         self._tree = tree
@@ -217,6 +219,14 @@ class Scheduler:
             if self.schedule.running:
                 return False  # asked again later
             raise
+        except InputError as error:
+            if not self.schedule.running:
+                raise
+            # The running steps go on, and the campaign ends after them.
+            self._on_event(Notice(f"the search names no more samples: {error}"))
+            self.problems.append(str(error))
+            self._growth = None
+            return False
         if grown is None:
             return False
         self._add(*grown)

@@ -148,3 +148,26 @@ def test_a_loss_is_not_told_with_the_failure_of_an_earlier_process(world: World)
     scheduler.on_end(key, lost="the machine is gone")
     assert scheduler.outcomes[key].state == StepState.FAILED
     assert scheduler.outcomes[key].reason.endswith("the machine is gone")
+
+
+def test_a_searcher_that_fails_ends_the_search_and_no_running_step(world: World):
+    class Search:
+        possible = True
+
+        def grow(self) -> None:
+            raise InputError("the searcher fails: singular matrix")
+
+    scheduler = world.scheduler(steps=1, cpus=2, growth=lambda outcomes: Search())
+    key = scheduler.next()
+    assert key
+    assert scheduler.next() is None
+    assert not scheduler.finished
+    (notice,) = (event for event in world.events if isinstance(event, Notice))
+    assert "names no more samples: the searcher fails" in notice.text
+    scheduler.on_message(key, StepPublished("a"))
+    scheduler.on_end(key)
+    assert scheduler.finished
+    assert scheduler.problems == ["the searcher fails: singular matrix"]
+    alone = world.scheduler(steps=0, cpus=2, growth=lambda outcomes: Search())
+    with pytest.raises(InputError):
+        alone.next()
