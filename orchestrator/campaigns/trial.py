@@ -20,7 +20,7 @@ from orchestrator.planning.planner import PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.planning.step_tree import Node
 from orchestrator.records.repository import Repository
-from orchestrator.records.schema import DataSource, Scoring, StepFailed
+from orchestrator.records.schema import DataSource, Scoring, StepFailed, StepHasNoRoom
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.retries import Retries
 from training.config import InputError
@@ -83,7 +83,7 @@ def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
         try:
             on_message(StepPublished(_publish(spec, context)))
             return
-        except InputError as error:
+        except (InputError, StepHasNoRoom) as error:
             # Another try would fail alike.
             on_message(TrialFailed(str(error)))
             return

@@ -8,9 +8,10 @@ Importing Ray takes a second, so the functions import it when they are called.
 """
 
 import logging
+import math
 import os
+import time
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from orchestrator.cluster.resources import Resources
 log = logging.getLogger(__name__)
 FIXED = Growth(types=(), most=0)
 UNKNOWN = Growth(types=(), most=0, known=False)
+KNOWN_SECONDS = 300.0  # for which the head's answer counts, as configurations are changed
+UNKNOWN_SECONDS = 30.0  # for which it counts that the head could not tell
+_answers: dict[str, tuple[float, Growth]] = {}  # of each job: when, and what was answered
+_told: set[str] = set()  # problems that were told
 
 
 def machines() -> Machines:
@@ -62,17 +67,27 @@ def _job() -> str:
     return ray.get_runtime_context().get_job_id()
 
 
-@cache
 def _growth(job: str) -> Growth:
-    """Ask the head what the cluster can add. The answer holds for the whole job."""
+    """Return what the cluster can add, as the head said some minutes ago at most."""
+    when, before = _answers.get(job, (-math.inf, UNKNOWN))
+    if time.monotonic() - when < (KNOWN_SECONDS if before.known else UNKNOWN_SECONDS):
+        return before
+    growth, problem = _ask_head()
+    if problem and problem not in _told:
+        _told.add(problem)
+        log.warning("%s", problem)
+    if before.known and not growth.known:
+        growth = before  # the configuration was read before, and will be again
+    _answers[job] = time.monotonic(), growth
+    return growth
+
+
+def _ask_head() -> tuple[Growth, str | None]:
+    """Ask the head what the cluster can add, and why that is not known if it cannot tell."""
     import ray
 
     pinned: Any = ray.remote(num_cpus=0, resources={HEAD: 0.001})(_configured_growth)
-    growth, problem = ray.get(pinned.remote())
-    if problem:
-        # What a task logs stays on its machine.
-        log.warning("%s", problem)
-    return growth
+    return ray.get(pinned.remote())  # what a task logs stays on its machine
 
 
 def _configured_growth() -> tuple[Growth, str | None]:

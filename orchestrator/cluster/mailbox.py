@@ -15,6 +15,7 @@ class Mailbox:
         self._work: dict[int, bytes] = {}
         self._results: dict[int, bytes] = {}
         self._finished = 0  # pieces of work whose result was put
+        self._taken: set[tuple[int, int]] = set()  # by which rank which piece
         self._room: bytes | None = None
         self._closed = False
         self._changed = asyncio.Condition()
@@ -31,13 +32,17 @@ class Mailbox:
             self._changed.notify_all()
             return number
 
-    async def take(self, number: int, patience: float) -> bytes | None:
+    async def take(self, rank: int, number: int, patience: float) -> bytes | None:
         """Return a piece of work when it is there.
 
-        None if there is none for `patience` seconds after the piece before it was finished. The
-        mailbox is then closed, so that all workers of the team leave.
+        None if there is none for `patience` seconds after the piece before it was finished, or if a
+        worker of this rank took it before, and was lost with it. The mailbox is then closed, so
+        that all workers of the team leave.
         """
         async with self._changed:
+            if (rank, number) in self._taken:
+                self._close()
+                return None
             # A worker may be ahead of rank 0, which still has the result to give.
             await self._changed.wait_for(lambda: self._finished >= number or self._closed)
             try:
@@ -46,6 +51,8 @@ class Mailbox:
                 )
             except TimeoutError:
                 self._close()
+            if number in self._work:
+                self._taken.add((rank, number))
             return self._work.get(number)
 
     async def put(self, number: int, result: bytes) -> None:

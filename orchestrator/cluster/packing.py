@@ -65,7 +65,7 @@ class Machines(NamedTuple):
         """Return whether the cluster at its largest holds steps with these resources at once."""
         added = [kind.resources for kind in self.growth.types for _ in range(kind.most)]
         return hold_at_once(wanted, self.living, len(self.living)) or hold_at_once(
-            wanted, added, self.growth.most, self._head
+            wanted, added, self.growth.most, self._staying
         )
 
     def held(self, resources: "Resources") -> dict[str, int]:
@@ -80,15 +80,26 @@ class Machines(NamedTuple):
         return held
 
     def largest(self, resources: "Resources") -> list[Node]:
-        """Return the head and the machines that are added for many workers."""
+        """Return the machines that stay, and those that are added for many workers."""
         of = {kind.name: kind.resources for kind in self.growth.types}
         held = self.held(resources).items()
-        return [*self._head, *(of[name] for name, count in held for _ in range(count))]
+        return [*self._staying, *(of[name] for name, count in held for _ in range(count))]
 
     @property
-    def _head(self) -> list[Node]:
-        """Return the head, which stays whatever is added, and is none of what is added."""
-        return [node for node in self.living if HEAD in node]
+    def _staying(self) -> list[Node]:
+        """Return the head and other living machines that the autoscaler did not add."""
+        return [
+            node
+            for node in self.living
+            if HEAD in node or not any(_is_of(node, kind) for kind in self.growth.types)
+        ]
+
+
+def _is_of(node: Node, kind: NodeType) -> bool:
+    """Return whether a machine may be one that the autoscaler added of this kind."""
+    # What a machine has besides, and its memory, are found out when it starts.
+    named = {name: amount for name, amount in kind.resources.items() if name != "memory"}
+    return all(node.get(name) == amount for name, amount in named.items())
 
 
 def workers_on(resources: "Resources", node: Node) -> int:
@@ -119,7 +130,7 @@ def steps_on(resources: "Resources", nodes: Iterable[Node]) -> int:
 
 
 def hold_at_once(
-    wanted: "Iterable[Resources]", nodes: Sequence[Node], most: int, head: Sequence[Node] = ()
+    wanted: "Iterable[Resources]", nodes: Sequence[Node], most: int, besides: Sequence[Node] = ()
 ) -> bool:
     """Return whether the machines hold all these steps at once.
 
@@ -129,10 +140,10 @@ def hold_at_once(
         wanted: The resources of each step.
         nodes: The machines, and those that can be added.
         most: How many of them there may be.
-        head: The machine that there is besides them, if there is one.
+        besides: Machines that there are besides them.
     """
-    free = [_Free.of(node, used=True) for node in head] + [_Free.of(node) for node in nodes]
-    most += len(head)
+    free = [_Free.of(node, used=True) for node in besides] + [_Free.of(node) for node in nodes]
+    most += len(besides)
     by_size = sorted(wanted, key=lambda each: (each.gpus_per_worker, each.cpus_per_worker))
     return all(_place(each, free, most) for each in reversed(by_size))
 

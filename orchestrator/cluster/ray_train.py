@@ -177,8 +177,12 @@ def _trainer(
         run_config=ray.train.RunConfig(
             name="team",
             storage_path=disposable,
+            # Workers that Ray Train starts again would begin with the team's first piece of work,
+            # whose step is published. A lost team is answered by another one instead.
             failure_config=ray.train.FailureConfig(
-                max_failures=0, controller_failure_limit=retries.controller_failures
+                max_failures=0,
+                max_preemption_failures=0,
+                controller_failure_limit=retries.controller_failures,
             ),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
@@ -238,7 +242,8 @@ def _work_until_idle(config: dict[str, Any]) -> None:
         room = _pickle(ray.util.get_current_placement_group())
         ray.get(mailbox.set_room.remote(room))
     number = 0
-    while pickled := _get(mailbox.take.remote(number, config["idle_seconds"])):
+    rank = runtime.rank
+    while pickled := _get(mailbox.take.remote(rank, number, config["idle_seconds"])):
         result = pickle.loads(pickled)(runtime)
         if runtime.leads:
             ray.get(mailbox.put.remote(number, _pickle(result)))

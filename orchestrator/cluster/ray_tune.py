@@ -25,6 +25,7 @@ from typing import Any, Protocol, TypeVar
 import ray
 from ray import tune
 from ray.cloudpickle import dumps  # pyright: ignore[reportAttributeAccessIssue]
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
@@ -231,6 +232,8 @@ def _trial(
 
     try:
         work(ray.get(_decode(config["spec"])), on_message)
+    except RayError:
+        raise  # the trial is lost, and Tune tries it again
     except Exception:  # noqa: BLE001 - sent to the driver, which reports it
         on_message(as_message(traceback.format_exc()))
 

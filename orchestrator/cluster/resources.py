@@ -103,7 +103,7 @@ class Resources(Document):
         return bundle | parse_custom(self.custom_resources)
 
 
-def settle(request: Request, machines: Machines) -> Resources:
+def settle(request: Request, machines: Machines, sparing: bool = False) -> Resources:
     """Fill in what the request leaves open, for the largest machine that there is or may be.
 
     The machine must have the accelerator and the custom resources that are asked for.
@@ -112,8 +112,15 @@ def settle(request: Request, machines: Machines) -> Resources:
     machine, separate processes decode images. On a CPU machine the worker itself decodes them,
     because training needs the CPUs.
 
+    Args:
+        request: What was asked for.
+        machines: Of the cluster.
+        sparing: Whether workers without a GPU leave the CPUs of a GPU machine to those that train
+            there, and take no more than one of these.
+
     Raises:
-        InputError: The workers could not use their GPUs as asked, or no machine can train.
+        InputError: The workers could not use their GPUs as asked, no machine can train, or it
+            cannot be seen whether there will be GPUs.
     """
     uses_gpu = request.gpus_per_worker != 0
     richest = max(
@@ -130,12 +137,19 @@ def settle(request: Request, machines: Machines) -> Resources:
         )
     gpus_each = request.gpus_per_worker
     if gpus_each is None:
+        if not gpus and not machines.growth.known:
+            raise InputError(
+                "the cluster has no GPU now, and whether it can add one cannot be seen: say "
+                "--gpus-per-worker 1, or --gpus-per-worker 0 to train on CPUs"
+            )
         gpus_each = min(1, gpus)
-    sharing = gpus / gpus_each if gpus and gpus_each else request.workers
-    share = max(1, int(cpus // sharing))
     cpus_each = request.cpus_per_worker
     if cpus_each is None:
-        cpus_each = min(MOST_CPUS_PER_GPU, share) if gpus_each else share
+        # How many workers share the machine, and whether there are GPUs that need the other CPUs.
+        beside = gpus > 0 and (gpus_each > 0 or sparing)
+        sharing = gpus / (gpus_each or 1) if beside else request.workers
+        share = max(1, int(cpus // sharing))
+        cpus_each = min(MOST_CPUS_PER_GPU, share) if beside or gpus_each else share
     loaders = request.loader_workers
     if loaders is None:
         loaders = cpus_each - 1 if gpus_each else 0
@@ -205,7 +219,8 @@ def settle_kind(request: Request, kind: Kind, machines: Machines) -> Resources:
         InputError: The cluster can never hold it.
     """
     try:
-        resources = settle(request.of(kind), machines)
+        sparing = kind in ("evaluation", "probe")
+        resources = settle(request.of(kind), machines, sparing)
         check_cluster(resources, machines)
     except InputError as error:
         if not request.give:

@@ -28,7 +28,7 @@ from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 if TYPE_CHECKING:
     from training.runtime import Runtime
 
-__all__ = ["WorkersFailed", "dismiss", "run", "run_side_by_side", "run_until_done"]
+__all__ = ["NoRoom", "WorkersFailed", "dismiss", "run", "run_side_by_side", "run_until_done"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -66,8 +66,7 @@ def run(
     connect()
     with _interruptible(ask_to_end, retries.stop_grace_seconds):
         while True:
-            _await_room(resources, retries, tell)
-            team = _engage(resources, retries)
+            team = _find_team(resources, retries, tell)
             # An interrupted team stays busy: its workers end with this process.
             try:
                 number = team.give(work)
@@ -176,6 +175,21 @@ def dismiss(wait_seconds: float = DEFAULT_RETRIES.team_leave_seconds) -> None:
     """Let the teams of this process leave that have no work, so that their room can be used."""
     with _lock:
         _dismiss(list(_teams), wait_seconds)
+
+
+def _find_team(resources: Resources, retries: Retries, tell: Callable[[str], None]) -> Team:
+    """Return a team with these resources, marked busy, once there is room for it.
+
+    Raise WorkersFailed if none comes, or if Ray loses a process that looks or starts.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        _await_room(resources, retries, tell)
+        return _engage(resources, retries)
+    except RayError as error:
+        text = f"the workers could not be started ({type(error).__name__})"
+        raise WorkersFailed(text, None, str(error)) from error
 
 
 def _await_room(resources: Resources, retries: Retries, tell: Callable[[str], None]) -> None:

@@ -26,7 +26,7 @@ from orchestrator.records.attempts import (
 )
 from orchestrator.records.provenance import provenance
 from orchestrator.records.publish import publish_evaluation, publish_step, write_request
-from orchestrator.records.schema import StepFailed, StepRecord
+from orchestrator.records.schema import StepFailed, StepHasNoRoom, StepRecord
 from orchestrator.store.base import StoreError
 from orchestrator.store.lease import Lease, LeaseLost
 
@@ -173,7 +173,8 @@ def run_attempt(
         context.store.write(name, error.details.encode())
         if tracker:
             tracker.step_failed(planned.key)
-        raise StepFailed(
+        failed = StepHasNoRoom if isinstance(error.reason, workers.NoRoom) else StepFailed
+        raise failed(
             f"{planned.title} failed: {error} (details: {context.store.uri}/{name})"
         ) from error
 

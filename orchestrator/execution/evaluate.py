@@ -17,6 +17,7 @@ from orchestrator.records.schema import (
     EvaluationRecord,
     Scoring,
     StepFailed,
+    StepHasNoRoom,
     StepRecord,
 )
 from training.config import InputError
@@ -50,7 +51,8 @@ def ensure_evaluation(
     try:
         confusion, device = workers.run_until_done(work, resources, context.retries)
     except workers.WorkersFailed as error:
-        raise StepFailed(f"step {record.key} could not be scored: {error}") from error
+        failed = StepHasNoRoom if isinstance(error.reason, workers.NoRoom) else StepFailed
+        raise failed(f"step {record.key} could not be scored: {error}") from error
     return publish_evaluation(
         context.store, record.key, record.attempt, source, scoring, confusion, device
     )

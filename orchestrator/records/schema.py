@@ -19,6 +19,10 @@ class StepFailed(Exception):
     """A step could not be trained or scored. The message says why, and where the details are."""
 
 
+class StepHasNoRoom(StepFailed):
+    """No machine came that can hold the step's workers. Another try would wait as long."""
+
+
 class File(Document):
     """A published file, by digest."""
 

@@ -4,9 +4,6 @@ The machines are nodes of Ray's own test cluster. Their GPU is declared, and not
 """
 
 import os
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,8 @@ from orchestrator.cluster.machines import machines, steps_at_once
 from orchestrator.cluster.resources import Request, settle
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from tests.support.cluster_jobs import start, wait_for
 from tests.support.datasets import publish_digits
-from tests.support.paths import ROOT
 from tests.support.stored_steps import has_checkpoint, read_step_records
 from training.runtime import Runtime
 
@@ -67,22 +64,6 @@ def store(tmp_path: Path) -> Store:
     store = open_store(str(tmp_path / "store"))
     publish_digits(store, tmp_path / "built", seed=2, train=60, val=6)
     return store
-
-
-def start(command: list[str], cluster: Any, store: Store, log: Path) -> subprocess.Popen:
-    """Start a command of ours as the cluster's driver."""
-    environment = os.environ | {
-        "RAY_ADDRESS": cluster.address,
-        "STEPCHAIN_CACHE": str(log.parent / "cache"),
-    }
-    with log.open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, *command, "--store", store.uri],
-            env=environment,
-            cwd=ROOT,
-            stdout=output,
-            stderr=output,
-        )
 
 
 def test_kinds_of_steps_share_machines_by_what_they_are_given(
@@ -159,11 +140,3 @@ def test_a_machine_that_left_is_waited_for_until_it_is_back(
     assert "0 of 1 workers with 2 CPUs and 1 fast_disk each" in printed
     assert "a machine is back: training goes on" in printed
     assert read_step_records(store)[0].resources["resumed_from"] > 0
-
-
-def wait_for(condition: Any, job: subprocess.Popen, log: Path, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert job.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)

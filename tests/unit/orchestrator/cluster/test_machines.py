@@ -1,11 +1,13 @@
 """What an autoscaler's configuration, or a RayCluster, lets a cluster add."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from orchestrator.cluster import machines
 from orchestrator.cluster.machines import (
     _configuration_file,
     _growth,
@@ -106,13 +108,47 @@ class Task:
         """Start nothing."""
 
 
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Growth, str | None]]:
+    """Return the answers that the head is going to give, the last one for ever."""
+    given: list[tuple[Growth, str | None]] = []
+    monkeypatch.setattr("ray.remote", lambda **options: lambda function: Task())
+    monkeypatch.setattr("ray.get", lambda reference: given.pop(0) if len(given) > 1 else given[0])
+    monkeypatch.setattr(machines, "_answers", {})
+    monkeypatch.setattr(machines, "_told", set())
+    return given
+
+
+def pass_time(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic() + seconds
+    monkeypatch.setattr(machines.time, "monotonic", lambda: now)
+
+
 def test_the_driver_warns_once_of_what_the_head_cannot_read(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    answers: list[tuple[Growth, str | None]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """What a task of the head logs is not seen here."""
-    answer = Growth((), 0, known=False), "cannot be read"
-    monkeypatch.setattr("ray.remote", lambda **options: lambda function: Task())
-    monkeypatch.setattr("ray.get", lambda reference: answer)
-    for _ in range(2):
-        assert _growth("made up") == answer[0]
+    answers.append((Growth((), 0, known=False), "cannot be read"))
+    for _ in range(3):
+        assert not _growth("made up").known
+        pass_time(60, monkeypatch)
     assert [record.message for record in caplog.records] == ["cannot be read"]
+
+
+def test_what_a_cluster_can_add_is_asked_for_again(
+    answers: list[tuple[Growth, str | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = Growth((), 0, known=False), "not now"
+    small, large = (Growth((NodeType("gpu", {"GPU": 1.0}, most),), most) for most in (2, 8))
+    answers += [unknown, (small, None), unknown, (large, None)]
+    assert not _growth("job").known
+    pass_time(31, monkeypatch)
+    assert _growth("job") == small
+    pass_time(60, monkeypatch)
+    assert _growth("job") == small
+    pass_time(301, monkeypatch)
+    assert _growth("job") == small  # it could not be read, and is as it was
+    pass_time(301, monkeypatch)
+    assert _growth("job") == large

@@ -22,14 +22,14 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 def test_every_worker_takes_every_piece_of_work_in_order():
     async def serve() -> list[bytes | None]:
         mailbox = Mailbox()
-        waiting = [asyncio.create_task(mailbox.take(0, LONG)) for _ in range(2)]
+        waiting = [asyncio.create_task(mailbox.take(rank, 0, LONG)) for rank in range(2)]
         await asyncio.sleep(0)
         assert await mailbox.give(b"first") == 0
         taken = await asyncio.gather(*waiting)
         await mailbox.put(0, b"done")
         assert await mailbox.give(b"second") == 1
         # One worker is behind the other.
-        return [*taken, await mailbox.take(0, LONG), await mailbox.take(1, LONG)]
+        return [*taken, await mailbox.take(2, 0, LONG), await mailbox.take(0, 1, LONG)]
 
     assert run(serve()) == [b"first", b"first", b"first", b"second"]
 
@@ -49,9 +49,9 @@ def test_a_result_is_awaited_and_forgotten():
 def test_without_work_for_a_while_all_workers_leave_and_nothing_more_is_accepted():
     async def serve() -> list[bytes | int | None]:
         mailbox = Mailbox()
-        patient = asyncio.create_task(mailbox.take(0, LONG))
+        patient = asyncio.create_task(mailbox.take(1, 0, LONG))
         await asyncio.sleep(0)
-        impatient = await mailbox.take(0, 0.01)
+        impatient = await mailbox.take(0, 0, 0.01)
         return [impatient, await patient, await mailbox.give(b"late")]
 
     assert run(serve()) == [None, None, None]
@@ -62,7 +62,7 @@ def test_workers_finish_what_was_given_before_the_mailbox_was_closed():
         mailbox = Mailbox()
         await mailbox.give(b"work")
         await mailbox.close()
-        return [await mailbox.take(0, LONG), await mailbox.take(1, LONG)]
+        return [await mailbox.take(0, 0, LONG), await mailbox.take(0, 1, LONG)]
 
     assert run(serve()) == [b"work", None]
 
@@ -71,13 +71,27 @@ def test_a_worker_that_is_ahead_of_rank_0_does_not_end_the_team():
     async def serve() -> bytes | None:
         mailbox = Mailbox()
         await mailbox.give(b"first")
-        ahead = asyncio.create_task(mailbox.take(1, 0.05))
+        ahead = asyncio.create_task(mailbox.take(1, 1, 0.05))
         await asyncio.sleep(0.2)
         await mailbox.put(0, b"done")
         assert await mailbox.give(b"second") == 1
         return await ahead
 
     assert run(serve()) == b"second"
+
+
+def test_a_worker_that_was_started_again_gets_no_work():
+    async def serve() -> list[bytes | int | None]:
+        mailbox = Mailbox()
+        await mailbox.give(b"first")
+        first = await mailbox.take(0, 0, LONG)
+        await mailbox.put(0, b"done")
+        await mailbox.give(b"second")
+        second = await mailbox.take(0, 1, LONG)
+        # The machine was lost, and another worker begins in its place.
+        return [first, second, await mailbox.take(0, 0, LONG), await mailbox.give(b"third")]
+
+    assert run(serve()) == [b"first", b"second", None, None]
 
 
 def test_the_room_of_the_workers_is_known_once_they_started():

@@ -96,3 +96,17 @@ def test_a_head_that_trains_nothing_takes_no_place_of_what_is_added() -> None:
     machines = Machines(({"CPU": 0.0, HEAD: 1.0},), growth)
     assert machines.hold([given(1)] * 2)
     assert not machines.hold([given(1)] * 3)
+
+
+def test_machines_that_the_autoscaler_did_not_add_hold_steps_beside_those_it_adds() -> None:
+    growth = Growth((NodeType("gpu", {"CPU": 8.0, "GPU": 1.0}, 2),), 2)
+    with_disk = {"CPU": 16.0, "fast_disk": 1.0, "memory": 64e9}
+    machines = Machines(({"CPU": 0.0, HEAD: 1.0}, with_disk), growth)
+    base = given(0, 8, custom_resources=("fast_disk=1",))
+    assert machines.hold([base, given(1), given(1)])
+    assert not machines.hold([base, *[given(1)] * 3])
+    assert machines.room(given(0, 4)) == 8
+    # One that it added has more resources than its kind names, and is none of those.
+    added = {"CPU": 8.0, "GPU": 1.0, "memory": 30e9, "accelerator_type:A100": 1.0}
+    grown = Machines((*machines.living, added), growth)
+    assert not grown.hold([base, *[given(1)] * 3])

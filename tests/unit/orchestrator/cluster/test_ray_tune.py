@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 from ray.tune.search import Searcher
 
 from orchestrator.cluster import ray_tune
@@ -168,3 +169,12 @@ def test_tune_is_ended_when_a_busy_source_takes_too_long(tune_ended: Callable[[]
         assert ended == []
         while not ended:
             time.sleep(0.01)
+
+
+def test_what_ray_raises_in_a_trial_is_a_loss_and_no_message(monkeypatch: pytest.MonkeyPatch):
+    def lost(spec: object, on_message: Callable[[Any], None]) -> None:
+        raise OutOfMemoryError("the head is short of memory")
+
+    monkeypatch.setattr(ray_tune.tune, "report", lambda message: pytest.fail("it was told"))
+    with pytest.raises(OutOfMemoryError):
+        ray_tune._trial({"spec": ray_tune._encode("spec")}, lost, str)

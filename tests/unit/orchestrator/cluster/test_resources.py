@@ -3,7 +3,14 @@
 import pytest
 
 from orchestrator.cluster.packing import Growth, Machines, NodeType
-from orchestrator.cluster.resources import Request, check_batches, check_cluster, describe, settle
+from orchestrator.cluster.resources import (
+    Request,
+    check_batches,
+    check_cluster,
+    describe,
+    settle,
+    settle_kind,
+)
 from training.config import InputError
 
 LAPTOP = {"CPU": 8.0, "memory": 1e9}
@@ -109,3 +116,18 @@ def test_a_head_alone_trains_nothing_silently():
     asked = settle(Request(cpus_per_worker=4, gpus_per_worker=1), unseen)
     check_cluster(asked, unseen)
     assert not unseen.fixed
+    with pytest.raises(InputError, match="whether it can add one cannot be seen"):
+        settle(Request(), Machines((HEAD, LAPTOP), Growth((), 0, known=False)))
+
+
+def test_scores_and_probes_without_a_gpu_leave_cpus_to_the_gpus():
+    server = Machines(({"CPU": 64.0, "GPU": 8.0},))
+    request = Request(give=("evaluation:gpus=0",))
+    for kind in ("evaluation", "probe"):
+        given = settle_kind(request, kind, server)
+        assert (given.cpus_per_worker, given.gpus_per_worker) == (8, 0)
+    assert settle_kind(request, "increment", server).cpus_per_worker == 8
+    assert settle_kind(Request(give=("probe:cpus=32",)), "probe", server).cpus_per_worker == 32
+    # Training on CPUs was asked for, and may have them all.
+    assert settle_kind(Request(gpus_per_worker=0), "base", server).cpus_per_worker == 64
+    assert settle_kind(Request(), "probe", Machines((LAPTOP,))).cpus_per_worker == LAPTOP["CPU"]

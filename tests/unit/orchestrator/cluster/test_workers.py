@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from orchestrator.cluster import workers
 from orchestrator.cluster.packing import Growth, Machines
@@ -188,3 +189,14 @@ def test_machines_that_may_come_are_not_waited_for_here(monkeypatch: pytest.Monk
     look_at(monkeypatch, lambda: Machines((), Growth((), 0, known=False)))
     monkeypatch.setattr(workers, "Team", WholeTeam)
     assert workers.run(fail, ONE, retries=Retries(room_seconds=0)) == "done"
+
+
+def test_what_ray_raises_while_room_is_looked_for_is_a_loss(monkeypatch: pytest.MonkeyPatch):
+    def look() -> Machines:
+        raise OutOfMemoryError("the head is short of memory")
+
+    look_at(monkeypatch, look)
+    with pytest.raises(workers.WorkersFailed, match="could not be started") as failed:
+        workers.run(fail, ONE)
+    assert failed.value.reason is None
+    assert "short of memory" in failed.value.details
