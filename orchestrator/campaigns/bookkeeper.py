@@ -130,8 +130,10 @@ class Bookkeeper:
 
     def _step_given_up(self, node: Node) -> None:
         self._reporter.step_failed(node.key)
+        stopped = self._outcomes[node.key].state == StepState.STOPPED
+        report = self._reporter.chain_stopped if stopped else self._reporter.chain_failed
         for number in node.chains:
-            self._reporter.chain_failed(self._tree.chains[number])
+            report(self._tree.chains[number])
         self._view.step_given_up(node)
 
     def _chain_done(self, number: int) -> None:

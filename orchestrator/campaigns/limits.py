@@ -1,16 +1,11 @@
-"""Limit how much a run of a campaign does: its GPU-hours, and chains that fall behind."""
+"""Limit how much a run of a campaign does, and count the GPU-hours that it spends."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.cluster.give import Kind
 from orchestrator.planning.cost import Costs
-from orchestrator.planning.step_tree import Node
-
-if TYPE_CHECKING:
-    from orchestrator.cluster.tune_halving import Halving
 
 
 @dataclass(frozen=True)
@@ -82,69 +77,3 @@ class Budget:
 
     def _hours(self, step: str, seconds: float) -> float:
         return self._costs.gpu_hours(seconds, self._kind(step))
-
-
-class StoppingRule(Protocol):
-    """Decides by the scores of steps which chains are not continued."""
-
-    def reason_to_stop(self, node: Node, score: float) -> str | None:
-        """Return why the chain of a published step is not continued, or None if it is."""
-        ...
-
-
-def stopping_rule(limits: Limits) -> StoppingRule | None:
-    """Return the rule that the limits ask for, None if they ask for none."""
-    if limits.asha is not None:
-        return SuccessiveHalving(limits.asha)
-    return None if limits.stop_behind is None else BestScores(limits.stop_behind)
-
-
-class SuccessiveHalving:
-    """Continues the best share of the chains that have come as far, as ASHA does."""
-
-    def __init__(self, factor: float) -> None:
-        """Begin without scores. `factor`: one in so many chains is continued."""
-        self._factor = factor
-        # By what makes scores comparable.
-        self._halvings: dict[object, Halving] = {}
-
-    def reason_to_stop(self, node: Node, score: float) -> str | None:
-        """Return why the chain of a published step is not continued, or None if it is."""
-        # Only those who ask for it wait for Ray Tune's import.
-        from orchestrator.cluster.tune_halving import Halving
-
-        chain = node.plan.chain
-        comparable = chain.scenario, node.plan.manifest_digest, chain.evaluation
-        halving = self._halvings.setdefault(comparable, Halving(self._factor))
-        if not halving.stops(str(node.chains[0]), node.planned.index, score):
-            return None
-        return (
-            f"not among the best 1 in {self._factor:g} chains that came as far "
-            f"({100 * score:.1f} mIoU after step {node.planned.index})"
-        )
-
-
-class BestScores:
-    """The best score after each step, and which chains are too far behind it."""
-
-    def __init__(self, margin: float) -> None:
-        """Begin without scores. `margin`: mIoU, 0 to 1, that a chain may be behind."""
-        self._margin = margin
-        # The best score and the name of its chain, by what makes scores comparable.
-        self._best: dict[object, tuple[float, str]] = {}
-
-    def reason_to_stop(self, node: Node, score: float) -> str | None:
-        """Compare a published step with the best one.
-
-        Return why its chain is not continued, or None if it is.
-        """
-        config = node.plan.chain.evaluation
-        comparable = (node.planned.step.task.groups, node.plan.manifest_digest, config)
-        best, name = self._best.get(comparable, (score, ""))
-        if score >= best:
-            self._best[comparable] = score, node.plan.chain.name
-            return None
-        if best - score <= self._margin:
-            return None
-        behind = f"{100 * (best - score):.1f} points of mIoU behind {name!r}"
-        return f"{behind} after step {node.planned.index}"

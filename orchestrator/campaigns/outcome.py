@@ -57,8 +57,10 @@ class CampaignOutcome:
 
     @property
     def complete(self) -> bool:
-        """Return whether everything that was asked for is published."""
-        return not self.problems and all(chain.state.exists for chain in self.chains)
+        """Return whether all is published, but for chains that were stopped as asked."""
+        return not self.problems and all(
+            chain.state.exists or chain.state == StepState.STOPPED for chain in self.chains
+        )
 
 
 def outcome_tables(outcome: CampaignOutcome) -> list[Table]:

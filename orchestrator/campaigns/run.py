@@ -21,6 +21,7 @@ from orchestrator.campaigns.live_view import LiveView
 from orchestrator.campaigns.outcome import CampaignOutcome, ChainOutcome, StepOutcome
 from orchestrator.campaigns.room import Room, RoomWait
 from orchestrator.campaigns.scheduler import Scheduler
+from orchestrator.campaigns.stopping import Stopping, stopping_rule
 from orchestrator.campaigns.trial import run_trial, trial_spec
 from orchestrator.cluster.connection import connect
 from orchestrator.cluster.give import Kind, step_kind
@@ -54,7 +55,7 @@ def run_campaign(
     """Publish everything of a campaign that is not published.
 
     Args:
-        name: The campaign's name, for people.
+        name: The campaign's name. Verdicts of a stopping rule are kept under it.
         tree: Its steps.
         stored: Their states, as `look_up_steps` found them.
         context: The store, the resources and the tracker.
@@ -81,6 +82,10 @@ def run_campaign(
     repository = Repository(context.store)
     scoreboard = Scoreboard(repository, context.convention)
     score = partial(_miou, scoreboard)
+    rule = stopping_rule(limits)
+    stopping = None
+    if rule is not None:
+        stopping = Stopping(rule, name, repository, lambda node: score(node.plan, node.key))
     events = SimpleQueue[Event]()
     scheduler = Scheduler(
         tree,
@@ -96,7 +101,7 @@ def run_campaign(
         ),
         owner=owner,
         on_event=events.put,
-        score=lambda node: score(node.plan, node.key),
+        stopping=rule and Stopping(rule, name, repository, lambda node: score(node.plan, node.key)),
         look_seconds=context.retries.scheduler_look_seconds,
         growth=growth and (lambda outcomes: growth(tree, outcomes, score)),
     )

@@ -15,10 +15,11 @@ from orchestrator.campaigns.choice import Choice, step_kind_of
 from orchestrator.campaigns.estimates import estimate_steps, seconds_left, to_jobs
 from orchestrator.campaigns.events import ChainDone, Event, StepDone, StepGivenUp, StepStarted
 from orchestrator.campaigns.growth import Growth
-from orchestrator.campaigns.limits import Budget, Limits, stopping_rule
+from orchestrator.campaigns.limits import Budget, Limits
 from orchestrator.campaigns.outcome import StepOutcome, first_outcome
 from orchestrator.campaigns.priority import Schedule
 from orchestrator.campaigns.room import RoomWait
+from orchestrator.campaigns.stopping import Stopping, in_order_of_publication
 from orchestrator.campaigns.trial_leases import release_leases, seize_leases
 from orchestrator.cluster.give import Kind
 from orchestrator.execution.messages import (
@@ -56,7 +57,7 @@ class Scheduler:
         room: RoomWait,
         owner: str,
         on_event: Callable[[Event], None],
-        score: Callable[[Node], float | None],
+        stopping: Stopping | None = None,
         look_seconds: float = DEFAULT_RETRIES.scheduler_look_seconds,
         growth: Callable[[Mapping[str, StepOutcome]], Growth] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -72,7 +73,7 @@ class Scheduler:
             room: Says which steps fit at once, and how long to wait when none does.
             owner: Owner of the leases of this run's trials.
             on_event: Receives each event.
-            score: Returns the mIoU of a published step, for a rule that stops chains by it.
+            stopping: Says which chains are not continued.
             look_seconds: How long the looked-up state of a ready step counts.
             growth: Takes the outcomes, and returns what a searched campaign grows by.
             clock: Returns seconds.
@@ -86,7 +87,6 @@ class Scheduler:
         self._limits = limits
         self._owner = owner
         self._on_event = on_event
-        self._score = score
         self._costs = costs
         self._stopping = False
         self._spent = False  # the budget
@@ -99,9 +99,9 @@ class Scheduler:
         self._choice = Choice(
             tree, repository, self.schedule, self.budget, self._room, look_seconds, clock
         )
-        self._rule = stopping_rule(limits)
-        for key, node in tree.nodes.items():
-            if key not in self._estimates:
+        self._stopping_rule = stopping
+        for node in in_order_of_publication(tree.nodes.values(), stored):
+            if node.key not in self._estimates:
                 self._stop_if_behind(node)
         self._growth = growth(self.outcomes) if growth else None
 
@@ -243,8 +243,9 @@ class Scheduler:
         for key in stored:
             if key in self.schedule.dropped:
                 self._set(key, StepState.NOT_RUN, "a step before it was given up")
-            elif self.outcomes[key].state.exists:
-                self._stop_if_behind(tree.nodes[key])
+        for node in in_order_of_publication((tree.nodes[key] for key in stored), stored):
+            if self.outcomes[node.key].state.exists:
+                self._stop_if_behind(node)
         for number, plan in enumerate(tree.chains[chains:], start=chains):
             if all(self.outcomes[step.key].state.exists for step in plan.steps):
                 self._on_event(ChainDone(number))
@@ -290,20 +291,15 @@ class Scheduler:
             self._give_up(key, StepState.NOT_RUN, reason)
 
     def _stop_if_behind(self, node: Node) -> None:
-        """Give up the children of a published step that is too far behind the best one."""
-        if self._rule is None:
+        """Give up the children of a published step whose chain is not continued."""
+        if self._stopping_rule is None:
             return
         try:
-            score = self._score(node)
+            reason = self._stopping_rule.reason(node)
         except StoreError as error:
             title = node.planned.title
-            self._on_event(
-                Notice(f"the score of {title} stops no chain, as it is not read: {error}")
-            )
+            self._on_event(Notice(f"the score of {title} stops no chain: {error}"))
             return
-        reason = None if score is None else self._rule.reason_to_stop(node, score)
-        if reason is None:
-            return
-        for child in node.children:
+        for child in node.children if reason else ():
             if self.outcomes[child].state == StepState.WAITING:
                 self._give_up(child, StepState.STOPPED, reason)

@@ -52,6 +52,10 @@ class Tracker(Protocol[ChainRun]):
         """Mark a chain that was started and will not be finished."""
         ...
 
+    def chain_stopped(self, chain: ChainRun) -> None:
+        """Mark a chain that was started and is not continued, as it was asked for."""
+        ...
+
     def step_started(self, step: PlannedStep, data: DataSource, chain: ChainRun) -> None:
         """Show a step of this chain that is about to be trained on `data`."""
         ...

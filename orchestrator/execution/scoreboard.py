@@ -109,6 +109,11 @@ class Reporter:
                 self.step_published(plan, step.key)
             self._tracker.chain_finished(result, self._scoreboard.convention)
 
+    def chain_stopped(self, plan: PlannedChain) -> None:
+        """Report that a rule does not continue a chain, if it was started."""
+        if self._tracker and plan.chain in self._runs:
+            self._tracker.chain_stopped(self._runs.pop(plan.chain))
+
     def chain_failed(self, plan: PlannedChain) -> None:
         """Report that a chain will not be finished, if it was started."""
         if self._tracker and plan.chain in self._runs:

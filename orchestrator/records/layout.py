@@ -21,6 +21,7 @@ The map of a store, below its root:
     chains/<chain>.json                            ChainRecord
     campaigns/<campaign>.json                      CampaignRecord
     searches/<search>/<number>.json                SampleRecord: one sample of a searched campaign
+    verdicts/<campaign>/<rule>/<step>.json         Verdict: whether a rule continues a chain
     probes/<later step>/<probe>.json               ProbeRecord
     analyses/<analysis>.json                       AnalysisRecord
     datasets/shards/<sha256>.arrow                 images and masks, as the source holds them
@@ -230,6 +231,16 @@ def samples_folder(search: str) -> str:
 def sample_record(search: str, number: int) -> str:
     """Return the key of the record of a sample of a search."""
     return f"{samples_folder(search)}{number:06d}.json"
+
+
+def verdicts(campaign: str, rule: str = "") -> str:
+    """Return the prefix of what stopping rules, or one of them, said of a campaign's chains."""
+    return f"verdicts/{campaign}/{rule.replace(' ', '-')}{'/' if rule else ''}"
+
+
+def verdict(campaign: str, rule: str, step: str) -> str:
+    """Return the key of what a stopping rule said of a chain after a step."""
+    return f"{verdicts(campaign, rule)}{step}.json"
 
 
 def analysis_record(analysis: str) -> str:

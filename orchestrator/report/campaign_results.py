@@ -6,7 +6,7 @@ can therefore show over how many seeds each mean is. All numbers here are typed 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.planning.campaign import Campaign
@@ -19,6 +19,7 @@ from orchestrator.records.publish import chain_record
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_step
 from orchestrator.records.schema import StepRecord
+from orchestrator.records.verdicts import Verdict, find_verdicts
 from orchestrator.report.chain_tables import scored_on
 from orchestrator.report.variant_results import ScoredChain, VariantResult, printed_means
 from training.continual_metrics import continual
@@ -39,6 +40,7 @@ class CampaignResult:
     steps: int  # different ones
     naive_steps: int  # if no two chains shared a step
     named_by: str = ""  # the searcher of a searched campaign and its spaces, in words
+    stopped: Mapping[int, Verdict] = field(default_factory=dict)  # on chains, by their index
 
     @property
     def published(self) -> tuple[ScoredChain, ...]:
@@ -47,8 +49,10 @@ class CampaignResult:
 
     @property
     def complete(self) -> bool:
-        """Return whether every chain of every variant is published."""
-        return all(len(each.seeds) == len(each.variant.chains) for each in self.variants)
+        """Return whether every chain is published, or was stopped as asked."""
+        return all(
+            len(each.seeds) + each.stopped == len(each.variant.chains) for each in self.variants
+        )
 
     @property
     def axes(self) -> dict[str, list[Any]]:
@@ -83,11 +87,14 @@ def load_campaign_results(
     scored = repository.in_parallel(
         lambda plan: _read_chain(plan, records, repository, convention), tree.chains
     )
+    stopped = _find_stopped(campaign.name, tree, records, scored, repository)
     variants = []
     for variant in group_variants([plan.chain for plan in tree.chains]):
         seeds = [scored[index] for index in variant.chains]
         plan = tree.chains[variant.chains[0]]
-        variants.append(_to_result(variant, plan, seeds, campaign.paper, convention))
+        found = _to_result(variant, plan, seeds, campaign.paper, convention)
+        count = sum(index in stopped for index in variant.chains)
+        variants.append(replace(found, stopped=count))
     return CampaignResult(
         name=campaign.name,
         question=campaign.question,
@@ -98,6 +105,7 @@ def load_campaign_results(
         steps=len(tree.nodes),
         naive_steps=tree.naive_steps,
         named_by=campaign.named_by,
+        stopped=stopped,
     )
 
 
@@ -133,6 +141,23 @@ def _read_records(tree: StepTree, repository: Repository) -> dict[str, StepRecor
         for record in published:
             generation += tree.nodes[record.key].children
     return records
+
+
+def _find_stopped(
+    campaign: str,
+    tree: StepTree,
+    records: Mapping[str, StepRecord],
+    scored: Sequence[ScoredChain | None],
+    repository: Repository,
+) -> dict[int, Verdict]:
+    """Return the verdicts on chains that a rule did not continue after their newest step."""
+    newest: dict[int, str] = {}  # published step of each chain that was begun
+    for index, (plan, finished) in enumerate(zip(tree.chains, scored, strict=True)):
+        published = [step.key for step in plan.steps if step.key in records]
+        if not finished and published:
+            newest[index] = published[-1]
+    verdicts = find_verdicts(repository, campaign) if newest else {}
+    return {index: verdicts[key] for index, key in newest.items() if key in verdicts}
 
 
 def _read_chain(

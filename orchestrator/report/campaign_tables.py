@@ -84,9 +84,10 @@ def _score_columns(variants: Sequence[VariantResult]) -> tuple[Column, ...]:
 
 def _score_values(variant: VariantResult, columns: Sequence[Column]) -> tuple[Value, ...]:
     """Return the values of a variant below these columns."""
-    values: dict[tuple[str, str], Value] = {
-        ("", "seeds"): f"{len(variant.seeds)}/{len(variant.variant.chains)}"
-    }
+    seeds = f"{len(variant.seeds)}/{len(variant.variant.chains)}"
+    if variant.stopped:
+        seeds += f" ({variant.stopped} stopped)"
+    values: dict[tuple[str, str], Value] = {("", "seeds"): seeds}
     for mean, ours in zip(MEANS, variant.means, strict=True):
         if ours:
             values[mean, "mean"] = ours.mean
@@ -118,13 +119,7 @@ def _score_caption(result: CampaignResult) -> str:
             "Mean over seeds, their standard deviation (n − 1), "
             "and half the 95 % confidence interval of the mean."
         )
-    missing = len(result.chains) - len(result.published)
-    if missing:
-        sentences.append(
-            f"{missing} of {len(result.chains)} chains have no last score and count in no mean: "
-            "they are not finished, failed, or were stopped by --stop-behind or --asha. A stopped "
-            "chain might have caught up, so such a table favours what learns fast."
-        )
+    sentences += _missing_words(result)
     sources = dict.fromkeys(each.paper.source for each in result.variants if each.paper)
     if sources:
         sentences.append(
@@ -136,6 +131,29 @@ def _score_caption(result: CampaignResult) -> str:
         for seed in variant.seeds:
             steps += seed.chain.steps
     return " ".join([*sentences, counting_words(result.convention, steps)])
+
+
+def _missing_words(result: CampaignResult) -> list[str]:
+    """Say why chains have no last score, and what that does to the table."""
+    missing = len(result.chains) - len(result.published)
+    stopped = len(result.stopped)
+    why = []
+    if stopped:
+        rules = {f"--{verdict.rule}" for verdict in result.stopped.values()}
+        why.append(f"stopped by {' and '.join(sorted(rules))}: {stopped}")
+    if missing > stopped:
+        why.append(f"not finished, or failed: {missing - stopped}")
+    if not why:
+        return []
+    sentences = [
+        f"{missing} of {len(result.chains)} chains have no last score and count in no mean "
+        f"({'; '.join(why)})."
+    ]
+    if stopped:
+        sentences.append(
+            "A stopped chain might have caught up, so such a table favours what learns fast."
+        )
+    return sentences
 
 
 def class_table(result: CampaignResult) -> Table:

@@ -58,6 +58,7 @@ class VariantResult:
     paper: PaperNumber | None
     # Whether a difference to the paper means anything: counted alike, on as many images.
     comparable: bool
+    stopped: int = 0  # chains that a stopping rule did not continue
 
     @property
     def name(self) -> str:

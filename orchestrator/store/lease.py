@@ -94,8 +94,12 @@ class Lease:
     def acquire(self) -> bool:
         """Try to acquire the lease, without waiting.
 
-        Return True if the lease was free, or was stale while this very object watched it.
+        Return True if the lease was free, or was stale while this very object watched it. A process
+        that is ending gets none, because nobody would release it: its threads run on while its exit
+        handlers do, and a campaign that is stopped releases its trials' leases then.
         """
+        if not threading.main_thread().is_alive():
+            return False
         if self._store.write(self.key, self._state(), only_if_absent=True):
             return True
         try:

@@ -64,6 +64,7 @@ def campaign_runs(
             "stepchain.record": layout.campaign_record(record.key),
             "stepchain.convention": result.convention.name,
             "stepchain.published": f"{len(result.published)} of {len(result.chains)}",
+            **({"stepchain.stopped": str(len(result.stopped))} if result.stopped else {}),
             **({"stepchain.best": best.name} if result.named_by and best else {}),
         },
         points=tuple(_points(result, ended)),

@@ -140,6 +140,10 @@ class Tracker:
         self._open.pop(run.key, None)
         self._delivery.enqueue(run)
 
+    def chain_stopped(self, chain: Run) -> None:
+        """Report that a rule does not continue a chain. It may start again."""
+        self._end(chain.key, "KILLED")
+
     def chain_failed(self, chain: Run) -> None:
         """Report that a chain will not be finished. It may start again."""
         self._end(chain.key, "FAILED")

@@ -127,7 +127,7 @@ def test_a_machine_that_left_is_waited_for_until_it_is_back(
     node = cluster.add_node(num_cpus=2, resources={"fast_disk": 1})
     cluster.wait_for_nodes()
     log = tmp_path / "log.txt"
-    job = start([*TRAIN.split()], cluster, store, log)
+    job = start(TRAIN.split(), cluster, store, log)
     try:
         wait_for(lambda: has_checkpoint(store), job, log)
         cluster.remove_node(node)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from orchestrator.store.base import Store
 from tests.support.paths import ROOT
 
 
-def start(command: list[str], cluster: Any, store: Store, log: Path) -> subprocess.Popen:
+def start(command: Sequence[str], cluster: Any, store: Store, log: Path) -> subprocess.Popen:
     """Start a command of ours as the cluster's driver."""
     environment = os.environ | {
         "RAY_ADDRESS": cluster.address,

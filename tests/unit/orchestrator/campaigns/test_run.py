@@ -19,6 +19,7 @@ from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.messages import AttemptStarted, WaitingForLease
+from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.planner import Planner
@@ -27,12 +28,15 @@ from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records import layout
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import ChainRecord, StepRecord
+from orchestrator.report.campaign_results import CampaignResult, load_campaign_results
+from orchestrator.report.campaign_tables import scores_table
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from tests.support.datasets import build_dataset
 from tests.support.stored_steps import read_step_records
+from training import metrics
 from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.data.digits import Digits
 from training.data.manifest import Manifest
@@ -379,6 +383,36 @@ def test_successive_halving_continues_the_best_share_of_the_chains(
     # The first score is the best so far, 0.3 is below that, and 0.6 above the median of both.
     assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
     assert "not among the best 1 in 2 chains that came as far (30.0 mIoU after step 1)" in output
+    assert outcome.complete  # what was asked for is done
+    again, _ = campaign(store, cluster, step_tree, Limits(asha=2, retries=0))
+    assert [each.state for each in again.chains] == ["reused", "stopped", "reused"]
+    asked = Campaign("test", "Is it stopped?", tuple(plan.chain for plan in step_tree.chains))
+
+    def result() -> CampaignResult:
+        return load_campaign_results(asked, step_tree, Repository(store), metrics.wilson())
+
+    monkeypatch.undo()
+    found = result()
+    assert found.complete
+    assert [variant.stopped for variant in found.variants] == [0, 1, 0]
+    caption = scores_table(found).caption
+    assert "1 of 3 chains have no last score" in caption
+    assert "(stopped by --asha 2: 1). A stopped chain might have caught up" in caption
+
+
+def test_without_the_rule_a_stopped_chain_is_continued(
+    store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    step_tree = tree(store)
+    scores = {
+        step_tree.chains[number].steps[1].key: score for number, score in enumerate((0.5, 0.3, 0.6))
+    }
+    score = "orchestrator.campaigns.run._miou"
+    monkeypatch.setattr(score, lambda board, plan, key: scores.get(key))
+    stopped, _ = campaign(store, cluster, step_tree, Limits(asha=2, retries=0))
+    assert stopped.chains[1].state == "stopped"
+    whole, _ = campaign(store, cluster, step_tree)
+    assert [each.state for each in whole.chains] == ["reused", "published", "reused"]
 
 
 def test_a_score_that_cannot_be_read_stops_no_chain(
@@ -395,7 +429,7 @@ def test_a_score_that_cannot_be_read_stops_no_chain(
     monkeypatch.setattr("orchestrator.campaigns.run._miou", score)
     outcome, output = campaign(store, cluster, step_tree, Limits(stop_behind=0.1, retries=0))
     assert outcome.complete
-    assert "stops no chain, as it is not read: the server does not answer" in output
+    assert "stops no chain: the server does not answer" in output
 
 
 class Quiet:

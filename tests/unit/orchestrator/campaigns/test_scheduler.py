@@ -80,7 +80,6 @@ class World:
             room=RoomWait(room, 10, pytest.fail, lambda: self.now),
             owner="ours",
             on_event=self.events.append,
-            score=lambda node: None,
             growth=growth,
             clock=lambda: self.now,
         )

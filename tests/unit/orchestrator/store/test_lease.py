@@ -1,6 +1,8 @@
 import json
 import logging
 import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,30 @@ def test_a_free_lease_is_acquired_by_one(store: Store):
     assert second.holder is not None
     assert second.holder.owner == "ada@one"
     assert Lease(store, "steps/other/lease.json", "bob@two").acquire()
+
+
+def test_a_process_that_is_ending_takes_no_lease(tmp_path: Path):
+    # Its exit handlers take a while, and its thread does not know.
+    code = f"""
+import atexit, threading, time
+from orchestrator.store.lease import Lease
+from orchestrator.store.open import open_store
+
+store = open_store({str(tmp_path)!r})
+ending = threading.Event()
+taken = threading.Event()
+
+def acquire():
+    ending.wait()
+    Lease(store, {KEY!r}, "ada@one").acquire()
+    taken.set()
+
+atexit.register(taken.wait, 20)
+atexit.register(ending.set)
+threading.Thread(target=acquire, daemon=True).start()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert not open_store(str(tmp_path)).exists(KEY)
 
 
 def test_acquiring_what_one_holds_is_no_change(store: Store):
