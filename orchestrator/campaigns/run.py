@@ -101,7 +101,7 @@ def run_campaign(
         ),
         owner=owner,
         on_event=events.put,
-        stopping=rule and Stopping(rule, name, repository, lambda node: score(node.plan, node.key)),
+        stopping=stopping,
         look_seconds=context.retries.scheduler_look_seconds,
         growth=growth and (lambda outcomes: growth(tree, outcomes, score)),
     )
