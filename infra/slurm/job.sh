@@ -1,7 +1,7 @@
 #!/bin/bash
 # Start Ray on the nodes of a Slurm allocation, and run a command there:
 #
-#     sbatch --nodes=4 --gpus-per-node=8 infra/slurm/job.sh \
+#     sbatch --nodes=4 --gpus-per-node=8 --cpus-per-gpu=8 infra/slurm/job.sh \
 #         python -m jobs.campaign run digits_wilson_alpha --store /shared/store
 #
 # The command runs on the first node. A minute before the time limit it gets SIGTERM, writes

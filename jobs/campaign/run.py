@@ -21,6 +21,7 @@ from orchestrator.records.repository import Repository
 from orchestrator.report.campaign_results import load_campaign_results
 from orchestrator.report.campaign_tables import scores_table
 from orchestrator.store.base import Store
+from training.config import InputError
 
 
 def run_plan(
@@ -30,7 +31,14 @@ def run_plan(
 
     Returns:
         Whether everything that was asked for is published.
+
+    Raises:
+        InputError: Files of published steps are gone.
     """
+    gone = [step.problem for step in plan.stored.values() if step.problem]
+    if gone:
+        more = f"; {len(gone) - 1} more steps are like that" if len(gone) > 1 else ""
+        raise InputError(f"{gone[0]}{more}")
     options.announce(store, console)
     console.print(*summary(plan), sep="\n")
     tracker = options.tracker(store)

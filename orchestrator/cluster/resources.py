@@ -3,13 +3,14 @@
 This module is pure and does not import Ray. Nothing here enters a key.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from orchestrator.cluster.give import Give, Kind, Placement, parse_custom, parse_give
-from orchestrator.cluster.packing import Machines, Node
+from orchestrator.cluster.packing import Machines, Node, workers_on
 from training.config import Document, InputError
 
 MOST_CPUS_PER_GPU = 8
@@ -266,7 +267,20 @@ def describe(resources: Resources, machines: Machines, of: str = "step") -> str:
     place = f" on {', '.join(kinds)}" if kinds else ""
     steps = max(1, machines.steps(resources))
     number = f"up to {steps} {of}{'s' * (steps > 1)} at once"
-    return f"each worker gets {shares(resources)}{place}; {number}"
+    return f"each worker gets {shares(resources)}{place}; {number}{_idle_gpus(resources, machines)}"
+
+
+def _idle_gpus(resources: Resources, machines: Machines) -> str:
+    """Say how many GPUs can get no worker, "" if all can or no worker uses one."""
+    share = resources.gpus_per_worker
+    fitting = [node for node in machines.largest(resources) if node.get("GPU")] or [
+        node for node in machines.living if node.get("GPU")
+    ]
+    gpus = sum(int(node["GPU"]) for node in fitting)
+    used = math.ceil(sum(workers_on(resources, node) for node in fitting) * share)
+    if not share or resources.accelerator or resources.custom_resources or used >= gpus:
+        return ""
+    return f"; {gpus - used} of {gpus} GPUs stay idle, as CPUs or memory are too few beside them"
 
 
 def shares(resources: Resources) -> str:

@@ -62,7 +62,11 @@ def rounded(space: Any, value: Any) -> Any:
     if not isinstance(value, float):
         # NumPy's own types have no canonical JSON.
         return value.item() if isinstance(value, np.generic) else value
-    digits = QUANTIZED_DIGITS if _quantum(space) else DIGITS
+    quantum = _quantum(space)
+    if quantum:
+        # Some searchers leave it out.
+        value = round(value / quantum) * quantum
+    digits = QUANTIZED_DIGITS if quantum else DIGITS
     short = float(f"{value:.{digits}g}")
     lower = getattr(space, "lower", None)
     upper = getattr(space, "upper", None)
@@ -85,17 +89,22 @@ def extremes(space: Any) -> list[Any]:
 
 
 def describe_space(space: Any) -> str:
-    """Return a space in words: `0 to 1`, `0.0001 to 1, logarithmic`, `bce or fixed`."""
-    from ray.tune.search.sample import Categorical, LogUniform
+    """Return a space in words: `0 to 1`, `0.0001 to 1, logarithmic`, `bce or fixed`.
+
+    Other spaces have other words, because a list of samples is found by them.
+    """
+    from ray.tune.search.sample import Categorical, Integer, LogUniform
 
     if isinstance(space, Categorical):
         return " or ".join(str(getattr(each, "name", each)) for each in space.categories)
     ends = extremes(space)
-    words = [f"{ends[0]:g} to {ends[1]:g}"] if ends else [_normal(space)]
+    words = [f"{ends[0]:.15g} to {ends[1]:.15g}"] if ends else [_normal(space)]
+    if isinstance(space, Integer):
+        words.append("whole numbers")
     if isinstance(_plain_sampler(space), LogUniform):
         words.append("logarithmic")
     if quantum := _quantum(space):
-        words.append(f"in multiples of {quantum:g}")
+        words.append(f"in multiples of {quantum:.15g}")
     return ", ".join(words)
 
 
@@ -108,7 +117,7 @@ def searcher_name(searcher: Any) -> str:
 
 def _normal(space: Any) -> str:
     sampler = _plain_sampler(space)
-    return f"normal with mean {sampler.mean:g} and deviation {sampler.sd:g}"
+    return f"normal with mean {sampler.mean:.15g} and deviation {sampler.sd:.15g}"
 
 
 def _quantum(space: Any) -> float | None:

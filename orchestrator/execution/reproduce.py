@@ -21,7 +21,7 @@ from orchestrator.planning.chain import Chain
 from orchestrator.planning.planner import SPLIT, PlannedChain, Planner
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
-from orchestrator.records.attempts import delete_checkpoints, new_attempt
+from orchestrator.records.attempts import new_attempt
 from orchestrator.records.provenance import provenance
 from orchestrator.records.repository import Repository, read_counts
 from orchestrator.records.reproduction import (
@@ -121,7 +121,8 @@ def reproduce(
         provenance=provenance(outcome.device),
     )
     found = publish_reproduction(store, found)
-    delete_checkpoints(store, record.key)
+    # Another attempt at the step may be training.
+    store.delete(layout.checkpoints_folder(record.key, attempt))
     return found
 
 

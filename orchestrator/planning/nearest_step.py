@@ -61,12 +61,14 @@ class Nearest(NamedTuple):
 
     def __str__(self) -> str:
         """Return in a sentence which step it is and what differs."""
+        made = self.record.provenance
+        origin = f"{made.created[:10]} by {made.user}@{made.host}"
+        if not self.differences:
+            return f"it was published on {origin}, and its files are gone"
         shown = [str(each) for each in self.differences[:SHOWN_DIFFERENCES]]
         more = len(self.differences) - len(shown)
         if more:
             shown.append(f"and {more} more")
-        made = self.record.provenance
-        origin = f"{made.created[:10]} by {made.user}@{made.host}"
         return f"nearest is {self.record.key} of {origin}: {', '.join(shown)}"
 
 

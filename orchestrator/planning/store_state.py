@@ -20,8 +20,8 @@ from orchestrator.records.published_files import (
     NamedFile,
     counts_of,
     files_of_step,
-    has_files,
     is_scored,
+    missing_file,
 )
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import StepRecord
@@ -76,6 +76,7 @@ class StoredStep:
     record: StepRecord | None = None  # of a step that is published or to be scored
     holder: LeaseState | None = None  # of a step that is running
     details: AttemptDetails | None = None  # only if the look-up was asked for details
+    problem: str | None = None  # of a step that is published, and whose files are not there
 
 
 def look_up_steps(tree: StepTree, store: Store, *, details: bool = False) -> dict[str, StoredStep]:
@@ -114,9 +115,10 @@ def look_up_step(
     `listed`: what `list_published` returned. What it shows is not asked for again.
     """
     record = repository.find_step(node.key)
-    if record and not has_files(repository.store, record, listed):
-        return StoredStep(StepState.TO_TRAIN)
     if record:
+        problem = missing_file(repository.store, record, listed)
+        if problem:
+            return StoredStep(StepState.TO_TRAIN, problem=problem)
         scored = all(is_scored(repository, record, each, listed) for _, each in node.scorings)
         return StoredStep(StepState.PUBLISHED if scored else StepState.TO_SCORE, record)
     holder = read_lease(repository.store, layout.step_lease(node.key))

@@ -64,8 +64,10 @@ def counts_of(evaluation: EvaluationRecord) -> NamedFile:
     return NamedFile(key, evaluation.confusion, name)
 
 
-def has_files(store: Store, record: StepRecord, listed: Mapping[str, int] = NOTHING) -> bool:
-    """Return whether a published step's files are in the store, by one request; warn if not.
+def missing_file(
+    store: Store, record: StepRecord, listed: Mapping[str, int] = NOTHING
+) -> str | None:
+    """Return in a sentence which file of a published step is gone, and warn; None if none is.
 
     Args:
         store: The store.
@@ -73,11 +75,11 @@ def has_files(store: Store, record: StepRecord, listed: Mapping[str, int] = NOTH
         listed: Bytes of objects by key, as a list has shown them. It saves the request.
     """
     if all(listed.get(each.key) == each.file.bytes for each in files_of_step(record)):
-        return True
+        return None
     problem = problem_of_files(store, record)
     if problem:
         log.warning("%s", problem)
-    return problem is None
+    return problem
 
 
 def problem_of_files(store: Store, record: StepRecord) -> str | None:

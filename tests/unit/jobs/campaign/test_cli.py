@@ -23,7 +23,7 @@ from orchestrator.datasets import pretrained
 from orchestrator.datasets.catalog import publish
 from orchestrator.planning.campaign_record import find_campaign
 from orchestrator.planning.step_tree import StepTree
-from orchestrator.planning.store_state import StepState
+from orchestrator.planning.store_state import StepState, StoredStep
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.folder import FolderStore
@@ -114,6 +114,23 @@ def test_a_plan_for_people(campaign: Callable[..., None], capsys: pytest.Capture
     shown = " ".join(capsys.readouterr().out.split())
     assert "memory: about 0.6 GB a worker (step 1, wilson)" in shown
     assert "pays off in steps that train longer than 4 to 6 minutes without it" in shown
+
+
+def test_a_step_whose_files_are_gone_is_refused_before_anything_starts(
+    campaign: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    gone = StoredStep(StepState.TO_TRAIN, problem="step k is published, and its file is gone")
+    monkeypatch.setattr(
+        "orchestrator.planning.campaign_plan.look_up_steps",
+        lambda tree, store, **_: dict.fromkeys(tree.nodes, gone),
+    )
+    with pytest.raises(SystemExit) as end:
+        campaign("run")
+    assert end.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step k is published, and its file is gone; 7 more steps are like that" in said
 
 
 @pytest.mark.parametrize(

@@ -131,3 +131,17 @@ def test_scores_and_probes_without_a_gpu_leave_cpus_to_the_gpus():
     # Training on CPUs was asked for, and may have them all.
     assert settle_kind(Request(gpus_per_worker=0), "base", server).cpus_per_worker == 64
     assert settle_kind(Request(), "probe", Machines((LAPTOP,))).cpus_per_worker == LAPTOP["CPU"]
+
+
+def test_gpus_that_get_no_worker_are_told():
+    # What many Slurm clusters give for --gpus-per-node=8 alone.
+    machines = Machines(tuple({"CPU": 1.0, "GPU": 8.0} for _ in range(4)))
+    said = describe(settle(Request(), machines), machines)
+    assert said == (
+        "each worker gets 1 GPU and 1 CPU; up to 4 steps at once; 28 of 32 GPUs stay idle, as CPUs "
+        "or memory are too few beside them"
+    )
+    quarters = Machines(({"CPU": 16.0, "GPU": 2.0},))
+    assert "idle" not in describe(settle(Request(gpus_per_worker=0.3), quarters), quarters)
+    assert "idle" not in describe(settle(Request(gpus_per_worker=0), machines), machines)
+    assert "idle" not in describe(settle(Request(), Machines((LAPTOP,))), Machines((LAPTOP,)))

@@ -112,6 +112,13 @@ def test_the_nearest_differs_least_and_is_the_newest_of_equals():
     assert str(nearest) == f"nearest is {newer.key} of 2026-02-01 by ada@node: seed 3 (there 2)"
 
 
+def test_a_published_step_whose_files_are_gone_is_its_own_nearest():
+    step = steps()[1]
+    nearest = PublishedSteps([published(step)]).nearest(step)
+    assert str(nearest).startswith("it was published on 2026-01-02 by ")
+    assert str(nearest).endswith(", and its files are gone")
+
+
 def test_an_empty_store_has_nothing_to_compare_with():
     assert PublishedSteps([]).nearest(steps()[0]) is None
 

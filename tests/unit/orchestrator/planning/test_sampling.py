@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from ray import tune
 
+from orchestrator.cluster.search_spaces import describe_space, rounded
 from orchestrator.planning.campaign import sweep
 from orchestrator.planning.sampling import draw_samples
 from stepchain.presets import digits_wilson
@@ -82,6 +83,27 @@ def test_a_space_that_holds_nothing_is_named(space: Any):
 def test_a_space_of_one_number_holds_one_sample():
     assert draw_samples({"method.alpha": tune.uniform(1, 1)}, 1, seed=0) == [{"method.alpha": 1}]
     assert draw_samples({"seed": tune.randint(5, 6)}, 1, seed=0) == [{"seed": 5}]
+
+
+def test_other_spaces_have_other_words():
+    spaces = [
+        tune.randint(1, 5),
+        tune.uniform(1, 4),
+        tune.uniform(1, 4.0000001),
+        tune.loguniform(1, 4),
+        tune.quniform(1, 4, 0.5),
+        tune.quniform(1, 4, 0.25),
+        tune.randn(1, 4),
+    ]
+    assert len({describe_space(space) for space in spaces}) == len(spaces)
+    assert describe_space(spaces[0]) == "1 to 4, whole numbers"
+    assert describe_space(spaces[1]) == "1 to 4"
+
+
+def test_what_a_searcher_names_between_multiples_becomes_one():
+    assert rounded(tune.qloguniform(0.001, 1, 0.001), 0.012520653815) == 0.013
+    assert rounded(tune.quniform(0, 1, 0.1), 0.30000000000000004) == 0.3
+    assert rounded(tune.uniform(0, 1), 0.012520653815) == 0.01252
 
 
 def test_every_sample_is_combined_with_the_values_of_the_other_axes():

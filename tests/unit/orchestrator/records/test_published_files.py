@@ -8,8 +8,8 @@ from orchestrator.records import layout
 from orchestrator.records.published_files import (
     counts_of,
     files_of_step,
+    missing_file,
     has_counts,
-    has_files,
     verify,
 )
 from orchestrator.records.repository import Repository
@@ -33,13 +33,13 @@ def test_a_file_that_is_gone_or_cut_short_is_missed(
 ):
     record, _ = step
     counting = CountingStore(store)
-    assert has_files(cast(Store, counting), record)
+    assert missing_file(cast(Store, counting), record) is None
     assert counting.requests.total() == 1
     (curves,) = files_of_step(record)
     store.write(curves.key, store.read(curves.key)[:-1])
-    assert not has_files(store, record)
+    assert missing_file(store, record)
     store.delete(curves.key)
-    assert not has_files(store, record)
+    assert missing_file(store, record)
     assert curves.key in caplog.text
     assert f"delete '{layout.step_record(record.key)}'" in caplog.text
 
