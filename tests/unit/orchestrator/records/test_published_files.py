@@ -8,8 +8,8 @@ from orchestrator.records import layout
 from orchestrator.records.published_files import (
     counts_of,
     files_of_step,
-    missing_file,
     has_counts,
+    missing_file,
     verify,
 )
 from orchestrator.records.repository import Repository
