@@ -20,17 +20,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from orchestrator.store.base import Entry, NotFound, StoreError, checked_key, is_litter
-from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
+from orchestrator.store.s3_check import problem_of_server
 from orchestrator.store.s3_errors import (
     BROKEN,
-    FAILED,
     REFUSED,
     NoConditionError,
     TakenError,
     advice,
     endpoint,
-    endpoint_variable,
     error_code,
     explained,
 )
@@ -70,20 +68,9 @@ class S3Store:
         return self._read(key, {"Range": f"bytes={first}-{first + count - 1}"})
 
     def check_answers(self) -> None:
-        client = self._new_client(
-            self.retries.first_answer_attempts, self.retries.first_answer_seconds
-        )
-        try:
-            found = client.list_objects_v2(Bucket=self.bucket, Prefix=self._root(), MaxKeys=1)
-            problem = "" if "Name" in found else _stranger(client, "another answer than S3's")
-        except FAILED as error:
-            code = error_code(error)
-            # These keys may read or write all the same.
-            if code == "AccessDenied":
-                return
-            # Errors of S3 have names, and those of other servers have only their status.
-            stranger = code.isdigit()
-            problem = _stranger(client, f"HTTP {code}") if stranger else advice(error, self.bucket)
+        patience = self.retries.first_answer_seconds
+        client = self._new_client(self.retries.first_answer_attempts, patience)
+        problem = problem_of_server(client, self.bucket, self._root(), 3 * patience)
         if problem:
             raise StoreError(f"cannot use the store {self.uri}: {problem}")
 
@@ -259,12 +246,3 @@ class S3Store:
                 # The next request reads the credentials again, because they may have expired.
                 self._clients.pop(os.getpid(), None)
             raise
-
-
-def _stranger(client: Any, answer: str) -> str:
-    """Return that something else answers where a server of S3 should be."""
-    address = without_passwords(client.meta.endpoint_url)
-    return (
-        f"at {address} is no S3 server, or none that is ready ({answer}); "
-        f"correct {endpoint_variable()}"
-    )

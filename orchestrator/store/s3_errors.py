@@ -12,6 +12,7 @@ from botocore.exceptions import (
     ConfigParseError,
     ConnectionClosedError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     EndpointResolutionError,
     FlexibleChecksumError,
@@ -25,6 +26,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
     SSLError,
+    SSOError,
+    SSOTokenLoadError,
+    UnauthorizedSSOTokenError,
 )
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
@@ -56,6 +60,22 @@ REFUSED = {
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
 }
+# What to do about an answer of the server's, by its error code.
+ADVICE_BY_CODE = {
+    "set AWS_DEFAULT_REGION to the bucket's region": {
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "PermanentRedirect",
+    },
+    "set this machine's clock (NTP)": {"RequestTimeTooSkewed", "RequestInTheFuture"},
+    "wait a while, then run the same command again": {
+        "InternalError",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "ThrottlingException",
+    },
+}
 # Statuses by which servers refuse a request whose conditions they do not know.
 UNCONDITIONAL = {400, 501}
 # What boto3 raises when a server's address is none.
@@ -66,6 +86,14 @@ ADVICE = (
         NoCredentialsError,
         "no credentials were found; "
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    ),
+    (
+        (SSOError, SSOTokenLoadError, UnauthorizedSSOTokenError),
+        "{error}; run aws sso login, or correct AWS_PROFILE",
+    ),
+    (
+        CredentialRetrievalError,
+        "{error}: its command gave no credentials; correct it, or AWS_PROFILE",
     ),
     (
         ProfileNotFound,
@@ -94,7 +122,7 @@ ADVICE = (
     # A value within the request, or the address of a proxy, cannot be used.
     (
         HTTPClientError,
-        "{error}; check HTTP_PROXY and HTTPS_PROXY, and AWS_ACCESS_KEY_ID for a line's end",
+        "{error}; check HTTP_PROXY and HTTPS_PROXY",
     ),
 )
 
@@ -118,7 +146,7 @@ def explained(action: str, key: str, uri: str, bucket: str) -> Iterator[None]:
             raise NotFound(key, uri) from error
         if code in TAKEN:
             raise TakenError(key) from error
-        kind = NoConditionError if _status(error) in UNCONDITIONAL else StoreError
+        kind = NoConditionError if http_status(error) in UNCONDITIONAL else StoreError
         why = advice(error, bucket)
         raise kind(f"cannot {action} {key!r} in the store {uri}: {why}") from error
 
@@ -134,7 +162,7 @@ def advice(error: Exception, bucket: str) -> str:
     code = error_code(error)
     if code == "NoSuchBucket":
         return f"there is no bucket {bucket!r}; create it, or correct the store's URI"
-    if code in REFUSED:
+    if code in REFUSED or (code and http_status(error) in (401, 403) and not _todo(code)):
         return (
             f"the server refused it ({error}); check AWS_ACCESS_KEY_ID or AWS_PROFILE, "
             "whether its credentials have expired, and the bucket's policy"
@@ -148,10 +176,23 @@ def advice(error: Exception, bucket: str) -> str:
             "must be like http://host:9000 or https://host"
         )
     told = without_passwords(" ".join(str(error).split())).rstrip(".")
+    if todo := _todo(code):
+        return f"{told}; {todo}"
+    if code == "NoSuchKey":
+        return f"{told}; correct {endpoint_variable()}, which names a server and no bucket"
+    if "Invalid header value" in told:  # it may be a secret
+        return (
+            "a value that is sent has a line's end; check AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN"
+        )
     for kinds, words in ADVICE:
         if isinstance(error, kinds):
             return words.format(error=told, endpoint=endpoint_variable())
     return told
+
+
+def _todo(code: str) -> str:
+    """Return what to do about an error code of a server's, "" if it does not say."""
+    return next((todo for todo, codes in ADVICE_BY_CODE.items() if code in codes), "")
 
 
 def endpoint() -> str | None:
@@ -161,11 +202,17 @@ def endpoint() -> str | None:
 
 def endpoint_variable() -> str:
     """Return the name of the variable that decides where the server is."""
-    return "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
+    if os.environ.get("AWS_ENDPOINT_URL_S3"):
+        return "AWS_ENDPOINT_URL_S3"
+    if endpoint() or not os.environ.get("AWS_CONFIG_FILE"):
+        return "AWS_ENDPOINT_URL"
+    return "AWS_ENDPOINT_URL, or endpoint_url in the file of AWS_CONFIG_FILE,"
 
 
-def _status(error: BaseException) -> int | None:
-    """Return the HTTP status of the server's answer."""
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status of the server's answer, None if none answered."""
     answer = _answer(error)
     return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if answer else None
 

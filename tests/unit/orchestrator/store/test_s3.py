@@ -1,6 +1,5 @@
 """A server of S3 that is not there, not what it seems, or that lacks what others have."""
 
-import http.server
 import logging
 import re
 import select
@@ -9,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from orchestrator.store.lease import Lease
 from orchestrator.store.open import default_store, open_store
 from orchestrator.store.retries import Retries
 from orchestrator.store.s3 import S3Store
+from tests.support.odd_servers import answering
 from tests.support.proxy import Proxy
 from tests.support.servers import write_certificate
 
@@ -36,24 +37,6 @@ def proxy(moto_bucket: str, moto_url: str, s3_environment: pytest.MonkeyPatch) -
 def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """Return our own warnings, without what the server in memory logs of its requests."""
     return [record for record in caplog.records if record.name == "orchestrator.store.s3"]
-
-
-class Website(http.server.BaseHTTPRequestHandler):
-    """Answers every request with a page."""
-
-    status = 200
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>welcome</title>")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the test's output free of requests."""
-
-
-class Missing(Website):
-    status = 404
 
 
 @pytest.mark.parametrize(
@@ -117,16 +100,55 @@ def test_a_server_that_has_the_bucket_passes_and_one_without_does_not(moto_bucke
         open_store("s3://absent-bucket/p").check_answers()
 
 
-@pytest.mark.parametrize("website", [Website, Missing])
-def test_another_server_is_told_from_a_bucket_that_is_missing(
-    s3_environment: pytest.MonkeyPatch, website: type[Website]
+def s3_error(code: str) -> str:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>Made up</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ({}, "no S3 server.*; correct AWS_ENDPOINT_URL_S3"),
+        ({"status": 404}, r"no S3 server.*\(HTTP 404\); correct AWS_ENDPOINT_URL_S3"),
+        ({"status": 403, "body": "<html>403</html>"}, r"no S3 server.*\(HTTP 403\); correct AWS"),
+        ({"status": 302, "to": "/login"}, r"no S3 server.*\(a redirect\); correct AWS_ENDPOINT"),
+        ({"status": 307, "to": "/login"}, r"no S3 server.*\(a redirect\); correct AWS_ENDPOINT"),
+        ({"trickles": True}, "does not answer.*; check AWS_ENDPOINT_URL_S3 and the network"),
+        ({"status": 400, "body": s3_error("AuthorizationHeaderMalformed")}, "AWS_DEFAULT_REGION"),
+        ({"status": 403, "body": s3_error("RequestTimeTooSkewed")}, "set this machine's clock"),
+        ({"status": 503, "body": s3_error("SlowDown")}, "wait a while, then run the same command"),
+        ({"status": 403, "body": s3_error("AllAccessDisabled")}, "check AWS_ACCESS_KEY_ID"),
+        ({"status": 404, "body": s3_error("NoSuchKey")}, "names a server and no bucket"),
+    ],
+)
+def test_another_answer_than_a_buckets_is_one_sentence(
+    s3_environment: pytest.MonkeyPatch, answer: dict[str, Any], sentence: str
 ) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), website) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        s3_environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(StoreError, match=r"no S3 server.*; correct AWS_ENDPOINT_URL_S3"):
-            open_store("s3://bucket/p").check_answers()
-        server.shutdown()
+    with answering(**answer) as url:
+        s3_environment.setenv("AWS_ENDPOINT_URL_S3", url)
+        store = S3Store("bucket", "p", Retries(first_answer_seconds=0.5))
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=sentence) as caught:
+            store.check_answers()
+        assert time.monotonic() - began < 10
+    assert "\n" not in str(caught.value)
+
+
+def test_credentials_that_cannot_be_read_are_one_sentence(
+    s3_environment: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        s3_environment.delenv(name)
+    s3_environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/x")
+    s3_environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/no/such/file")
+    with pytest.raises(StoreError, match="check AWS_PROFILE, and the files that AWS_CONFIG_FILE"):
+        open_store("s3://bucket/p").check_answers()
+
+
+def test_a_token_with_a_lines_end_is_not_shown(s3_environment: pytest.MonkeyPatch) -> None:
+    s3_environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3_environment.setenv("AWS_SESSION_TOKEN", "secret\ntoken")
+    with pytest.raises(StoreError, match="a line's end; check AWS_ACCESS_KEY_ID and AWS_SESSION"):
+        open_store("s3://bucket/p").check_answers()
 
 
 def test_a_mute_server_is_given_up_soon(s3_environment: pytest.MonkeyPatch) -> None:
