@@ -1,16 +1,19 @@
 """Ask the cluster that RAY_API_SERVER_ADDRESS names whether it takes jobs from us."""
 
 import http.client
+import json
 import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from orchestrator.store.deadline import within
 from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
+LONGEST = 1 << 16  # bytes of an answer that are read
 
 
 def token_file() -> Path:
@@ -19,25 +22,62 @@ def token_file() -> Path:
 
 
 def own_token() -> str | None:
-    """Return the token that Ray would send from here, None without one."""
+    """Return the token that Ray would send from here, None without one.
+
+    Raises:
+        InputError: The file that RAY_AUTH_TOKEN_PATH names cannot be read, or no token is one line.
+    """
     token = os.environ.get("RAY_AUTH_TOKEN")
-    if token is None and (path := token_file()).exists():
-        token = path.read_text().strip()
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = token_file()
+    if token is None and (named or path.exists()):
+        try:
+            token = path.read_text().strip()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it is no text"
+            raise InputError(
+                f"RAY_AUTH_TOKEN_PATH={path} cannot be read ({why}): set it to the file with the "
+                "cluster's token"
+            ) from error
+    if token is not None and not token.isprintable():
+        raise InputError(
+            "the token in RAY_AUTH_TOKEN, or in the file of RAY_AUTH_TOKEN_PATH, has a line's end "
+            "within: take the cluster's"
+        )
     return token
 
 
 def ask(address: str, token: str | None) -> int:
-    """Return the HTTP status by which the cluster answers.
+    """Return the HTTP status by which a dashboard of Ray answers; 0 if no dashboard does.
 
     Raise OSError, or ValueError for some addresses that are none, without an answer.
     """
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    request = urllib.request.Request(f"{address.rstrip('/')}/api/jobs/", headers=headers)
+    status, _ = _get(f"{address.rstrip('/')}/api/jobs/", token)
+    if status != 200:
+        return status
+    _, version = _get(f"{address.rstrip('/')}/api/version", token)
     try:
-        with urllib.request.urlopen(request, timeout=DEFAULT_RETRIES.doctor_http_seconds) as answer:
-            return answer.status
+        known = json.loads(version)
+    except ValueError:
+        return 0
+    return status if isinstance(known, dict) and "ray_version" in known else 0
+
+
+def _get(url: str, token: str | None) -> tuple[int, bytes]:
+    """Return the status of an answer, and its beginning."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url, headers=headers)
+    patience = DEFAULT_RETRIES.doctor_http_seconds
+
+    def read() -> tuple[int, bytes]:
+        with urllib.request.urlopen(request, timeout=patience) as answer:
+            return answer.status, answer.read(LONGEST)
+
+    try:
+        return within(patience, read)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code, b""
     except http.client.InvalidURL as error:
         raise OSError("it is no address") from error
     except http.client.HTTPException as error:
@@ -47,11 +87,14 @@ def ask(address: str, token: str | None) -> int:
 def check_takes_jobs(address: str) -> None:
     """Raise InputError within 15 s unless the cluster takes jobs from us."""
     shown = f"{ADDRESS}={without_passwords(address)}"
-    if not address.startswith(("http://", "https://")):
+    if not address.startswith(("http://", "https://")) or address != address.strip():
         host = address.rpartition("@")[2]
-        raise InputError(f"{ADDRESS}={host} must be a dashboard's, like http://HOST:8265")
+        raise InputError(
+            f"{ADDRESS}={host!r} must be a dashboard's, like http://HOST:8265, without blanks"
+        )
+    token = own_token()
     try:
-        status = ask(address, own_token())
+        status = ask(address, token)
     except (OSError, ValueError) as error:
         why = without_passwords(str(error))
         raise InputError(
@@ -64,6 +107,5 @@ def check_takes_jobs(address: str) -> None:
             "RAY_AUTH_TOKEN_PATH to it"
         )
     if status != 200:
-        raise InputError(
-            f"at {shown} answers no dashboard of Ray (HTTP {status}): correct {ADDRESS}"
-        )
+        answer = f" (HTTP {status})" if status else ""
+        raise InputError(f"at {shown} answers no dashboard of Ray{answer}: correct {ADDRESS}")

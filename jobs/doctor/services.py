@@ -126,7 +126,7 @@ def check_token() -> Finding:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Finding(what, "in RAY_AUTH_TOKEN")
     path = token_file()
-    if not path.exists():
+    if not path.is_file():
         if os.environ.get("RAY_AUTH_MODE") == "token" or os.environ.get(ADDRESS):
             return Finding(
                 what,
@@ -150,12 +150,17 @@ def check_jobs_api(address: str) -> Finding:
                 "start it with RAY_AUTH_MODE=token: a job is any code",
             )
         token = own_token()
-        if token is None or ask(address, token) != 200:
+        status = ask(address, token)
+        if status in (401, 403):
             return Finding(
                 what,
                 "refuses our token",
                 "take the cluster's token, and set RAY_AUTH_TOKEN_PATH to it",
             )
+        if status != 200:
+            return Finding(what, "answers no dashboard of Ray", f"correct {ADDRESS}")
+    except InputError as error:  # of the token
+        return Finding(what, "was not asked", str(error))
     except (OSError, ValueError) as error:
         return Finding(
             what,

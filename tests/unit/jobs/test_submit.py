@@ -7,16 +7,20 @@ import shutil
 import socket
 import threading
 import zipfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
-from jobs import submit
+from jobs import jobs_api, submit
 from jobs.jobs_api import check_takes_jobs
 from orchestrator.cluster.package_size import weigh
 from orchestrator.records.provenance import COMMIT, DIRTY, code_version
+from orchestrator.store.retries import DEFAULT_RETRIES
+from tests.support.odd_servers import answering
 from tests.support.paths import ROOT
 from training.config import InputError
 
@@ -192,4 +196,46 @@ def test_who_speaks_no_http_is_no_cluster(greeting: bytes, monkeypatch: pytest.M
 def test_an_address_that_is_none_is_refused_without_its_password(address: str):
     with pytest.raises(InputError, match="RAY_API_SERVER_ADDRESS") as caught:
         check_takes_jobs(address)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({}, "answers no dashboard of Ray: correct RAY_API_SERVER_ADDRESS"),
+        ({"status": 302, "to": "/login"}, "answers no dashboard of Ray"),
+        ({"body": "[]", "kind": "application/json"}, "answers no dashboard of Ray"),
+        ({"body": '{"ok": true}', "kind": "application/json"}, "answers no dashboard of Ray"),
+        ({"trickles": True}, "does not answer .no whole answer within 1 s"),
+    ],
+)
+def test_another_server_is_no_dashboard(
+    answer: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+):
+    quick = replace(DEFAULT_RETRIES, doctor_http_seconds=1)
+    monkeypatch.setattr(jobs_api, "DEFAULT_RETRIES", quick)
+    with answering(**answer) as url, pytest.raises(InputError, match=words):
+        check_takes_jobs(url)
+
+
+def test_a_blank_in_an_address_is_seen():
+    with pytest.raises(InputError, match=r"'http://127.0.0.1:8265 ' must be .* without blanks"):
+        check_takes_jobs("http://127.0.0.1:8265 ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("RAY_AUTH_TOKEN", "secret\nline", "has a line's end within"),
+        ("RAY_AUTH_TOKEN_PATH", "/tmp", "RAY_AUTH_TOKEN_PATH=/tmp cannot be read .Is a directory"),
+        ("RAY_AUTH_TOKEN_PATH", "/no/file", "/no/file cannot be read .No such file"),
+    ],
+)
+def test_a_token_that_is_none_is_named(
+    variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=words) as caught:
+        check_takes_jobs("http://127.0.0.1:9")
     assert "secret" not in str(caught.value)

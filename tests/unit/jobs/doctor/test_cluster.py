@@ -12,6 +12,7 @@ from jobs.doctor.cluster import judge, look
 from jobs.doctor.services import Finding, check_jobs_api, check_mlflow, check_store, check_token
 from orchestrator.cluster.ray_tasks import NodeAnswer, NodeFailure
 from orchestrator.store.folder import FolderStore
+from tests.support.odd_servers import answering
 
 SOUND = {
     "host": "a",
@@ -79,6 +80,8 @@ class Server(BaseHTTPRequestHandler):
         welcome = self.token is None or self.headers["Authorization"] == f"Bearer {self.token}"
         self.send_response(200 if welcome else 401)
         self.end_headers()
+        if welcome:
+            self.wfile.write(b'{"ray_version": "2.60.0"}')
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""
@@ -105,6 +108,14 @@ def test_a_cluster_that_takes_jobs_from_anybody_fails(
     monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
     assert check_jobs_api(address).fix == ""
     assert "does not answer" in check_jobs_api("http://127.0.0.1:9").found
+    with answering(body='{"ok": true}', kind="application/json") as url:
+        assert check_jobs_api(url).found == "answers no dashboard of Ray"
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/no/such/file")
+    monkeypatch.setattr(Server, "token", None)
+    assert "from anyone" in check_jobs_api(address).found
+    monkeypatch.setattr(Server, "token", "right")
+    assert "RAY_AUTH_TOKEN_PATH=/no/such/file cannot be read" in check_jobs_api(address).fix
 
 
 def test_a_token_that_others_can_read_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
