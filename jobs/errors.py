@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from jobs.places import describe_refusal
+from orchestrator.cluster.stop_signals import stop_signals, takes
 from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import StoreError
 from training.config import InputError
@@ -30,15 +31,18 @@ def user_errors() -> Iterator[None]:
         141  nobody reads what the job prints any more, as in `... | head`; nothing is printed
         130  Ctrl-C
         143  SIGTERM, with which schedulers stop jobs
+        129  SIGHUP: the terminal was closed, or the connection to it lost
 
-    Ctrl-C and SIGTERM unwind the job, so that leases are released and open runs are closed.
+    These signals unwind the job, so that leases are released and open runs are closed.
     Any other exception is a fault of ours and keeps its traceback.
     """
     try:
         with _signals_interrupt():
             yield
-            # What is still in the buffer must not fail at the interpreter's exit.
-            sys.stdout.flush()
+            # What is still in the buffer must not fail at the interpreter's exit. A closed stdout
+            # is None.
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except ValidationError as error:
         from orchestrator.planning.validation import describe_validation_error
 
@@ -70,7 +74,7 @@ def user_errors() -> Iterator[None]:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt(number)."""
+    """Let signals that stop a job raise KeyboardInterrupt(number)."""
     main_thread = threading.get_ident()
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -78,7 +82,8 @@ def _signals_interrupt() -> Iterator[None]:
     caught: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        caught.append(number)
+        if not takes(number, caught):
+            return
         raise KeyboardInterrupt(number)
 
     def ignored(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -95,7 +100,7 @@ def _signals_interrupt() -> Iterator[None]:
 
     show_ignored = sys.unraisablehook
     sys.unraisablehook = ignored
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in stop_signals()}
     try:
         yield
     except (Exception, SystemExit) as error:

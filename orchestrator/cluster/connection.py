@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.address import check_address
+from orchestrator.cluster.stop_signals import stop_signals, takes
 from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError
 
@@ -131,7 +132,7 @@ def _hide_token() -> None:
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until Ray has connected, then handle them as before.
+    """Let signals that stop a job wait until Ray has connected, then handle them as before.
 
     Ray cannot be interrupted while it starts: its native code would abort the process, or leave
     processes behind. It also replaces the handler of SIGTERM. A second signal does not wait.
@@ -142,12 +143,13 @@ def signals_wait() -> Iterator[None]:
     from ray._private import utils
 
     caught: list[int] = []
-    handled = (signal.SIGINT, signal.SIGTERM)
+    handled = stop_signals()
     before = {number: signal.getsignal(number) for number in handled}
     set_by_ray = utils.set_sigterm_handler
 
     def wait(number: int, frame: object) -> None:
-        caught.append(number)
+        if not takes(number, caught):
+            return
         if len(caught) > 1:
             raise KeyboardInterrupt(number)
 

@@ -29,6 +29,7 @@ from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from orchestrator.cluster.stop_signals import stop_signals, takes
 from orchestrator.cluster.tune_seams import keyless, losses_end_trials, quiet
 from orchestrator.store.retries import DEFAULT_RETRIES
 
@@ -93,7 +94,7 @@ def run(
         grace_seconds: How long the running jobs may take to end after a signal.
 
     Raises:
-        KeyboardInterrupt: On SIGINT and SIGTERM, with the signal's number. All trials have ended.
+        KeyboardInterrupt: On a signal that stops jobs, with its number. All trials have ended.
     """
     trial = tune.with_resources(
         tune.with_parameters(_trial, work=work, as_message=as_message), _resources()
@@ -255,7 +256,7 @@ def _resources() -> dict[str, float]:
 
 @contextmanager
 def _signals(source: TrialSource[Any], grace_seconds: float) -> Iterator[_Stopping]:
-    """Stop the source on SIGINT or SIGTERM, and end Tune once the source is idle.
+    """Stop the source on a signal that stops jobs, and end Tune once the source is idle.
 
     Tune ends after `grace_seconds` at the latest, and at once on a second signal.
     """
@@ -263,13 +264,14 @@ def _signals(source: TrialSource[Any], grace_seconds: float) -> Iterator[_Stoppi
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in handled}
+    handled = stop_signals()
+    before = {number: signal.getsignal(number) for number in (*handled, signal.SIGUSR1)}
     timeout = threading.Timer(grace_seconds, stopping.end)
     timeout.daemon = True
 
     def stop(number: int, frame: object) -> None:
-        stopping.caught.append(number)
+        if not takes(number, stopping.caught):
+            return
         if len(stopping.caught) > 1:
             raise KeyboardInterrupt(number)
         # The signal may also come before Tune runs, or after.
@@ -282,8 +284,8 @@ def _signals(source: TrialSource[Any], grace_seconds: float) -> Iterator[_Stoppi
         if source.idle:
             stopping.end()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    for number in handled:
+        signal.signal(number, stop)
     try:
         yield stopping
     finally:

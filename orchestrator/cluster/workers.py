@@ -23,6 +23,7 @@ from orchestrator.cluster.machines import living_machines, machines, steps_at_on
 from orchestrator.cluster.packing import Machines
 from orchestrator.cluster.ray_train import Team
 from orchestrator.cluster.resources import Resources, shares
+from orchestrator.cluster.stop_signals import stop_signals, takes
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(
     Args:
         work: Pickled, and so is its result.
         resources: Of the workers.
-        ask_to_end: Called on SIGINT and SIGTERM. `work` should then raise within
+        ask_to_end: Called on a signal that stops the job. `work` should then raise within
             `retries.stop_grace_seconds`.
         retries: How long the workers may take to start and to stop.
         tell: Shows a sentence about machines that are waited for.
@@ -258,20 +259,21 @@ def _dismiss(teams: list[Team], wait_seconds: float) -> None:
 
 @contextmanager
 def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the work and then raise KeyboardInterrupt(number).
+    """Let signals that stop a job stop the work and then raise KeyboardInterrupt(number).
 
     The workers get `grace_seconds` if they can be asked to end. A second signal interrupts at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in stop_signals()}
     caught: list[int] = []
     timeout = threading.Timer(grace_seconds, os.kill, (os.getpid(), signal.SIGINT))
     timeout.daemon = True
 
     def stop(number: int, frame: object) -> None:
-        caught.append(number)
+        if not takes(number, caught):
+            return
         if ask_to_end is None or len(caught) > 1:
             raise KeyboardInterrupt(caught[0])
         timeout.start()

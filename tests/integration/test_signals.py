@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at any moment end a job cleanly: 130 and 143, and nothing left open.
+"""SIGINT, SIGTERM and SIGHUP at any moment end a job cleanly: 130, 143, 129; nothing is left open.
 
 `STEPCHAIN_SIGNALS=200` tries so many random moments; `STEPCHAIN_SEED` repeats a run. Each round
 prints what it did.
@@ -53,6 +53,7 @@ if ROUNDS < 10:
     SECONDS = {"train": 8.0, "campaign": 8.0, "ingest": 4.0}
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 180  # seconds in which a job must end; on a machine with free CPUs it takes 2 to 10
 
 
@@ -69,7 +70,7 @@ def rounds(rng: random.Random) -> list[Round]:
     made = []
     for count in range(ROUNDS):
         job = list(JOBS)[count % len(JOBS)]
-        number = rng.choice((signal.SIGINT, signal.SIGTERM))
+        number = rng.choice(STOPS)
         made.append(Round(job, number, rng.random() ** 2 * SECONDS[job]))
     return made
 
@@ -124,8 +125,8 @@ def disturb(each: Round, folder: Path) -> tuple[int, float, bool]:
             env=environment,
             stdout=log,
             stderr=log,
-            # A shell lets what it starts in the background ignore SIGINT.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            # A shell lets what it starts in the background ignore SIGINT, and nohup SIGHUP.
+            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in STOPS],
         )
     family: list[psutil.Process] = []
     try:

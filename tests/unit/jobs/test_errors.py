@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+import pty
 import signal
 import subprocess
 import sys
@@ -70,7 +71,9 @@ def test_a_step_that_failed_is_one_line_and_exit_code_1(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "error: step 1 failed (details: there)\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
     number: int, code: int, capsys: pytest.CaptureFixture
 ):
@@ -91,6 +94,52 @@ def test_a_job_that_is_stopped_ends_with_its_signal_and_says_how_to_go_on(
     assert ended, "what a job does when it ends, such as to give its lease back, was not done"
     assert "the same command resumes" in capsys.readouterr().err
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_job_whose_terminal_is_closed_ends_well(tmp_path: Path):
+    # What it does at its end prints, too, and prints before it does what matters.
+    code = f"""
+import pathlib, time
+from jobs.errors import user_errors
+
+with user_errors():
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        print("closing", flush=True)
+        pathlib.Path({str(tmp_path / "closed")!r}).touch()
+"""
+    job, terminal = pty.fork()
+    if not job:
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    assert b"working" in os.read(terminal, 100)
+    os.close(terminal)
+    os.kill(job, signal.SIGHUP)  # the shell sends another one
+    _, status = os.waitpid(job, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert (tmp_path / "closed").exists()
+
+
+def test_under_nohup_a_job_goes_on():
+    code = (
+        "import os, signal\nfrom jobs.errors import user_errors\n"
+        "with user_errors():\n os.kill(os.getpid(), signal.SIGHUP)\n print('went on')"
+    )
+    command = ["nohup", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_a_closed_stdout_is_no_error():
+    code = "from jobs.errors import user_errors\nwith user_errors():\n print('x')"
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(capfd: pytest.CaptureFixture):
@@ -140,7 +189,15 @@ def test_what_the_machine_refuses_is_one_line(
         assert each in err
 
 
-@pytest.mark.parametrize("last", ["", "raise SystemExit(0)", "print('x' * 100_000)"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        "",
+        "raise SystemExit(0)",
+        "print('x' * 100_000)",
+        "from jobs.console import open_console; open_console().print('x' * 100_000)",
+    ],
+)
 def test_a_reader_that_leaves_is_no_error(last: str):
     code = f"from jobs.errors import user_errors\nwith user_errors():\n print('x')\n {last}"
     reader, writer = os.pipe()
