@@ -36,6 +36,7 @@ from jobs.errors import user_errors
 from jobs.jobs_api import ADDRESS
 from orchestrator.store.cache import default_cache
 from orchestrator.store.open import default_store
+from orchestrator.store.passwords import without_passwords
 
 PACKAGES = (
     "torch",
@@ -106,7 +107,7 @@ def check_ray(store: str) -> Iterator[Finding]:
     if address:
         fix = "mend RAY_ADDRESS, or the cluster that it names"
     try:
-        what = f"ray {address or 'on this machine'}"
+        what = f"ray {without_passwords(address) if address else 'on this machine'}"
         found = run_check(what, _connect, (Exception,), fix)
         yield found
         if address and not found.fix:

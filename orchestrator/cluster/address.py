@@ -9,6 +9,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError
 
@@ -33,11 +34,14 @@ def check_address(address: str, seconds: float = DEFAULT_RETRIES.first_answer_se
         address: HOST:PORT, or `auto` for the cluster that runs on this machine.
         seconds: How long a connection, and the answer, may take.
     """
+    if address != address.strip():
+        raise InputError(f"RAY_ADDRESS={address!r} has a blank at its beginning or end: {ADVICE}")
     scheme, separator, _ = address.partition("://")
     if separator:
         what = "Ray Client's" if scheme == "ray" else "a dashboard's"
         raise InputError(
-            f"RAY_ADDRESS={address} is {what} address, by which no job can drive the cluster: "
+            f"RAY_ADDRESS={without_passwords(address)} is {what} address, by which no job can "
+            "drive the cluster: "
             "submit the job instead (RAY_API_SERVER_ADDRESS=http://HOST:8265, python -m "
             f"jobs.submit), or run it on a machine of the cluster and {ADVICE}"
         )

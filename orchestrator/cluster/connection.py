@@ -25,6 +25,15 @@ _connecting = threading.Lock()
 # What the path of a socket may have in bytes, and what Ray adds to its temporary folder for one.
 SOCKET_PATH = 107
 RAYS_PART = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+CERTIFICATES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
+# Variables of Ray's that are set here.
+OURS = {
+    "RAY_ENABLE_AUTO_CONNECT",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
+    "RAY_TRAIN_METRICS_ENABLED",
+    "RAY_USAGE_STATS_ENABLED",
+}
 QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
 
 
@@ -46,6 +55,7 @@ def connect(dashboard: bool = False) -> None:
 
 
 def _connect(dashboard: bool) -> None:
+    check_tls()
     if started_here():
         _start_here(dashboard)
     else:
@@ -87,6 +97,7 @@ def disconnect() -> None:
 def _start_here(dashboard: bool) -> None:
     """Start a cluster on this machine that ends with this process."""
     import ray
+    from ray.exceptions import RayError
 
     check_temporary_folder()
     # Ray Train reads these in this process. On one machine no node is preempted and no metrics are
@@ -106,6 +117,12 @@ def _start_here(dashboard: bool) -> None:
                 ray.init(address="local", include_dashboard=dashboard, **QUIET)
             _hide_token()
             return
+        except (OSError, RayError, RuntimeError, ValueError) as error:
+            # Of a token, a folder or another variable that Ray cannot use.
+            told = " ".join(str(error).split())[:400]
+            raise InputError(
+                f"Ray does not start on this machine ({type(error).__name__}: {told}): {_advice()}"
+            ) from error
         except Exception as error:
             # Ray raises a bare Exception when its processes take longer than 30 s to start.
             if not left or "timed out during startup" not in str(error):
@@ -122,6 +139,35 @@ def check_temporary_folder() -> None:
             f"the temporary folder {folder} is too long a path for Ray's sockets, which allow "
             f"{longest} bytes: set RAY_TMPDIR to a shorter one, such as /tmp"
         )
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Ray cannot write to the temporary folder {folder} ({error.strerror}): set RAY_TMPDIR "
+            "to another one, such as /tmp"
+        ) from error
+
+
+def check_tls() -> None:
+    """Raise InputError if Ray is to use TLS without certificates, which it would wait for."""
+    if os.environ.get("RAY_USE_TLS", "").lower() not in ("1", "true"):
+        return
+    for name in CERTIFICATES:
+        if not os.path.isfile(os.environ.get(name, "")):
+            raise InputError(
+                f"RAY_USE_TLS is set, and {name} names no file: set {', '.join(CERTIFICATES)}, or "
+                "unset RAY_USE_TLS"
+            )
+
+
+def _advice() -> str:
+    """Return what to look at when Ray does not start here."""
+    named = sorted(name for name in os.environ if name.startswith("RAY_") and name not in OURS)
+    if not named:
+        return "see /tmp/ray/session_latest/logs; often memory or /dev/shm is too small"
+    return f"correct or unset what the environment says to Ray ({', '.join(named)})"
 
 
 def _hide_token() -> None:

@@ -1,13 +1,15 @@
 """What would keep Ray from starting is said before it is started."""
 
 import inspect
+import json
 import os
 import signal
 import sys
 
 import pytest
+from ray.exceptions import AuthenticationError
 
-from orchestrator.cluster.connection import check_temporary_folder, signals_wait
+from orchestrator.cluster.connection import check_temporary_folder, connect, signals_wait
 from training.config import InputError
 
 
@@ -17,6 +19,44 @@ def test_a_temporary_folder_with_a_long_path_is_refused(monkeypatch: pytest.Monk
         check_temporary_folder()
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * 34)
     check_temporary_folder()
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/x")
+    with pytest.raises(InputError, match="cannot write to the temporary folder /proc/x"):
+        check_temporary_folder()
+
+
+def test_tls_without_certificates_is_refused_before_ray_waits_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    for address in ("local", "127.0.0.1:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(InputError, match="RAY_TLS_SERVER_CERT names no file: set RAY_TLS"):
+            connect()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError("there is no token at /nofile"),
+        FileNotFoundError(2, "No such file or directory", "/nofile"),
+        json.JSONDecodeError("Expecting property name", "{nope", 1),
+    ],
+)
+def test_what_keeps_ray_from_starting_names_the_variables_that_it_read(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nofile")
+    monkeypatch.setattr("ray.init", fail)
+    with pytest.raises(InputError, match=r"Ray does not start .*RAY_AUTH_TOKEN_PATH") as caught:
+        connect()
+    assert "RAY_TRAIN" not in str(caught.value)
 
 
 def be_impatient(number: int) -> None:
