@@ -16,6 +16,7 @@ from jobs.jobs_api import ADDRESS, ask, own_token, token_file
 from orchestrator.store.base import Store, StoreError, check_writable
 from orchestrator.store.open import open_store
 from orchestrator.store.passwords import without_passwords
+from orchestrator.tracking.mlflow_database import sqlite_file
 from orchestrator.tracking.mlflow_errors import MlflowError, Unreachable
 from orchestrator.tracking.tracker import tracking_uri
 from training.config import InputError
@@ -99,7 +100,7 @@ def check_mlflow(store: str, uri: str | None) -> Finding:
     except StoreError as error:
         return Finding("mlflow", str(error), "fix the store first")
     what = f"mlflow {without_passwords(uri)}"
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if uri.startswith("sqlite:///") and not sqlite_file(uri).exists():
         return Finding(what, "a database, made when it is first written")
     from orchestrator.tracking.mlflow_client import RunClient  # MLflow takes seconds to import
 

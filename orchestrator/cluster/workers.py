@@ -268,13 +268,20 @@ def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) 
         return
     before = {number: signal.getsignal(number) for number in stop_signals()}
     caught: list[int] = []
-    timeout = threading.Timer(grace_seconds, os.kill, (os.getpid(), signal.SIGINT))
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        # The same signal again: this block may be left by now, and another handler take it.
+        os.kill(os.getpid(), caught[0])
+
+    timeout = threading.Timer(grace_seconds, give_up)
     timeout.daemon = True
 
     def stop(number: int, frame: object) -> None:
-        if not takes(number, caught):
+        if not takes(number, caught) and not late.is_set():
             return
-        if ask_to_end is None or len(caught) > 1:
+        if ask_to_end is None or len(caught) > 1 or late.is_set():
             raise KeyboardInterrupt(caught[0])
         timeout.start()
         ask_to_end()

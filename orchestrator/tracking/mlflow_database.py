@@ -10,6 +10,11 @@ from orchestrator.tracking.mlflow_errors import NAMES, Unreachable, Unusable
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
+def sqlite_file(uri: str) -> Path:
+    """Return the file of an sqlite URI, which may end with options such as `?timeout=5`."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+
+
 def new_database(path: Path) -> None:
     """Make a new sqlite file of MLflow's, beside its place, and move it there when it is whole.
 
@@ -34,11 +39,16 @@ def check_database(uri: str, seconds: float) -> None:
     scheme, _, rest = uri.partition("://")
     kind = scheme.partition("+")[0]
     if kind == "sqlite":
-        _check_file(Path(rest.removeprefix("/")).absolute(), uri)
+        _check_file(sqlite_file(f"sqlite://{rest}"), uri)
     elif kind in PORTS:
         from sqlalchemy.engine import make_url
 
-        url = make_url(uri)
+        try:
+            url = make_url(uri)
+        except ValueError as error:
+            raise Unusable(
+                f"{without_passwords(uri)} is no address of a database ({error}): correct {NAMES}"
+            ) from error
         try:
             with socket.create_connection((url.host or "", url.port or PORTS[kind]), seconds):
                 pass

@@ -71,6 +71,25 @@ UNUSABLE = (
         "install the package that this database needs, or start a server (mlflow server) there",
     ),
     (
+        "certificate|ssl: |sslerror",
+        "set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of the server's authority, or "
+        f"correct {NAMES} (http or https, port)",
+    ),
+    (
+        "databricks|unity catalog",
+        f"Databricks is not supported: {NAMES} must be like http://host:5000 or "
+        "sqlite:////folder/mlflow.db",
+    ),
+    (
+        "header value",
+        "its value has a line's end, or other characters that no header has: correct "
+        "MLFLOW_TRACKING_TOKEN, or the user and password",
+    ),
+    (
+        "(must be|convert).*mlflow_|mlflow_.*(must be|convert)",
+        "correct that variable of the environment, or unset it",
+    ),
+    (
         "unsupported uri|filesystem tracking backend|could not parse",
         f"{NAMES} must be like http://host:5000 or sqlite:////folder/mlflow.db",
     ),
@@ -102,7 +121,9 @@ def explain(error: Exception, uri: str, run: Run | None = None) -> MlflowError:
         return error
     code = str(getattr(error, "error_code", ""))
     told = " ".join(str(error).split())
-    reason = without_passwords(f"{type(error).__name__}: {told[:300]}")
+    # The value of a header may be a secret.
+    shown = told if "header value" not in told.lower() else "a header cannot be sent"
+    reason = without_passwords(f"{type(error).__name__}: {shown[:300]}")
     where = f"MLflow at {without_passwords(uri)}"
     everything = f"{type(error).__name__} {code} {told}".lower()
     if run and re.search(SAME_MOMENT, everything):

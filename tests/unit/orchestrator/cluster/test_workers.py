@@ -3,6 +3,8 @@
 Real workers run in an integration test.
 """
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -200,3 +202,39 @@ def test_what_ray_raises_while_room_is_looked_for_is_a_loss(monkeypatch: pytest.
         workers.run(fail, ONE)
     assert failed.value.reason is None
     assert "short of memory" in failed.value.details
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_workers_that_do_not_end_in_time_are_left_with_the_signal_that_came(number: int):
+    asked: list[str] = []
+    began = time.monotonic()
+    with (
+        pytest.raises(KeyboardInterrupt) as caught,
+        workers._interruptible(lambda: asked.append("end"), grace_seconds=0.3),
+    ):
+        os.kill(os.getpid(), number)
+        time.sleep(20)
+    assert caught.value.args == (number,)
+    assert asked == ["end"]
+    assert 0.3 <= time.monotonic() - began < 10
+
+
+def test_the_end_of_the_grace_is_not_taken_for_another_signal():
+    """It may come when the work has just ended, and the handler before is back."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    other = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            pytest.MonkeyPatch.context() as patch,
+            workers._interruptible(lambda: None, grace_seconds=0.2),
+        ):
+            # The timer is stopped too late.
+            patch.setattr(threading.Timer, "cancel", lambda self: None)
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, other)
+    assert seen == [signal.SIGTERM]

@@ -2,16 +2,15 @@
 
 import errno
 import fcntl
-import http.server
 import json
 import logging
 import shutil
 import socket
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -21,6 +20,7 @@ from jobs.doctor.services import check_mlflow
 from orchestrator.records.results import ChainResult
 from orchestrator.store.base import Store
 from orchestrator.store.retries import Retries
+from orchestrator.tracking import mlflow_client
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.mlflow_errors import (
     MlflowError,
@@ -34,7 +34,10 @@ from orchestrator.tracking.runs import build_finished_chain_run
 from orchestrator.tracking.tracker import Tracker
 from tests.support.mlflow_2 import run_mlflow_2
 from tests.support.mlflow_runs import all_runs
+from tests.support.odd_servers import answering
 from training.metrics import wilson
+
+JSON = "application/json"
 
 
 def garbage(database: Path) -> None:
@@ -116,54 +119,76 @@ def test_an_address_that_leads_nowhere_is_one_sentence_soon(uri: str, sentence: 
     assert "secret" not in str(caught.value)
 
 
-@pytest.fixture
-def site() -> Iterator[Callable[[int, bytes], str]]:
-    """Return a function that starts a server with one answer to everything, and returns its URL."""
-    servers = []
-
-    def start(status: int, body: bytes) -> str:
-        class Site(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site))
-        threading.Thread(target=servers[-1].serve_forever, args=(0.05,), daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "sentence"),
+    ("answer", "kind", "sentence"),
     [
-        (200, b"<!doctype html>", Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
-        (404, b"<!doctype html>", Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
-        (405, b"", Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
-        (401, b"You are not authenticated", Unusable, "set MLFLOW_TRACKING_USERNAME"),
-        (403, b"Invalid Host header", Unusable, "--allowed-hosts"),
-        (502, b"bad gateway", Unreachable, "start it"),
+        ({}, Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
+        ({"status": 404}, Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
+        ({"status": 405}, Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
+        ({"body": "{}", "kind": JSON}, Unusable, "no MLflow: correct MLFLOW_TRACKING_URI"),
+        ({"body": '{"ok": true}', "kind": JSON}, Unusable, "no MLflow: correct MLFLOW_TRACKING"),
+        ({"status": 401, "body": "Who are you?"}, Unusable, "set MLFLOW_TRACKING_USERNAME"),
+        ({"status": 403, "body": "Invalid Host header"}, Unusable, "--allowed-hosts"),
+        ({"status": 502, "body": "bad gateway"}, Unreachable, "start it"),
+        ({"trickles": True}, Unreachable, "no whole answer within 1.5 s.*start it"),
     ],
 )
 def test_a_server_that_refuses_or_is_another_is_told_from_one_that_is_down(
-    site: Callable[[int, bytes], str],
-    status: int,
-    body: bytes,
+    answer: dict[str, Any],
     kind: type[MlflowError],
     sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(kind, match=sentence):
-        RunClient(site(status, body))
+    monkeypatch.setattr(mlflow_client, "DEFAULT_RETRIES", Retries(first_answer_seconds=0.5))
+    with answering(**answer) as url, pytest.raises(kind, match=sentence):
+        RunClient(url)
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (
+            OSError("HTTPSConnectionPool: (Caused by SSLError(CERTIFICATE_VERIFY_FAILED))"),
+            "set MLFLOW_TRACKING_SERVER_CERT_PATH",
+        ),
+        (
+            OSError("Could not find a suitable TLS CA certificate bundle, invalid path: /nope"),
+            "set MLFLOW_TRACKING_SERVER_CERT_PATH",
+        ),
+        (MlflowException("Reading Databricks credential configuration failed"), "not supported"),
+        (ValueError("Invalid header value b'Bearer secret\\nline'"), "MLFLOW_TRACKING_TOKEN"),
+        (
+            ValueError("Failed to convert 'abc' to <class 'int'> for MLFLOW_HTTP_REQUEST_TIMEOUT"),
+            "correct that variable",
+        ),
+        (
+            ValueError("MLFLOW_TRACKING_INSECURE_TLS value must be one of ['true', 'false']"),
+            "correct that variable",
+        ),
+    ],
+)
+def test_what_a_variable_says_wrongly_is_for_a_person_to_mend(error: Exception, fix: str) -> None:
+    found = explain(error, "https://mlflow")
+    assert isinstance(found, Unusable)
+    assert fix in str(found)
+    assert "secret" not in str(found)
+
+
+def test_options_of_sqlite_are_no_part_of_the_files_name(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db?timeout=5"
+    for _ in range(2):
+        RunClient(uri)
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.lock"}
+    assert check_mlflow(str(tmp_path / "store"), uri).found == (
+        "answers, and its tables are of this version"
+    )
+
+
+def test_an_address_of_a_database_that_is_none_is_one_sentence() -> None:
+    with pytest.raises(
+        Unusable, match=r"is no address of a database .*correct MLFLOW_TRACKING_URI"
+    ):
+        RunClient("postgresql://127.0.0.1:x/ml")
 
 
 @pytest.mark.parametrize(
