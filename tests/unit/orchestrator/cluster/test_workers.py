@@ -204,37 +204,37 @@ def test_what_ray_raises_while_room_is_looked_for_is_a_loss(monkeypatch: pytest.
     assert "short of memory" in failed.value.details
 
 
+def be_stopped(number: int, asked: list[str], grace_seconds: float, work_seconds: float) -> None:
+    """Receive a signal while workers work."""
+    with workers._interruptible(lambda: asked.append("end"), grace_seconds):
+        os.kill(os.getpid(), number)
+        time.sleep(work_seconds)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_workers_that_do_not_end_in_time_are_left_with_the_signal_that_came(number: int):
     asked: list[str] = []
     began = time.monotonic()
-    with (
-        pytest.raises(KeyboardInterrupt) as caught,
-        workers._interruptible(lambda: asked.append("end"), grace_seconds=0.3),
-    ):
-        os.kill(os.getpid(), number)
-        time.sleep(20)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        be_stopped(number, asked, grace_seconds=0.3, work_seconds=20)
     assert caught.value.args == (number,)
     assert asked == ["end"]
     assert 0.3 <= time.monotonic() - began < 10
 
 
-def test_the_end_of_the_grace_is_not_taken_for_another_signal():
+def test_the_end_of_the_grace_is_not_taken_for_another_signal(monkeypatch: pytest.MonkeyPatch):
     """It may come when the work has just ended, and the handler before is back."""
     seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    other = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    before = {
+        number: signal.signal(number, lambda number, frame: seen.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    monkeypatch.setattr(threading.Timer, "cancel", lambda self: None)  # too late
     try:
-        with (
-            pytest.raises(KeyboardInterrupt),
-            pytest.MonkeyPatch.context() as patch,
-            workers._interruptible(lambda: None, grace_seconds=0.2),
-        ):
-            # The timer is stopped too late.
-            patch.setattr(threading.Timer, "cancel", lambda self: None)
-            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            be_stopped(signal.SIGTERM, [], grace_seconds=0.3, work_seconds=0)
         time.sleep(1)
     finally:
-        signal.signal(signal.SIGINT, before)
-        signal.signal(signal.SIGTERM, other)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert seen == [signal.SIGTERM]
