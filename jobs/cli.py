@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module, metadata
 
+from jobs.errors import user_errors
+
 VERBS = {
     "train": "train a chain, or the steps of it that are not published yet",
     "campaign": "plan, run and watch many chains that share steps",
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the job that the first argument names, with the other arguments."""
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):
-        _print_verbs()
+        with user_errors():
+            _print_verbs()
     elif verb == "--version":
         print(metadata.version("stepchain"))
     elif verb in VERBS:

@@ -30,7 +30,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from orchestrator.cluster.stop_signals import stop_signals, takes
-from orchestrator.cluster.tune_seams import keyless, losses_end_trials, quiet
+from orchestrator.cluster.tune_seams import forget, keyless, losses_end_trials, quiet
 from orchestrator.store.retries import DEFAULT_RETRIES
 
 Message = TypeVar("Message", contravariant=True)
@@ -153,7 +153,7 @@ class _SearchAlgorithm(Searcher):
         super().__init__()
         self._source = source
         self._spec_of = spec_of
-        # Of running trials. Ray keeps a specification as long as its handle is here.
+        # Of running trials, to specifications.
         self._handles: dict[str, ray.ObjectRef] = {}
         self._stopping = stopping
         self._job_of_trial: dict[str, str] = {}
@@ -182,7 +182,8 @@ class _SearchAlgorithm(Searcher):
 
     def end(self, trial_id: str, lost: str | None = None) -> None:
         """Tell the source that the job of a trial has ended."""
-        self._handles.pop(trial_id, None)
+        if trial_id in self._handles:
+            forget(self._handles.pop(trial_id))
         self._source.on_end(self._job_of_trial[trial_id], lost)
         self._end_when_idle()
 

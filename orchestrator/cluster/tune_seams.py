@@ -1,6 +1,6 @@
 """What a campaign changes in Ray Tune while it runs: its output, what it tells, what ends it.
 
-Two of these rest on names inside Tune. Tests say when they change.
+Three of these rest on names inside Ray. Tests say when they change.
 """
 
 import logging
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
+from ray._private import worker as ray_worker
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache
@@ -73,3 +75,9 @@ def losses_end_trials() -> Iterator[None]:
         yield
     finally:
         RayActorManager._actor_task_failed = original
+
+
+def forget(handle: ray.ObjectRef) -> None:
+    """Let Ray drop an object whose handle was pickled once, which would keep it for ever."""
+    core: Any = ray_worker.global_worker
+    core.core_worker.remove_object_ref_reference(handle)

@@ -13,11 +13,13 @@ import psutil
 import pytest
 import ray
 import torch
+from ray._private.internal_api import memory_summary
 
-from orchestrator.cluster import workers
+from orchestrator.cluster import ray_tune, workers
 from orchestrator.cluster.connection import connect
 from orchestrator.cluster.ray_train import CLEANER, DATASETS
 from orchestrator.cluster.resources import Resources
+from orchestrator.cluster.tune_seams import forget
 from orchestrator.store.retries import Retries
 from training.runtime import Runtime
 
@@ -145,3 +147,19 @@ def test_ray_train_still_has_the_parts_that_are_left_out():
     trainer = TorchTrainer(lambda: None)
     names = {type(each).__name__ for each in trainer._create_default_callbacks()}
     assert {DATASETS, CLEANER} <= names
+
+
+def test_a_specification_leaves_the_object_store_with_its_trial(cluster: None) -> None:
+    def count() -> int:
+        told = memory_summary(stats_only=True)
+        return int(told.split("Plasma memory usage")[1].split(",")[1].split()[0])
+
+    handle = ray.put(b"x" * (1 << 20))
+    assert len(ray.get(ray_tune._decode(ray_tune._encode(handle)))) == 1 << 20
+    assert count() == 1
+    forget(handle)
+    del handle
+    deadline = time.monotonic() + 30
+    while count():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -30,8 +30,7 @@ def answering(
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             if to:
-                host, port = self.server.server_address[:2]
-                self.send_header("Location", f"http://{host}:{port}{to}")
+                self.send_header("Location", f"http://127.0.0.1:{server.server_port}{to}")
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(1 << 20 if trickles else len(body)))
             self.end_headers()

@@ -22,6 +22,7 @@ def _object_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a handle be what it stands for, because Ray does not run here."""
     monkeypatch.setattr(ray_tune.ray, "put", lambda value: value)
     monkeypatch.setattr(ray_tune.ray, "get", lambda handle: handle)
+    monkeypatch.setattr(ray_tune, "forget", lambda handle: None)
 
 
 def suggest(algorithm: ray_tune._SearchAlgorithm, trial: str) -> dict[str, Any]:
