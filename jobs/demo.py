@@ -49,6 +49,7 @@ def _train(store: Store, console: Console) -> list:
     """Train the three chains; the first time, also make the scenes."""
     from jobs.digits_saliency import store_saliency
     from jobs.store_dataset import IngestRequest, store_dataset
+    from orchestrator.cluster.connection import connect
     from orchestrator.cluster.resources import Request
     from orchestrator.datasets.catalog import known
     from orchestrator.execution.context import RunContext
@@ -59,6 +60,7 @@ def _train(store: Store, console: Console) -> list:
     from training.data.digits import Digits
 
     if "digits" not in known(store):
+        connect()  # a cluster that does not answer is named before anything is made
         scenes = Digits()
         store_dataset(IngestRequest(scenes, store, "digits", console))
         store_saliency(store, "digits", scenes)
