@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from orchestrator.cluster.connection import connect, dashboard_address
 from orchestrator.cluster.give import Kind, step_kind
 from orchestrator.cluster.machines import machines
-from orchestrator.cluster.resources import Resources, describe
+from orchestrator.cluster.resource_words import describe
+from orchestrator.cluster.resources import Resources
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.memory import MemoryNeed, check_memory
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.probe_record import ProbeRecord, Question
-from orchestrator.cluster import workers
+from orchestrator.cluster import crew, workers
 from orchestrator.datasets.catalog import load_index, resolve
 from orchestrator.datasets.stored_split import open_stored_split
 from orchestrator.execution.context import RunContext
@@ -128,7 +128,7 @@ def _compute(
     resources = context.resources("probe")
     works = [partial(_answer, pair, question) for question in questions]
     try:
-        yield from workers.run_side_by_side(works, resources, context.retries)
+        yield from crew.run_side_by_side(works, resources, context.retries)
     except workers.WorkersFailed as error:
         raise StepFailed(f"step {pair.later.record.key} could not be probed: {error}") from error
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.cluster.give import Kind
 from orchestrator.cluster.packing import Machines
-from orchestrator.cluster.resources import Resources, shares
+from orchestrator.cluster.resource_words import shares
+from orchestrator.cluster.resources import Resources
 from orchestrator.store.retries import DEFAULT_RETRIES
 
 

@@ -35,7 +35,8 @@ def chains():
 ASK = """
 import ray
 from orchestrator.cluster.machines import machines
-from orchestrator.cluster.resources import Request, describe, settle
+from orchestrator.cluster.resource_words import describe
+from orchestrator.cluster.resources import Request, settle
 found = machines()
 resources = settle(Request(), found)
 print(describe(resources, found))

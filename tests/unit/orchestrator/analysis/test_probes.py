@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.analysis import probes
 from orchestrator.analysis.probe_record import ProbeRecord
-from orchestrator.cluster import workers
+from orchestrator.cluster import crew
 from orchestrator.cluster.resources import Resources
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
@@ -52,7 +52,7 @@ def test_answers_are_computed_once(
             computed.append(answer.key)
             yield answer
 
-    monkeypatch.setattr(workers, "run_side_by_side", run_here)
+    monkeypatch.setattr(crew, "run_side_by_side", run_here)
     lines: list[str] = []
     resources = Resources(
         workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=60

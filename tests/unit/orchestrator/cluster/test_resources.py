@@ -3,11 +3,11 @@
 import pytest
 
 from orchestrator.cluster.packing import Growth, Machines, NodeType
+from orchestrator.cluster.resource_words import describe
 from orchestrator.cluster.resources import (
     Request,
     check_batches,
     check_cluster,
-    describe,
     settle,
     settle_kind,
 )

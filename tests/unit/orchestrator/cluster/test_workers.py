@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 from ray.exceptions import OutOfMemoryError
 
-from orchestrator.cluster import workers
+from orchestrator.cluster import crew, workers
 from orchestrator.cluster.packing import Growth, Machines
 from orchestrator.cluster.resources import Resources
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
@@ -73,26 +73,26 @@ def test_what_raises_is_not_tried_again(monkeypatch: pytest.MonkeyPatch):
 
 def test_work_runs_side_by_side_as_often_as_there_is_room(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(workers, "run", Here().run)
-    monkeypatch.setattr(workers, "steps_at_once", lambda resources: 2)
+    monkeypatch.setattr(crew, "steps_at_once", lambda resources: 2)
     both = threading.Barrier(2, timeout=20)
 
     def meet(runtime: Runtime) -> int:
         return both.wait()
 
-    results = list(workers.run_side_by_side([meet] * 4, ONE, DEFAULT_RETRIES))
+    results = list(crew.run_side_by_side([meet] * 4, ONE, DEFAULT_RETRIES))
     assert sorted(results) == [0, 0, 1, 1]
 
 
 def test_a_failure_reaches_the_caller_and_nothing_more_begins(monkeypatch: pytest.MonkeyPatch):
     here = Here()
     monkeypatch.setattr(workers, "run", here.run)
-    monkeypatch.setattr(workers, "steps_at_once", lambda resources: 1)
+    monkeypatch.setattr(crew, "steps_at_once", lambda resources: 1)
 
     def rest(runtime: Runtime) -> None:
         time.sleep(0.2)
 
     with pytest.raises(workers.WorkersFailed, match="ValueError"):
-        list(workers.run_side_by_side([fail, *[rest] * 50], ONE, DEFAULT_RETRIES))
+        list(crew.run_side_by_side([fail, *[rest] * 50], ONE, DEFAULT_RETRIES))
     begun = here.runs
     time.sleep(0.5)
     assert here.runs <= begun + 1
@@ -104,7 +104,7 @@ def test_work_side_by_side_follows_a_cluster_that_grows_and_shrinks(
     # After each result there is another room: one step at a time, then three, then one again.
     room = iter([1, 1, 3, 3, 3, 3, 3, 1])
     monkeypatch.setattr(workers, "run", Here().run)
-    monkeypatch.setattr(workers, "steps_at_once", lambda resources: next(room, 1))
+    monkeypatch.setattr(crew, "steps_at_once", lambda resources: next(room, 1))
     lock, at_once, seen = threading.Lock(), [0], []
 
     def count(number: int, runtime: Runtime) -> int:
@@ -117,7 +117,7 @@ def test_work_side_by_side_follows_a_cluster_that_grows_and_shrinks(
         return number
 
     works = [partial(count, number) for number in range(20)]
-    results = sorted(workers.run_side_by_side(works, ONE, DEFAULT_RETRIES))
+    results = sorted(crew.run_side_by_side(works, ONE, DEFAULT_RETRIES))
     assert results == list(range(20))
     together = dict(seen)
     assert [together[number] for number in (0, 1)] == [1, 1]
