@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from jobs.places import describe_refusal
-from orchestrator.cluster.stop_signals import stop_signals, takes
+from orchestrator.cluster.stop_signals import hung_up, stop_signals, takes
 from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import StoreError
 from training.config import InputError
@@ -94,6 +94,7 @@ def _signals_interrupt() -> Iterator[None]:
         # It came while the interpreter called back, such as for garbage, where it is lost. So the
         # signal comes again.
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        hung_up.clear()
         again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
         again.daemon = True
         again.start()
@@ -110,7 +111,8 @@ def _signals_interrupt() -> Iterator[None]:
         raise
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            gone = number == signal.SIGHUP and hung_up.is_set()
+            signal.signal(number, signal.SIG_IGN if gone else handler)
         sys.unraisablehook = show_ignored
 
 

@@ -1,11 +1,13 @@
 """Provide the fixtures of several packages. Their code is in tests/support."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from orchestrator.cluster.stop_signals import hung_up
 from orchestrator.planning.campaign import Campaign
 from orchestrator.store.base import Store
 from tests.support import servers
@@ -37,6 +39,15 @@ def local_split(tmp_path: Path) -> LocalBuild:
         return open_split(manifest, split, folder)
 
     return make
+
+
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Take SIGHUP as a process of a terminal does, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+    hung_up.clear()
 
 
 @pytest.fixture(scope="session")

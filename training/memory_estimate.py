@@ -230,8 +230,11 @@ class _Saved:
     def pack(self, tensor: Tensor) -> Tensor:
         """Note a tensor that autograd saves."""
         storage = tensor.untyped_storage()
-        if storage._cdata not in self._known:
-            self._sizes[storage._cdata] = storage.nbytes()
+        identity = storage._cdata
+        if identity not in self._known and identity not in self._sizes:
+            self._sizes[identity] = storage.nbytes()
+            # What is given up is not needed, and another storage may get its address.
+            weakref.finalize(storage, self._sizes.pop, identity, None)
         return tensor
 
     def unpack(self, tensor: Tensor) -> Tensor:

@@ -93,8 +93,9 @@ class Scheduler:
         self._results: dict[str, StepPublished | TrialFailed] = {}  # of running trials
         self._waiting: set[str] = set()  # running steps that wait for the lease of another campaign
         self._estimates = estimate_steps(tree, stored, self.outcomes, costs)
-        kind = partial(step_kind_of, tree=tree)
-        self.budget = Budget(limits.max_gpu_hours, costs, self._estimates, kind, clock)
+        self.budget = Budget(
+            limits.max_gpu_hours, costs, self._estimates, partial(step_kind_of, tree=tree), clock
+        )
         self.schedule = Schedule(to_jobs(tree, self._estimates, self._estimates))
         self._choice = Choice(
             tree, repository, self.schedule, self.budget, self._room, look_seconds, clock
@@ -120,7 +121,8 @@ class Scheduler:
 
     def next(self) -> str | None:
         """Return the step to start now, or None while no step is ready."""
-        if self._stopping or self._working >= self._room.at_once():
+        working = len(self.schedule.running) - len(self._waiting)
+        if self._stopping or working >= self._room.at_once():
             return None
         key = self._choose_unpublished()
         while (key is None or self._choice.state(key) == StepState.RUNNING) and self._grow():
@@ -194,11 +196,6 @@ class Scheduler:
             self.schedule, self._estimates, self.outcomes, self.budget.elapsed, self._room.at_once()
         )
 
-    @property
-    def _working(self) -> int:
-        """Return how many steps run, without those that wait for the lease of another campaign."""
-        return len(self.schedule.running) - len(self._waiting)
-
     def _choose_unpublished(self) -> str | None:
         """Choose a step, once everything that others published is finished."""
         while key := self._choice.next(self._waiting):
@@ -215,17 +212,14 @@ class Scheduler:
             return False
         try:
             grown = self._growth.grow()
-        except StoreError:
-            if self.schedule.running:
-                return False  # asked again later
-            raise
-        except InputError as error:
+        except (StoreError, InputError) as error:
             if not self.schedule.running:
                 raise
-            # The running steps go on, and the campaign ends after them.
-            self._on_event(Notice(f"the search names no more samples: {error}"))
-            self.problems.append(str(error))
-            self._growth = None
+            if isinstance(error, InputError):
+                # The running steps go on, and the campaign ends after them.
+                self._on_event(Notice(f"the search names no more samples: {error}"))
+                self.problems.append(str(error))
+                self._growth = None
             return False
         if grown is None:
             return False

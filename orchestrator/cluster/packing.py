@@ -88,15 +88,15 @@ class Machines(NamedTuple):
     @property
     def _staying(self) -> list[Node]:
         """Return the head and other living machines that the autoscaler did not add."""
-        return [
-            node
-            for node in self.living
-            if HEAD in node or not any(_is_of(node, kind) for kind in self.growth.types)
-        ]
+        return [node for node in self.living if HEAD in node or not self._may_be_added(node)]
+
+    def _may_be_added(self, node: Node) -> bool:
+        """Return whether a living machine may be one that the autoscaler added."""
+        return any(_is_of(node, kind) for kind in self.growth.types)
 
 
 def _is_of(node: Node, kind: NodeType) -> bool:
-    """Return whether a machine may be one that the autoscaler added of this kind."""
+    """Return whether a machine is of a kind."""
     # What a machine has besides, and its memory, are found out when it starts.
     named = {name: amount for name, amount in kind.resources.items() if name != "memory"}
     return all(node.get(name) == amount for name, amount in named.items())

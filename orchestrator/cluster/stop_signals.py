@@ -4,6 +4,9 @@ import os
 import select
 import signal
 import sys
+import threading
+
+hung_up = threading.Event()  # this process's terminal is gone
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -23,8 +26,9 @@ def takes(number: int, caught: list[int]) -> bool:
     ends a job at once.
     """
     if number == signal.SIGHUP:
-        if number in caught:
+        if hung_up.is_set():
             return False
+        hung_up.set()
         _leave_terminal()
     caught.append(number)
     return True

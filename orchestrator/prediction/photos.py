@@ -185,13 +185,11 @@ def _in_bucket(uri: str) -> Found:
 
 def _predicted_prefixes(keys: Sequence[str]) -> set[str]:
     """Return what stands before predictions in the names of objects, such as `trip/predicted`."""
-    begun = {str(PurePosixPath(key).parent) for key in keys if PurePosixPath(key).name == PROGRESS}
-    with_masks = {
-        str(folder.parent)
-        for key in keys
-        for folder in PurePosixPath(key).parents
-        if folder.name == MASKS
-    }
+    begun, with_masks = set[str](), set[str]()
+    for key in map(PurePosixPath, keys):
+        if key.name == PROGRESS:
+            begun.add(str(key.parent))
+        with_masks.update(str(folder.parent) for folder in key.parents if folder.name == MASKS)
     return {"" if prefix == "." else prefix for prefix in begun & with_masks}
 
 

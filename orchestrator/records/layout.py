@@ -35,13 +35,11 @@ The map of a store, below its root:
     weights/<sha256>                               pretrained encoder weights
     reports/<dataset>.json                         unusable images of an ingested dataset
 
-A store in a folder also holds two local files. They are no objects of the store:
-
+A store in a folder also holds two local files, which are no objects of the store:
     mlflow.db                                      MLflow's database, unless another is named
     tracking-spool/                                messages that MLflow has not received yet
 
-Keys of steps, evaluations and chains are made in `orchestrator.records.keys`. All functions here
-are pure: they neither read nor write.
+`orchestrator.records.keys` makes keys of steps, evaluations and chains.
 """
 
 STORE_VERSION = "store.json"
@@ -233,14 +231,10 @@ def sample_record(search: str, number: int) -> str:
     return f"{samples_folder(search)}{number:06d}.json"
 
 
-def verdicts(campaign: str, rule: str = "") -> str:
-    """Return the prefix of what stopping rules, or one of them, said of a campaign's chains."""
-    return f"verdicts/{campaign}/{rule.replace(' ', '-')}{'/' if rule else ''}"
-
-
-def verdict(campaign: str, rule: str, step: str) -> str:
-    """Return the key of what a stopping rule said of a chain after a step."""
-    return f"{verdicts(campaign, rule)}{step}.json"
+def verdict(campaign: str, rule: str = "", step: str = "") -> str:
+    """Return the key of what a stopping rule said of a chain after a step, or their prefix."""
+    folder = f"verdicts/{campaign}/{rule.replace(' ', '-')}{'/' if rule else ''}"
+    return f"{folder}{step}.json" if step else folder
 
 
 def analysis_record(analysis: str) -> str:

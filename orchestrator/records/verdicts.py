@@ -54,7 +54,7 @@ def find_verdicts(repository: Repository, campaign: str, rule: str = "") -> Mapp
         campaign: The campaign's name.
         rule: The rule's name; "" means every rule.
     """
-    names = repository.store.list(layout.verdicts(_folder(campaign), rule))
+    names = repository.store.list(layout.verdict(_folder(campaign), rule))
     found = repository.listed(names, Verdict)
     return {verdict.step: verdict for verdict in found if rule or verdict.reason}
 

@@ -25,12 +25,16 @@ from typing import TypeVar
 from orchestrator.store.canonical import digest
 from orchestrator.store.deadline import within
 from orchestrator.store.locks import lock
-from orchestrator.store.passwords import without_passwords
 from orchestrator.store.retries import DEFAULT_RETRIES
 from orchestrator.tracking.held_run import HeldRun
-from orchestrator.tracking.mlflow_database import check_database, new_database, sqlite_file
+from orchestrator.tracking.mlflow_database import (
+    check_database,
+    check_server,
+    new_database,
+    sqlite_file,
+)
 from orchestrator.tracking.mlflow_entities import dataset_input
-from orchestrator.tracking.mlflow_errors import NAMES, MlflowError, Unusable, explained
+from orchestrator.tracking.mlflow_errors import MlflowError, explained
 from orchestrator.tracking.our_runs import OurRuns
 from orchestrator.tracking.runs import Run
 
@@ -74,27 +78,12 @@ class RunClient:
                 if self._sqlite:
                     self._client.search_experiments(max_results=1)
                 else:
-                    within(3 * DEFAULT_RETRIES.first_answer_seconds, self._check_server)
+                    within(
+                        3 * DEFAULT_RETRIES.first_answer_seconds,
+                        lambda: check_server(self._client, uri),
+                    )
         self._held: dict[str, HeldRun] = {}
         self._ours = OurRuns(self._client)
-
-    def _check_server(self) -> None:
-        """Raise an error unless an MLflow answers, and not some other server that speaks JSON."""
-        from mlflow.exceptions import MlflowException
-
-        if self._client.search_experiments(max_results=1):
-            return
-        try:
-            first = self._client.get_experiment("0")
-        except MlflowException as error:
-            # A person has deleted MLflow's own experiment.
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-        else:
-            if first.experiment_id != "0":
-                raise Unusable(
-                    f"what answers at {without_passwords(self.uri)} is no MLflow: correct {NAMES}"
-                )
 
     def look_up(self) -> None:
         """Look up all runs at once, so that `put` need not search for each of thousands.

@@ -1,11 +1,15 @@
-"""Make MLflow's database file, and check a database before MLflow waits minutes for it."""
+"""Make MLflow's database file, and check a database or server before MLflow relies on it."""
 
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.store.passwords import without_passwords
 from orchestrator.tracking.mlflow_errors import NAMES, Unreachable, Unusable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -69,3 +73,22 @@ def _check_file(path: Path, uri: str) -> None:
             f"MLflow at {uri} cannot be used, because it {what}: give this user the right to "
             f"write it, or correct {NAMES}"
         )
+
+
+def check_server(client: "MlflowClient", uri: str) -> None:
+    """Raise Unusable if what answers is some other server that speaks JSON."""
+    from mlflow.exceptions import MlflowException
+
+    if client.search_experiments(max_results=1):
+        return
+    try:
+        first = client.get_experiment("0")
+    except MlflowException as error:
+        # A person has deleted MLflow's own experiment.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    else:
+        if first.experiment_id != "0":
+            raise Unusable(
+                f"what answers at {without_passwords(uri)} is no MLflow: correct {NAMES}"
+            )

@@ -71,6 +71,7 @@ def test_a_step_that_failed_is_one_line_and_exit_code_1(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "error: step 1 failed (details: there)\n"
 
 
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -112,6 +113,7 @@ with user_errors():
 """
     job, terminal = pty.fork()
     if not job:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, "-c", code])
     assert b"working" in os.read(terminal, 100)
     os.close(terminal)
@@ -142,10 +144,14 @@ def test_a_closed_stdout_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(capfd: pytest.CaptureFixture):
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(
+    number: int, capfd: pytest.CaptureFixture
+):
     class Garbage:
         def __del__(self) -> None:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
     @user_errors()
     def job() -> None:
@@ -155,7 +161,7 @@ def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(capfd: pytes
     begun = time.monotonic()
     with pytest.raises(SystemExit) as caught:
         job()
-    assert caught.value.code == 128 + signal.SIGTERM
+    assert caught.value.code == 128 + number
     assert time.monotonic() - begun < 10
     assert "Traceback" not in capfd.readouterr().err
 

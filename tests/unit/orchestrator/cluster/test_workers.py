@@ -211,6 +211,7 @@ def be_stopped(number: int, asked: list[str], grace_seconds: float, work_seconds
         time.sleep(work_seconds)
 
 
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_workers_that_do_not_end_in_time_are_left_with_the_signal_that_came(number: int):
     asked: list[str] = []
