@@ -104,6 +104,16 @@ def test_curves_are_there_while_the_step_still_trains(
     assert statuses == {"KILLED"}, "a driver that leaves ends the runs that it began"
 
 
+def test_a_chain_that_a_rule_stops_is_killed_and_one_that_fails_has_failed(
+    uri: str, result: ChainResult, tmp_path: Path
+):
+    for end, status in (("chain_stopped", "KILLED"), ("chain_failed", "FAILED")):
+        with Tracker(uri, tmp_path / "spool") as tracker:
+            getattr(tracker, end)(start_chain(tracker, result))
+        (chain,) = runs_of_kind(uri, "chain")
+        assert chain.info.status == status
+
+
 def test_a_resumed_step_finds_its_run_and_measures_no_iteration_twice(
     uri: str, result: ChainResult, tmp_path: Path
 ):
