@@ -9,7 +9,7 @@ import sys
 import pytest
 from ray.exceptions import AuthenticationError
 
-from orchestrator.cluster.connection import check_temporary_folder, connect, signals_wait
+from orchestrator.cluster.connection import _connect, check_temporary_folder, signals_wait
 from training.config import InputError
 
 
@@ -34,7 +34,7 @@ def test_tls_without_certificates_is_refused_before_ray_waits_for_them(
     for address in ("local", "127.0.0.1:6379"):
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(InputError, match="RAY_TLS_SERVER_CERT names no file: set RAY_TLS"):
-            connect()
+            _connect(dashboard=False)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_keeps_ray_from_starting_names_the_variables_that_it_read(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nofile")
     monkeypatch.setattr("ray.init", fail)
     with pytest.raises(InputError, match=r"Ray does not start .*RAY_AUTH_TOKEN_PATH") as caught:
-        connect()
+        _connect(dashboard=False)
     assert "RAY_TRAIN" not in str(caught.value)
 
 
