@@ -13,7 +13,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from tests.support.cluster_jobs import start, wait_for
 from tests.support.datasets import publish_digits
-from tests.support.stored_steps import has_checkpoint, read_step_records
+from tests.support.stored_steps import read_step_records
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,7 +26,7 @@ pytestmark = [
 ]
 TRAIN = (
     "-m jobs.train digits_finetuning --groups 0,1,2 3,4 "
-    "--base.optimization.epochs 1 --optimization.epochs 60 "
+    "--base.optimization.epochs 1 --optimization.epochs 240 "
     "--base.optimization.batch 8 --optimization.batch 8 --cpus-per-worker 1 "
     "--no-tracking --checkpoint-every 0.2 --custom-resources fast_disk=1"
 )
@@ -47,10 +47,11 @@ def test_a_step_goes_on_elsewhere_and_the_one_before_is_left_alone(
     log = tmp_path / "log.txt"
     job = start(TRAIN.split(), cluster, store, log)
     try:
-        # The team's second piece of work: step 0 was its first.
-        wait_for(lambda: read_step_records(store) and has_checkpoint(store), job, log)
-        before = files_of_step_0(store)
+        wait_for(lambda: read_step_records(store), job, log)
         cluster.add_node(num_cpus=2, resources={"fast_disk": 1})
+        # The team's second piece of work: step 0 was its first.
+        wait_for(lambda: increment_has_checkpoint(store), job, log)
+        before = files_of_step_0(store)
         announce(cluster.address, node.node_id, seconds=2)
         time.sleep(2)
         cluster.remove_node(node)
@@ -59,7 +60,7 @@ def test_a_step_goes_on_elsewhere_and_the_one_before_is_left_alone(
         job.kill()
     _, increment = read_step_records(store)
     assert increment.resources["resumed_from"] > 0, log.read_text()
-    assert increment.resources["restarts"] == 1
+    assert increment.resources["restarts"] >= 1
     assert files_of_step_0(store) == before
 
 
@@ -70,6 +71,13 @@ def announce(address: str, node: str, seconds: int) -> None:
     arguments += ["--deadline-remaining-seconds", str(seconds)]
     ray = Path(sys.executable).with_name("ray")
     subprocess.run([ray, "drain-node", *arguments], check=True)
+
+
+def increment_has_checkpoint(store: Store) -> bool:
+    """Return whether step 1 can be gone on with. Step 0's checkpoints go after its record."""
+    base = layout.step_folder(read_step_records(store)[0].key)
+    names = (name for name in store.list(layout.STEPS) if layout.is_checkpoint_done(name))
+    return any(not name.startswith(base) for name in names)
 
 
 def files_of_step_0(store: Store) -> list[Any]:
