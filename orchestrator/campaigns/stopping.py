@@ -1,13 +1,14 @@
 """Decide by the scores of steps which chains of a campaign are not continued."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.campaigns.limits import Limits
 from orchestrator.planning.step_tree import Node
 from orchestrator.planning.store_state import StoredStep
 from orchestrator.records.repository import Repository
-from orchestrator.records.verdicts import find_verdicts, publish_verdict
+from orchestrator.records.verdicts import Verdict, find_verdicts, publish_verdict
 
 if TYPE_CHECKING:
     from orchestrator.cluster.tune_halving import Halving
@@ -68,16 +69,16 @@ class Stopping:
         # The rule learns from scores that were judged before, too.
         reason = self._rule.reason_to_stop(node, score)
         if verdict is None:
-            name = node.plan.chain.name
-            verdict = publish_verdict(
-                self._repository.store,
-                self._campaign,
-                self._rule.name,
-                node.key,
-                name,
-                score,
-                reason,
+            verdict = Verdict(
+                campaign=self._campaign,
+                rule=self._rule.name,
+                step=node.key,
+                chain=node.plan.chain.name,
+                score=score,
+                reason=reason,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
             )
+            verdict = publish_verdict(self._repository.store, verdict)
             self._known[node.key] = verdict
         return verdict.reason
 

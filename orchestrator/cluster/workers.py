@@ -205,9 +205,11 @@ def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) 
     timeout.daemon = True
 
     def stop(number: int, frame: object) -> None:
-        if not takes(number, caught) and not late.is_set():
+        if late.is_set():
+            raise KeyboardInterrupt(caught[0])
+        if not takes(number, caught):
             return
-        if ask_to_end is None or len(caught) > 1 or late.is_set():
+        if ask_to_end is None or len(caught) > 1:
             raise KeyboardInterrupt(caught[0])
         timeout.start()
         ask_to_end()

@@ -6,7 +6,6 @@ for the same run after an interruption, for another run at the same time, and fo
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from orchestrator.records import layout
 from orchestrator.records.keys import KEY_LENGTH
@@ -30,20 +29,10 @@ class Verdict(Document):
     created: str  # UTC, ISO 8601
 
 
-def publish_verdict(
-    store: Store, campaign: str, rule: str, step: str, chain: str, score: float, reason: str
-) -> Verdict:
+def publish_verdict(store: Store, verdict: Verdict) -> Verdict:
     """Write a verdict unless there is one; return the one that was written first."""
-    verdict = Verdict(
-        campaign=campaign,
-        rule=rule,
-        step=step,
-        chain=chain,
-        score=score,
-        reason=reason,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return publish_record(store, layout.verdict(_folder(campaign), rule, step), verdict)
+    name = layout.verdict(_folder(verdict.campaign), verdict.rule, verdict.step)
+    return publish_record(store, name, verdict)
 
 
 def find_verdicts(repository: Repository, campaign: str, rule: str = "") -> Mapping[str, Verdict]:

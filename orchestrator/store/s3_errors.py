@@ -60,21 +60,21 @@ REFUSED = {
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
 }
+OTHER_REGION = "set AWS_DEFAULT_REGION to the bucket's region"
+OTHER_TIME = "set this machine's clock (NTP)"
+LATER = "wait a while, then run the same command again"
 # What to do about an answer of the server's, by its error code.
 ADVICE_BY_CODE = {
-    "set AWS_DEFAULT_REGION to the bucket's region": {
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-        "PermanentRedirect",
-    },
-    "set this machine's clock (NTP)": {"RequestTimeTooSkewed", "RequestInTheFuture"},
-    "wait a while, then run the same command again": {
-        "InternalError",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "ThrottlingException",
-    },
+    "AuthorizationHeaderMalformed": OTHER_REGION,
+    "IllegalLocationConstraintException": OTHER_REGION,
+    "PermanentRedirect": OTHER_REGION,
+    "RequestInTheFuture": OTHER_TIME,
+    "RequestTimeTooSkewed": OTHER_TIME,
+    "InternalError": LATER,
+    "RequestTimeout": LATER,
+    "ServiceUnavailable": LATER,
+    "SlowDown": LATER,
+    "ThrottlingException": LATER,
 }
 # Statuses by which servers refuse a request whose conditions they do not know.
 UNCONDITIONAL = {400, 501}
@@ -162,7 +162,10 @@ def advice(error: Exception, bucket: str) -> str:
     code = error_code(error)
     if code == "NoSuchBucket":
         return f"there is no bucket {bucket!r}; create it, or correct the store's URI"
-    if code in REFUSED or (code and http_status(error) in (401, 403) and not _todo(code)):
+    told = without_passwords(" ".join(str(error).split())).rstrip(".")
+    if code in ADVICE_BY_CODE:
+        return f"{told}; {ADVICE_BY_CODE[code]}"
+    if code in REFUSED or (code and http_status(error) in (401, 403)):
         return (
             f"the server refused it ({error}); check AWS_ACCESS_KEY_ID or AWS_PROFILE, "
             "whether its credentials have expired, and the bucket's policy"
@@ -175,9 +178,6 @@ def advice(error: Exception, bucket: str) -> str:
             f"{address.rpartition('@')[2]} is not the address of a server; {endpoint_variable()} "
             "must be like http://host:9000 or https://host"
         )
-    told = without_passwords(" ".join(str(error).split())).rstrip(".")
-    if todo := _todo(code):
-        return f"{told}; {todo}"
     if code == "NoSuchKey":
         return f"{told}; correct {endpoint_variable()}, which names a server and no bucket"
     if "Invalid header value" in told:  # it may be a secret
@@ -188,11 +188,6 @@ def advice(error: Exception, bucket: str) -> str:
         if isinstance(error, kinds):
             return words.format(error=told, endpoint=endpoint_variable())
     return told
-
-
-def _todo(code: str) -> str:
-    """Return what to do about an error code of a server's, "" if it does not say."""
-    return next((todo for todo, codes in ADVICE_BY_CODE.items() if code in codes), "")
 
 
 def endpoint() -> str | None:

@@ -24,21 +24,14 @@ from orchestrator.store.open import open_store
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.rebuild import rebuild
 from tests.support.datasets import publish_digits
+from tests.support.marks import on_ray
 from tests.support.mlflow_runs import runs_of_kind
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.methods import fine_tuning
 from training.metrics import wilson
 from training.scenario import Scenario
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.timeout(900),
-    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = on_ray(900)
 FEW = Optimization(epochs=1, batch=4, encoder_lr=0.02, head_lr=0.02)
 CHAIN = Chain(
     name="asked why",

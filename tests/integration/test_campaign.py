@@ -30,19 +30,12 @@ from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from orchestrator.tracking.tracker import Tracker
 from tests.support.datasets import publish_digits
+from tests.support.marks import on_ray
 from training.config import Augmentation, EvaluationConfig, ModelConfig, Optimization
 from training.methods import fine_tuning, wilson
 from training.scenario import Scenario
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.timeout(600),
-    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = on_ray(600)
 FEW = Optimization(epochs=2, batch=4, encoder_lr=0.02, head_lr=0.02)
 START = Chain(
     name="half",

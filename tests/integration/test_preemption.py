@@ -13,17 +13,10 @@ from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from tests.support.cluster_jobs import start, wait_for
 from tests.support.datasets import publish_digits
+from tests.support.marks import on_ray
 from tests.support.stored_steps import read_step_records
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.timeout(600),
-    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = on_ray(600)
 TRAIN = (
     "-m jobs.train digits_finetuning --groups 0,1,2 3,4 "
     "--base.optimization.epochs 1 --optimization.epochs 240 "

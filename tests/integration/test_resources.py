@@ -19,18 +19,11 @@ from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from tests.support.cluster_jobs import start, wait_for
 from tests.support.datasets import publish_digits
+from tests.support.marks import on_ray
 from tests.support.stored_steps import has_checkpoint, read_step_records
 from training.runtime import Runtime
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.timeout(900),
-    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = on_ray(900)
 SOAK = pytest.mark.skipif(
     not os.environ.get("STEPCHAIN_SOAK"), reason="make soak runs it: it waits for Ray to notice"
 )

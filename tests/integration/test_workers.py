@@ -21,17 +21,10 @@ from orchestrator.cluster.ray_train import CLEANER, DATASETS
 from orchestrator.cluster.resources import Resources
 from orchestrator.cluster.tune_seams import forget
 from orchestrator.store.retries import Retries
+from tests.support.marks import on_ray
 from training.runtime import Runtime
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.timeout(600),
-    # Ray warns of its own code, and leaves sockets and subprocesses to the garbage collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = on_ray(600)
 ONE = Resources(
     workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=60
 )

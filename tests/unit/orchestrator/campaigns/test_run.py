@@ -352,17 +352,19 @@ def test_a_budget_leaves_out_what_does_not_fit(store: Store, cluster: Cluster):
     assert not outcome.complete
 
 
+def score_after_step_1(
+    monkeypatch: pytest.MonkeyPatch, step_tree: StepTree, *scores: float
+) -> None:
+    """Let the chains have these scores after step 1, and no others."""
+    found = {plan.steps[1].key: score for plan, score in zip(step_tree.chains, scores, strict=True)}
+    monkeypatch.setattr("orchestrator.campaigns.run._miou", lambda board, plan, key: found.get(key))
+
+
 def test_a_chain_far_behind_is_stopped_when_asked_to(
     store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
     step_tree = tree(store)
-    scores = {
-        step_tree.chains[number].steps[1].key: score
-        for number, score in enumerate((0.5, 0.3, 0.45))
-    }
-    monkeypatch.setattr(
-        "orchestrator.campaigns.run._miou", lambda board, plan, key: scores.get(key)
-    )
+    score_after_step_1(monkeypatch, step_tree, 0.5, 0.3, 0.45)
     outcome, output = campaign(store, cluster, step_tree, Limits(stop_behind=0.1, retries=0))
     assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
     assert outcome.steps[step_tree.chains[1].steps[1].key].state == "published"
@@ -373,12 +375,7 @@ def test_successive_halving_continues_the_best_share_of_the_chains(
     store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
     step_tree = tree(store)
-    scores = {
-        step_tree.chains[number].steps[1].key: score for number, score in enumerate((0.5, 0.3, 0.6))
-    }
-    monkeypatch.setattr(
-        "orchestrator.campaigns.run._miou", lambda board, plan, key: scores.get(key)
-    )
+    score_after_step_1(monkeypatch, step_tree, 0.5, 0.3, 0.6)
     outcome, output = campaign(store, cluster, step_tree, Limits(asha=2, retries=0))
     # The first score is the best so far, 0.3 is below that, and 0.6 above the median of both.
     assert [each.state for each in outcome.chains] == ["published", "stopped", "published"]
@@ -404,11 +401,7 @@ def test_without_the_rule_a_stopped_chain_is_continued(
     store: Store, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
     step_tree = tree(store)
-    scores = {
-        step_tree.chains[number].steps[1].key: score for number, score in enumerate((0.5, 0.3, 0.6))
-    }
-    score = "orchestrator.campaigns.run._miou"
-    monkeypatch.setattr(score, lambda board, plan, key: scores.get(key))
+    score_after_step_1(monkeypatch, step_tree, 0.5, 0.3, 0.6)
     stopped, _ = campaign(store, cluster, step_tree, Limits(asha=2, retries=0))
     assert stopped.chains[1].state == "stopped"
     whole, _ = campaign(store, cluster, step_tree)

@@ -84,6 +84,13 @@ class World:
             clock=lambda: self.now,
         )
 
+    def with_one_step(self) -> tuple[Scheduler, str]:
+        """Return a scheduler of one step, which runs, and the step's key."""
+        scheduler = self.scheduler(steps=1, cpus=1)
+        key = scheduler.next()
+        assert key
+        return scheduler, key
+
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
@@ -127,9 +134,7 @@ def test_very_many_leased_steps_are_not_looked_up_again_at_once(world: World):
 
 
 def test_a_step_whose_process_is_lost_after_it_was_published_is_published(world: World):
-    scheduler = world.scheduler(steps=1, cpus=1)
-    key = scheduler.next()
-    assert key
+    scheduler, key = world.with_one_step()
     scheduler.on_message(key, AttemptStarted("first"))
     scheduler.on_message(key, TrialFailed("of a process that is then lost"))
     scheduler.on_message(key, AttemptStarted("second"))
@@ -139,9 +144,7 @@ def test_a_step_whose_process_is_lost_after_it_was_published_is_published(world:
 
 
 def test_a_loss_is_not_told_with_the_failure_of_an_earlier_process(world: World):
-    scheduler = world.scheduler(steps=1, cpus=1)
-    key = scheduler.next()
-    assert key
+    scheduler, key = world.with_one_step()
     scheduler.on_message(key, TrialFailed("of a process that is then lost"))
     scheduler.on_message(key, AttemptStarted("second"))
     scheduler.on_end(key, lost="the machine is gone")
