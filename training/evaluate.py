@@ -44,6 +44,7 @@ def evaluate(
     runtime: Runtime,
     batch: int = 16,
     precision: Precision = "float32",
+    check: Callable[[], object] = lambda: None,
 ) -> pyarrow.Table:
     """Count the confusions of this worker's images: rows rank, rank + world_size, ... of the split.
 
@@ -54,6 +55,7 @@ def evaluate(
         runtime: This worker. Its loader processes decode the images.
         batch: Images that are predicted together.
         precision: In which the step was trained. A GPU predicts in it; a CPU does not round.
+        check: Called before each batch. What it raises ends the evaluation.
 
     Returns:
         Columns image (row of the split), truth and predicted (dataset ids; truth 255 is void), and
@@ -62,7 +64,11 @@ def evaluate(
     device = runtime.device
     trained = load_trained(model_folder, device, precision)
     rows = np.arange(runtime.rank, len(data.index.ids), runtime.world_size)
-    predictor = partial(predict, trained.model, class_ids=trained.class_ids)
+
+    def predictor(images: Tensor) -> Tensor:
+        check()
+        return predict(trained.model, images, trained.class_ids)
+
     with autocast(trained.precision, device):
         counted = confusion(predictor, data, rows, config, device, batch, runtime.loader_workers)
     return pyarrow.concat_tables([counted, outside_the_crop(counted, data, rows)])

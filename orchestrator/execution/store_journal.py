@@ -82,7 +82,7 @@ class StoreJournal:
             self._progress["stage"] = name
             self._write()
         yield
-        self.seconds[name] = time.monotonic() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
     def log(self, row: CurveRow) -> None:
         """Take a row of the curves. It is written with the rows that follow it."""
@@ -93,6 +93,11 @@ class StoreJournal:
     def should_stop(self) -> bool:
         """Return whether the lease is lost. The store is asked every few seconds."""
         return self._lost is not None
+
+    def stop_if_lost(self) -> None:
+        """Raise LeaseLost if the lease is known to be lost."""
+        if self.leads and self._lost:
+            self.stop()
 
     def save(self, snapshot: Snapshot, folder: Path) -> None:
         """Let the thread store a checkpoint and remove the local copy.

@@ -6,6 +6,7 @@ not know Ray, and one process alone can be all the workers.
 """
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
@@ -25,8 +26,8 @@ from orchestrator.records import layout
 from orchestrator.records.attempts import (
     Checkpoint,
     fetch_folder,
+    publish_files,
     sound_checkpoint,
-    upload_folder,
 )
 from orchestrator.records.schema import File, Scoring, StepRecord
 from orchestrator.store.base import NotFound, Store
@@ -76,14 +77,21 @@ class TrainingOutcome:
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """A local copy of the newest checkpoint."""
+
+    iteration: int
+    trained: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
 class _Inputs:
-    """Local copies of everything that a training reads."""
+    """Local copies of everything else that a training reads."""
 
     data: LocalSplit
     parent: Path | None
     encoder_weights: Path | None
-    checkpoint: Checkpoint | None
-    resume: Path | None  # folder of the checkpoint's files
 
 
 def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
@@ -107,43 +115,77 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
         assignment.retries,
         leads=runtime.leads,
     )
-    with TemporaryDirectory(prefix="stepchain-") as scratch, ExitStack() as open_files, journal:
+    with TemporaryDirectory(prefix="stepchain-") as scratch, journal:
         with journal.stage("fetch"):
-            inputs = _fetch_inputs(assignment, runtime, Path(scratch), open_files)
-        with journal.stage("train"):
-            result = fit(
-                planned.step,
-                inputs.data,
-                planned.rows,
-                runtime,
-                parent=inputs.parent,
-                encoder_weights=inputs.encoder_weights,
-                folder=Path(scratch),
-                resume=inputs.resume,
-                journal=journal,
-            )
+            kept = _fetch_checkpoint(assignment, runtime, Path(scratch, "resume"))
+        if kept and kept.trained:
+            # The attempt that trained it was lost before its scores were there.
+            result = kept.folder
+        else:
+            result = _train(assignment, runtime, journal, Path(scratch), kept and kept.folder)
         with journal.stage("publish"):
-            uploaded = upload_folder(store, result, published_folder) if runtime.leads else None
+            uploaded = None
+            if runtime.leads:
+                uploaded = publish_files(
+                    store, planned.key, assignment.attempt, result, planned.iterations
+                )
             files = broadcast_object(uploaded, runtime)
             published = fetch_folder(store, published_folder, files, Path(scratch, "published"))
         with journal.stage("evaluate"):
             precision = planned.step.optimization.precision
-            confusion = score(store, published, assignment.scoring, runtime, precision)
+            check = journal.stop_if_lost
+            confusion = score(store, published, assignment.scoring, runtime, precision, check)
     return TrainingOutcome(
         files,
         confusion,
-        inputs.checkpoint.iteration if inputs.checkpoint else 0,
-        journal.seconds,
+        kept.iteration if kept else 0,
+        {"train": 0.0} | journal.seconds,
         journal.waited,
         device_name(runtime.device),
         started,
     )
 
 
-def _fetch_inputs(
-    assignment: Assignment, runtime: Runtime, scratch: Path, open_files: ExitStack
-) -> _Inputs:
-    """Fetch the training data, the parent, the encoder's weights and the newest checkpoint."""
+def _fetch_checkpoint(assignment: Assignment, runtime: Runtime, target: Path) -> _Kept | None:
+    """Fetch the newest checkpoint, if there is one."""
+    store = assignment.store
+    found = None
+    if runtime.leads:
+        found = sound_checkpoint(store, assignment.planned.key, assignment.resumes_from)
+    newest: Checkpoint | None = broadcast_object(found, runtime)
+    if newest is None:
+        return None
+    folder = fetch_folder(store, newest.folder, newest.files, target)
+    return _Kept(newest.iteration, newest.trained, folder)
+
+
+def _train(
+    assignment: Assignment,
+    runtime: Runtime,
+    journal: StoreJournal,
+    scratch: Path,
+    resume: Path | None,
+) -> Path:
+    """Fetch what the training reads, train, and return the folder of the files to publish."""
+    with ExitStack() as open_files:
+        with journal.stage("fetch"):
+            inputs = _fetch_inputs(assignment, scratch, open_files)
+        with journal.stage("train"):
+            return fit(
+                assignment.planned.step,
+                inputs.data,
+                assignment.planned.rows,
+                runtime,
+                parent=inputs.parent,
+                encoder_weights=inputs.encoder_weights,
+                folder=scratch,
+                resume=resume,
+                journal=journal,
+            )
+
+
+def _fetch_inputs(assignment: Assignment, scratch: Path, open_files: ExitStack) -> _Inputs:
+    """Fetch the training data, the parent and the encoder's weights."""
     store = assignment.store
     planned = assignment.planned
     data = open_stored_split(
@@ -163,27 +205,26 @@ def _fetch_inputs(
     if weights := planned.step.model.weights:
         opened = open_object(store, layout.encoder_weights(weights), weights, default_cache())
         encoder_weights = Path(open_files.enter_context(opened).name)
-    found = None
-    if runtime.leads:
-        found = sound_checkpoint(store, planned.key, assignment.resumes_from)
-    checkpoint: Checkpoint | None = broadcast_object(found, runtime)
-    resume = None
-    if checkpoint:
-        resume = fetch_folder(store, checkpoint.folder, checkpoint.files, scratch / "resume")
-    return _Inputs(data, parent, encoder_weights, checkpoint, resume)
+    return _Inputs(data, parent, encoder_weights)
 
 
 def score(
-    store: Store, model_folder: Path, scoring: Scoring, runtime: Runtime, precision: Precision
+    store: Store,
+    model_folder: Path,
+    scoring: Scoring,
+    runtime: Runtime,
+    precision: Precision,
+    check: Callable[[], object] = lambda: None,
 ) -> bytes:
     """Return the confusion counts of every image of a split, by a step trained in `precision`.
 
-    The workers share the images. Rank 0 returns all counts as Parquet, the others nothing.
+    The workers share the images. Rank 0 returns all counts as Parquet, the others nothing. What
+    `check`, called before each batch, raises ends the evaluation.
     """
     data = open_stored_split(
         store, scoring.manifest, scoring.split, default_cache(), dataset=scoring.dataset
     )
-    table = evaluate(model_folder, data, scoring.config, runtime, precision=precision)
+    table = evaluate(model_folder, data, scoring.config, runtime, precision=precision, check=check)
     tables = gather_object(table, runtime)
     if not runtime.leads:
         return b""

@@ -2,7 +2,8 @@
 
 An attempt writes to a folder of its own and never to another's, so racing, dead and resumed
 attempts cannot spoil each other. A checkpoint is complete once its `done.json` exists, which is
-written last and names every file by digest. `orchestrator.records.layout` shows the folder.
+written last and names every file by digest. The last checkpoint is the files to publish, and
+`trained.json` completes it. `orchestrator.records.layout` shows the folder.
 """
 
 import json
@@ -39,6 +40,7 @@ class Checkpoint(NamedTuple):
     attempt: str
     folder: str
     files: dict[str, File]
+    trained: bool  # whether the files are those to publish, because no iteration is left
 
 
 def new_attempt() -> str:
@@ -90,6 +92,19 @@ def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteratio
         store.delete(f"{outdated}/")
 
 
+def publish_files(
+    store: Store, key: str, attempt: str, source: Path, iterations: int
+) -> dict[str, File]:
+    """Upload the files of a trained step, and return them by name.
+
+    They are a checkpoint, too: a step that is not scored yet is not trained again.
+    """
+    files = upload_folder(store, source, layout.files_folder(key, attempt))
+    done = layout.checkpoint_done(layout.checkpoint_folder(key, attempt, iterations), trained=True)
+    store.write(done, FILES.dump_json(files))
+    return files
+
+
 def newest_checkpoint(store: Store, key: str, attempt: str | None = None) -> Checkpoint | None:
     """Return the complete checkpoint with the most iterations, or None. See `checkpoints`."""
     return next(checkpoints(store, key, attempt), None)
@@ -132,7 +147,8 @@ def checkpoints(store: Store, key: str, attempt: str | None = None) -> Iterator[
             log.warning("%s is not what was written there: the checkpoint cannot be used", name)
             continue
         folder, attempt, iteration = layout.checkpoint_of(name)
-        yield Checkpoint(iteration, attempt, folder, files)
+        trained = folder == layout.files_folder(key, attempt)
+        yield Checkpoint(iteration, attempt, folder, files, trained)
 
 
 def _iteration(done: str) -> int:
@@ -143,7 +159,7 @@ def _iteration(done: str) -> int:
 def delete_checkpoints(store: Store, key: str) -> None:
     """Delete the checkpoints of all attempts at a published step, which no attempt resumes from."""
     for name in store.list(layout.attempts_folder(key)):
-        if layout.is_in_checkpoint(name):
+        if name.startswith(layout.checkpoints_folder(key, layout.attempt_of(name))):
             store.delete(name)
 
 

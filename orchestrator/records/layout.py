@@ -15,6 +15,7 @@ The map of a store, below its root:
             checkpoints/<iteration>/...            state to resume from
             checkpoints/<iteration>/done.json      written last: names every file
             files/...                              published: model.safetensors, curves.json ...
+            checkpoints/<iteration>/trained.json   of the last one: names every file of files/
             error.txt                              traceback of a failed attempt
     evaluations/<step>/<evaluation>.json           EvaluationRecord
     evaluations/<step>/<evaluation>.parquet        confusion counts of the evaluation
@@ -62,6 +63,7 @@ CURVES_FILE = "curves.json"
 MODEL_FILE = "model.safetensors"
 _RECORD = "/record.json"
 _DONE = "/done.json"
+_TRAINED = "/trained.json"
 
 
 # Steps
@@ -167,25 +169,23 @@ def checkpoint_folder(step: str, attempt: str, iteration: int) -> str:
     return f"{checkpoints_folder(step, attempt)}{iteration:08d}"
 
 
-def checkpoint_done(folder: str) -> str:
+def checkpoint_done(folder: str, *, trained: bool = False) -> str:
     """Return the key of the object that proves that the checkpoint in `folder` is complete."""
-    return f"{folder}{_DONE}"
+    return f"{folder}{_TRAINED if trained else _DONE}"
 
 
 def is_checkpoint_done(name: str) -> bool:
     """Return True if `name` is the object that proves that a checkpoint is complete."""
-    return name.endswith(_DONE)
-
-
-def is_in_checkpoint(name: str) -> bool:
-    """Return True if the object below a step's `attempts/` belongs to a checkpoint."""
-    return "/checkpoints/" in name
+    return name.endswith((_DONE, _TRAINED))
 
 
 def checkpoint_of(done: str) -> tuple[str, str, int]:
-    """Return folder, attempt and iteration of the checkpoint that `done` completes."""
-    folder = done.removesuffix(_DONE)
-    return folder, attempt_of(done), int(folder.rpartition("/")[2])
+    """Return the folder of its files, attempt and iteration of the checkpoint `done` completes."""
+    folder, _, _ = done.rpartition("/")
+    attempt, iteration = attempt_of(done), int(folder.rpartition("/")[2])
+    if done.endswith(_TRAINED):
+        folder = files_folder(step_of(done), attempt)
+    return folder, attempt, iteration
 
 
 # Evaluations, chains, campaigns and analyses

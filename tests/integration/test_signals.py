@@ -19,6 +19,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
+from orchestrator.records import layout
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from tests.support.datasets import publish_digits
@@ -160,7 +161,8 @@ def check_what_is_left(store: Store, folder: Path, trained: bool, log: str) -> N
     names = list(store.list("steps/"))
     assert not [name for name in names if name.endswith("/lease.json")], log
     if trained:
-        assert [name for name in names if name.endswith(("/done.json", "/record.json"))], log
+        kept = [name for name in names if layout.is_checkpoint_done(name)]
+        assert kept or [name for name in names if layout.is_step_record(name)], log
     assert not [name for name in names if name.endswith("/error.txt")], log
     if (folder / "mlflow.db").exists():
         with closing(sqlite3.connect(folder / "mlflow.db")) as database:

@@ -22,6 +22,7 @@ from orchestrator.cluster import workers
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution import store_journal, worker
+from orchestrator.execution.attempt import produce_step
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -482,6 +483,90 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(
     assert same(weights(store, record), uninterrupted)
     assert "the checkpoint after 6 iterations cannot be used" in caplog.text
     assert "00000004/done.json" in caplog.text
+
+
+def test_a_step_that_was_lost_while_it_was_scored_is_not_trained_again(
+    store: Store, here: InProcess, monkeypatch
+):
+    plan = plan_chain(CHAIN, store)
+    planned = plan.steps[0]
+    whole = weights(store, ensure_step(planned, plan, context(store), None))
+    store.delete(f"{layout.step_folder(planned.key)}/")
+    evaluate = worker.evaluate
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "evaluate", die)
+    with pytest.raises(KeyboardInterrupt):
+        ensure_step(planned, plan, context(store), None)
+    monkeypatch.setattr(worker, "evaluate", evaluate)
+    monkeypatch.setattr(worker, "fit", lambda *_, **__: pytest.fail("it was trained again"))
+    record = ensure_step(planned, plan, context(store), None)
+    assert (
+        record.resources | {"attempts": 2, "resumed_from": planned.iterations} == record.resources
+    )
+    assert same(weights(store, record), whole)
+    assert (record.seconds["train"], record.images_per_second) == (0, None)
+    assert newest_checkpoint(store, record.key) is None
+
+
+def test_a_job_that_is_stopped_while_it_scores_ends_and_keeps_the_trained_files(
+    store: Store, here: InProcess, monkeypatch
+):
+    plan = plan_chain(CHAIN, store)
+    planned = plan.steps[0]
+    evaluate = worker.evaluate
+
+    def run(
+        work: Callable[[Runtime], Any],
+        resources: Resources,
+        ask_to_end: Callable[[], None],
+        *_: object,
+    ) -> Any:
+        def evaluate_when_stopped(*arguments: Any, **options: Any) -> Any:
+            ask_to_end()  # as on SIGTERM
+            time.sleep(0.5)  # the journal looks at the lease
+            return evaluate(*arguments, **options)
+
+        monkeypatch.setattr(worker, "evaluate", evaluate_when_stopped)
+        return here.run(work, resources)
+
+    monkeypatch.setattr(workers, "run", run)
+    lease = Lease(store, layout.step_lease(planned.key), "ada@lab")
+    assert lease.acquire()
+    watched = context(store, retries=replace(QUICK, lease_check_seconds=-1))
+    with pytest.raises(LeaseLost):
+        produce_step(planned, plan, watched, None, lease, time.monotonic())
+    kept = newest_checkpoint(store, planned.key)
+    assert kept is not None
+    assert (kept.iteration, kept.trained) == (planned.iterations, True)
+
+
+def test_trained_files_that_are_damaged_give_way_to_a_checkpoint(
+    store: Store, here: InProcess, monkeypatch, caplog
+):
+    plan = plan_chain(CHAIN, store)
+    planned = plan.steps[0]
+    whole = weights(store, ensure_step(planned, plan, context(store), None))
+    store.delete(f"{layout.step_folder(planned.key)}/")
+    here.runtime = replace(here.runtime, checkpoint_every=0)
+    score = worker.score
+
+    def lose(*_: object) -> None:
+        monkeypatch.setattr(worker, "score", score)
+        (model,) = [
+            name for name in store.list(layout.STEPS) if name.endswith("/files/model.safetensors")
+        ]
+        store.write(model, b"something else")
+        shutil.rmtree(Path(store.uri).parent / "cache")
+        raise workers.WorkersFailed("workers were lost (NodeDied)", None, "")
+
+    monkeypatch.setattr(worker, "score", lose)
+    record = ensure_step(planned, plan, context(store), None)
+    assert 0 < record.resources["resumed_from"] < planned.iterations
+    assert same(weights(store, record), whole)
+    assert "cannot be used" in caplog.text
 
 
 def test_plans_are_checked_before_anything_is_spent(store: Store, here: InProcess):
