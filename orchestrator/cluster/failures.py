@@ -24,6 +24,10 @@ class WorkersFailed(Exception):
         self.details = details
 
 
+class NeverStarted(WorkersFailed):
+    """Ray Train waited in vain for room for the workers, or for their start."""
+
+
 def judge(failures: Sequence[BaseException], details: str) -> WorkersFailed:
     """Return what the failures of a team's workers mean.
 

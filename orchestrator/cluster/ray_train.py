@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.connection import dashboard_address
-from orchestrator.cluster.failures import WorkersFailed, judge
+from orchestrator.cluster.failures import NeverStarted, WorkersFailed, judge
 from orchestrator.cluster.mailbox import Mailbox
 from orchestrator.cluster.resources import Resources
 from orchestrator.store.cache import default_cache
@@ -93,10 +93,15 @@ class Team:
         except RayError as error:
             raise _lost(error) from error
 
-    def result(self, number: int) -> Any:
+    def result(self, number: int, while_starting: Callable[[], None] = lambda: None) -> Any:
         """Return what rank 0 returned for a piece of work.
 
+        Args:
+            number: Of the piece of work.
+            while_starting: Called now and then until the workers have started.
+
         Raises:
+            NeverStarted: No worker started in time.
             WorkersFailed: The workers did not finish.
         """
         import ray
@@ -108,6 +113,8 @@ class Team:
                 if not self.alive:
                     raise _explain(self._failure)
                 self._room = self._room or _get(self._mailbox.room.remote())
+                if not self._room:
+                    while_starting()
             return pickle.loads(_get(result))
         except RayError as error:
             # Workers that are at work notice only at its end that their mailbox is lost.
@@ -273,8 +280,13 @@ def _lost(error: BaseException) -> WorkersFailed:
 
 def _explain(failure: BaseException | None) -> WorkersFailed:
     """Return a WorkersFailed that distinguishes lost workers from code that fails."""
-    from ray.train import WorkerGroupError
+    from ray.train import ControllerError, WorkerGroupError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
+    if isinstance(failure, ControllerError) and isinstance(
+        failure.controller_failure, WorkerGroupStartupTimeoutError
+    ):
+        return NeverStarted("the workers did not start in time", None, str(failure))
     if not isinstance(failure, WorkerGroupError):
         return _lost(failure or RuntimeError("Ray Train ended before its work"))
     return judge(list(failure.worker_failures.values()), str(failure))

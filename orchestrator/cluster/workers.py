@@ -16,13 +16,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.cluster.connection import connect
-from orchestrator.cluster.failures import WorkersFailed
+from orchestrator.cluster.failures import NeverStarted, WorkersFailed
+from orchestrator.cluster.full import Patience, is_full
 from orchestrator.cluster.machines import living_machines, machines
 from orchestrator.cluster.packing import Machines
 from orchestrator.cluster.ray_train import Team
 from orchestrator.cluster.resource_words import shares
 from orchestrator.cluster.resources import Resources
 from orchestrator.cluster.stop_signals import stop_signals, takes
+from orchestrator.store.lease import LeaseLost
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def run(
     ask_to_end: Callable[[], None] | None = None,
     retries: Retries = DEFAULT_RETRIES,
     tell: Callable[[str], None] = log.warning,
+    check: Callable[[], None] = lambda: None,
 ) -> Result:
     """Call `work(runtime)` on every worker at once, and return what rank 0 returned.
 
@@ -57,13 +60,22 @@ def run(
         ask_to_end: Called on a signal that stops the job. `work` should then raise within
             `retries.stop_grace_seconds`.
         retries: How long the workers may take to start and to stop.
-        tell: Shows a sentence about machines that are waited for.
+        tell: Shows a sentence about machines or room that are waited for.
+        check: Called now and then until the workers have started. It raises LeaseLost when nobody
+            wants the work any more.
 
     Raises:
         WorkersFailed: The workers did not finish, or no machine came that can hold them.
+        LeaseLost: `check` raised it.
         KeyboardInterrupt: A signal came; its argument is the signal's number.
     """
     connect()
+    patience = Patience(resources, retries, tell)
+
+    def while_starting() -> None:
+        check()
+        patience.look()
+
     with _interruptible(ask_to_end, retries.stop_grace_seconds):
         while True:
             team = _find_team(resources, retries, tell)
@@ -71,11 +83,21 @@ def run(
             try:
                 number = team.give(work)
                 if number is not None:
-                    result = team.result(number)
+                    result = team.result(number, while_starting)
                     team.busy = False
                     return result
+            except NeverStarted:
+                _part_with(team, retries)
+                # Other work may hold the room for days, which is no failure.
+                if is_full(resources):
+                    continue
+                raise
             except WorkersFailed:
                 _part_with(team, retries)
+                raise
+            except LeaseLost:
+                # The workers leave as soon as they have started.
+                _part_with(team, retries, wait=False)
                 raise
             # The team was leaving.
             _part_with(team, retries)
@@ -169,11 +191,11 @@ def _engage(resources: Resources, retries: Retries) -> Team:
         return team
 
 
-def _part_with(team: Team, retries: Retries) -> None:
+def _part_with(team: Team, retries: Retries, wait: bool = True) -> None:
     """Give a team no more work, even if its workers live on for a while without their mailbox."""
     with _lock:
         _teams[:] = [each for each in _teams if each is not team]
-    team.leave(retries.team_leave_seconds)
+    team.leave(retries.team_leave_seconds if wait else 0)
 
 
 def _dismiss(teams: list[Team], wait_seconds: float) -> None:

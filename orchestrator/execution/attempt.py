@@ -5,7 +5,8 @@ started again.
 """
 
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from functools import partial
 
 from orchestrator.cluster import workers
@@ -202,6 +203,7 @@ def _run_with_restarts(
                 partial(_ask_to_end, assignment, context),
                 context.retries,
                 context.notify,
+                _every(context.retries.lease_check_seconds, assignment.lease.check),
             )
             return outcome, restarts
         except workers.WorkersFailed as error:
@@ -215,6 +217,20 @@ def _run_with_restarts(
             reached = iteration
             restarts += 1
             context.notify(f"{title}: {error}; going on from iteration {iteration}")
+
+
+def _every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls `check` every so often, and passes over a mute store."""
+    last = time.monotonic()
+
+    def look() -> None:
+        nonlocal last
+        if time.monotonic() - last > seconds:
+            last = time.monotonic()
+            with suppress(StoreError):
+                check()
+
+    return look
 
 
 def _ask_to_end(assignment: Assignment, context: RunContext) -> None:

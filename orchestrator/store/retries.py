@@ -66,6 +66,8 @@ class Retries:
     room_seconds: float = 1800
     # It looks for one this often.
     room_look_seconds: float = 5
+    # When its workers have not started after this long, a job says that no room is free.
+    full_seconds: float = 30
     # Ray Train restarts its own controller this often.
     controller_failures: int = 3
     # An attempt goes on after this many losses of workers without a new checkpoint in between.

@@ -4,6 +4,7 @@ The machines are nodes of Ray's own test cluster. Their GPU is declared, and not
 """
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from orchestrator.cluster.machines import machines, steps_at_once
 from orchestrator.cluster.resources import Request, settle
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
+from orchestrator.store.retries import Retries
 from tests.support.cluster_jobs import start, wait_for
 from tests.support.datasets import publish_digits
 from tests.support.marks import on_ray
@@ -97,6 +99,45 @@ def test_teams_share_one_gpu_and_workers_are_placed_apart(
     finally:
         workers.dismiss()
         ray.shutdown()
+
+
+@SOAK
+def test_room_that_other_work_holds_is_waited_for_longer_than_ray_train_does(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
+    both = settle(Request(cpus_per_worker=2, gpus_per_worker=0), machines())
+    actor: Any = ray.remote(OtherWork)
+    other = actor.options(num_cpus=2).remote()
+    ray.get(other.begin.remote())
+    told: list[str] = []
+    quick = Retries(controller_failures=0, restarts=0, full_seconds=1)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(
+                lambda: workers.run(where, both, retries=quick, tell=told.append)
+            )
+            time.sleep(20)
+            assert not waiting.done()
+            ray.kill(other)
+            assert len(waiting.result(120)) == 1
+        assert told == [
+            "no room is free for a worker with 2 CPUs: "
+            "waiting until other work ends or a machine comes"
+        ]
+    finally:
+        workers.dismiss()
+        ray.shutdown()
+
+
+class OtherWork:
+    """Holds room of the cluster."""
+
+    def begin(self) -> None:
+        pass
 
 
 def where(runtime: Runtime) -> list[str]:

@@ -3,8 +3,11 @@
 import errno
 
 import pytest
+from ray.train import ControllerError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
-from orchestrator.cluster.failures import judge
+from orchestrator.cluster.failures import NeverStarted, judge
+from orchestrator.cluster.ray_train import _explain
 from orchestrator.datasets.stored_split import DataError, UnusableCache
 from orchestrator.store.base import StoreError
 from orchestrator.store.cache_folder import CacheError
@@ -35,3 +38,9 @@ def test_lost_workers_are_tried_again_and_say_why(failure: Exception):
 def test_what_code_raises_is_its_reason():
     failure = ValueError("no")
     assert judge([failure], "").reason is failure
+
+
+def test_workers_for_which_ray_found_no_room_never_started():
+    waited = ControllerError(WorkerGroupStartupTimeoutError(num_workers=2))
+    assert isinstance(_explain(waited), NeverStarted)
+    assert not isinstance(_explain(ControllerError(RuntimeError("no"))), NeverStarted)

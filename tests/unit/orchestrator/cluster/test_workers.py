@@ -13,9 +13,11 @@ from functools import partial
 import pytest
 from ray.exceptions import OutOfMemoryError
 
-from orchestrator.cluster import crew, workers
+from orchestrator.cluster import crew, full, workers
+from orchestrator.cluster.failures import NeverStarted
 from orchestrator.cluster.packing import Growth, Machines
 from orchestrator.cluster.resources import Resources
+from orchestrator.store.lease import LeaseLost
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from training.runtime import Runtime
 
@@ -145,7 +147,20 @@ class WholeTeam(TeamWithoutMailbox):
     def give(self, work: Callable[[Runtime], object]) -> int:
         return 0
 
-    def result(self, number: int) -> str:
+    def result(self, number: int, while_starting: Callable[[], None]) -> str:
+        return "done"
+
+
+class PatientTeam(WholeTeam):
+    """Replaces Team: it starts only when the cluster is not full, at its third try."""
+
+    tries = 0
+
+    def result(self, number: int, while_starting: Callable[[], None]) -> str:
+        PatientTeam.tries += 1
+        while_starting()
+        if PatientTeam.tries < 3:
+            raise NeverStarted("the workers did not start in time", None, "")
         return "done"
 
 
@@ -185,6 +200,45 @@ def test_a_machine_that_never_comes_back_is_given_up_once(monkeypatch: pytest.Mo
     with pytest.raises(workers.WorkersFailed, match=r"and none came back in 0\.001 minutes"):
         workers.run_until_done(fail, ONE, quick)
     assert time.monotonic() - began < 5
+
+
+def test_room_that_other_work_holds_is_waited_for_however_long(monkeypatch: pytest.MonkeyPatch):
+    look_at(monkeypatch, lambda: ROOM)
+    monkeypatch.setattr(full, "free_machines", lambda: Machines(({"CPU": 0.5},)))
+    monkeypatch.setattr(workers, "Team", PatientTeam)
+    monkeypatch.setattr(PatientTeam, "tries", 0)
+    told: list[str] = []
+    quick = Retries(full_seconds=0, restarts=0)
+    assert workers.run(fail, ONE, retries=quick, tell=told.append) == "done"
+    assert told == [
+        "no room is free for a worker with 1 CPU: waiting until other work ends or a machine comes"
+    ]
+
+
+def test_workers_that_do_not_start_although_there_is_room_are_lost(monkeypatch: pytest.MonkeyPatch):
+    look_at(monkeypatch, lambda: ROOM)
+    monkeypatch.setattr(full, "free_machines", lambda: ROOM)
+    monkeypatch.setattr(workers, "Team", PatientTeam)
+    monkeypatch.setattr(PatientTeam, "tries", 0)
+    with pytest.raises(workers.WorkersFailed, match="did not start in time"):
+        workers.run(fail, ONE, retries=Retries(full_seconds=0))
+    assert PatientTeam.tries == 1
+
+
+def test_work_that_nobody_wants_any_more_does_not_wait_for_its_workers(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    look_at(monkeypatch, lambda: ROOM)
+    monkeypatch.setattr(workers, "Team", PatientTeam)
+    waits: list[float] = []
+    monkeypatch.setattr(PatientTeam, "leave", lambda self, seconds: waits.append(seconds))
+
+    def check() -> None:
+        raise LeaseLost("the driver took it")
+
+    with pytest.raises(LeaseLost):
+        workers.run(fail, ONE, check=check)
+    assert waits == [0]
 
 
 def test_machines_that_may_come_are_not_waited_for_here(monkeypatch: pytest.MonkeyPatch):
