@@ -88,7 +88,8 @@ class Scheduler:
         self._owner = owner
         self._on_event = on_event
         self._costs = costs
-        self._stopping = False
+        # When the run is stopped: trials that had begun, and have a checkpoint to write.
+        self._to_end: set[str] | None = None
         self._spent = False  # the budget
         self._results: dict[str, StepPublished | TrialFailed] = {}  # of running trials
         self._waiting: set[str] = set()  # running steps that wait for the lease of another campaign
@@ -115,14 +116,12 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Return whether no running trial would lose work if stopped now."""
-        return all(
-            key in self._waiting or not self.outcomes[key].attempts for key in self.schedule.running
-        )
+        return not (self._to_end or set()) & (self.schedule.running - self._waiting)
 
     def next(self) -> str | None:
         """Return the step to start now, or None while no step is ready."""
         working = len(self.schedule.running) - len(self._waiting)
-        if self._stopping or working >= self._room.at_once():
+        if self._to_end is not None or working >= self._room.at_once():
             return None
         key = self._choose_unpublished()
         while (key is None or self._choice.state(key) == StepState.RUNNING) and self._grow():
@@ -171,6 +170,8 @@ class Scheduler:
             self._finish(id, StepState.PUBLISHED if is_own else StepState.REUSED)
         elif isinstance(result, TrialFailed):
             self._give_up(id, StepState.FAILED, result.reason)
+        elif self._to_end is not None:
+            self._waiting.add(id)  # it was stopped
         else:
             times = self._limits.retries + 1
             count = f"{times} times" if times > 1 else "once"
@@ -180,10 +181,9 @@ class Scheduler:
     def stop(self) -> None:
         """Start nothing more, and take the leases of the running trials.
 
-        A worker that loses its lease writes a checkpoint and exits. Its trial then waits for the
-        lease, which this run holds.
+        A worker that loses its lease writes a checkpoint and exits, and so does its trial.
         """
-        self._stopping = True
+        self._to_end = {key for key in self.schedule.running if self.outcomes[key].attempts}
         seize_leases(self._repository.store, self.schedule.running, self._owner)
 
     def on_stopped(self) -> None:

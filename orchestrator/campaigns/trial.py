@@ -22,6 +22,7 @@ from orchestrator.planning.step_tree import Node
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import DataSource, Scoring, StepFailed, StepHasNoRoom
 from orchestrator.store.base import Store, StoreError
+from orchestrator.store.lease import Stopped
 from orchestrator.store.retries import Retries
 from training.config import InputError
 
@@ -68,7 +69,7 @@ def _resources(node: Node, context: RunContext) -> dict[Kind, Resources]:
 def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
     """Publish the step and its evaluations unless they are published.
 
-    The last message is StepPublished or TrialFailed.
+    The last message is StepPublished or TrialFailed, if the driver does not stop the run before.
     """
     context = RunContext(
         spec.store,
@@ -82,6 +83,8 @@ def run_trial(spec: TrialSpec, on_message: OnMessage) -> None:
     for left in reversed(range(spec.retries.trial_retries + 1)):
         try:
             on_message(StepPublished(_publish(spec, context)))
+            return
+        except Stopped:
             return
         except (InputError, StepHasNoRoom) as error:
             # Another try would fail alike.

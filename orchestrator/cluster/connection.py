@@ -181,12 +181,14 @@ def signals_wait() -> Iterator[None]:
     """Let signals that stop a job wait until Ray has connected, then handle them as before.
 
     Ray cannot be interrupted while it starts: its native code would abort the process, or leave
-    processes behind. It also replaces the handler of SIGTERM. A second signal does not wait.
+    processes behind. It also replaces the handler of SIGTERM twice: by one in Python, and by a
+    native one that aborts a process which is still there after three seconds. A second signal does
+    not wait.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    from ray._private import utils
+    from ray._private import ray_constants, utils
 
     caught: list[int] = []
     handled = stop_signals()
@@ -202,10 +204,13 @@ def signals_wait() -> Iterator[None]:
     for number in handled:
         signal.signal(number, wait)
     utils.set_sigterm_handler = lambda handler: None
+    without_native = ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
     try:
         yield
     finally:
         utils.set_sigterm_handler = set_by_ray
+        ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = without_native
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if caught:

@@ -29,7 +29,7 @@ from orchestrator.records.provenance import provenance
 from orchestrator.records.publish import publish_evaluation, publish_step, write_request
 from orchestrator.records.schema import StepFailed, StepHasNoRoom, StepRecord
 from orchestrator.store.base import StoreError
-from orchestrator.store.lease import Lease, LeaseLost
+from orchestrator.store.lease import Lease, LeaseLost, Stopped
 
 
 def produce_step(
@@ -203,7 +203,7 @@ def _run_with_restarts(
                 partial(_ask_to_end, assignment, context),
                 context.retries,
                 context.notify,
-                _every(context.retries.lease_check_seconds, assignment.lease.check),
+                _lease_check(assignment.lease, context.retries.lease_check_seconds),
             )
             return outcome, restarts
         except workers.WorkersFailed as error:
@@ -219,18 +219,21 @@ def _run_with_restarts(
             context.notify(f"{title}: {error}; going on from iteration {iteration}")
 
 
-def _every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls `check` every so often, and passes over a mute store."""
+def _lease_check(lease: Lease, seconds: float) -> Callable[[], None]:
+    """Return a function that raises LeaseLost if the lease is lost. It asks every few seconds."""
     last = time.monotonic()
 
-    def look() -> None:
+    def check() -> None:
         nonlocal last
+        if lease.seized:
+            raise Stopped(f"{lease.key} was taken back, because this job is being stopped")
         if time.monotonic() - last > seconds:
             last = time.monotonic()
+            # A store that is away for a while stops nothing.
             with suppress(StoreError):
-                check()
+                lease.check()
 
-    return look
+    return check
 
 
 def _ask_to_end(assignment: Assignment, context: RunContext) -> None:

@@ -24,7 +24,7 @@ from orchestrator.records.published_files import problem_of_files
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import EvaluationRecord, StepRecord
-from orchestrator.store.lease import Lease, LeaseLost
+from orchestrator.store.lease import Lease, LeaseLost, Stopped
 from training.config import InputError
 
 
@@ -68,6 +68,7 @@ def ensure_step(
         StepFailed: The workers failed. The attempt's folder says why, and the next attempt resumes
             from its checkpoints.
         InputError: The step is published, and files of it are gone.
+        Stopped: The job's driver took the lease back.
     """
     asked = time.monotonic()
     repository = Repository(context.store)
@@ -93,6 +94,8 @@ def ensure_step(
                 # The last holder of the lease may have published the step in the meantime.
                 record = repository.find_step(planned.key)
                 return record or produce_step(planned, plan, context, parent, lease, asked)
+        except Stopped:
+            raise
         except LeaseLost as error:
             context.notify(f"{planned.title}: {error}")
             waiting = False

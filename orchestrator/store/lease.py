@@ -28,6 +28,10 @@ class LeaseLost(Exception):
     """Another process holds the lease, or it is gone. The work must stop."""
 
 
+class Stopped(LeaseLost):
+    """The job that holds the lease is being stopped."""
+
+
 class LeaseState(Document):
     """The lease as it is stored. Fields that this version does not know are ignored."""
 
@@ -37,6 +41,7 @@ class LeaseState(Document):
     token: str  # differs from holder to holder
     heartbeat: int  # counts up while the holder is alive
     expires: str  # UTC by the holder's clock, ISO 8601
+    stops: bool = False  # whether the holder's job took it back from the work, to stop it
 
     @field_validator("expires")
     @classmethod
@@ -88,6 +93,7 @@ class Lease:
         self._clock = clock
         self._token = uuid.uuid4().hex
         self._heartbeat = 0
+        self.seized = False  # whether `seize` was called, so that the work stops
         # The bytes of another holder's lease, and the time at which they were first seen.
         self._seen: tuple[bytes, float] | None = None
 
@@ -121,14 +127,14 @@ class Lease:
 
     def is_mine(self) -> bool:
         """Return True if the stored lease is this holder's."""
-        try:
-            return self._is_own(_parse(self._store.read(self.key)))
-        except NotFound:
-            return False
+        return self._is_own(read_lease(self._store, self.key))
 
     def check(self) -> None:
-        """Raise LeaseLost unless the stored lease is this holder's."""
-        if not self.is_mine():
+        """Raise LeaseLost unless the stored lease is this holder's, Stopped if it was seized."""
+        found = read_lease(self._store, self.key)
+        if found and found.stops and not self._is_own(found):
+            raise Stopped(f"{self.key} was taken back, because its job is being stopped")
+        if not self._is_own(found):
             raise LeaseLost(
                 f"{self._owner} no longer holds {self.key}: "
                 "it was slow, and another worker took over"
@@ -146,6 +152,7 @@ class Lease:
         Copies of this very object lose the lease as well.
         """
         self._token = uuid.uuid4().hex
+        self.seized = True
         self._store.write(self.key, self._state())
 
     def release(self) -> None:
@@ -193,6 +200,7 @@ class Lease:
             token=self._token,
             heartbeat=self._heartbeat,
             expires=expires.isoformat(timespec="seconds"),
+            stops=self.seized,
         )
         return canonical_json(state)
 

@@ -83,6 +83,30 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "store"
 
 
+def test_no_native_handler_of_ray_comes_between() -> None:
+    """It would abort a process that is still there three seconds after SIGTERM."""
+    code = """
+import ctypes, signal
+from orchestrator.cluster import connection
+
+set_handler = ctypes.CDLL(None).signal
+set_handler.argtypes = [ctypes.c_int, ctypes.c_void_p]
+set_handler.restype = ctypes.c_void_p
+
+def handler():
+    found = set_handler(signal.SIGTERM, None)
+    set_handler(signal.SIGTERM, found)
+    return found
+
+import ray
+with connection.signals_wait():
+    before = handler()
+    ray.init(address="local", include_dashboard=False, **connection.QUIET)
+    assert handler() == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_a_signal_at_any_moment_ends_a_job_cleanly(digits: Path, tmp_path: Path) -> None:
     seed = int(os.environ.get("STEPCHAIN_SEED", "1"))
     for count, each in enumerate(rounds(random.Random(seed))):

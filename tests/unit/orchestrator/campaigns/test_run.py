@@ -26,6 +26,7 @@ from orchestrator.planning.planner import Planner
 from orchestrator.planning.step_tree import StepTree, build_tree, first_steps
 from orchestrator.planning.store_state import look_up_steps
 from orchestrator.records import layout
+from orchestrator.records.attempts import newest_checkpoint
 from orchestrator.records.repository import Repository
 from orchestrator.records.schema import ChainRecord, StepRecord
 from orchestrator.report.campaign_results import CampaignResult, load_campaign_results
@@ -484,7 +485,7 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
         assert scheduler.next() is None
         assert not lease.is_mine()  # its workers see that, and keep a checkpoint
         assert not scheduler.idle
-        assert not lease.acquire()  # as its trial tries
+        assert not lease.acquire()  # as another trial tries
         scheduler.on_message(id, WaitingForLease("the campaign"))
         assert scheduler.idle
         scheduler.on_stopped()
@@ -504,6 +505,65 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
     assert not store.exists(f"steps/{step_tree.chains[0].steps[0].key}/lease.json")
     outcome, _ = campaign(store, cluster, step_tree)
     assert outcome.complete
+
+
+def test_trials_of_a_campaign_that_is_stopped_end_with_a_checkpoint(store: Store, cluster: Cluster):
+    step_tree = tree(store)
+    ended: list[str] = []
+
+    def interrupted(scheduler: Any, work: Any, spec_of: Any, **_: object) -> None:
+        id = scheduler.next()
+        messages: list[object] = []
+
+        def on_message(message: object) -> None:
+            messages.append(message)
+            scheduler.on_message(id, message)
+            scheduler.stop()
+
+        work(spec_of(id), on_message)
+        assert [type(each) for each in messages] == [AttemptStarted]
+        assert not scheduler.idle
+        scheduler.on_end(id)
+        assert scheduler.idle
+        assert not scheduler.problems
+        scheduler.on_stopped()
+        ended.append(id)
+        raise KeyboardInterrupt
+
+    looking = replace(QUICK, lease_check_seconds=-1)
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(
+            "test",
+            step_tree,
+            look_up_steps(step_tree, store),
+            RunContext(store, console=Console(quiet=True), retries=looking),
+            Costs(),
+            run_trials=interrupted,
+        )
+    assert newest_checkpoint(store, ended[0])
+
+
+def test_a_campaign_that_is_stopped_does_not_wait_for_what_begins_afterwards(
+    store: Store, cluster: Cluster
+):
+    step_tree = tree(store)
+
+    def interrupted(scheduler: Any, work: Any, spec_of: Any, **_: object) -> None:
+        id = scheduler.next()
+        scheduler.stop()
+        scheduler.on_message(id, AttemptStarted("a"))
+        assert scheduler.idle
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(
+            "test",
+            step_tree,
+            look_up_steps(step_tree, store),
+            RunContext(store, console=Console(quiet=True)),
+            Costs(),
+            run_trials=interrupted,
+        )
 
 
 def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.folder import FolderStore
-from orchestrator.store.lease import Lease, LeaseLost, LeaseState, read_lease
+from orchestrator.store.lease import Lease, LeaseLost, LeaseState, Stopped, read_lease
 from orchestrator.store.open import open_store
 
 KEY = "steps/k/lease.json"
@@ -89,7 +89,7 @@ def test_who_seizes_a_lease_has_it_also_from_copies_of_its_own(store: Store):
     handed = pickle.loads(pickle.dumps(lease))
     lease.seize()
     assert lease.is_mine()
-    with pytest.raises(LeaseLost):
+    with pytest.raises(Stopped):
         handed.check()
     lease.beat()
     other = Lease(store, KEY, "bob")
