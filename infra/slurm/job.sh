@@ -32,8 +32,6 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 port=$((20000 + SLURM_JOB_ID % 3000 * 4))
 ip=${STEPCHAIN_HEAD_IP:-$(python -c "from ray.util import get_node_ip_address as f; print(f())")}
 temporary=${STEPCHAIN_SLURM_TMP:-/tmp}/ray-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}
-cpus=${SLURM_CPUS_ON_NODE:-1}
-gpus=${SLURM_GPUS_ON_NODE:-0}
 
 # Everything on these nodes can reach Ray's ports. Only this job knows the token.
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
@@ -44,11 +42,16 @@ driver=
 stopped=
 again=
 
-# Run in the background on one task of each of so many nodes: on_nodes COUNT OPTION... -- COMMAND
-on_nodes() {
-    local count=$1
-    shift
-    srun --nodes="$count" --ntasks="$count" --ntasks-per-node=1 --overlap "$@" &
+# Start Ray in the background on so many nodes: start_ray COUNT WHICH-NODES OPTION-OF-RAY...
+# Each node is declared with the CPUs and GPUs that Slurm gives this job there.
+start_ray() {
+    local count=$1 which=$2
+    shift 2
+    # shellcheck disable=SC2016  # the node expands it
+    srun --nodes="$count" --ntasks="$count" --ntasks-per-node=1 --overlap "$which" \
+        bash -c 'exec ray start --block \
+            --num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@"' \
+        ray "$@" &
 }
 
 # Run a command in the background, and wait for its end or for that of Ray's head.
@@ -77,14 +80,13 @@ stop() {
 trap stop TERM                # cancelled
 trap 'again=yes; stop' USR1   # the time limit is near, or, where Slurm is told to, preempted
 
-on_nodes 1 --nodelist="$head" ray start --head --block \
+start_ray 1 --nodelist="$head" --head \
     --node-ip-address="$ip" --port="$port" --temp-dir="$temporary" \
     --dashboard-port=$((port + 1)) --ray-client-server-port=$((port + 2)) \
-    --num-cpus="$cpus" --num-gpus="$gpus" --resources='{"orchestrator": 64}'
+    --resources='{"orchestrator": 64}'
 ray_head=$!
 if [ "$nodes" -gt 1 ]; then
-    on_nodes $((nodes - 1)) --exclude="$head" ray start --block \
-        --address="$ip:$port" --num-cpus="$cpus" --num-gpus="$gpus"
+    start_ray $((nodes - 1)) --exclude="$head" --address="$ip:$port"
 fi
 
 export RAY_ADDRESS=$ip:$port

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.address import check_address
-from orchestrator.cluster.stop_signals import stop_signals, takes
+from orchestrator.cluster.stop_signals import send_again, stop_signals, takes
 from orchestrator.store.retries import DEFAULT_RETRIES
 from training.config import InputError
 
@@ -214,7 +214,7 @@ def signals_wait() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if caught:
-            os.kill(os.getpid(), caught[0])
+            send_again(caught[0])
 
 
 def dashboard_address() -> str | None:

@@ -34,6 +34,12 @@ def takes(number: int, caught: list[int]) -> bool:
     return True
 
 
+def send_again(number: int) -> None:
+    """Send this process a signal that was caught and not answered yet."""
+    hung_up.clear()
+    os.kill(os.getpid(), number)
+
+
 def _leave_terminal() -> None:
     """Let what is printed from now on go nowhere if the terminal is gone.
 

@@ -7,7 +7,6 @@ can be used.
 
 import atexit
 import logging
-import os
 import signal
 import threading
 import time
@@ -23,7 +22,7 @@ from orchestrator.cluster.packing import Machines
 from orchestrator.cluster.ray_train import Team
 from orchestrator.cluster.resource_words import shares
 from orchestrator.cluster.resources import Resources
-from orchestrator.cluster.stop_signals import stop_signals, takes
+from orchestrator.cluster.stop_signals import send_again, stop_signals, takes
 from orchestrator.store.lease import LeaseLost
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
@@ -221,7 +220,7 @@ def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) 
     def give_up() -> None:
         late.set()
         # The same signal again: this block may be left by now, and another handler take it.
-        os.kill(os.getpid(), caught[0])
+        send_again(caught[0])
 
     timeout = threading.Timer(grace_seconds, give_up)
     timeout.daemon = True

@@ -9,6 +9,7 @@ import sys
 import pytest
 from ray.exceptions import AuthenticationError
 
+from jobs.errors import user_errors
 from orchestrator.cluster.connection import _connect, check_temporary_folder, signals_wait
 from training.config import InputError
 
@@ -64,6 +65,14 @@ def be_impatient(number: int) -> None:
     with signals_wait():
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_waited_ends_the_job_with_its_code(number: signal.Signals) -> None:
+    with pytest.raises(SystemExit) as ended, user_errors(), signals_wait():
+        os.kill(os.getpid(), number)
+    assert ended.value.code == 128 + number
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
