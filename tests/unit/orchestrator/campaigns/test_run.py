@@ -530,7 +530,7 @@ def test_trials_of_a_campaign_that_is_stopped_end_with_a_checkpoint(store: Store
         ended.append(id)
         raise KeyboardInterrupt
 
-    looking = replace(QUICK, lease_check_seconds=-1)
+    looking = replace(QUICK, lease_check_seconds=0.01)
     with pytest.raises(KeyboardInterrupt):
         run_campaign(
             "test",

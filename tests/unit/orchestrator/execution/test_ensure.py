@@ -339,7 +339,7 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: InProcess, mo
 
     monkeypatch.setattr(workers, "run", run)
     here.before = take
-    watched = context(store, retries=replace(QUICK, lease_check_seconds=-1))
+    watched = context(store, retries=replace(QUICK, lease_check_seconds=0.01))
     # `taken` has no heartbeat, so its lease goes stale.
     record = ensure_step(plan.steps[0], plan, watched, None)
     assert "no longer holds" in printed(watched)
@@ -372,7 +372,7 @@ def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(
             raise KeyboardInterrupt from None
 
     monkeypatch.setattr(workers, "run", run)
-    watched = context(store, retries=replace(QUICK, lease_check_seconds=-1))
+    watched = context(store, retries=replace(QUICK, lease_check_seconds=0.01))
     with pytest.raises(KeyboardInterrupt):
         ensure_step(plan.steps[0], plan, watched, None)
     assert "keeping a checkpoint, then stopping" in printed(watched)
@@ -419,7 +419,7 @@ def test_the_store_may_be_away_while_progress_is_written(
 
     monkeypatch.setattr(store_journal, "write_curves", away)
     plan = plan_chain(CHAIN, store)
-    always = context(store, retries=replace(QUICK, flush_seconds_folder=-1))
+    always = context(store, retries=replace(QUICK, flush_seconds_folder=0.01))
     record = ensure_step(plan.steps[0], plan, always, None)
     assert len(calls) > 3
     curves = json.loads(
@@ -530,12 +530,13 @@ def test_a_job_that_is_stopped_while_it_scores_ends_and_keeps_the_trained_files(
             return evaluate(*arguments, **options)
 
         monkeypatch.setattr(worker, "evaluate", evaluate_when_stopped)
-        return here.run(work, resources)
+        elsewhere = pickle.loads(pickle.dumps(work))
+        return here.run(elsewhere, resources)
 
     monkeypatch.setattr(workers, "run", run)
     lease = Lease(store, layout.step_lease(planned.key), "ada@lab")
     assert lease.acquire()
-    watched = context(store, retries=replace(QUICK, lease_check_seconds=-1))
+    watched = context(store, retries=replace(QUICK, lease_check_seconds=0.01))
     with pytest.raises(LeaseLost):
         produce_step(planned, plan, watched, None, lease, time.monotonic())
     kept = newest_checkpoint(store, planned.key)
