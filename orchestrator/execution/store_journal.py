@@ -78,7 +78,7 @@ class StoreJournal:
     def stage(self, name: str) -> Iterator[None]:
         """Show that the step is at this stage, and measure the time it takes."""
         start = time.monotonic()
-        if self.leads:
+        if self.leads and self._progress.get("stage") != name:
             self._progress["stage"] = name
             self._write()
         yield

@@ -145,9 +145,9 @@ def test_a_step_sends_a_known_number_of_requests(
         assert drive(plan, store, "ada").complete
     steps, chains = 2 * SEEDS, SEEDS
     # The lease; the request; progress at each of four stages and at the end; a piece of the curves;
-    # the counts, the evaluation, the record.
-    assert first["write"] == 11 * steps + chains
+    # the list of the trained files, the counts, the evaluation, the record.
+    assert first["write"] == 12 * steps + chains
     assert first["list"] == 3 * steps  # attempts: to go on from, to count, to clear of checkpoints
     assert first["upload"] == 2 * steps
-    assert first["delete"] == steps  # of the lease
+    assert first["delete"] == 2 * steps  # of that list and of the lease
     assert first["exists"] == 0
