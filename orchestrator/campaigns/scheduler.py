@@ -29,6 +29,7 @@ from orchestrator.execution.messages import (
     StepPublished,
     TrialFailed,
     WaitingForLease,
+    WorkersStarted,
 )
 from orchestrator.planning.cost import Costs
 from orchestrator.planning.step_tree import Node, StepTree
@@ -88,8 +89,7 @@ class Scheduler:
         self._owner = owner
         self._on_event = on_event
         self._costs = costs
-        # When the run is stopped: trials that had begun, and have a checkpoint to write.
-        self._to_end: set[str] | None = None
+        self._to_end: set[str] | None = None  # once the run is stopped: trials that had begun
         self._spent = False  # the budget
         self._results: dict[str, StepPublished | TrialFailed] = {}  # of running trials
         self._waiting: set[str] = set()  # running steps that wait for the lease of another campaign
@@ -154,9 +154,11 @@ class Scheduler:
             case AttemptStarted(attempt):
                 self._waiting.discard(id)
                 self._results.pop(id, None)  # of a process that was lost
-                self.budget.begin(id)
+                self.budget.end(id)
                 self.outcomes[id].attempts.append(attempt)
                 self._on_event(StepStarted(id))
+            case WorkersStarted():
+                self.budget.begin(id)
             case StepPublished() | TrialFailed():
                 self._results[id] = message
 
@@ -179,10 +181,7 @@ class Scheduler:
             self._give_up(id, StepState.FAILED, reason)
 
     def stop(self) -> None:
-        """Start nothing more, and take the leases of the running trials.
-
-        A worker that loses its lease writes a checkpoint and exits, and so does its trial.
-        """
+        """Start nothing more, and take the leases of running trials, so that they end."""
         self._to_end = {key for key in self.schedule.running if self.outcomes[key].attempts}
         seize_leases(self._repository.store, self.schedule.running, self._owner)
 

@@ -12,16 +12,16 @@ log = logging.getLogger(__name__)
 
 def seize_leases(store: Store, steps: Iterable[str], owner: str) -> None:
     """Take the leases of steps that `owner` holds, so that workers write checkpoints and exit."""
-    for key in _leased(store, steps, owner):
+    for key, token in _leased(store, steps, owner):
         try:
-            Lease(store, layout.step_lease(key), owner).seize()
+            Lease(store, layout.step_lease(key), owner).seize(token)
         except StoreError as error:
             log.warning("step %s is stopped without a checkpoint: %s", key, error)
 
 
 def release_leases(store: Store, steps: Iterable[str], owner: str) -> None:
     """Delete the leases of steps that `owner` holds."""
-    for key in _leased(store, steps, owner):
+    for key, _ in _leased(store, steps, owner):
         try:
             store.delete(layout.step_lease(key))
         except StoreError as error:
@@ -29,8 +29,8 @@ def release_leases(store: Store, steps: Iterable[str], owner: str) -> None:
             log.warning("could not release the lease of step %s: %s", key, error)
 
 
-def _leased(store: Store, steps: Iterable[str], owner: str) -> Iterator[str]:
-    """Yield the steps whose leases `owner` holds."""
+def _leased(store: Store, steps: Iterable[str], owner: str) -> Iterator[tuple[str, str]]:
+    """Yield the steps whose leases `owner` holds, with the holder's token."""
     for key in steps:
         try:
             lease = read_lease(store, layout.step_lease(key))
@@ -38,4 +38,4 @@ def _leased(store: Store, steps: Iterable[str], owner: str) -> Iterator[str]:
             log.warning("could not read the lease of step %s: %s", key, error)
             continue
         if lease and lease.owner == owner:
-            yield key
+            yield key, lease.token

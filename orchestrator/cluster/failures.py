@@ -25,7 +25,7 @@ class WorkersFailed(Exception):
 
 
 class NeverStarted(WorkersFailed):
-    """Ray Train waited in vain for room for the workers, or for their start."""
+    """Ray Train found no room for the workers in its time."""
 
 
 def judge(failures: Sequence[BaseException], details: str) -> WorkersFailed:

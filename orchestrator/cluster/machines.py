@@ -42,14 +42,6 @@ def living_machines() -> Machines:
     return Machines(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]))
 
 
-def free_machines() -> Machines:
-    """Return what is free now of the cluster's living machines."""
-    from ray._private.state import available_resources_per_node
-
-    connect()
-    return Machines(tuple(available_resources_per_node().values()))
-
-
 def steps_at_once(resources: Resources) -> int:
     """Return how many steps the cluster can train side by side at its largest, at least 1."""
     return max(1, machines().steps(resources))

@@ -76,9 +76,11 @@ class Mailbox:
         """Return what names the resources that the workers hold, None before they started."""
         return self._room
 
-    async def close(self) -> None:
-        """Accept no more work."""
+    async def close(self, drop: bool = False) -> None:
+        """Accept no more work. `drop`: forget also what no worker has taken."""
         async with self._changed:
+            if drop:
+                self._work.clear()
             self._close()
 
     def _close(self) -> None:

@@ -24,6 +24,7 @@ from orchestrator.cluster.connection import dashboard_address
 from orchestrator.cluster.failures import NeverStarted, WorkersFailed, judge
 from orchestrator.cluster.mailbox import Mailbox
 from orchestrator.cluster.resources import Resources
+from orchestrator.cluster.waiting import Waiting
 from orchestrator.store.cache import default_cache
 from orchestrator.store.retries import Retries
 
@@ -60,14 +61,13 @@ class Team:
 
         self.resources = resources
         self.busy = False
+        self._retries = retries
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor: Any = ray.remote(Mailbox)
         self._mailbox = actor.options(num_cpus=0, scheduling_strategy=here).remote()
         self._failure: BaseException | None = None
         self._room: bytes | None = None  # what names the resources of the workers
-        self._thread = threading.Thread(
-            target=self._fit, args=(retries,), daemon=True, name="stepchain-team"
-        )
+        self._thread = threading.Thread(target=self._fit, daemon=True, name="stepchain-team")
         self._thread.start()
 
     @property
@@ -93,15 +93,15 @@ class Team:
         except RayError as error:
             raise _lost(error) from error
 
-    def result(self, number: int, while_starting: Callable[[], None] = lambda: None) -> Any:
+    def result(self, number: int, waiting: Waiting) -> Any:
         """Return what rank 0 returned for a piece of work.
 
         Args:
             number: Of the piece of work.
-            while_starting: Called now and then until the workers have started.
+            waiting: Is told what happens until the workers start.
 
         Raises:
-            NeverStarted: No worker started in time.
+            NeverStarted: No room was found for the workers in time.
             WorkersFailed: The workers did not finish.
         """
         import ray
@@ -109,33 +109,38 @@ class Team:
 
         try:
             result = self._mailbox.result.remote(number)
-            while not ray.wait([result], timeout=LOOK_SECONDS)[0]:
-                if not self.alive:
+            done, starts = False, True
+            while not done:
+                done = bool(ray.wait([result], timeout=LOOK_SECONDS)[0])
+                if not done and not self.alive:
                     raise _explain(self._failure)
                 self._room = self._room or _get(self._mailbox.room.remote())
-                if not self._room:
-                    while_starting()
+                if starts and (done or self._room):
+                    starts = False
+                    waiting.started()
+                elif starts:
+                    waiting.look(self.resources, self._retries)
             return pickle.loads(_get(result))
         except RayError as error:
             # Workers that are at work notice only at its end that their mailbox is lost.
             self._give_room_back()
             raise _lost(error) from error
 
-    def leave(self, wait_seconds: float) -> None:
-        """Let the workers leave after their present work, and wait for it."""
+    def leave(self, wait_seconds: float, unwanted: bool = False) -> None:
+        """Let the workers leave, and wait for it; if their present work is wanted, after that."""
         import ray
         from ray.exceptions import RayError
 
         # Without their mailbox the workers leave, too.
         with suppress(RayError):
-            ray.get(self._mailbox.close.remote())
+            ray.get(self._mailbox.close.remote(unwanted))
         self._thread.join(wait_seconds)
 
-    def _fit(self, retries: Retries) -> None:
+    def _fit(self) -> None:
         """Run Ray Train until the workers have left, and keep what ended it."""
         with TemporaryDirectory(prefix="stepchain-ray-") as disposable:
             try:
-                _trainer(self.resources, self._mailbox, disposable, retries).fit()
+                _trainer(self.resources, self._mailbox, disposable, self._retries).fit()
             # Ray raises SystemExit in a thread that waits when this process leaves the cluster.
             except (Exception, SystemExit) as error:  # noqa: BLE001 - raised by `result`
                 self._failure = error
@@ -286,7 +291,7 @@ def _explain(failure: BaseException | None) -> WorkersFailed:
     if isinstance(failure, ControllerError) and isinstance(
         failure.controller_failure, WorkerGroupStartupTimeoutError
     ):
-        return NeverStarted("the workers did not start in time", None, str(failure))
+        return NeverStarted("no room was found for the workers", None, str(failure))
     if not isinstance(failure, WorkerGroupError):
         return _lost(failure or RuntimeError("Ray Train ended before its work"))
     return judge(list(failure.worker_failures.values()), str(failure))

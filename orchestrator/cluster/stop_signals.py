@@ -36,7 +36,8 @@ def takes(number: int, caught: list[int]) -> bool:
 
 def send_again(number: int) -> None:
     """Send this process a signal that was caught and not answered yet."""
-    hung_up.clear()
+    if number == signal.SIGHUP:
+        hung_up.clear()
     os.kill(os.getpid(), number)
 
 

@@ -6,7 +6,6 @@ can be used.
 """
 
 import atexit
-import logging
 import signal
 import threading
 import time
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.cluster.connection import connect
 from orchestrator.cluster.failures import NeverStarted, WorkersFailed
-from orchestrator.cluster.full import Patience, is_full
 from orchestrator.cluster.machines import living_machines, machines
 from orchestrator.cluster.packing import Machines
 from orchestrator.cluster.ray_train import Team
 from orchestrator.cluster.resource_words import shares
 from orchestrator.cluster.resources import Resources
 from orchestrator.cluster.stop_signals import send_again, stop_signals, takes
+from orchestrator.cluster.waiting import Waiting
 from orchestrator.store.lease import LeaseLost
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NoRoom", "WorkersFailed", "dismiss", "run", "run_until_done"]
 
-log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _teams: list[Team] = []
 _lock = threading.Lock()
@@ -46,8 +44,7 @@ def run(
     resources: Resources,
     ask_to_end: Callable[[], None] | None = None,
     retries: Retries = DEFAULT_RETRIES,
-    tell: Callable[[str], None] = log.warning,
-    check: Callable[[], None] = lambda: None,
+    waiting: Waiting | None = None,
 ) -> Result:
     """Call `work(runtime)` on every worker at once, and return what rank 0 returned.
 
@@ -59,44 +56,36 @@ def run(
         ask_to_end: Called on a signal that stops the job. `work` should then raise within
             `retries.stop_grace_seconds`.
         retries: How long the workers may take to start and to stop.
-        tell: Shows a sentence about machines or room that are waited for.
-        check: Called now and then until the workers have started. It raises LeaseLost when nobody
-            wants the work any more.
+        waiting: Is told what happens until the workers start.
 
     Raises:
         WorkersFailed: The workers did not finish, or no machine came that can hold them.
-        LeaseLost: `check` raised it.
+        LeaseLost: `waiting.check` raised it.
         KeyboardInterrupt: A signal came; its argument is the signal's number.
     """
     connect()
-    patience = Patience(resources, retries, tell)
-
-    def while_starting() -> None:
-        check()
-        patience.look()
-
+    waiting = waiting or Waiting()
     with _interruptible(ask_to_end, retries.stop_grace_seconds):
         while True:
-            team = _find_team(resources, retries, tell)
+            team = _find_team(resources, retries, waiting)
             # An interrupted team stays busy: its workers end with this process.
             try:
                 number = team.give(work)
                 if number is not None:
-                    result = team.result(number, while_starting)
+                    result = team.result(number, waiting)
                     team.busy = False
                     return result
             except NeverStarted:
                 _part_with(team, retries)
                 # Other work may hold the room for days, which is no failure.
-                if is_full(resources):
-                    continue
-                raise
+                if not _can_hold(resources):
+                    raise
+                continue
             except WorkersFailed:
                 _part_with(team, retries)
                 raise
             except LeaseLost:
-                # The workers leave as soon as they have started.
-                _part_with(team, retries, wait=False)
+                _part_with(team, retries, unwanted=True)
                 raise
             # The team was leaving.
             _part_with(team, retries)
@@ -125,7 +114,7 @@ def dismiss(wait_seconds: float = DEFAULT_RETRIES.team_leave_seconds) -> None:
         _dismiss(list(_teams), wait_seconds)
 
 
-def _find_team(resources: Resources, retries: Retries, tell: Callable[[str], None]) -> Team:
+def _find_team(resources: Resources, retries: Retries, waiting: Waiting) -> Team:
     """Return a team with these resources, marked busy, once there is room for it.
 
     Raise WorkersFailed if none comes, or if Ray loses a process that looks or starts.
@@ -133,20 +122,20 @@ def _find_team(resources: Resources, retries: Retries, tell: Callable[[str], Non
     from ray.exceptions import RayError
 
     try:
-        _await_room(resources, retries, tell)
+        _await_room(resources, retries, waiting)
         return _engage(resources, retries)
     except RayError as error:
         text = f"the workers could not be started ({type(error).__name__})"
         raise WorkersFailed(text, None, str(error)) from error
 
 
-def _await_room(resources: Resources, retries: Retries, tell: Callable[[str], None]) -> None:
+def _await_room(resources: Resources, retries: Retries, waiting: Waiting) -> None:
     """Wait while a cluster of fixed size has lost so many machines that it cannot hold the workers.
 
     Raise WorkersFailed if no machine comes back.
     """
     began = time.monotonic()
-    waiting = False
+    told = False
     # What can be added is asked for only if the living machines are too few.
     while not living_machines().steps(resources) and not _holds(found := machines(), resources):
         needed = (
@@ -156,17 +145,29 @@ def _await_room(resources: Resources, retries: Retries, tell: Callable[[str], No
         if time.monotonic() - began >= retries.room_seconds:
             text = f"{needed}, and none came back in {retries.room_seconds / 60:g} minutes"
             raise WorkersFailed(text, NoRoom(text), text)
-        if not waiting:
-            tell(f"{needed}: waiting up to {retries.room_seconds / 60:g} minutes for one")
-        waiting = True
+        if not told:
+            waiting.tell(f"{needed}: waiting up to {retries.room_seconds / 60:g} minutes for one")
+        told = True
+        waiting.check()
         time.sleep(retries.room_look_seconds)
-    if waiting:
-        tell("a machine is back: training goes on")
+    waiting.begin()
+    if told:
+        waiting.tell("a machine is back: training goes on")
 
 
 def _holds(found: Machines, resources: Resources) -> bool:
     """Return whether the workers fit, as far as can be seen."""
     return not found.growth.known or found.steps(resources) > 0
+
+
+def _can_hold(resources: Resources) -> bool:
+    """Return whether the cluster is known to hold the workers when nothing else is there."""
+    from ray.exceptions import RayError
+
+    try:
+        return machines().steps(resources) > 0
+    except RayError:
+        return False  # the next try will show
 
 
 def _engage(resources: Resources, retries: Retries) -> Team:
@@ -190,11 +191,14 @@ def _engage(resources: Resources, retries: Retries) -> Team:
         return team
 
 
-def _part_with(team: Team, retries: Retries, wait: bool = True) -> None:
-    """Give a team no more work, even if its workers live on for a while without their mailbox."""
+def _part_with(team: Team, retries: Retries, unwanted: bool = False) -> None:
+    """Give a team no more work, even if its workers live on for a while without their mailbox.
+
+    If the work that it has is unwanted, it does not begin with it, and is not waited for.
+    """
     with _lock:
         _teams[:] = [each for each in _teams if each is not team]
-    team.leave(retries.team_leave_seconds if wait else 0)
+    team.leave(0 if unwanted else retries.team_leave_seconds, unwanted)
 
 
 def _dismiss(teams: list[Team], wait_seconds: float) -> None:

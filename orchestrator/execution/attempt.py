@@ -12,8 +12,9 @@ from functools import partial
 from orchestrator.cluster import workers
 from orchestrator.cluster.give import step_kind
 from orchestrator.cluster.resources import Resources
+from orchestrator.cluster.waiting import Waiting
 from orchestrator.execution.context import RunContext
-from orchestrator.execution.messages import AttemptStarted
+from orchestrator.execution.messages import AttemptStarted, WorkersStarted
 from orchestrator.execution.progress_display import follow_step
 from orchestrator.execution.worker import Assignment, TrainingOutcome, train
 from orchestrator.planning.planner import SPLIT, PlannedChain
@@ -66,7 +67,7 @@ def produce_step(
         context.on_message(AttemptStarted(attempt))
     write_request(store, planned.key, planned.title, planned.step, planned.index, planned.parent)
     assignment = assign(planned, plan, context, attempt, lease, parent)
-    outcome, restarts = run_attempt(assignment, resources, plan, context)
+    outcome, restarts, without_room = run_attempt(assignment, resources, plan, context)
     stopped = time.time() - outcome.started - sum(outcome.seconds.values())
     publish_evaluation(
         store,
@@ -90,8 +91,8 @@ def produce_step(
         data=plan.source("train"),
         iterations=planned.iterations,
         seconds={
-            "wait": waited,
-            "start": outcome.started - began,
+            "wait": waited + without_room,
+            "start": outcome.started - began - without_room,
             **outcome.seconds,
             "stop": stopped,
         },
@@ -137,13 +138,13 @@ def assign(
 
 def run_attempt(
     assignment: Assignment, resources: Resources, plan: PlannedChain, context: RunContext
-) -> tuple[TrainingOutcome, int]:
+) -> tuple[TrainingOutcome, int, float]:
     """Run an attempt while people and the tracker watch.
 
     A failure is written to the attempt's folder.
 
     Returns:
-        The outcome, and how often workers were lost.
+        The outcome, how often workers were lost, and the seconds in which there was no room.
 
     Raises:
         LeaseLost: Another process holds the lease now.
@@ -182,16 +183,21 @@ def run_attempt(
 
 def _run_with_restarts(
     assignment: Assignment, resources: Resources, context: RunContext
-) -> tuple[TrainingOutcome, int]:
+) -> tuple[TrainingOutcome, int, float]:
     """Run the workers, and run them again from the newest checkpoint whenever they are lost.
 
-    Return the outcome and the number of restarts.
+    Return the outcome, the number of restarts, and the seconds in which there was no room.
 
     Gives up after `retries.restarts` losses without a new checkpoint in between, because the cause
     is then unlikely to go away.
     """
     key = assignment.planned.key
     title = assignment.planned.title
+    waiting = Waiting(
+        context.notify,
+        _lease_check(assignment.lease, context.retries.lease_check_seconds),
+        partial(_tell_start, context),
+    )
     restarts = 0
     without_progress = 0
     reached = 0
@@ -202,10 +208,9 @@ def _run_with_restarts(
                 resources,
                 partial(_ask_to_end, assignment, context),
                 context.retries,
-                context.notify,
-                _lease_check(assignment.lease, context.retries.lease_check_seconds),
+                waiting,
             )
-            return outcome, restarts
+            return outcome, restarts, waiting.seconds
         except workers.WorkersFailed as error:
             if error.reason is not None:
                 raise
@@ -217,6 +222,11 @@ def _run_with_restarts(
             reached = iteration
             restarts += 1
             context.notify(f"{title}: {error}; going on from iteration {iteration}")
+
+
+def _tell_start(context: RunContext) -> None:
+    if context.on_message:
+        context.on_message(WorkersStarted())
 
 
 def _lease_check(lease: Lease, seconds: float) -> Callable[[], None]:

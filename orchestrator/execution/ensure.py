@@ -99,6 +99,8 @@ def ensure_step(
         except LeaseLost as error:
             context.notify(f"{planned.title}: {error}")
             waiting = False
+            # Workers that still hold a copy of the old one must not take it for valid again.
+            lease = Lease(context.store, name, context.owner, period=period, interval=interval)
     if problem := problem_of_files(context.store, record):
         raise InputError(problem)
     return record

@@ -29,6 +29,11 @@ class AttemptStarted:
 
 
 @dataclass(frozen=True)
+class WorkersStarted:
+    """The attempt's workers have found room, and started."""
+
+
+@dataclass(frozen=True)
 class StepPublished:
     """The step and its evaluations are in the store."""
 
@@ -42,5 +47,5 @@ class TrialFailed:
     reason: str
 
 
-Message = Notice | WaitingForLease | AttemptStarted | StepPublished | TrialFailed
+Message = Notice | WaitingForLease | AttemptStarted | WorkersStarted | StepPublished | TrialFailed
 OnMessage = Callable[[Message], None]

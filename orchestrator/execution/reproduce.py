@@ -97,7 +97,7 @@ def reproduce(
     began = time.time()
     with lease.held():
         assignment = assign(planned, plan, context, attempt, lease, parent, again=True)
-        outcome, restarts = run_attempt(assignment, resources, plan, context)
+        outcome, restarts, without_room = run_attempt(assignment, resources, plan, context)
     again = record.model_copy(update={"attempt": attempt, "files": outcome.files})
     counts = read_counts(outcome.confusion)
     convention = context.convention
@@ -112,7 +112,11 @@ def reproduce(
         scores=score(counts, published.groups, convention),
         convention=convention.name,
         published_device=record.provenance.device,
-        seconds={"start": outcome.started - began, **outcome.seconds},
+        seconds={
+            "wait": without_room,
+            "start": outcome.started - began - without_room,
+            **outcome.seconds,
+        },
         resources={
             **resources.model_dump(),
             "restarts": restarts,

@@ -118,9 +118,12 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
     with TemporaryDirectory(prefix="stepchain-") as scratch, journal:
         with journal.stage("fetch"):
             kept = _fetch_checkpoint(assignment, runtime, Path(scratch, "resume"))
+        cache = default_cache()
         if kept and kept.trained:
             # The attempt that trained it was lost before its scores were there.
             result = kept.folder
+            # The machine's cache has these files already, and those to be published must be read.
+            cache = Path(scratch, "cache")
         else:
             result = _train(assignment, runtime, journal, Path(scratch), kept and kept.folder)
         with journal.stage("publish"):
@@ -130,7 +133,8 @@ def train(assignment: Assignment, runtime: Runtime) -> TrainingOutcome:
                     store, planned.key, assignment.attempt, result, planned.iterations
                 )
             files = broadcast_object(uploaded, runtime)
-            published = fetch_folder(store, published_folder, files, Path(scratch, "published"))
+            copy = Path(scratch, "published")
+            published = fetch_folder(store, published_folder, files, copy, cache)
         with journal.stage("evaluate"):
             precision = planned.step.optimization.precision
             check = journal.stop_if_lost

@@ -57,7 +57,9 @@ def upload_folder(store: Store, source: Path, folder: str) -> dict[str, File]:
     return files
 
 
-def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path) -> Path:
+def fetch_folder(
+    store: Store, folder: str, files: dict[str, File], target: Path, cache: Path | None = None
+) -> Path:
     """Write verified copies of files to the local folder `target`, and return it.
 
     The cache of the machine holds the files once for all its workers.
@@ -67,6 +69,7 @@ def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path
         folder: Folder of the files in the store.
         files: The files, by name.
         target: The local folder, which must not exist.
+        cache: Where files are kept; None: the machine's cache.
 
     Raises:
         NotFound: A file is gone.
@@ -74,7 +77,7 @@ def fetch_folder(store: Store, folder: str, files: dict[str, File], target: Path
     """
     target.mkdir(parents=True)
     for name, file in files.items():
-        copy_object(store, f"{folder}/{name}", file.sha256, default_cache(), target / name)
+        copy_object(store, f"{folder}/{name}", file.sha256, cache or default_cache(), target / name)
     return target
 
 
@@ -82,9 +85,10 @@ def save_checkpoint(store: Store, key: str, attempt: str, folder: Path, iteratio
     """Upload a checkpoint, then delete the attempt's older ones."""
     target = layout.checkpoint_folder(key, attempt, iteration)
     files = upload_folder(store, folder, target)
-    store.write(layout.checkpoint_done(target), FILES.dump_json(files))
+    newest = layout.checkpoint_done(target)
+    store.write(newest, FILES.dump_json(files))
     names = store.list(layout.checkpoints_folder(key, attempt))
-    complete = [name for name in names if layout.is_checkpoint_done(name)]
+    complete = [name for name in names if layout.is_checkpoint_done(name) and name <= newest]
     for done in complete[:-KEPT_CHECKPOINTS]:
         # Deleted first, so that a half deleted checkpoint is not taken for a complete one.
         store.delete(done)

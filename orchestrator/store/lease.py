@@ -41,7 +41,7 @@ class LeaseState(Document):
     token: str  # differs from holder to holder
     heartbeat: int  # counts up while the holder is alive
     expires: str  # UTC by the holder's clock, ISO 8601
-    stops: bool = False  # whether the holder's job took it back from the work, to stop it
+    stops: str | None = None  # the token that it was taken back from, to stop its work
 
     @field_validator("expires")
     @classmethod
@@ -93,7 +93,7 @@ class Lease:
         self._clock = clock
         self._token = uuid.uuid4().hex
         self._heartbeat = 0
-        self.seized = False  # whether `seize` was called, so that the work stops
+        self._stops: str | None = None  # the token that `seize` took the lease from
         # The bytes of another holder's lease, and the time at which they were first seen.
         self._seen: tuple[bytes, float] | None = None
 
@@ -132,7 +132,7 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLost unless the stored lease is this holder's, Stopped if it was seized."""
         found = read_lease(self._store, self.key)
-        if found and found.stops and not self._is_own(found):
+        if found and found.stops == self._token:
             raise Stopped(f"{self.key} was taken back, because its job is being stopped")
         if not self._is_own(found):
             raise LeaseLost(
@@ -146,14 +146,20 @@ class Lease:
         self._heartbeat += 1
         self._store.write(self.key, self._state())
 
-    def seize(self) -> None:
+    def seize(self, token: str | None = None) -> None:
         """Take the lease from its holder, so that the holder's work stops.
 
-        Copies of this very object lose the lease as well.
+        Args:
+            token: Of the holder. None: of this object and its copies, which lose the lease.
         """
+        self._stops = token or self._token
         self._token = uuid.uuid4().hex
-        self.seized = True
         self._store.write(self.key, self._state())
+
+    @property
+    def seized(self) -> bool:
+        """Return whether this very object took the lease from its work."""
+        return self._stops is not None
 
     def release(self) -> None:
         """Delete the lease if it is this holder's."""
@@ -200,7 +206,7 @@ class Lease:
             token=self._token,
             heartbeat=self._heartbeat,
             expires=expires.isoformat(timespec="seconds"),
-            stops=self.seized,
+            stops=self._stops,
         )
         return canonical_json(state)
 

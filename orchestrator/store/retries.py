@@ -60,13 +60,13 @@ class Retries:
     team_idle_seconds: float = 10
     # A job waits this long until workers that it sends away have given their room back.
     team_leave_seconds: float = 15
-    # Ray Train may take this long to find room for the workers and to start them.
+    # Ray Train looks for room for the workers for this long. Then it does so again.
     start_seconds: float = 600
     # When machines were lost and no other can hold the workers, a job waits this long for one.
     room_seconds: float = 1800
-    # It looks for one this often.
+    # It looks for one, and for room, this often.
     room_look_seconds: float = 5
-    # When its workers have not started after this long, a job says that no room is free.
+    # When no room was free for its workers for this long, a job says so.
     full_seconds: float = 30
     # Ray Train restarts its own controller this often.
     controller_failures: int = 3

@@ -16,6 +16,7 @@ import torch.distributed as distributed
 from orchestrator.cluster import workers
 from orchestrator.cluster.machines import machines, steps_at_once
 from orchestrator.cluster.resources import Request, settle
+from orchestrator.cluster.waiting import Waiting
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
@@ -114,11 +115,11 @@ def test_room_that_other_work_holds_is_waited_for_longer_than_ray_train_does(
     other = actor.options(num_cpus=2).remote()
     ray.get(other.begin.remote())
     told: list[str] = []
-    quick = Retries(controller_failures=0, restarts=0, full_seconds=1)
+    quick = Retries(controller_failures=0, restarts=0, full_seconds=1, room_look_seconds=0.5)
     try:
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(
-                lambda: workers.run(where, both, retries=quick, tell=told.append)
+                workers.run, where, both, retries=quick, waiting=Waiting(told.append)
             )
             time.sleep(20)
             assert not waiting.done()

@@ -13,10 +13,11 @@ from functools import partial
 import pytest
 from ray.exceptions import OutOfMemoryError
 
-from orchestrator.cluster import crew, full, workers
+from orchestrator.cluster import crew, waiting, workers
 from orchestrator.cluster.failures import NeverStarted
 from orchestrator.cluster.packing import Growth, Machines
 from orchestrator.cluster.resources import Resources
+from orchestrator.cluster.waiting import Waiting
 from orchestrator.store.lease import LeaseLost
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from training.runtime import Runtime
@@ -139,7 +140,7 @@ class TeamWithoutMailbox:
     def give(self, work: Callable[[Runtime], object]) -> int:
         raise LOST
 
-    def leave(self, wait_seconds: float) -> None:
+    def leave(self, wait_seconds: float, unwanted: bool = False) -> None:
         pass
 
 
@@ -147,20 +148,20 @@ class WholeTeam(TeamWithoutMailbox):
     def give(self, work: Callable[[Runtime], object]) -> int:
         return 0
 
-    def result(self, number: int, while_starting: Callable[[], None]) -> str:
+    def result(self, number: int, waiting: Waiting) -> str:
         return "done"
 
 
 class PatientTeam(WholeTeam):
-    """Replaces Team: it starts only when the cluster is not full, at its third try."""
+    """Replaces Team: it finds room at its third try."""
 
     tries = 0
 
-    def result(self, number: int, while_starting: Callable[[], None]) -> str:
+    def result(self, number: int, waiting: Waiting) -> str:
         PatientTeam.tries += 1
-        while_starting()
+        waiting.look(self.resources, Retries(full_seconds=0, room_look_seconds=0))
         if PatientTeam.tries < 3:
-            raise NeverStarted("the workers did not start in time", None, "")
+            raise NeverStarted("no room was found for the workers", None, "")
         return "done"
 
 
@@ -185,7 +186,8 @@ def test_a_machine_that_left_is_waited_for_and_this_is_said(monkeypatch: pytest.
     monkeypatch.setattr(workers, "Team", WholeTeam)
     told: list[str] = []
     quick = Retries(room_look_seconds=0.01)
-    assert workers.run(fail, ONE, retries=quick, tell=told.append) == "done"
+    watched = Waiting(told.append)
+    assert workers.run(fail, ONE, retries=quick, waiting=watched) == "done"
     assert told == [
         "the cluster has room for 0 of 1 workers with 1 CPU each, because it lost machines: "
         "waiting up to 30 minutes for one",
@@ -202,43 +204,49 @@ def test_a_machine_that_never_comes_back_is_given_up_once(monkeypatch: pytest.Mo
     assert time.monotonic() - began < 5
 
 
-def test_room_that_other_work_holds_is_waited_for_however_long(monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let teams find room at their third try."""
     look_at(monkeypatch, lambda: ROOM)
-    monkeypatch.setattr(full, "free_machines", lambda: Machines(({"CPU": 0.5},)))
+    monkeypatch.setattr(waiting, "waits_for_room", lambda resources: True)
     monkeypatch.setattr(workers, "Team", PatientTeam)
     monkeypatch.setattr(PatientTeam, "tries", 0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_room_that_other_work_holds_is_waited_for_however_long():
     told: list[str] = []
-    quick = Retries(full_seconds=0, restarts=0)
-    assert workers.run(fail, ONE, retries=quick, tell=told.append) == "done"
+    watched = Waiting(told.append)
+    assert workers.run(fail, ONE, retries=Retries(restarts=0), waiting=watched) == "done"
     assert told == [
         "no room is free for a worker with 1 CPU: waiting until other work ends or a machine comes"
     ]
+    assert watched.seconds > 0
 
 
-def test_workers_that_do_not_start_although_there_is_room_are_lost(monkeypatch: pytest.MonkeyPatch):
-    look_at(monkeypatch, lambda: ROOM)
-    monkeypatch.setattr(full, "free_machines", lambda: ROOM)
-    monkeypatch.setattr(workers, "Team", PatientTeam)
-    monkeypatch.setattr(PatientTeam, "tries", 0)
-    with pytest.raises(workers.WorkersFailed, match="did not start in time"):
-        workers.run(fail, ONE, retries=Retries(full_seconds=0))
+@pytest.mark.usefixtures("patient")
+def test_room_that_the_cluster_is_not_known_to_have_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    look_at(monkeypatch, lambda: Machines((), Growth((), 0, known=False)))
+    with pytest.raises(workers.WorkersFailed, match="no room was found"):
+        workers.run(fail, ONE)
     assert PatientTeam.tries == 1
 
 
+@pytest.mark.usefixtures("patient")
 def test_work_that_nobody_wants_any_more_does_not_wait_for_its_workers(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    look_at(monkeypatch, lambda: ROOM)
-    monkeypatch.setattr(workers, "Team", PatientTeam)
-    waits: list[float] = []
-    monkeypatch.setattr(PatientTeam, "leave", lambda self, seconds: waits.append(seconds))
+    left: list[tuple[float, bool]] = []
+    monkeypatch.setattr(PatientTeam, "leave", lambda self, *how: left.append(how))
 
     def check() -> None:
         raise LeaseLost("the driver took it")
 
     with pytest.raises(LeaseLost):
-        workers.run(fail, ONE, check=check)
-    assert waits == [0]
+        workers.run(fail, ONE, waiting=Waiting(check=check))
+    assert left == [(0, True)]
 
 
 def test_machines_that_may_come_are_not_waited_for_here(monkeypatch: pytest.MonkeyPatch):

@@ -95,6 +95,10 @@ def test_who_seizes_a_lease_has_it_also_from_copies_of_its_own(store: Store):
     other = Lease(store, KEY, "bob")
     other.seize()
     assert (other.is_mine(), lease.is_mine()) == (True, False)
+    # It stops its own work, and not what had the lease before.
+    with pytest.raises(LeaseLost) as lost:
+        lease.check()
+    assert not isinstance(lost.value, Stopped)
 
 
 def test_a_lease_without_heartbeat_is_taken_over_after_a_period_of_watching(store: Store):
