@@ -89,7 +89,7 @@ class Scheduler:
         self._owner = owner
         self._on_event = on_event
         self._costs = costs
-        self._to_end: set[str] | None = None  # once the run is stopped: trials that had begun
+        self._to_end: set[str] | None = None  # once the run is stopped: trials that held leases
         self._spent = False  # the budget
         self._results: dict[str, StepPublished | TrialFailed] = {}  # of running trials
         self._waiting: set[str] = set()  # running steps that wait for the lease of another campaign
@@ -182,8 +182,7 @@ class Scheduler:
 
     def stop(self) -> None:
         """Start nothing more, and take the leases of running trials, so that they end."""
-        self._to_end = {key for key in self.schedule.running if self.outcomes[key].attempts}
-        seize_leases(self._repository.store, self.schedule.running, self._owner)
+        self._to_end = seize_leases(self._repository.store, self.schedule.running, self._owner)
 
     def on_stopped(self) -> None:
         """Release the leases of the trials, which have ended, so that nothing waits for them."""

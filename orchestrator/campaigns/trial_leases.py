@@ -10,13 +10,19 @@ from orchestrator.store.lease import Lease, read_lease
 log = logging.getLogger(__name__)
 
 
-def seize_leases(store: Store, steps: Iterable[str], owner: str) -> None:
-    """Take the leases of steps that `owner` holds, so that workers write checkpoints and exit."""
+def seize_leases(store: Store, steps: Iterable[str], owner: str) -> set[str]:
+    """Take the leases of steps that `owner` holds, so that workers write checkpoints and exit.
+
+    Return these steps. The others train nothing now.
+    """
+    seized = set()
     for key, token in _leased(store, steps, owner):
         try:
             Lease(store, layout.step_lease(key), owner).seize(token)
+            seized.add(key)
         except StoreError as error:
             log.warning("step %s is stopped without a checkpoint: %s", key, error)
+    return seized
 
 
 def release_leases(store: Store, steps: Iterable[str], owner: str) -> None:

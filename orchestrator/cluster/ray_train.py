@@ -127,7 +127,10 @@ class Team:
             raise _lost(error) from error
 
     def leave(self, wait_seconds: float, unwanted: bool = False) -> None:
-        """Let the workers leave, and wait for it; if their present work is wanted, after that."""
+        """Let the workers leave after their present work, and wait for it.
+
+        They do not begin with `unwanted` work.
+        """
         import ray
         from ray.exceptions import RayError
 
