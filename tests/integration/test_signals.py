@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -47,11 +48,9 @@ JOBS = {
     "campaign": "jobs.campaign run campaign.py --checkpoint-every 3600 --cpus-per-worker 1",
     "ingest": "jobs.ingest digits --train 3000 --val 100 --name more",
 }
-# Seconds from the start in which the signal comes. A sample is for the time in which a job and Ray
-# start, and a storm for that in which it trains, too.
-SECONDS = {"train": 40.0, "campaign": 40.0, "ingest": 8.0}
-if ROUNDS < 10:
-    SECONDS = {"train": 8.0, "campaign": 8.0, "ingest": 4.0}
+# Seconds from the start in which the signal comes in a sample, while a job and Ray start. In a
+# storm it may come until the job would end.
+SAMPLE = {"train": 8.0, "campaign": 8.0, "ingest": 4.0}
 
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,13 +65,13 @@ class Round(NamedTuple):
     moment: float  # seconds after the start
 
 
-def rounds(rng: random.Random) -> list[Round]:
-    """Return the jobs and moments; half of them are in the first quarter of the time."""
+def rounds(rng: random.Random, seconds: Mapping[str, float]) -> list[Round]:
+    """Return the jobs and moments; half of them are in the first quarter of the job's seconds."""
     made = []
     for count in range(ROUNDS):
         job = list(JOBS)[count % len(JOBS)]
         number = rng.choice(STOPS)
-        made.append(Round(job, number, rng.random() ** 2 * SECONDS[job]))
+        made.append(Round(job, number, rng.random() ** 2 * seconds[job]))
     return made
 
 
@@ -109,10 +108,9 @@ with connection.signals_wait():
 
 def test_a_signal_at_any_moment_ends_a_job_cleanly(digits: Path, tmp_path: Path) -> None:
     seed = int(os.environ.get("STEPCHAIN_SEED", "1"))
-    for count, each in enumerate(rounds(random.Random(seed))):
-        folder = tmp_path / str(count)
-        shutil.copytree(digits, folder / "store")
-        (folder / "campaign.py").write_text(CAMPAIGN)
+    seconds_of = SAMPLE if ROUNDS < 10 else measure(digits, tmp_path)
+    for count, each in enumerate(rounds(random.Random(seed), seconds_of)):
+        folder = prepare(digits, tmp_path / str(count))
         code, seconds, trained = disturb(each, folder)
         log = (folder / "log").read_text()
         print(
@@ -133,21 +131,35 @@ def test_a_signal_at_any_moment_ends_a_job_cleanly(digits: Path, tmp_path: Path)
         shutil.rmtree(folder)
 
 
-def disturb(each: Round, folder: Path) -> tuple[int, float, bool]:
-    """Start a job and send it a signal.
+def prepare(digits: Path, folder: Path) -> Path:
+    """Make a folder with a store of digits and the campaign."""
+    shutil.copytree(digits, folder / "store")
+    (folder / "campaign.py").write_text(CAMPAIGN)
+    return folder
 
-    Returns:
-        Its exit code, the seconds that it still took, and whether a step was training.
-    """
+
+def measure(digits: Path, tmp_path: Path) -> dict[str, float]:
+    """Return how many seconds each job takes on this machine."""
+    seconds = {}
+    for job in JOBS:
+        folder = prepare(digits, tmp_path / job)
+        begun = time.monotonic()
+        assert begin(job, folder).wait() == 0, (folder / "log").read_text()
+        seconds[job] = time.monotonic() - begun
+        print(f"{job} takes {seconds[job]:.0f} s", flush=True)
+    return seconds
+
+
+def begin(job: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a job in its folder."""
     environment = os.environ | {
         "STEPCHAIN_CACHE": str(folder / "cache"),
         "STEPCHAIN_STORE": str(folder / "store"),
         "OMP_NUM_THREADS": "1",
     }
-    store = open_store(str(folder / "store"))
-    arguments = JOBS[each.job].replace("campaign.py", str(folder / "campaign.py")).split()
+    arguments = JOBS[job].replace("campaign.py", str(folder / "campaign.py")).split()
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", *arguments],
             env=environment,
             stdout=log,
@@ -155,6 +167,16 @@ def disturb(each: Round, folder: Path) -> tuple[int, float, bool]:
             # A shell lets what it starts in the background ignore SIGINT, and nohup SIGHUP.
             preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in STOPS],
         )
+
+
+def disturb(each: Round, folder: Path) -> tuple[int, float, bool]:
+    """Start a job and send it a signal.
+
+    Returns:
+        Its exit code, the seconds that it still took, and whether a step was training.
+    """
+    store = open_store(str(folder / "store"))
+    process = begin(each.job, folder)
     family: list[psutil.Process] = []
     try:
         time.sleep(each.moment)
