@@ -36,12 +36,12 @@ def chains():
     start = with_field(digits_finetuning(), "scenario.groups", (("0", "1", "2"), ("3", "4")))
     for optimization in ("base.optimization", "optimization"):
         start = with_field(start, optimization + ".batch", 8)
-        start = with_field(start, optimization + ".epochs", 30)
+        start = with_field(start, optimization + ".epochs", 90)
     return sweep(start, {"seed": (1, 2)})
 '''
 TRAIN = (
-    "jobs.train digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 30 "
-    "--base.optimization.batch 8 --optimization.batch 8 --optimization.epochs 30"
+    "jobs.train digits_finetuning --groups 0,1,2 3,4 --base.optimization.epochs 90 "
+    "--base.optimization.batch 8 --optimization.batch 8 --optimization.epochs 90"
 )
 JOBS = {
     "train": f"{TRAIN} --checkpoint-every 3600 --cpus-per-worker 1",
