@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from jobs.places import describe_refusal
-from orchestrator.cluster.stop_signals import hung_up, stop_signals, takes
+from orchestrator.cluster.stop_signals import hung_up, send_again, stop_signals, takes
 from orchestrator.records.schema import StepFailed
 from orchestrator.store.base import StoreError
 from training.config import InputError
@@ -75,7 +75,6 @@ def user_errors() -> Iterator[None]:
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """Let signals that stop a job raise KeyboardInterrupt(number)."""
-    main_thread = threading.get_ident()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -94,8 +93,7 @@ def _signals_interrupt() -> Iterator[None]:
         # It came while the interpreter called back, such as for garbage, where it is lost. So the
         # signal comes again.
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        hung_up.clear()
-        again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
+        again = threading.Timer(0.05, send_again, (number,))
         again.daemon = True
         again.start()
 

@@ -35,10 +35,12 @@ def takes(number: int, caught: list[int]) -> bool:
 
 
 def send_again(number: int) -> None:
-    """Send this process a signal that was caught and not answered yet."""
+    """Send the main thread a signal that was caught and not answered yet."""
     if number == signal.SIGHUP:
         hung_up.clear()
-    os.kill(os.getpid(), number)
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    signal.pthread_kill(main_thread, number)
 
 
 def _leave_terminal() -> None:

@@ -14,8 +14,8 @@ The map of a store, below its root:
             curves/<iteration>.json                training curves, one piece per object
             checkpoints/<iteration>/...            state to resume from
             checkpoints/<iteration>/done.json      written last: names every file
-            files/...                              published: model.safetensors, curves.json ...
             checkpoints/<iteration>/trained.json   of the last one: names every file of files/
+            files/...                              published: model.safetensors, curves.json ...
             error.txt                              traceback of a failed attempt
     evaluations/<step>/<evaluation>.json           EvaluationRecord
     evaluations/<step>/<evaluation>.parquet        confusion counts of the evaluation

@@ -470,6 +470,21 @@ def test_the_first_steps_alone_publish_no_chain(store: Store, cluster: Cluster):
     assert not records(store)
 
 
+def interrupt(
+    store: Store, step_tree: StepTree, trials: Callable[..., None], retries: Retries | None = None
+) -> None:
+    """Run a campaign whose trials are run by `trials`, which interrupts it."""
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(
+            "test",
+            step_tree,
+            look_up_steps(step_tree, store),
+            RunContext(store, console=Console(quiet=True), retries=retries or Retries()),
+            Costs(),
+            run_trials=trials,
+        )
+
+
 def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store, cluster: Cluster):
     step_tree = tree(store)
     owners: list[str] = []
@@ -491,16 +506,7 @@ def test_an_interrupted_campaign_gives_back_its_leases_and_goes_on(store: Store,
         scheduler.on_stopped()
         raise KeyboardInterrupt
 
-    console = Console(file=StringIO())
-    with pytest.raises(KeyboardInterrupt):
-        run_campaign(
-            "test",
-            step_tree,
-            look_up_steps(step_tree, store),
-            RunContext(store, console=console),
-            Costs(),
-            run_trials=interrupted,
-        )
+    interrupt(store, step_tree, interrupted)
     assert "(test, " in owners[0]
     assert not store.exists(f"steps/{step_tree.chains[0].steps[0].key}/lease.json")
     outcome, _ = campaign(store, cluster, step_tree)
@@ -530,16 +536,7 @@ def test_trials_of_a_campaign_that_is_stopped_end_with_a_checkpoint(store: Store
         ended.append(id)
         raise KeyboardInterrupt
 
-    looking = replace(QUICK, lease_check_seconds=0.01)
-    with pytest.raises(KeyboardInterrupt):
-        run_campaign(
-            "test",
-            step_tree,
-            look_up_steps(step_tree, store),
-            RunContext(store, console=Console(quiet=True), retries=looking),
-            Costs(),
-            run_trials=interrupted,
-        )
+    interrupt(store, step_tree, interrupted, replace(QUICK, lease_check_seconds=0.01))
     assert newest_checkpoint(store, ended[0])
 
 
@@ -555,15 +552,7 @@ def test_a_campaign_that_is_stopped_does_not_wait_for_what_begins_afterwards(
         assert scheduler.idle
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run_campaign(
-            "test",
-            step_tree,
-            look_up_steps(step_tree, store),
-            RunContext(store, console=Console(quiet=True)),
-            Costs(),
-            run_trials=interrupted,
-        )
+    interrupt(store, step_tree, interrupted)
 
 
 def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
@@ -577,15 +566,7 @@ def test_leases_of_others_are_left_alone(store: Store, cluster: Cluster):
         scheduler.on_stopped()
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run_campaign(
-            "t",
-            step_tree,
-            look_up_steps(step_tree, store),
-            RunContext(store, console=Console(quiet=True)),
-            Costs(),
-            run_trials=interrupted,
-        )
+    interrupt(store, step_tree, interrupted)
     assert other.is_mine()
 
 
