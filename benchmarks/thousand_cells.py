@@ -123,9 +123,7 @@ class Watched:
 
         os.environ["RAY_AUTH_MODE"] = "disabled"
         resources = {"orchestrator": 4 * slots * drivers}
-        # With a dashboard Ray gives back what lost processes had reserved.
-        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0}
-        head["resources"] = resources
+        head = {"num_cpus": 0, "include_dashboard": False, "resources": resources}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(slots)]
         self.slots = slots

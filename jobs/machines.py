@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from orchestrator.cluster.connection import connect, dashboard_address
+from orchestrator.cluster.connection import connect
 from orchestrator.cluster.give import Kind, step_kind
 from orchestrator.cluster.machines import machines
 from orchestrator.cluster.resource_words import describe
@@ -10,16 +10,8 @@ from orchestrator.cluster.resources import Resources
 from orchestrator.execution.context import RunContext
 from orchestrator.planning.memory import MemoryNeed, check_memory
 
-NO_DASHBOARD = (
-    "the cluster has no dashboard, which Ray asks whether a process lives: what lost processes had "
-    "reserved is not used again while this job runs; start the head with "
-    "--include-dashboard=true"
-)
 
-
-def check_machines(
-    needs: Sequence[MemoryNeed], context: RunContext, dashboard: bool = False
-) -> None:
+def check_machines(needs: Sequence[MemoryNeed], context: RunContext) -> None:
     """Print what each worker gets; start Ray to see the machines.
 
     A cluster that adds machines by itself is not judged by the memory of those that it has now.
@@ -27,16 +19,13 @@ def check_machines(
     Args:
         needs: The most that a step needs, of each kind. Empty: nothing is to be trained.
         context: The resources that are asked for.
-        dashboard: As `connect` takes it. A campaign on a cluster without one is told what it lacks.
 
     Raises:
         InputError: The cluster can never hold the workers, or no machine has the memory.
     """
     if not needs:
         return
-    connect(dashboard)
-    if dashboard and dashboard_address() is None:
-        context.notify(NO_DASHBOARD)
+    connect()
     found = machines()
     given: dict[Kind, Resources] = {}
     for need in needs:

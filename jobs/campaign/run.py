@@ -44,7 +44,7 @@ def run_plan(
     tracker = options.tracker(store)
     with tracker or nullcontext():
         context = RunContext(store, plan.request, console, tracker, retries=options.retries)
-        check_machines(plan.memory, context, dashboard=True)
+        check_machines(plan.memory, context)
         with recorded(plan, context, tracker):
             search = plan.campaign.search
             growth = None

@@ -143,7 +143,7 @@ def _settled(context: RunContext, kinds: Collection[Kind]) -> RunContext:
 
     A machine that is lost later does not change it, or the rest would be trained on what is left.
     """
-    connect(dashboard=True)
+    connect()
     wanted = set(kinds)
     if context.request.gives("evaluation"):
         wanted.add("evaluation")

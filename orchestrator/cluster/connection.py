@@ -37,27 +37,22 @@ OURS = {
 QUIET: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
 
 
-def connect(dashboard: bool = False) -> None:
+def connect() -> None:
     """Make this process the driver of a Ray cluster. Calling it again does nothing.
 
     A local cluster ends with the thread that starts it.
-
-    Args:
-        dashboard: Whether a local cluster gets a dashboard. When a process that starts workers is
-            lost, Ray asks the dashboard which processes are alive. Without it, the resources of the
-            lost workers are never released.
     """
     import ray
 
     with _connecting:
         if not ray.is_initialized():
-            _connect(dashboard)
+            _connect()
 
 
-def _connect(dashboard: bool) -> None:
+def _connect() -> None:
     check_tls()
     if started_here():
-        _start_here(dashboard)
+        _start_here()
     else:
         _join(os.environ["RAY_ADDRESS"])
 
@@ -94,7 +89,7 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def _start_here(dashboard: bool) -> None:
+def _start_here() -> None:
     """Start a cluster on this machine that ends with this process."""
     import ray
     from ray.exceptions import RayError
@@ -114,7 +109,7 @@ def _start_here(dashboard: bool) -> None:
     for left in reversed(range(DEFAULT_RETRIES.local_ray_starts)):
         try:
             with signals_wait():
-                ray.init(address="local", include_dashboard=dashboard, **QUIET)
+                ray.init(address="local", include_dashboard=False, **QUIET)
             _hide_token()
             return
         except (OSError, RayError, RuntimeError, ValueError) as error:

@@ -20,7 +20,6 @@ from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cluster.connection import dashboard_address
 from orchestrator.cluster.failures import NeverStarted, WorkersFailed, judge
 from orchestrator.cluster.mailbox import Mailbox
 from orchestrator.cluster.resources import Resources
@@ -35,10 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5  # between looks whether a team that works still lives
-# Parts of Ray Train that a team does without: a process that hands out Ray datasets, and one that
-# asks the dashboard whether the controller lives.
-DATASETS = "DatasetsCallback"
-CLEANER = "PlacementGroupCleanerCallback"
+# Parts of Ray Train that a team does without, each a process: one hands out Ray datasets, and one
+# does a part of what `lost_rooms` does.
+LEFT_OUT = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
 
 
 class Team:
@@ -212,13 +210,10 @@ def _lean_trainer() -> "type[TorchTrainer]":
     """
     from ray.train.torch import TorchTrainer
 
-    # Without a dashboard the cleaner has nobody to ask.
-    left_out = {DATASETS} if dashboard_address() else {DATASETS, CLEANER}
-
     class LeanTrainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            return [each for each in callbacks if type(each).__name__ not in left_out]
+            return [each for each in callbacks if type(each).__name__ not in LEFT_OUT]
 
     return LeanTrainer
 

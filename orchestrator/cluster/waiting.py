@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.cluster.lost_rooms import give_lost_rooms_back
 from orchestrator.cluster.resource_words import shares
 from orchestrator.cluster.resources import Resources
 from orchestrator.store.retries import Retries
@@ -57,6 +58,7 @@ class Waiting:
         if now - self._asked < retries.room_look_seconds:
             return
         passed, self._asked = now - self._asked, now
+        give_lost_rooms_back()
         if not waits_for_room(resources):
             return
         self.seconds += passed

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.cluster.connection import connect
 from orchestrator.cluster.failures import NeverStarted, WorkersFailed
+from orchestrator.cluster.lost_rooms import give_lost_rooms_back
 from orchestrator.cluster.machines import living_machines, machines
 from orchestrator.cluster.packing import Machines
 from orchestrator.cluster.ray_train import Team
@@ -185,6 +186,7 @@ def _engage(resources: Resources, retries: Retries) -> Team:
                 # Exit handlers run in reverse order: the teams leave before Ray ends.
                 atexit.unregister(dismiss)
                 atexit.register(dismiss)
+            give_lost_rooms_back()
             team = Team(resources, retries)
             _teams.append(team)
         team.busy = True

@@ -53,7 +53,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     ingest(Digits(seed=1, train=100, val=10), store, "digits")
     monkeypatch.setattr(worker, "fit", stand_in.fit_instead)
     monkeypatch.setattr(worker, "score", stand_in.score_instead)
-    monkeypatch.setattr("orchestrator.campaigns.run.connect", lambda dashboard: None)
+    monkeypatch.setattr("orchestrator.campaigns.run.connect", lambda: None)
     machines = Machines(({"CPU": AT_ONCE},))
     monkeypatch.setattr("orchestrator.campaigns.run.machines", lambda: machines)
     monkeypatch.setattr(RunContext, "resources", lambda self, *_: RESOURCES)

@@ -81,7 +81,7 @@ def _monitored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threshold = (memory.total - memory.available + 2.5 * GIGABYTE) / memory.total
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{threshold:.3f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
-    connect(dashboard=True)
+    connect()
     yield
     ray.shutdown()
 

@@ -17,9 +17,10 @@ from ray._private.internal_api import memory_summary
 
 from orchestrator.cluster import ray_tune, workers
 from orchestrator.cluster.connection import connect
-from orchestrator.cluster.ray_train import CLEANER, DATASETS
+from orchestrator.cluster.ray_train import LEFT_OUT
 from orchestrator.cluster.resources import Resources
 from orchestrator.cluster.tune_seams import forget
+from orchestrator.cluster.waiting import waits_for_room
 from orchestrator.store.retries import Retries
 from tests.support.marks import on_ray
 from training.runtime import Runtime
@@ -122,6 +123,38 @@ def test_work_is_done_again_when_the_mailbox_is_lost(cluster: None, tmp_path: Pa
     wait_until_gone(second)
 
 
+class Trial:
+    """A process of the cluster that trains."""
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def train(self, begun: Path, resources: Resources) -> int:
+        return workers.run(partial(rest_once, begun), resources)
+
+
+def test_room_that_lost_processes_hold_or_wait_for_is_given_back(cluster: None, tmp_path: Path):
+    whole = ONE.model_copy(update={"cpus_per_worker": int(ray.cluster_resources()["CPU"])})
+    actor: Any = ray.remote(Trial)
+    trials = [actor.options(num_cpus=0).remote() for _ in range(2)]
+    pids: list[Any] = [ray.get(trial.pid.remote()) for trial in trials]
+    begun = tmp_path / "begun"
+    trials[0].train.remote(begun, whole)
+    while not begun.exists():
+        time.sleep(0.1)
+    trials[1].train.remote(begun, whole)
+    while not waits_for_room(whole):
+        time.sleep(0.1)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert run_again(process_id, whole) not in pids
+    workers.dismiss()
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != whole.cpus_per_worker:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_idle_workers_leave_and_threads_get_workers_of_their_own(cluster: None):
     impatient = Retries(team_idle_seconds=1)
     with ThreadPoolExecutor(2) as pool:
@@ -139,7 +172,7 @@ def test_ray_train_still_has_the_parts_that_are_left_out():
 
     trainer = TorchTrainer(lambda: None)
     names = {type(each).__name__ for each in trainer._create_default_callbacks()}
-    assert {DATASETS, CLEANER} <= names
+    assert names >= LEFT_OUT
 
 
 def test_a_specification_leaves_the_object_store_with_its_trial(cluster: None) -> None:

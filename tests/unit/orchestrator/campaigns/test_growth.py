@@ -70,7 +70,7 @@ def store(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
     monkeypatch.setattr(RunContext, "resources", lambda self, *_: resources)
     many = Machines(({"CPU": 8.0},))
     monkeypatch.setattr("orchestrator.campaigns.run.machines", lambda: many)
-    monkeypatch.setattr("orchestrator.campaigns.run.connect", lambda dashboard: None)
+    monkeypatch.setattr("orchestrator.campaigns.run.connect", lambda: None)
     copytree(digits, tmp_path / "store")
     return open_store(str(tmp_path / "store"))
 

@@ -132,7 +132,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     )
     monkeypatch.setattr(RunContext, "resources", lambda self, *_: resources)
     for name, value in {
-        "connect": lambda dashboard: None,
+        "connect": lambda: None,
         "machines": lambda: cluster.machines,
     }.items():
         monkeypatch.setattr(f"orchestrator.campaigns.run.{name}", value)

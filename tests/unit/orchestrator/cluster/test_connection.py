@@ -35,7 +35,7 @@ def test_tls_without_certificates_is_refused_before_ray_waits_for_them(
     for address in ("local", "127.0.0.1:6379"):
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(InputError, match="RAY_TLS_SERVER_CERT names no file: set RAY_TLS"):
-            _connect(dashboard=False)
+            _connect()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_keeps_ray_from_starting_names_the_variables_that_it_read(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nofile")
     monkeypatch.setattr("ray.init", fail)
     with pytest.raises(InputError, match=r"Ray does not start .*RAY_AUTH_TOKEN_PATH") as caught:
-        _connect(dashboard=False)
+        _connect()
     assert "RAY_TRAIN" not in str(caught.value)
 
 

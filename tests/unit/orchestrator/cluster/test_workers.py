@@ -169,7 +169,8 @@ def look_at(monkeypatch: pytest.MonkeyPatch, look: Callable[[], Machines]) -> No
     """Let the machines be what `look` returns."""
     for name in ("machines", "living_machines"):
         monkeypatch.setattr(workers, name, look)
-    monkeypatch.setattr(workers, "connect", lambda: None)
+    for name in ("connect", "give_lost_rooms_back"):
+        monkeypatch.setattr(workers, name, lambda: None)
     monkeypatch.setattr(workers, "_teams", [])
 
 
@@ -209,6 +210,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let teams find room at their third try."""
     look_at(monkeypatch, lambda: ROOM)
     monkeypatch.setattr(waiting, "waits_for_room", lambda resources: True)
+    monkeypatch.setattr(waiting, "give_lost_rooms_back", lambda: None)
     monkeypatch.setattr(workers, "Team", PatientTeam)
     monkeypatch.setattr(PatientTeam, "tries", 0)
 

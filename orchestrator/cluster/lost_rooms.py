@@ -1,0 +1,56 @@
+"""Give back what lost processes of this job had reserved.
+
+Workers run in a placement group, their room, which the controller of their Ray Train run creates.
+Ray removes a room when both its controller and its job have ended. A campaign is one job, whose
+trials start controllers, and a controller ends with its trial. So the room of a trial that is lost
+would be held until the campaign ends: that of its workers, and one that it still waited for.
+
+Ray Train starts a process beside each controller that watches it, needs a dashboard and misses a
+room that is waited for. Ray's own table of rooms says more, and at once. No public function shows
+the part of it that is read here; a test says when it changes.
+
+Importing Ray takes a second, so the functions import it when they are called.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
+
+log = logging.getLogger(__name__)
+
+
+def give_lost_rooms_back() -> int:
+    """Remove the placement groups of this job whose creator is dead, and return their number.
+
+    Several processes may do so at once.
+    """
+    from ray.util import remove_placement_group
+
+    count = 0
+    for room in _lost_rooms():
+        log.info("giving back %s, whose process is lost", room.id)
+        remove_placement_group(room)
+        count += 1
+    return count
+
+
+def _lost_rooms() -> "Iterator[PlacementGroup]":
+    import ray
+    from ray._private.state import state
+    from ray.core.generated.gcs_pb2 import (
+        PlacementGroupTableData as Row,  # pyright: ignore[reportAttributeAccessIssue]
+    )
+    from ray.util.placement_group import PlacementGroup
+
+    job = ray.get_runtime_context().get_job_id()
+    for data in state._connect_and_get_accessor().get_placement_group_table():
+        group = Row.FromString(data)
+        if group.state == Row.REMOVED or group.creator_job_id.hex() != job:
+            continue
+        # Ray also calls the creator dead of what the driver itself created.
+        by_an_actor = not ray.ActorID(group.creator_actor_id).is_nil()
+        if by_an_actor and group.creator_actor_dead:
+            yield PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
