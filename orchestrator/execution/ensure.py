@@ -9,7 +9,6 @@ finish with a valid result. The first record that is written counts, and both jo
 import time
 from dataclasses import replace
 
-from orchestrator.cluster import workers
 from orchestrator.cluster.resources import check_steps
 from orchestrator.execution.attempt import produce_step
 from orchestrator.execution.context import RunContext
@@ -85,8 +84,6 @@ def ensure_step(
                 if context.on_message:
                     context.on_message(WaitingForLease(owner))
                 waiting = True
-            # Others may need the room of this process's workers meanwhile.
-            workers.dismiss()
             time.sleep(context.retries.lease_poll_seconds)
             continue
         try:
