@@ -48,9 +48,9 @@ def _lost_rooms() -> "Iterator[PlacementGroup]":
     job = ray.get_runtime_context().get_job_id()
     for data in state._connect_and_get_accessor().get_placement_group_table():
         group = Row.FromString(data)
-        if group.state == Row.REMOVED or group.creator_job_id.hex() != job:
-            continue
+        ours = group.creator_job_id.hex() == job and not group.is_detached
+        there = group.state != Row.REMOVED
         # Ray also calls the creator dead of what the driver itself created.
         by_an_actor = not ray.ActorID(group.creator_actor_id).is_nil()
-        if by_an_actor and group.creator_actor_dead:
+        if ours and there and by_an_actor and group.creator_actor_dead:
             yield PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
