@@ -30,7 +30,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from orchestrator.cluster.stop_signals import stop_signals, takes
-from orchestrator.cluster.tune_seams import forget, keyless, losses_end_trials, quiet
+from orchestrator.cluster.tune_seams import changed_tune, forget
 from orchestrator.store.retries import DEFAULT_RETRIES
 
 Message = TypeVar("Message", contravariant=True)
@@ -101,9 +101,7 @@ def run(
     )
     with (
         TemporaryDirectory(prefix="stepchain-tune-") as disposable,
-        quiet(),
-        keyless(),
-        losses_end_trials(),
+        changed_tune(),
         _signals(source, grace_seconds) as stopping,
     ):
         algorithm = _SearchAlgorithm(source, spec_of, stopping)

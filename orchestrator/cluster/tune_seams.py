@@ -1,19 +1,36 @@
-"""What a campaign changes in Ray Tune while it runs: its output, what it tells, what ends it.
+"""What a campaign changes in Ray Tune while it runs: its output, what it tells, what ends it, and
+how its processes start.
 
-Three of these rest on names inside Ray. Tests say when they change.
+Four of these rest on names inside Ray. Tests say when they change.
 """
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import ray
 from ray._private import worker as ray_worker
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+
+# So many processes of trials start at once, which takes each some seconds on the head.
+STARTS = 8
+# A trial whose process is not there after this long takes any that is free.
+START_SECONDS = 60.0
+
+
+@contextmanager
+def changed_tune() -> Iterator[None]:
+    """Make all changes of this module."""
+    with quiet(), keyless(), losses_end_trials(), processes_start_side_by_side():
+        yield
 
 
 @contextmanager
@@ -75,6 +92,37 @@ def losses_end_trials() -> Iterator[None]:
         yield
     finally:
         RayActorManager._actor_task_failed = original
+
+
+@contextmanager
+def processes_start_side_by_side() -> Iterator[None]:
+    """Let several processes start at once, and each serve the trial for which it starts.
+
+    By itself Tune starts one at a time. If a running trial ends meanwhile, Tune gives its process
+    to the trial that waits, and ends the one that starts. So where trials end more often than a
+    process takes to start, no further one ever comes up, and the cluster stays idle. Here the free
+    process serves the next trial. A test says when the method that is replaced here changes.
+    """
+    original = TuneController._maybe_reuse_cached_actor
+    starting: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    def reuse(self: TuneController, trial: Trial) -> bool:
+        process = self._trial_to_actor.get(trial)
+        if process is not None and trial not in self._resetting_trials:
+            began = starting.setdefault(process, time.monotonic())
+            if time.monotonic() - began < START_SECONDS:
+                return False
+        return original(self, trial)
+
+    before = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG")
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(STARTS))
+    TuneController._maybe_reuse_cached_actor = reuse
+    try:
+        yield
+    finally:
+        TuneController._maybe_reuse_cached_actor = original
+        if before is None:
+            os.environ.pop("TUNE_MAX_PENDING_TRIALS_PG")
 
 
 def forget(handle: ray.ObjectRef) -> None:

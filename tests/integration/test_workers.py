@@ -15,6 +15,7 @@ import ray
 import torch
 from ray._private.internal_api import memory_summary
 
+from benchmarks.process_starts import measure
 from orchestrator.cluster import ray_tune, workers
 from orchestrator.cluster.connection import connect
 from orchestrator.cluster.ray_train import LEFT_OUT
@@ -164,6 +165,10 @@ def test_idle_workers_leave_and_threads_get_workers_of_their_own(cluster: None):
     for pid in pids:
         wait_until_gone(pid)
     assert workers.run(process_id, ONE) not in pids
+
+
+def test_every_slot_gets_a_process_though_trials_are_short(cluster: None):
+    assert len(measure(count=24, slots=3, seconds=1).came) == 3
 
 
 def test_ray_train_still_has_the_parts_that_are_left_out():
