@@ -163,8 +163,9 @@ def watch(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     try:
         while any(driver.poll() is None for driver in drivers):
             for driver, seen in zip(drivers, memory, strict=True):
-                if driver.poll() is None:
-                    seen.append(psutil.Process(driver.pid).memory_info().rss // 1_000_000)
+                # A driver that has just ended holds nothing, and would be the last sample.
+                if driver.poll() is None and (held := psutil.Process(driver.pid).memory_info().rss):
+                    seen.append(held // 1_000_000)
             watched.shake()
             time.sleep(SAMPLE_SECONDS)
         told = [json.loads(told_by(driver.pid, folder).read_text()) for driver in drivers]
