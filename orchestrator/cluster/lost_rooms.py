@@ -29,12 +29,11 @@ def give_lost_rooms_back() -> int:
     """
     from ray.util import remove_placement_group
 
-    count = 0
-    for room in _lost_rooms():
+    rooms = list(_lost_rooms())
+    for room in rooms:
         log.info("giving back %s, whose process is lost", room.id)
         remove_placement_group(room)
-        count += 1
-    return count
+    return len(rooms)
 
 
 def _lost_rooms() -> "Iterator[PlacementGroup]":

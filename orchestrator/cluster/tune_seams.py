@@ -41,20 +41,14 @@ def quiet() -> Iterator[None]:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
     }
-    before = {name: os.environ.get(name) for name in changed}
     log = logging.getLogger("ray.tune")
     level = log.level
-    os.environ |= changed
     log.setLevel(logging.CRITICAL)
     try:
-        yield
+        with _variables(changed):
+            yield
     finally:
         log.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
@@ -114,15 +108,28 @@ def processes_start_side_by_side() -> Iterator[None]:
                 return False
         return original(self, trial)
 
-    before = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG")
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(STARTS))
+    at_once = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", str(STARTS))
     TuneController._maybe_reuse_cached_actor = reuse
+    try:
+        with _variables({"TUNE_MAX_PENDING_TRIALS_PG": at_once}):
+            yield
+    finally:
+        TuneController._maybe_reuse_cached_actor = original
+
+
+@contextmanager
+def _variables(changed: dict[str, str]) -> Iterator[None]:
+    """Set variables of this process, and set them back afterwards."""
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ |= changed
     try:
         yield
     finally:
-        TuneController._maybe_reuse_cached_actor = original
-        if before is None:
-            os.environ.pop("TUNE_MAX_PENDING_TRIALS_PG")
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def forget(handle: ray.ObjectRef) -> None:
