@@ -1,7 +1,7 @@
 """Take and release the leases that a run's own trials hold."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from orchestrator.records import layout
 from orchestrator.store.base import Store, StoreError
@@ -11,15 +11,18 @@ log = logging.getLogger(__name__)
 
 
 def seize_leases(store: Store, steps: Iterable[str], owner: str) -> set[str]:
-    """Take the leases of steps that `owner` holds, so that workers write checkpoints and exit.
+    """Take the leases of steps, so that workers write checkpoints and exit, and no trial begins.
 
-    Return these steps. The others train nothing now.
+    Return the steps whose leases `owner` held. The others train nothing now: a trial of `owner`
+    still waits for room, or another job trains the step and goes on.
     """
     seized = set()
-    for key, token in _leased(store, steps, owner):
+    for key in steps:
+        lease = Lease(store, layout.step_lease(key), owner)
         try:
-            Lease(store, layout.step_lease(key), owner).seize(token)
-            seized.add(key)
+            if not lease.acquire() and lease.holder and lease.holder.owner == owner:
+                lease.seize(lease.holder.token)
+                seized.add(key)
         except StoreError as error:
             log.warning("step %s is stopped without a checkpoint: %s", key, error)
     return seized
@@ -27,21 +30,12 @@ def seize_leases(store: Store, steps: Iterable[str], owner: str) -> set[str]:
 
 def release_leases(store: Store, steps: Iterable[str], owner: str) -> None:
     """Delete the leases of steps that `owner` holds."""
-    for key, _ in _leased(store, steps, owner):
+    for key in steps:
+        name = layout.step_lease(key)
         try:
-            store.delete(layout.step_lease(key))
+            lease = read_lease(store, name)
+            if lease and lease.owner == owner:
+                store.delete(name)
         except StoreError as error:
             # The lease will run out by itself.
             log.warning("could not release the lease of step %s: %s", key, error)
-
-
-def _leased(store: Store, steps: Iterable[str], owner: str) -> Iterator[tuple[str, str]]:
-    """Yield the steps whose leases `owner` holds, with the holder's token."""
-    for key in steps:
-        try:
-            lease = read_lease(store, layout.step_lease(key))
-        except StoreError as error:
-            log.warning("could not read the lease of step %s: %s", key, error)
-            continue
-        if lease and lease.owner == owner:
-            yield key, lease.token

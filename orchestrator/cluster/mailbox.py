@@ -69,18 +69,24 @@ class Mailbox:
             return self._results.pop(number)
 
     async def set_room(self, room: bytes) -> None:
-        """Store what names the resources that the workers hold."""
-        self._room = room
+        """Store what names the resources that the workers hold, which have started."""
+        async with self._changed:
+            self._room = room
+            self._changed.notify_all()
+
+    async def started(self) -> bytes | None:
+        """Return, when the workers have started, what `room` does; None if the team is leaving."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._room is not None or self._closed)
+            return None if self._closed else self._room
 
     async def room(self) -> bytes | None:
         """Return what names the resources that the workers hold, None before they started."""
         return self._room
 
-    async def close(self, drop: bool = False) -> None:
-        """Accept no more work. `drop`: forget also what no worker has taken."""
+    async def close(self) -> None:
+        """Accept no more work."""
         async with self._changed:
-            if drop:
-                self._work.clear()
             self._close()
 
     def _close(self) -> None:

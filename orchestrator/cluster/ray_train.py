@@ -17,6 +17,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from orchestrator.store.cache import default_cache
 from orchestrator.store.retries import Retries
 
 if TYPE_CHECKING:
+    import ray
     from ray.train.torch import TorchTrainer
 
     from training.runtime import Runtime
@@ -91,51 +93,54 @@ class Team:
         except RayError as error:
             raise _lost(error) from error
 
-    def result(self, number: int, waiting: Waiting) -> Any:
-        """Return what rank 0 returned for a piece of work.
+    def started(self, waiting: Waiting) -> bool:
+        """Wait until the workers have started. Return False if the team is leaving.
 
         Args:
-            number: Of the piece of work.
-            waiting: Is told what happens until the workers start.
+            waiting: Is told what happens meanwhile.
 
         Raises:
             NeverStarted: No room was found for the workers in time.
+            WorkersFailed: They could not be started.
+        """
+        look = partial(waiting.look, self.resources, self._retries)
+        room = self._await(self._mailbox.started.remote(), look)
+        self._room = room or self._room
+        return room is not None
+
+    def result(self, number: int) -> Any:
+        """Return what rank 0 returned for the piece of work with this number.
+
+        Raises:
             WorkersFailed: The workers did not finish.
         """
-        import ray
-        from ray.exceptions import RayError
+        return pickle.loads(self._await(self._mailbox.result.remote(number)))
 
-        try:
-            result = self._mailbox.result.remote(number)
-            done, starts = False, True
-            while not done:
-                done = bool(ray.wait([result], timeout=LOOK_SECONDS)[0])
-                if not done and not self.alive:
-                    raise _explain(self._failure)
-                self._room = self._room or _get(self._mailbox.room.remote())
-                if starts and (done or self._room):
-                    starts = False
-                    waiting.started()
-                elif starts:
-                    waiting.look(self.resources, self._retries)
-            return pickle.loads(_get(result))
-        except RayError as error:
-            # Workers that are at work notice only at its end that their mailbox is lost.
-            self._give_room_back()
-            raise _lost(error) from error
-
-    def leave(self, wait_seconds: float, unwanted: bool = False) -> None:
-        """Let the workers leave after their present work, and wait for it.
-
-        They do not begin with `unwanted` work.
-        """
+    def leave(self, wait_seconds: float) -> None:
+        """Let the workers leave after their present work, and wait for it if they have started."""
         import ray
         from ray.exceptions import RayError
 
         # Without their mailbox the workers leave, too.
         with suppress(RayError):
-            ray.get(self._mailbox.close.remote(unwanted))
-        self._thread.join(wait_seconds)
+            ray.get(self._mailbox.close.remote())
+        self._thread.join(wait_seconds if self._room else 0)
+
+    def _await(self, answer: "ray.ObjectRef", meanwhile: Callable[[], None] = lambda: None) -> Any:
+        """Return the mailbox's answer. Raise WorkersFailed if the team ends before it comes."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            while not ray.wait([answer], timeout=LOOK_SECONDS)[0]:
+                if not self.alive:
+                    raise _explain(self._failure)
+                meanwhile()
+            return _get(answer)
+        except RayError as error:
+            # Workers that are at work notice only at its end that their mailbox is lost.
+            self._give_room_back()
+            raise _lost(error) from error
 
     def _fit(self) -> None:
         """Run Ray Train until the workers have left, and keep what ended it."""

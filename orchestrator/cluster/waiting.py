@@ -35,7 +35,7 @@ class Waiting:
 
     Attributes:
         tell: Shows a sentence about machines or room that are waited for.
-        check: Called now and then. It raises LeaseLost when nobody wants the work any more.
+        check: Called now and then. It raises when nobody wants the workers any more.
         started: Called when the workers have started.
         seconds: How long there was no room.
     """

@@ -23,13 +23,12 @@ from orchestrator.cluster.resource_words import shares
 from orchestrator.cluster.resources import Resources
 from orchestrator.cluster.stop_signals import send_again, stop_signals, takes
 from orchestrator.cluster.waiting import Waiting
-from orchestrator.store.lease import LeaseLost
 from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 
 if TYPE_CHECKING:
     from training.runtime import Runtime
 
-__all__ = ["NoRoom", "WorkersFailed", "dismiss", "run", "run_until_done"]
+__all__ = ["NoRoom", "WorkersFailed", "await_team", "dismiss", "run", "run_until_done"]
 
 Result = TypeVar("Result")
 _teams: list[Team] = []
@@ -61,35 +60,45 @@ def run(
 
     Raises:
         WorkersFailed: The workers did not finish, or no machine came that can hold them.
-        LeaseLost: `waiting.check` raised it.
+        Exception: `waiting.check` raised it.
         KeyboardInterrupt: A signal came; its argument is the signal's number.
     """
     connect()
     waiting = waiting or Waiting()
     with _interruptible(ask_to_end, retries.stop_grace_seconds):
         while True:
-            team = _find_team(resources, retries, waiting)
+            team = _started_team(resources, retries, waiting)
             # An interrupted team stays busy: its workers end with this process.
             try:
                 number = team.give(work)
                 if number is not None:
-                    result = team.result(number, waiting)
+                    result = team.result(number)
                     team.busy = False
                     return result
-            except NeverStarted:
-                _part_with(team, retries)
-                # Other work may hold the room for days, which is no failure.
-                if not _can_hold(resources):
-                    raise
-                continue
             except WorkersFailed:
                 _part_with(team, retries)
                 raise
-            except LeaseLost:
-                _part_with(team, retries, unwanted=True)
-                raise
             # The team was leaving.
             _part_with(team, retries)
+
+
+def await_team(resources: Resources, retries: Retries, waiting: Waiting) -> None:
+    """Wait until a team of this process with these resources has started, which `run` then finds.
+
+    Return earlier if the workers fail to start: `run` meets the same failure, and raises it.
+
+    Raises:
+        WorkersFailed: No machine came that can hold the workers. The reason is NoRoom.
+        Exception: `waiting.check` raised it. The team is there when there is room for it.
+        KeyboardInterrupt: A signal came; its argument is the signal's number.
+    """
+    connect()
+    with _interruptible(None, retries.stop_grace_seconds):
+        try:
+            _started_team(resources, retries, waiting).busy = False
+        except WorkersFailed as error:
+            if isinstance(error.reason, NoRoom):
+                raise
 
 
 def run_until_done(
@@ -113,6 +122,31 @@ def dismiss(wait_seconds: float = DEFAULT_RETRIES.team_leave_seconds) -> None:
     """Let the teams of this process leave that have no work, so that their room can be used."""
     with _lock:
         _dismiss(list(_teams), wait_seconds)
+
+
+def _started_team(resources: Resources, retries: Retries, waiting: Waiting) -> Team:
+    """Return a team with these resources, marked busy, once its workers have started."""
+    while True:
+        team = _find_team(resources, retries, waiting)
+        try:
+            if team.started(waiting):
+                waiting.started()
+                return team
+        except NeverStarted:
+            _part_with(team, retries)
+            # Other work may hold the room for days, which is no failure.
+            if not _can_hold(resources):
+                raise
+            continue
+        except WorkersFailed:
+            _part_with(team, retries)
+            raise
+        except Exception:
+            # Nobody wants its workers now. The next step's will not have to queue for room again.
+            team.busy = False
+            raise
+        # The team was leaving.
+        _part_with(team, retries)
 
 
 def _find_team(resources: Resources, retries: Retries, waiting: Waiting) -> Team:
@@ -193,14 +227,11 @@ def _engage(resources: Resources, retries: Retries) -> Team:
         return team
 
 
-def _part_with(team: Team, retries: Retries, unwanted: bool = False) -> None:
-    """Give a team no more work, even if its workers live on for a while without their mailbox.
-
-    If the work that it has is unwanted, it does not begin with it, and is not waited for.
-    """
+def _part_with(team: Team, retries: Retries) -> None:
+    """Give a team no more work, even if its workers live on for a while without their mailbox."""
     with _lock:
         _teams[:] = [each for each in _teams if each is not team]
-    team.leave(0 if unwanted else retries.team_leave_seconds, unwanted)
+    team.leave(retries.team_leave_seconds)
 
 
 def _dismiss(teams: list[Team], wait_seconds: float) -> None:

@@ -7,10 +7,10 @@ started again.
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 
 from orchestrator.cluster import workers
-from orchestrator.cluster.give import step_kind
 from orchestrator.cluster.resources import Resources
 from orchestrator.cluster.waiting import Waiting
 from orchestrator.execution.context import RunContext
@@ -33,13 +33,22 @@ from orchestrator.store.base import StoreError
 from orchestrator.store.lease import Lease, LeaseLost, Stopped
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Workers that were waited for before the lease was taken."""
+
+    resources: Resources
+    waited: float  # seconds without them: for the lease, and for room
+    starting: float  # seconds that they took to start
+
+
 def produce_step(
     planned: PlannedStep,
     plan: PlannedChain,
     context: RunContext,
     parent: StepRecord | None,
     lease: Lease,
-    asked: float,
+    ready: Ready,
 ) -> StepRecord:
     """Train, score and publish a step in a new attempt.
 
@@ -49,7 +58,7 @@ def produce_step(
         context: Of the run.
         parent: The record of the parent step.
         lease: Held by this process.
-        asked: The time.monotonic() at which the step was asked for.
+        ready: The workers that were waited for.
 
     Returns:
         The published record. If another attempt published one first, that one.
@@ -58,16 +67,14 @@ def produce_step(
         LeaseLost: Another process holds the lease now.
         StepFailed: The workers failed.
     """
-    waited = time.monotonic() - asked
     began = time.time()
     store = context.store
     attempt = new_attempt()
-    resources = context.resources(step_kind(planned.index))
     if context.on_message:
         context.on_message(AttemptStarted(attempt))
     write_request(store, planned.key, planned.title, planned.step, planned.index, planned.parent)
     assignment = assign(planned, plan, context, attempt, lease, parent)
-    outcome, restarts, without_room = run_attempt(assignment, resources, plan, context)
+    outcome, restarts, without_room = run_attempt(assignment, ready.resources, plan, context)
     stopped = time.time() - outcome.started - sum(outcome.seconds.values())
     publish_evaluation(
         store,
@@ -91,15 +98,15 @@ def produce_step(
         data=plan.source("train"),
         iterations=planned.iterations,
         seconds={
-            "wait": waited + without_room,
-            "start": outcome.started - began - without_room,
+            "wait": ready.waited + without_room,
+            "start": ready.starting + outcome.started - began - without_room,
             **outcome.seconds,
             "stop": stopped,
         },
         train_parts=outcome.train_parts,
         images_per_second=images / outcome.seconds["train"] if images else None,
         resources={
-            **resources.model_dump(),
+            **ready.resources.model_dump(),
             "attempts": count_attempts(store, planned.key),
             "restarts": restarts,
             "resumed_from": outcome.resumed_from,

@@ -1,19 +1,26 @@
 """Make sure that a step or a chain exists: read its record, or make what is missing.
 
 The record is written last. If it exists, this takes one read and one list of the files that it
-names, and no cluster is started. Otherwise a job takes the step's lease and runs an attempt of its
-own (`orchestrator.execution.attempt`). The lease is advisory: if two jobs train the same step, both
-finish with a valid result. The first record that is written counts, and both jobs return it.
+names, and no cluster is started. Otherwise a job waits for workers, takes the step's lease and runs
+an attempt of its own (`orchestrator.execution.attempt`). The lease is advisory: if two jobs train
+the same step, both finish with a valid result. The first record that is written counts, and both
+jobs return it.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from orchestrator.cluster import workers
+from orchestrator.cluster.give import step_kind
 from orchestrator.cluster.resources import check_steps
-from orchestrator.execution.attempt import produce_step
+from orchestrator.cluster.waiting import Waiting
+from orchestrator.execution.attempt import Ready, produce_step
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.execution.messages import WaitingForLease
+from orchestrator.execution.progress_display import show_progress
 from orchestrator.execution.scoreboard import Reporter, Scoreboard
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
@@ -22,7 +29,8 @@ from orchestrator.records.publish import publish_chain
 from orchestrator.records.published_files import problem_of_files
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
-from orchestrator.records.schema import EvaluationRecord, StepRecord
+from orchestrator.records.schema import EvaluationRecord, StepHasNoRoom, StepRecord
+from orchestrator.store.base import StoreError
 from orchestrator.store.lease import Lease, LeaseLost, Stopped
 from training.config import InputError
 
@@ -71,33 +79,90 @@ def ensure_step(
     """
     asked = time.monotonic()
     repository = Repository(context.store)
-    waiting = False
+    told = False
     period = context.retries.lease_seconds
     interval = min(context.retries.heartbeat_seconds, period / 5)
     name = layout.step_lease(planned.key)
     lease = Lease(context.store, name, context.owner, period=period, interval=interval)
     while (record := repository.find_step(planned.key)) is None:
-        if not lease.acquire():
-            if not waiting and lease.holder:
-                owner = lease.holder.owner
-                context.notify(f"{planned.title}: waiting for {owner}, who holds its lease")
-                if context.on_message:
-                    context.on_message(WaitingForLease(owner))
-                waiting = True
+        ready = _await_workers(planned, context, asked) if lease.is_free() else None
+        if ready is None or not lease.acquire():
+            if lease.holder and not told:
+                _tell_holder(planned, context, lease.holder.owner)
+                told = True
             time.sleep(context.retries.lease_poll_seconds)
             continue
         try:
             with lease.held():
-                # The last holder of the lease may have published the step in the meantime.
+                # Another holder of the lease may have published the step in the meantime.
                 record = repository.find_step(planned.key)
-                return record or produce_step(planned, plan, context, parent, lease, asked)
+                return record or produce_step(planned, plan, context, parent, lease, ready)
         except Stopped:
             raise
         except LeaseLost as error:
             context.notify(f"{planned.title}: {error}")
-            waiting = False
+            told = False
             # Workers that still hold a copy of the old one must not take it for valid again.
             lease = Lease(context.store, name, context.owner, period=period, interval=interval)
     if problem := problem_of_files(context.store, record):
         raise InputError(problem)
     return record
+
+
+class _Published(Exception):
+    """Another job published the step, so this one needs no workers for it."""
+
+
+def _await_workers(planned: PlannedStep, context: RunContext, asked: float) -> Ready:
+    """Wait for the step's workers, or until another job publishes the step.
+
+    This comes before the lease, so that a job without room keeps no step from a job that has some.
+
+    Args:
+        planned: The step.
+        context: Of the run.
+        asked: The time.monotonic() at which the step was asked for.
+
+    Raises:
+        StepHasNoRoom: No machine came that can hold the workers.
+    """
+    repository = Repository(context.store)
+    resources = context.resources(step_kind(planned.index))
+    began = looked = time.monotonic()
+
+    def check() -> None:
+        nonlocal looked
+        if time.monotonic() - looked < context.retries.lease_poll_seconds:
+            return
+        looked = time.monotonic()
+        # A store that is away for a while stops nothing.
+        with suppress(StoreError):
+            if repository.find_step(planned.key):
+                raise _Published
+
+    waiting = Waiting(context.notify, check)
+    try:
+        with _shown_as_starting(planned, context), suppress(_Published):
+            workers.await_team(resources, context.retries, waiting)
+    except workers.WorkersFailed as error:
+        raise StepHasNoRoom(f"{planned.title} failed: {error}") from error
+    now = time.monotonic()
+    starting = now - began - waiting.seconds
+    return Ready(resources, now - asked - starting, starting)
+
+
+@contextmanager
+def _shown_as_starting(planned: PlannedStep, context: RunContext) -> Iterator[None]:
+    if not context.follows_steps:
+        yield
+        return
+    with show_progress(context.console, planned.title, planned.iterations) as update:
+        update(0, "start", at_once=True)
+        yield
+
+
+def _tell_holder(planned: PlannedStep, context: RunContext, owner: str) -> None:
+    """Say that another job trains the step."""
+    context.notify(f"{planned.title}: waiting for {owner}, who holds its lease")
+    if context.on_message:
+        context.on_message(WaitingForLease(owner))

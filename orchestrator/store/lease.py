@@ -84,7 +84,7 @@ class Lease:
             clock: Seconds of a clock that never goes back.
         """
         self.key = key
-        # The lease of another holder when `acquire` last returned False, if it could be read.
+        # The lease of another holder that `acquire` or `is_free` last found, if it could be read.
         self.holder: LeaseState | None = None
         self._store = store
         self._owner = owner
@@ -117,13 +117,20 @@ class Lease:
         if self._is_own(self.holder):
             # The answer to the first write was lost, and the store was asked again.
             return True
-        if self._seen is None or self._seen[0] != found:
-            self._seen = found, self._clock()
-        if self._clock() - self._seen[1] < self._period:
+        if not self._is_stale(found):
             return False
         self._store.write(self.key, self._state())
         # Of two processes that take over at once, the last to write holds the lease.
         return self.is_mine()
+
+    def is_free(self) -> bool:
+        """Return True if `acquire` would now get the lease, which this asks without writing."""
+        try:
+            found = self._store.read(self.key)
+        except NotFound:
+            return True
+        self.holder = _parse(found)
+        return self._is_own(self.holder) or self._is_stale(found)
 
     def is_mine(self) -> bool:
         """Return True if the stored lease is this holder's."""
@@ -209,6 +216,12 @@ class Lease:
             stops=self._stops,
         )
         return canonical_json(state)
+
+    def _is_stale(self, found: bytes) -> bool:
+        """Return whether another holder's bytes stayed the same for a period while we watched."""
+        if self._seen is None or self._seen[0] != found:
+            self._seen = found, self._clock()
+        return self._clock() - self._seen[1] >= self._period
 
     def _is_own(self, state: LeaseState | None) -> bool:
         return state is not None and state.token == self._token

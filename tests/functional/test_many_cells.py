@@ -33,6 +33,7 @@ from orchestrator.records import layout
 from orchestrator.records.repository import Repository
 from orchestrator.store.base import Store
 from orchestrator.store.retries import Retries
+from tests.support.workers_here import replace_workers
 from training.data.digits import Digits
 from training.runtime import Runtime
 
@@ -76,7 +77,7 @@ def lose_some(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             raise workers.WorkersFailed("the workers were lost", None, "")
         return result
 
-    monkeypatch.setattr(workers, "run", run)
+    replace_workers(monkeypatch, run)
     return seen
 
 
@@ -139,7 +140,7 @@ def test_every_step_is_published_by_one_attempt(
 def test_a_step_sends_a_known_number_of_requests(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "run", lambda work, *_: work(Runtime()))
+    replace_workers(monkeypatch, lambda work, *_: work(Runtime()))
     plan = plan_cells(store, SEEDS)
     with counted(stand_in.SlowStore) as first:
         assert drive(plan, store, "ada").complete

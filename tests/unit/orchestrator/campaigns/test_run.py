@@ -37,6 +37,7 @@ from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from tests.support.datasets import build_dataset
 from tests.support.stored_steps import read_step_records
+from tests.support.workers_here import replace_workers
 from training import metrics
 from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.data.digits import Digits
@@ -126,7 +127,7 @@ class Cluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster()
-    monkeypatch.setattr(workers, "run", cluster.workers)
+    replace_workers(monkeypatch, cluster.workers)
     resources = Resources(
         workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=1e9
     )
@@ -224,7 +225,7 @@ def test_a_step_that_fails_is_tried_again_as_often_as_asked(
             raise workers.WorkersFailed("no", ValueError("no"), "traceback")
         return work(Runtime(log_every=2, checkpoint_every=1e9))
 
-    monkeypatch.setattr(workers, "run", failing)
+    replace_workers(monkeypatch, failing)
     step_tree = tree(store, CHAINS[0])
     assert states(campaign(store, cluster, step_tree)[0]) == ["failed", "not run", "not run"]
     cluster.fits = 0
@@ -550,6 +551,25 @@ def test_a_campaign_that_is_stopped_does_not_wait_for_what_begins_afterwards(
         scheduler.stop()
         scheduler.on_message(id, AttemptStarted("a"))
         assert scheduler.idle
+        raise KeyboardInterrupt
+
+    interrupt(store, step_tree, interrupted)
+
+
+def test_a_trial_that_waits_for_room_begins_nothing_once_its_campaign_is_stopped(
+    store: Store, cluster: Cluster
+):
+    step_tree = tree(store)
+
+    def interrupted(scheduler: Any, work: Any, spec_of: Any, **_: object) -> None:
+        id = scheduler.next()
+        trial = Lease(store, layout.step_lease(id), spec_of(id).owner)
+        assert trial.is_free()
+        scheduler.stop()
+        assert not trial.acquire()  # the trial, which has room now
+        assert scheduler.idle
+        scheduler.on_stopped()
+        assert trial.is_free()
         raise KeyboardInterrupt
 
     interrupt(store, step_tree, interrupted)

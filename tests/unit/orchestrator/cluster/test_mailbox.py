@@ -102,3 +102,28 @@ def test_the_room_of_the_workers_is_known_once_they_started():
         return [before, await mailbox.room()]
 
     assert run(serve()) == [None, b"group"]
+
+
+def test_a_team_is_awaited_until_its_workers_have_started_or_leave():
+    async def serve() -> list[bytes | None]:
+        mailbox = Mailbox()
+        awaited = asyncio.create_task(mailbox.started())
+        await asyncio.sleep(0)
+        assert not awaited.done()
+        await mailbox.set_room(b"room")
+        found = [await awaited, await mailbox.started(), await mailbox.room()]
+        await mailbox.close()
+        return [*found, await mailbox.started()]
+
+    assert run(serve()) == [b"room", b"room", b"room", None]
+
+
+def test_who_awaits_a_team_that_is_sent_away_hears_of_it():
+    async def serve() -> bytes | None:
+        mailbox = Mailbox()
+        awaited = asyncio.create_task(mailbox.started())
+        await asyncio.sleep(0)
+        await mailbox.close()
+        return await awaited
+
+    assert run(serve()) is None

@@ -137,10 +137,13 @@ class TeamWithoutMailbox:
     def __init__(self, resources: Resources, retries: Retries) -> None:
         self.resources = resources
 
+    def started(self, waiting: Waiting) -> bool:
+        return True
+
     def give(self, work: Callable[[Runtime], object]) -> int:
         raise LOST
 
-    def leave(self, wait_seconds: float, unwanted: bool = False) -> None:
+    def leave(self, wait_seconds: float) -> None:
         pass
 
 
@@ -148,7 +151,7 @@ class WholeTeam(TeamWithoutMailbox):
     def give(self, work: Callable[[Runtime], object]) -> int:
         return 0
 
-    def result(self, number: int, waiting: Waiting) -> str:
+    def result(self, number: int) -> str:
         return "done"
 
 
@@ -157,12 +160,12 @@ class PatientTeam(WholeTeam):
 
     tries = 0
 
-    def result(self, number: int, waiting: Waiting) -> str:
+    def started(self, waiting: Waiting) -> bool:
         PatientTeam.tries += 1
         waiting.look(self.resources, Retries(full_seconds=0, room_look_seconds=0))
         if PatientTeam.tries < 3:
             raise NeverStarted("no room was found for the workers", None, "")
-        return "done"
+        return True
 
 
 def look_at(monkeypatch: pytest.MonkeyPatch, look: Callable[[], Machines]) -> None:
@@ -237,18 +240,44 @@ def test_room_that_the_cluster_is_not_known_to_have_is_not_waited_for_for_ever(
 
 
 @pytest.mark.usefixtures("patient")
-def test_work_that_nobody_wants_any_more_does_not_wait_for_its_workers(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    left: list[tuple[float, bool]] = []
-    monkeypatch.setattr(PatientTeam, "leave", lambda self, *how: left.append(how))
-
+def test_a_team_that_nobody_waits_for_any_more_keeps_its_place_in_the_queue_for_room():
     def check() -> None:
         raise LeaseLost("the driver took it")
 
     with pytest.raises(LeaseLost):
         workers.run(fail, ONE, waiting=Waiting(check=check))
-    assert left == [(0, True)]
+    (team,) = workers._teams
+    with pytest.raises(LeaseLost):
+        workers.await_team(ONE, DEFAULT_RETRIES, Waiting(check=check))
+    assert workers._teams == [team]
+    assert workers.run(fail, ONE) == "done"
+    assert workers._teams == [team]
+    assert PatientTeam.tries == 3
+
+
+def test_a_team_that_was_waited_for_is_the_one_that_works(monkeypatch: pytest.MonkeyPatch):
+    look_at(monkeypatch, lambda: ROOM)
+    teams = iter([WholeTeam])
+    monkeypatch.setattr(workers, "Team", lambda *arguments: next(teams)(*arguments))
+    workers.await_team(ONE, DEFAULT_RETRIES, Waiting())
+    assert workers.run(fail, ONE) == "done"
+
+
+def test_workers_that_fail_to_start_are_told_of_by_those_who_need_them(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class Broken(WholeTeam):
+        def started(self, waiting: Waiting) -> bool:
+            raise LOST
+
+    look_at(monkeypatch, lambda: ROOM)
+    monkeypatch.setattr(workers, "Team", Broken)
+    workers.await_team(ONE, DEFAULT_RETRIES, Waiting())
+    with pytest.raises(workers.WorkersFailed):
+        workers.run(fail, ONE)
+    look_at(monkeypatch, lambda: Machines(()))
+    with pytest.raises(workers.WorkersFailed, match="lost machines, and none came back"):
+        workers.await_team(ONE, Retries(room_seconds=0), Waiting())
 
 
 def test_machines_that_may_come_are_not_waited_for_here(monkeypatch: pytest.MonkeyPatch):

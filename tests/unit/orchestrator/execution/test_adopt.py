@@ -16,7 +16,6 @@ from jobs.open_campaign import open_campaign
 from jobs.options import ChainOptions
 from jobs.train import parse
 from orchestrator.analysis.sentences import adoption_words
-from orchestrator.cluster import workers
 from orchestrator.cluster.resources import Resources
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain
@@ -38,6 +37,7 @@ from orchestrator.store.open import open_store
 from orchestrator.tracking.runs import build_finished_chain_run, build_step_result_run
 from tests.support.chains import complete
 from tests.support.datasets import publish_digits
+from tests.support.workers_here import replace_workers
 from training.config import (
     Augmentation,
     EvaluationConfig,
@@ -89,7 +89,7 @@ def store(published: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def _stay_here(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setenv("STEPCHAIN_CACHE", str(folder / "cache"))
-    patch.setattr(workers, "run", lambda work, *_, **__: work(Runtime(log_every=2)))
+    replace_workers(patch, lambda work, *_, **__: work(Runtime(log_every=2)))
     here = Resources(
         workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=1e9
     )

@@ -20,9 +20,10 @@ from safetensors.numpy import load_file
 
 from orchestrator.cluster import workers
 from orchestrator.cluster.resources import Request, Resources
+from orchestrator.cluster.waiting import Waiting
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution import store_journal, worker
-from orchestrator.execution.attempt import produce_step
+from orchestrator.execution.attempt import Ready, produce_step
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
@@ -37,12 +38,13 @@ from orchestrator.records.attempts import (
 )
 from orchestrator.records.keys import step_key
 from orchestrator.records.repository import Repository
-from orchestrator.records.schema import Scoring, StepFailed, StepRecord, StepRequest
+from orchestrator.records.schema import Scoring, StepFailed, StepHasNoRoom, StepRecord, StepRequest
 from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease, LeaseLost
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
 from tests.support.datasets import build_dataset
+from tests.support.workers_here import replace_workers
 from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.data import dataset
 from training.data.digits import Digits
@@ -53,6 +55,9 @@ from training.scenario import Scenario
 
 QUICK = Retries(lease_seconds=0.1, lease_poll_seconds=0.01)
 FEW = Optimization(epochs=4, batch=4, encoder_lr=0.02, head_lr=0.02)
+ONE = Resources(
+    workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=1e9
+)
 CHAIN = Chain(
     name="chain",
     scenario=Scenario(dataset="digits", groups=(("0", "1", "2", "3"), ("4", "5", "6"))),
@@ -102,11 +107,8 @@ class InProcess:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> InProcess:
     here = InProcess()
-    monkeypatch.setattr(workers, "run", here.run)
-    resources = Resources(
-        workers=1, cpus_per_worker=1, gpus_per_worker=0, loader_workers=0, checkpoint_every=1e9
-    )
-    monkeypatch.setattr(RunContext, "resources", lambda self, *_: resources)
+    replace_workers(monkeypatch, here.run)
+    monkeypatch.setattr(RunContext, "resources", lambda self, *_: ONE)
     return here
 
 
@@ -337,7 +339,7 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: InProcess, mo
         except LeaseLost as error:  # as Ray Train reports it
             raise workers.WorkersFailed("LeaseLost", error, "") from error
 
-    monkeypatch.setattr(workers, "run", run)
+    replace_workers(monkeypatch, run)
     here.before = take
     watched = context(store, retries=replace(QUICK, lease_check_seconds=0.01))
     # `taken` has no heartbeat, so its lease goes stale.
@@ -348,6 +350,59 @@ def test_a_lost_lease_stops_the_step_and_waits(store: Store, here: InProcess, mo
     assert not [
         name for name in store.list(layout.step_folder(record.key)) if name.endswith("error.txt")
     ]
+
+
+def test_a_job_that_waits_for_room_keeps_the_step_from_nobody(
+    store: Store, here: InProcess, monkeypatch
+):
+    plan = plan_chain(CHAIN, store)
+    planned = plan.steps[0]
+    others: list[StepRecord] = []
+
+    def await_team(resources: Resources, retries: Retries, waiting: Waiting) -> None:
+        # There is never room for this job, and meanwhile another one, which has some, trains.
+        monkeypatch.setattr(workers, "await_team", lambda *_: None)
+        waiting.check()
+        others.append(ensure_step(planned, plan, context(store), None))
+        while True:
+            time.sleep(0.01)
+            waiting.check()
+
+    monkeypatch.setattr(workers, "await_team", await_team)
+    told: list[Message] = []
+    without_room = context(store, on_message=told.append, follows_steps=False)
+    assert ensure_step(planned, plan, without_room, None) == others[0]
+    assert here.runs == 1
+    assert told == []
+    assert not store.exists(layout.step_lease(planned.key))
+
+
+def test_the_time_without_room_is_no_time_of_the_start(store: Store, here: InProcess, monkeypatch):
+    def await_team(resources: Resources, retries: Retries, waiting: Waiting) -> None:
+        time.sleep(0.3)
+        waiting.seconds += 0.2
+
+    monkeypatch.setattr(workers, "await_team", await_team)
+    plan = plan_chain(CHAIN, store)
+    watched = context(store)
+    seconds = ensure_step(plan.steps[0], plan, watched, None).seconds
+    assert seconds["wait"] >= 0.2
+    assert seconds["start"] >= 0.1
+    assert seconds["wait"] + seconds["start"] < 1
+    assert f"{plan.steps[0].title}: start\n" in printed(watched)
+
+
+def test_without_a_machine_for_its_workers_a_step_takes_no_lease(
+    store: Store, here: InProcess, monkeypatch
+):
+    def await_team(*_: object) -> None:
+        raise workers.WorkersFailed("no machine", workers.NoRoom("no machine"), "")
+
+    monkeypatch.setattr(workers, "await_team", await_team)
+    plan = plan_chain(CHAIN, store)
+    with pytest.raises(StepHasNoRoom, match=r"step 0 .* failed: no machine"):
+        ensure_step(plan.steps[0], plan, context(store), None)
+    assert list(store.list(layout.STEPS)) == []
 
 
 def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(
@@ -371,7 +426,7 @@ def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(
         except LeaseLost:
             raise KeyboardInterrupt from None
 
-    monkeypatch.setattr(workers, "run", run)
+    replace_workers(monkeypatch, run)
     watched = context(store, retries=replace(QUICK, lease_check_seconds=0.01))
     with pytest.raises(KeyboardInterrupt):
         ensure_step(plan.steps[0], plan, watched, None)
@@ -380,7 +435,7 @@ def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(
     assert kept is not None
     assert kept.iteration == here.runtime.log_every
     assert not store.exists(layout.step_lease(key))
-    monkeypatch.setattr(workers, "run", here.run)
+    replace_workers(monkeypatch, here.run)
     record = ensure_step(plan.steps[0], plan, context(store), None)
     assert record.resources["resumed_from"] == kept.iteration
     assert same(weights(store, record), whole)
@@ -533,12 +588,12 @@ def test_a_job_that_is_stopped_while_it_scores_ends_and_keeps_the_trained_files(
         elsewhere = pickle.loads(pickle.dumps(work))
         return here.run(elsewhere, resources)
 
-    monkeypatch.setattr(workers, "run", run)
+    replace_workers(monkeypatch, run)
     lease = Lease(store, layout.step_lease(planned.key), "ada@lab")
     assert lease.acquire()
     watched = context(store, retries=replace(QUICK, lease_check_seconds=0.01))
     with pytest.raises(LeaseLost):
-        produce_step(planned, plan, watched, None, lease, time.monotonic())
+        produce_step(planned, plan, watched, None, lease, Ready(ONE, 0, 0))
     kept = newest_checkpoint(store, planned.key)
     assert kept is not None
     assert (kept.iteration, kept.trained) == (planned.iterations, True)

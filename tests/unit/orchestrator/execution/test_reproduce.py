@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from jobs.report import main as report
 from jobs.train import main as train
-from orchestrator.cluster import workers
 from orchestrator.cluster.resources import Resources
 from orchestrator.execution import store_journal, worker
 from orchestrator.execution.context import RunContext
@@ -32,6 +31,7 @@ from orchestrator.records.reproduction import Reproduction, reproductions
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from tests.support.datasets import publish_digits
+from tests.support.workers_here import replace_workers
 from training.config import Augmentation, EvaluationConfig, InputError, ModelConfig, Optimization
 from training.methods import mib
 from training.runtime import Runtime
@@ -75,7 +75,7 @@ def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def stay_here(patch: pytest.MonkeyPatch, folder: Path, every: float = 1e9) -> None:
     patch.setenv("STEPCHAIN_CACHE", str(folder / "cache"))
     runtime = Runtime(log_every=2, checkpoint_every=every)
-    patch.setattr(workers, "run", lambda work, *_, **__: work(runtime))
+    replace_workers(patch, lambda work, *_, **__: work(runtime))
     patch.setattr(RunContext, "resources", lambda self, *_: ONE)
 
 

@@ -53,6 +53,25 @@ def test_a_free_lease_is_acquired_by_one(store: Store):
     assert Lease(store, "steps/other/lease.json", "bob@two").acquire()
 
 
+def test_whether_a_lease_is_free_is_asked_without_taking_it(store: Store):
+    clock = Clock()
+    asks = Lease(store, KEY, "bob@two", period=60, clock=clock)
+    assert asks.is_free()
+    assert not store.exists(KEY)
+    other = Lease(store, KEY, "ada@one")
+    assert other.acquire()
+    assert not asks.is_free()
+    assert asks.holder is not None
+    assert asks.holder.owner == "ada@one"
+    clock.now = 59
+    assert not asks.is_free()
+    clock.now = 60  # it was not renewed for a whole period
+    assert asks.is_free()
+    assert other.is_mine()
+    assert asks.acquire()
+    assert asks.is_free()  # for its holder
+
+
 def test_a_process_that_is_ending_takes_no_lease(tmp_path: Path):
     # Its exit handlers take a while, and its thread does not know.
     code = f"""
