@@ -144,23 +144,26 @@ class RunClient:
             return self._ours.running()
 
     def _find_or_create(self, run: Run) -> HeldRun:
-        """Return the run with this key. Of two that were created at once, the oldest counts."""
-        found = None if self._ours.known is not None else self._ours.find(run.key)
-        if found is None:
+        """Return the run with this key. Of several that were created at once, the oldest stays.
+
+        Who created another may have looked before the oldest was there, and does not delete it.
+        """
+        found = [] if self._ours.known is not None else self._ours.find(run.key)
+        if not found:
             created = self._create(run)
-            found = self._ours.find(run.key)
-            if found is None or found.run_id == created.run_id:
-                found = created
-            else:
-                self._client.delete_run(created.run_id)
-        self._held[run.key] = found
-        return found
+            found = self._ours.find(run.key) or [created]
+            for younger in found[1:]:
+                self._client.delete_run(younger.run_id)
+            if found[0].run_id == created.run_id:
+                found = [created]
+        self._held[run.key] = found[0]
+        return found[0]
 
     def _create(self, run: Run) -> HeldRun:
         tags = {"stepchain.key": run.key, "stepchain.kind": run.kind} | run.tags
         if above := run.nested_in:
-            chain = self._held.get(above) or self._ours.find(above)
-            if chain:
+            held = self._held.get(above)
+            for chain in ([held] if held else self._ours.find(above))[:1]:
                 tags |= {"mlflow.parentRunId": chain.run_id, "stepchain.chain": above}
         experiment = self._find_or_create_experiment(run.experiment)
         self._ours.add(experiment)

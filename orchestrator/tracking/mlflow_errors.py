@@ -38,7 +38,7 @@ class RunRefused(MlflowError):
 
 
 class ServerEmptied(MlflowError):
-    """A run that MLflow held does not exist any more, because the server was emptied."""
+    """A run that MLflow held is gone: the server was emptied, or somebody deleted the run."""
 
 
 # What an error says, as a pattern, and how to mend it. The first row that applies counts.
@@ -105,6 +105,8 @@ UNUSABLE = (
 )
 # What databases say when two jobs write the same thing at the same moment. The second try finds it.
 SAME_MOMENT = "unique constraint|duplicate (key|entry)"
+# What MLflow says of a run that was deleted, by a person or by a job that made the same run.
+DELETED = "must be in the 'active' state.*deleted"
 # Codes by which MLflow refuses one run. The last is that of an experiment of another account.
 THIS_RUN = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "PERMISSION_DENIED"}
 
@@ -128,7 +130,7 @@ def explain(error: Exception, uri: str, run: Run | None = None) -> MlflowError:
     everything = f"{type(error).__name__} {code} {told}".lower()
     if run and re.search(SAME_MOMENT, everything):
         return Unreachable(f"{where} was told of {run.name!r} by another job, too ({reason})")
-    if run and code == "RESOURCE_DOES_NOT_EXIST":
+    if run and (code == "RESOURCE_DOES_NOT_EXIST" or re.search(DELETED, everything)):
         return ServerEmptied(f"{where} lacks a run that it had ({reason})")
     if run and code in THIS_RUN:
         return RunRefused(f"{run.kind} run {run.name!r}: {reason}")

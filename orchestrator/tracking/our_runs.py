@@ -64,12 +64,11 @@ class OurRuns:
             if {"stepchain.key", "stepchain.kind"} <= run.data.tags.keys()
         ]
 
-    def find(self, key: str) -> HeldRun | None:
-        """Return the run with a key, the oldest of several."""
-        runs = self._client.search_runs(
-            self._ids(), f"tags.`stepchain.key` = '{key}'", max_results=1, order_by=OLDEST_FIRST
-        )
-        return _held_run(runs[0]) if runs else None
+    def find(self, key: str) -> list[HeldRun]:
+        """Return the runs with a key, the oldest first: two jobs may have created it at once."""
+        condition = f"tags.`stepchain.key` = '{key}'"
+        runs = self._client.search_runs(self._ids(), condition, order_by=OLDEST_FIRST)
+        return [_held_run(run) for run in runs]
 
     def find_model(self, step: str) -> str | None:
         """Return the id of the model that a step published."""

@@ -1,7 +1,11 @@
 """The client writes what MLflow lacks, and leaves the rest as it is."""
 
+import pytest
+
 from orchestrator.records.results import ChainResult
+from orchestrator.tracking.held_run import HeldRun
 from orchestrator.tracking.mlflow_client import RunClient
+from orchestrator.tracking.mlflow_errors import ServerEmptied
 from orchestrator.tracking.runs import build_finished_chain_run
 from tests.support.mlflow_runs import all_runs
 from training.metrics import wilson
@@ -17,3 +21,25 @@ def test_a_finished_run_stays_finished_and_a_score_may_be_corrected(uri: str, re
     (held,) = all_runs(uri)
     assert held.info.status == "FINISHED"
     assert set(held.data.metrics.values()) == {0.25}
+
+
+@pytest.mark.parametrize("later", [-1000, 1000], ids=["older", "younger"])
+def test_of_two_runs_that_were_created_at_once_one_stays_whoever_looked_first(
+    uri: str, result: ChainResult, later: int, monkeypatch: pytest.MonkeyPatch
+):
+    run = build_finished_chain_run(result, wilson())
+    first, second = RunClient(uri), RunClient(uri)
+    first.put(run)
+    find = second._ours.find
+    # The second looked before the first created its run, and creates its own only now.
+    monkeypatch.setattr(second._ours, "find", lambda key: looked.pop() if looked else find(key))
+    looked: list[list[HeldRun]] = [[]]
+    second.put(run.model_copy(update={"began": run.began + later}))
+    (held,) = all_runs(uri)
+    assert held.info.start_time == run.began + min(0, later)
+    if later < 0:
+        with pytest.raises(ServerEmptied, match="lacks a run that it had"):
+            first.put(run.model_copy(update={"tags": run.tags | {"again": "yes"}}))
+    first.put(run.model_copy(update={"tags": run.tags | {"again": "yes"}}))
+    (held,) = all_runs(uri)
+    assert held.data.tags["again"] == "yes"
