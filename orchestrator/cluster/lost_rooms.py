@@ -49,7 +49,10 @@ def _lost_rooms() -> "Iterator[PlacementGroup]":
         group = Row.FromString(data)
         ours = group.creator_job_id.hex() == job and not group.is_detached
         there = group.state != Row.REMOVED
+        creator = ray.ActorID(group.creator_actor_id)
         # Ray also calls the creator dead of what the driver itself created.
-        by_an_actor = not ray.ActorID(group.creator_actor_id).is_nil()
-        if ours and there and by_an_actor and group.creator_actor_dead:
+        if not (ours and there) or creator.is_nil():
+            continue
+        # A room that a controller asks for while it ends is not marked when it has ended.
+        if group.creator_actor_dead or state.actor_table(creator.hex()).get("State") == "DEAD":
             yield PlacementGroup(ray.PlacementGroupID(group.placement_group_id))

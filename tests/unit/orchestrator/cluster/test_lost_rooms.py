@@ -27,6 +27,9 @@ def row(**changes: Any) -> bytes:
     return Row(**(fields | changes)).SerializeToString()
 
 
+ENDED = ray.ActorID.of(OURS, ray.TaskID.for_driver_task(OURS), 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "lost"),
     [
@@ -35,6 +38,7 @@ def row(**changes: Any) -> bytes:
         ({"state": Row.RESCHEDULING}, 1),
         ({"state": Row.REMOVED}, 0),
         ({"creator_actor_dead": False}, 0),
+        ({"creator_actor_dead": False, "creator_actor_id": ENDED.binary()}, 1),
         ({"creator_actor_id": ray.ActorID.nil().binary()}, 0),
         ({"creator_job_id": ray.JobID.from_int(8).binary()}, 0),
         ({"is_detached": True}, 0),
@@ -48,6 +52,8 @@ def test_rooms_of_lost_processes_of_this_job_are_removed(
     here = SimpleNamespace(get_job_id=OURS.hex)
     removed: list[bytes] = []
     monkeypatch.setattr(state, "_connect_and_get_accessor", lambda: accessor)
+    states = {CREATOR.hex(): "ALIVE", ENDED.hex(): "DEAD"}
+    monkeypatch.setattr(state, "actor_table", lambda actor: {"State": states[actor]})
     monkeypatch.setattr(ray, "get_runtime_context", lambda: here)
     monkeypatch.setattr(
         "ray.util.remove_placement_group", lambda room: removed.append(room.id.binary())
