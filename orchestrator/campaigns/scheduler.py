@@ -29,6 +29,7 @@ from orchestrator.execution.messages import (
     StepPublished,
     TrialFailed,
     WaitingForLease,
+    WaitingForWorkers,
     WorkersStarted,
 )
 from orchestrator.planning.cost import Costs
@@ -90,6 +91,7 @@ class Scheduler:
         self._on_event = on_event
         self._costs = costs
         self._to_end: set[str] | None = None  # once the run is stopped: trials that held leases
+        self._leased: frozenset[str] = frozenset()  # the steps whose leases were taken then
         self._spent = False  # the budget
         self._results: dict[str, StepPublished | TrialFailed] = {}  # of running trials
         self._waiting: set[str] = set()  # running steps that wait for the lease of another campaign
@@ -150,7 +152,11 @@ class Scheduler:
             case Notice():
                 self._on_event(message)
             case WaitingForLease():
+                self.budget.end(id)  # of an attempt that lost its lease
                 self._waiting.add(id)
+            case WaitingForWorkers():
+                self.budget.end(id)  # of an attempt that failed
+                self._waiting.discard(id)
             case AttemptStarted(attempt):
                 self._waiting.discard(id)
                 self._results.pop(id, None)  # of a process that was lost
@@ -175,18 +181,18 @@ class Scheduler:
         elif self._to_end is not None:
             self._waiting.add(id)  # it was stopped
         else:
-            times = self._limits.retries + 1
-            count = f"{times} times" if times > 1 else "once"
+            count = f"{self._limits.retries + 1} times" if self._limits.retries else "once"
             reason = f"its process was lost {count}: {lost or 'Ray does not say why'}"
             self._give_up(id, StepState.FAILED, reason)
 
     def stop(self) -> None:
         """Start nothing more, and take the leases of running trials, so that they end."""
-        self._to_end = seize_leases(self._repository.store, self.schedule.running, self._owner)
+        self._leased = frozenset(self.schedule.running)
+        self._to_end = seize_leases(self._repository.store, self._leased, self._owner)
 
     def on_stopped(self) -> None:
         """Release the leases of the trials, which have ended, so that nothing waits for them."""
-        release_leases(self._repository.store, self.schedule.running, self._owner)
+        release_leases(self._repository.store, self._leased or self.schedule.running, self._owner)
 
     def seconds_left(self) -> float | None:
         """Return the expected time to the end, or None if a step's time is not known."""
@@ -259,13 +265,10 @@ class Scheduler:
     def _give_up(self, key: str, state: StepState, reason: str) -> None:
         """Give up a step and all steps that need it."""
         self._set(key, state, reason)
-        failed = state == StepState.FAILED
-        title = self._tree.nodes[key].planned.title
+        if state == StepState.FAILED:
+            state, reason = StepState.NOT_RUN, f"{self._tree.nodes[key].planned.title} failed"
         for below in self.schedule.drop(key):
-            if failed:
-                self._set(below, StepState.NOT_RUN, f"{title} failed")
-            else:
-                self._set(below, state, reason)
+            self._set(below, state, reason)
         self._on_event(StepGivenUp(key))
 
     def _set(self, key: str, state: StepState, reason: str) -> None:

@@ -84,10 +84,11 @@ class Mailbox:
         """Return what names the resources that the workers hold, None before they started."""
         return self._room
 
-    async def close(self) -> None:
-        """Accept no more work."""
+    async def close(self) -> bool:
+        """Accept no more work. Return whether the workers have started."""
         async with self._changed:
             self._close()
+            return self._room is not None
 
     def _close(self) -> None:
         self._closed = True

@@ -118,13 +118,13 @@ class Team:
 
     def leave(self, wait_seconds: float) -> None:
         """Let the workers leave after their present work, and wait for it if they have started."""
-        import ray
         from ray.exceptions import RayError
 
         # Without their mailbox the workers leave, too.
+        started = False
         with suppress(RayError):
-            ray.get(self._mailbox.close.remote())
-        self._thread.join(wait_seconds if self._room else 0)
+            started = _get(self._mailbox.close.remote())
+        self._thread.join(wait_seconds if started else 0)
 
     def _await(self, answer: "ray.ObjectRef", meanwhile: Callable[[], None] = lambda: None) -> Any:
         """Return the mailbox's answer. Raise WorkersFailed if the team ends before it comes."""

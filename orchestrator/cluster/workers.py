@@ -85,20 +85,24 @@ def run(
 def await_team(resources: Resources, retries: Retries, waiting: Waiting) -> None:
     """Wait until a team of this process with these resources has started, which `run` then finds.
 
-    Return earlier if the workers fail to start: `run` meets the same failure, and raises it.
+    Teams that are lost before are started again, `retries.restarts` times at most.
 
     Raises:
-        WorkersFailed: No machine came that can hold the workers. The reason is NoRoom.
-        Exception: `waiting.check` raised it. The team is there when there is room for it.
+        WorkersFailed: No team started, or no machine came that can hold the workers.
+        Exception: `waiting.check` raised it. A team is there when there is room for it.
         KeyboardInterrupt: A signal came; its argument is the signal's number.
     """
     connect()
     with _interruptible(None, retries.stop_grace_seconds):
-        try:
-            _started_team(resources, retries, waiting).busy = False
-        except WorkersFailed as error:
-            if isinstance(error.reason, NoRoom):
+        for left in reversed(range(retries.restarts + 1)):
+            try:
+                _started_team(resources, retries, waiting).busy = False
+                return
+            except NeverStarted:
                 raise
+            except WorkersFailed as error:
+                if error.reason is not None or not left:
+                    raise
 
 
 def run_until_done(
@@ -141,7 +145,7 @@ def _started_team(resources: Resources, retries: Retries, waiting: Waiting) -> T
         except WorkersFailed:
             _part_with(team, retries)
             raise
-        except Exception:
+        except BaseException:
             # Nobody wants its workers now. The next step's will not have to queue for room again.
             team.busy = False
             raise
@@ -276,8 +280,9 @@ def _interruptible(ask_to_end: Callable[[], None] | None, grace_seconds: float) 
         signal.signal(number, stop)
     try:
         yield
-    except Exception as error:
-        if caught:  # the workers ended because they were asked to
+    except (Exception, KeyboardInterrupt) as error:
+        # The workers ended because they were asked to, or Ray raised the interrupt anew.
+        if caught:
             raise KeyboardInterrupt(caught[0]) from error
         raise
     else:

@@ -29,7 +29,7 @@ from orchestrator.records.attempts import (
 from orchestrator.records.provenance import provenance
 from orchestrator.records.publish import publish_evaluation, publish_step, write_request
 from orchestrator.records.schema import StepFailed, StepHasNoRoom, StepRecord
-from orchestrator.store.base import StoreError
+from orchestrator.store.base import Store, StoreError
 from orchestrator.store.lease import Lease, LeaseLost, Stopped
 
 
@@ -38,8 +38,8 @@ class Ready:
     """Workers that were waited for before the lease was taken."""
 
     resources: Resources
-    waited: float  # seconds without them: for the lease, and for room
-    starting: float  # seconds that they took to start
+    asked: float  # the time.monotonic() at which the step was asked for
+    starting: float  # seconds that they took to start, without those in which there was no room
 
 
 def produce_step(
@@ -67,6 +67,7 @@ def produce_step(
         LeaseLost: Another process holds the lease now.
         StepFailed: The workers failed.
     """
+    waited = time.monotonic() - ready.asked - ready.starting
     began = time.time()
     store = context.store
     attempt = new_attempt()
@@ -98,7 +99,7 @@ def produce_step(
         data=plan.source("train"),
         iterations=planned.iterations,
         seconds={
-            "wait": ready.waited + without_room,
+            "wait": waited + without_room,
             "start": ready.starting + outcome.started - began - without_room,
             **outcome.seconds,
             "stop": stopped,
@@ -178,14 +179,19 @@ def run_attempt(
     except workers.WorkersFailed as error:
         if isinstance(error.reason, LeaseLost):
             raise error.reason from error
-        name = layout.error(planned.key, assignment.attempt)
-        context.store.write(name, error.details.encode())
         if tracker:
             tracker.step_failed(planned.key)
-        failed = StepHasNoRoom if isinstance(error.reason, workers.NoRoom) else StepFailed
-        raise failed(
-            f"{planned.title} failed: {error} (details: {context.store.uri}/{name})"
-        ) from error
+        raise failure(planned, assignment.attempt, error, context.store) from error
+
+
+def failure(
+    planned: PlannedStep, attempt: str, error: workers.WorkersFailed, store: Store
+) -> StepFailed:
+    """Write the details of a failure to the attempt's folder, and return what to raise."""
+    name = layout.error(planned.key, attempt)
+    store.write(name, error.details.encode())
+    failed = StepHasNoRoom if isinstance(error.reason, workers.NoRoom) else StepFailed
+    return failed(f"{planned.title} failed: {error} (details: {store.uri}/{name})")
 
 
 def _run_with_restarts(

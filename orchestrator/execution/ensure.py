@@ -16,20 +16,21 @@ from orchestrator.cluster import workers
 from orchestrator.cluster.give import step_kind
 from orchestrator.cluster.resources import check_steps
 from orchestrator.cluster.waiting import Waiting
-from orchestrator.execution.attempt import Ready, produce_step
+from orchestrator.execution.attempt import Ready, failure, produce_step
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import ensure_evaluation
-from orchestrator.execution.messages import WaitingForLease
+from orchestrator.execution.messages import WaitingForLease, WaitingForWorkers
 from orchestrator.execution.progress_display import show_progress
 from orchestrator.execution.scoreboard import Reporter, Scoreboard
 from orchestrator.planning.planner import SPLIT, PlannedChain
 from orchestrator.planning.resolver import PlannedStep
 from orchestrator.records import layout
+from orchestrator.records.attempts import new_attempt
 from orchestrator.records.publish import publish_chain
 from orchestrator.records.published_files import problem_of_files
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
-from orchestrator.records.schema import EvaluationRecord, StepHasNoRoom, StepRecord
+from orchestrator.records.schema import EvaluationRecord, StepRecord
 from orchestrator.store.base import StoreError
 from orchestrator.store.lease import Lease, LeaseLost, Stopped
 from training.config import InputError
@@ -85,7 +86,12 @@ def ensure_step(
     name = layout.step_lease(planned.key)
     lease = Lease(context.store, name, context.owner, period=period, interval=interval)
     while (record := repository.find_step(planned.key)) is None:
-        ready = _await_workers(planned, context, asked) if lease.is_free() else None
+        ready = None
+        if lease.is_free():
+            told = False
+            ready = _await_workers(planned, context, asked)
+            if ready is None:
+                continue  # another job published the step
         if ready is None or not lease.acquire():
             if lease.holder and not told:
                 _tell_holder(planned, context, lease.holder.owner)
@@ -113,8 +119,8 @@ class _Published(Exception):
     """Another job published the step, so this one needs no workers for it."""
 
 
-def _await_workers(planned: PlannedStep, context: RunContext, asked: float) -> Ready:
-    """Wait for the step's workers, or until another job publishes the step.
+def _await_workers(planned: PlannedStep, context: RunContext, asked: float) -> Ready | None:
+    """Wait for the step's workers. Return None if another job publishes the step meanwhile.
 
     This comes before the lease, so that a job without room keeps no step from a job that has some.
 
@@ -124,14 +130,18 @@ def _await_workers(planned: PlannedStep, context: RunContext, asked: float) -> R
         asked: The time.monotonic() at which the step was asked for.
 
     Raises:
-        StepHasNoRoom: No machine came that can hold the workers.
+        StepFailed: No workers started. As StepHasNoRoom: no machine came that can hold them.
     """
     repository = Repository(context.store)
     resources = context.resources(step_kind(planned.index))
     began = looked = time.monotonic()
+    told = False
 
     def check() -> None:
-        nonlocal looked
+        nonlocal looked, told
+        if context.on_message and not told:
+            context.on_message(WaitingForWorkers())
+        told = True
         if time.monotonic() - looked < context.retries.lease_poll_seconds:
             return
         looked = time.monotonic()
@@ -142,13 +152,13 @@ def _await_workers(planned: PlannedStep, context: RunContext, asked: float) -> R
 
     waiting = Waiting(context.notify, check)
     try:
-        with _shown_as_starting(planned, context), suppress(_Published):
+        with _shown_as_starting(planned, context):
             workers.await_team(resources, context.retries, waiting)
+    except _Published:
+        return None
     except workers.WorkersFailed as error:
-        raise StepHasNoRoom(f"{planned.title} failed: {error}") from error
-    now = time.monotonic()
-    starting = now - began - waiting.seconds
-    return Ready(resources, now - asked - starting, starting)
+        raise failure(planned, new_attempt(), error, context.store) from error
+    return Ready(resources, asked, time.monotonic() - began - waiting.seconds)
 
 
 @contextmanager

@@ -22,6 +22,11 @@ class WaitingForLease:
 
 
 @dataclass(frozen=True)
+class WaitingForWorkers:
+    """The step's lease is free, and the trial waits for workers before it takes it."""
+
+
+@dataclass(frozen=True)
 class AttemptStarted:
     """A new attempt at the step begins."""
 
@@ -47,5 +52,13 @@ class TrialFailed:
     reason: str
 
 
-Message = Notice | WaitingForLease | AttemptStarted | WorkersStarted | StepPublished | TrialFailed
+Message = (
+    Notice
+    | WaitingForLease
+    | WaitingForWorkers
+    | AttemptStarted
+    | WorkersStarted
+    | StepPublished
+    | TrialFailed
+)
 OnMessage = Callable[[Message], None]

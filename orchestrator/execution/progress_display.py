@@ -149,7 +149,7 @@ def follow_step(
     A thread reads it, and hands new rows of the curves to `on_rows`.
     """
     batch = planned.step.optimization.batch
-    stage = ""
+    stage = "start"
     # The number of rows that were read of each piece of the curves.
     seen: dict[str, int] = {}
     stop = threading.Event()

@@ -125,6 +125,8 @@ class Lease:
 
     def is_free(self) -> bool:
         """Return True if `acquire` would now get the lease, which this asks without writing."""
+        if not threading.main_thread().is_alive():
+            return False
         try:
             found = self._store.read(self.key)
         except NotFound:

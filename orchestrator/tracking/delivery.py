@@ -113,7 +113,7 @@ class Delivery:
                 self.failures += 1
                 emptied = isinstance(error, ServerEmptied) and not pause
                 if emptied:
-                    self._warn("emptied", f"MLflow was emptied ({error}); sending its runs again")
+                    self._warn("emptied", f"{error}; sending again what this job has sent")
                     sent = [Run.model_validate_json(text) for text in self._spool.messages()]
                     waiting = deque(_merge([*sent, *waiting]))
                 else:

@@ -33,7 +33,7 @@ from orchestrator.tracking.mlflow_database import (
     new_database,
     sqlite_file,
 )
-from orchestrator.tracking.mlflow_entities import dataset_input
+from orchestrator.tracking.mlflow_entities import dataset_input, lineage
 from orchestrator.tracking.mlflow_errors import MlflowError, explained
 from orchestrator.tracking.our_runs import OurRuns
 from orchestrator.tracking.runs import Run
@@ -128,6 +128,7 @@ class RunClient:
         try:
             with explained(self.uri, run):
                 held = self._held.get(run.key) or self._find_or_create(run)
+                self._nest(held, run)
                 self._log(held, run)
                 if run.data is not None:
                     self._log_lineage(held, run)
@@ -169,6 +170,14 @@ class RunClient:
         self._ours.add(experiment)
         info = self._client.create_run(experiment, run.began, tags, run.name).info
         return HeldRun.created(info.run_id, info.experiment_id, info.status, tags)
+
+    def _nest(self, held: HeldRun, run: Run) -> None:
+        """Nest a run in its chain's once more, if another job's run of the chain stayed."""
+        above = self._held.get(run.nested_in) if run.nested_in else None
+        was = held.tags.get("mlflow.parentRunId")
+        if above and held.tags.get("stepchain.chain") == run.nested_in and was != above.run_id:
+            self._client.set_tag(held.run_id, "mlflow.parentRunId", above.run_id)
+            held.tags["mlflow.parentRunId"] = above.run_id
 
     def _find_or_create_experiment(self, title: str) -> str:
         """Return the id of the experiment with this title; restore it if a person deleted it."""
@@ -227,7 +236,8 @@ class RunClient:
         """Name the data that a step read, the model it started from and the model it published."""
         from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
-        has_data, has_parent, has_model = held.lineage or self._read_lineage(held)
+        known = held.lineage or lineage(self._client.get_run(held.run_id))
+        has_data, has_parent, has_model = known
         held.lineage = None  # a later message looks at what MLflow has by then
         if run.data and not has_data:
             dataset = dataset_input(run.data, run.content or run.data.manifest)
@@ -242,15 +252,6 @@ class RunClient:
             model = self._ours.find_model(run.key) or self._create_model(held, run)
             last = max((point.step for point in run.points), default=0)
             self._client.log_outputs(held.run_id, [LoggedModelOutput(model, last)])
-
-    def _read_lineage(self, held: HeldRun) -> tuple[bool, bool, bool]:
-        """Return whether MLflow knows the data, the parent and the model of a run."""
-        stored = self._client.get_run(held.run_id)
-        return (
-            bool(stored.inputs and stored.inputs.dataset_inputs),
-            bool(stored.inputs and stored.inputs.model_inputs),
-            bool(stored.outputs and stored.outputs.model_outputs),
-        )
 
     def _save_views(self, experiment: str, views: Mapping[str, str]) -> None:
         """Save the views that the experiment lacks. A person may have changed an existing one."""

@@ -34,3 +34,12 @@ def dataset_input(data: DataSource, content: str) -> "DatasetInput":
     digest = content[:LONGEST_DATASET_DIGEST]
     dataset = Dataset(data.name, digest, "stepchain", data.model_dump_json())
     return DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])
+
+
+def lineage(stored: "MlflowRun") -> tuple[bool, bool, bool]:
+    """Return whether MLflow knows the data, the parent and the model of a run that it returned."""
+    return (
+        bool(stored.inputs and stored.inputs.dataset_inputs),
+        bool(stored.inputs and stored.inputs.model_inputs),
+        bool(stored.outputs and stored.outputs.model_outputs),
+    )

@@ -28,7 +28,7 @@ from orchestrator.store.retries import DEFAULT_RETRIES, Retries
 from orchestrator.tracking.analysis_runs import analysis_runs
 from orchestrator.tracking.campaign_runs import campaign_runs
 from orchestrator.tracking.mlflow_client import RunClient
-from orchestrator.tracking.mlflow_errors import RunRefused
+from orchestrator.tracking.mlflow_errors import RunRefused, ServerEmptied
 from orchestrator.tracking.runs import (
     Run,
     build_finished_chain_run,
@@ -73,8 +73,12 @@ def rebuild(
     left_out: list[str] = []
 
     def bring(run: Run, whole: bool = True) -> None:
+        write = client.put_whole if whole else client.put
         try:
-            client.put_whole(run) if whole else client.put(run)
+            try:
+                write(run)
+            except ServerEmptied:
+                write(run)  # a job that made the same run at the same moment deleted this one
             put.add(run.key)
         except RunRefused as error:
             left_out.append(str(error))

@@ -18,7 +18,7 @@ from orchestrator.cluster.packing import Machines
 from orchestrator.cluster.resources import Request, Resources
 from orchestrator.datasets.catalog import publish
 from orchestrator.execution.context import RunContext
-from orchestrator.execution.messages import AttemptStarted, WaitingForLease
+from orchestrator.execution.messages import AttemptStarted, StepPublished, WaitingForLease
 from orchestrator.planning.campaign import Campaign
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.cost import Costs
@@ -568,6 +568,8 @@ def test_a_trial_that_waits_for_room_begins_nothing_once_its_campaign_is_stopped
         scheduler.stop()
         assert not trial.acquire()  # the trial, which has room now
         assert scheduler.idle
+        scheduler.on_message(id, StepPublished("theirs"))  # another job trained it meanwhile
+        scheduler.on_end(id)
         scheduler.on_stopped()
         assert trial.is_free()
         raise KeyboardInterrupt

@@ -22,6 +22,8 @@ from orchestrator.execution.messages import (
     StepPublished,
     TrialFailed,
     WaitingForLease,
+    WaitingForWorkers,
+    WorkersStarted,
 )
 from orchestrator.planning.step_tree import StepTree
 from orchestrator.planning.store_state import StepState, StoredStep
@@ -131,6 +133,35 @@ def test_very_many_leased_steps_are_not_looked_up_again_at_once(world: World):
     world.now = 60.0
     scheduler.next()
     assert world.looks > 700
+
+
+def test_a_step_that_is_tried_again_pays_nothing_while_it_waits_for_room(world: World):
+    scheduler, key = world.with_one_step()
+    scheduler.on_message(key, AttemptStarted("first"))
+    scheduler.on_message(key, WorkersStarted())
+    world.now = 10.0
+    scheduler.on_message(key, WaitingForWorkers())  # the first attempt failed
+    world.now = 1000.0
+    scheduler.on_message(key, AttemptStarted("second"))
+    scheduler.on_message(key, WorkersStarted())
+    assert scheduler.budget.elapsed(key) == 0
+    world.now = 1005.0
+    assert scheduler.budget.elapsed(key) == 5
+    spent = scheduler.budget.spent
+    scheduler.budget.end(key)
+    assert scheduler.budget.spent == pytest.approx(1.5 * spent)
+
+
+def test_a_trial_that_waits_for_workers_waits_for_no_lease(world: World):
+    world.leased = {"k000"}
+    scheduler = world.scheduler(steps=3, cpus=1)
+    assert scheduler.next() == "k001"
+    scheduler.on_message("k001", WaitingForLease("theirs"))
+    assert scheduler.next() == "k002"
+    scheduler.on_message("k002", StepPublished("a"))
+    scheduler.on_message("k001", WaitingForWorkers())  # the lease is free
+    scheduler.on_end("k002")
+    assert scheduler.next() is None
 
 
 def test_a_step_whose_process_is_lost_after_it_was_published_is_published(world: World):

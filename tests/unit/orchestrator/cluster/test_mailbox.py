@@ -112,7 +112,7 @@ def test_a_team_is_awaited_until_its_workers_have_started_or_leave():
         assert not awaited.done()
         await mailbox.set_room(b"room")
         found = [await awaited, await mailbox.started(), await mailbox.room()]
-        await mailbox.close()
+        assert await mailbox.close()
         return [*found, await mailbox.started()]
 
     assert run(serve()) == [b"room", b"room", b"room", None]
@@ -123,7 +123,7 @@ def test_who_awaits_a_team_that_is_sent_away_hears_of_it():
         mailbox = Mailbox()
         awaited = asyncio.create_task(mailbox.started())
         await asyncio.sleep(0)
-        await mailbox.close()
+        assert not await mailbox.close()
         return await awaited
 
     assert run(serve()) is None

@@ -263,7 +263,7 @@ def test_a_team_that_was_waited_for_is_the_one_that_works(monkeypatch: pytest.Mo
     assert workers.run(fail, ONE) == "done"
 
 
-def test_workers_that_fail_to_start_are_told_of_by_those_who_need_them(
+def test_teams_that_are_lost_while_they_start_are_started_again_a_few_times(
     monkeypatch: pytest.MonkeyPatch,
 ):
     class Broken(WholeTeam):
@@ -271,10 +271,13 @@ def test_workers_that_fail_to_start_are_told_of_by_those_who_need_them(
             raise LOST
 
     look_at(monkeypatch, lambda: ROOM)
-    monkeypatch.setattr(workers, "Team", Broken)
-    workers.await_team(ONE, DEFAULT_RETRIES, Waiting())
+    teams = iter([Broken, Broken, WholeTeam, Broken, Broken])
+    monkeypatch.setattr(workers, "Team", lambda *arguments: next(teams)(*arguments))
+    workers.await_team(ONE, Retries(restarts=2), Waiting())
+    assert workers.run(fail, ONE) == "done"
+    look_at(monkeypatch, lambda: ROOM)
     with pytest.raises(workers.WorkersFailed):
-        workers.run(fail, ONE)
+        workers.await_team(ONE, Retries(restarts=1), Waiting())
     look_at(monkeypatch, lambda: Machines(()))
     with pytest.raises(workers.WorkersFailed, match="lost machines, and none came back"):
         workers.await_team(ONE, Retries(room_seconds=0), Waiting())
@@ -302,6 +305,29 @@ def be_stopped(number: int, asked: list[str], grace_seconds: float, work_seconds
     with workers._interruptible(lambda: asked.append("end"), grace_seconds):
         os.kill(os.getpid(), number)
         time.sleep(work_seconds)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_its_number_while_workers_are_awaited(
+    number: int, monkeypatch: pytest.MonkeyPatch
+):
+    class Waits(WholeTeam):
+        def started(self, waiting: Waiting) -> bool:
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(20)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt from None  # as Ray does
+            raise AssertionError("the signal did not come")
+
+    look_at(monkeypatch, lambda: ROOM)
+    monkeypatch.setattr(workers, "Team", Waits)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        workers.await_team(ONE, DEFAULT_RETRIES, Waiting())
+    assert caught.value.args == (number,)
+    (team,) = workers._teams
+    assert not team.busy  # in a notebook, the next try waits for the same team
 
 
 @pytest.mark.usefixtures("terminal")

@@ -27,7 +27,7 @@ from orchestrator.execution.attempt import Ready, produce_step
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.ensure import ensure_chain, ensure_step
 from orchestrator.execution.evaluate import ensure_evaluation
-from orchestrator.execution.messages import AttemptStarted, Message
+from orchestrator.execution.messages import AttemptStarted, Message, WaitingForWorkers
 from orchestrator.planning.chain import Base, Chain
 from orchestrator.planning.planner import plan_chain
 from orchestrator.planning.resolver import PlanError
@@ -358,12 +358,14 @@ def test_a_job_that_waits_for_room_keeps_the_step_from_nobody(
     plan = plan_chain(CHAIN, store)
     planned = plan.steps[0]
     others: list[StepRecord] = []
+    still_deleting = Lease(store, layout.step_lease(planned.key), "ada@lab", period=60)
 
     def await_team(resources: Resources, retries: Retries, waiting: Waiting) -> None:
         # There is never room for this job, and meanwhile another one, which has some, trains.
         monkeypatch.setattr(workers, "await_team", lambda *_: None)
         waiting.check()
         others.append(ensure_step(planned, plan, context(store), None))
+        assert still_deleting.acquire()  # the other's lease, a moment before it is released
         while True:
             time.sleep(0.01)
             waiting.check()
@@ -373,8 +375,8 @@ def test_a_job_that_waits_for_room_keeps_the_step_from_nobody(
     without_room = context(store, on_message=told.append, follows_steps=False)
     assert ensure_step(planned, plan, without_room, None) == others[0]
     assert here.runs == 1
-    assert told == []
-    assert not store.exists(layout.step_lease(planned.key))
+    assert told == [WaitingForWorkers()]
+    assert still_deleting.is_mine()
 
 
 def test_the_time_without_room_is_no_time_of_the_start(store: Store, here: InProcess, monkeypatch):
@@ -402,7 +404,8 @@ def test_without_a_machine_for_its_workers_a_step_takes_no_lease(
     plan = plan_chain(CHAIN, store)
     with pytest.raises(StepHasNoRoom, match=r"step 0 .* failed: no machine"):
         ensure_step(plan.steps[0], plan, context(store), None)
-    assert list(store.list(layout.STEPS)) == []
+    (details,) = store.list(layout.STEPS)
+    assert details.endswith("/error.txt")
 
 
 def test_a_job_that_is_stopped_keeps_a_checkpoint_at_once(

@@ -29,17 +29,23 @@ def test_of_two_runs_that_were_created_at_once_one_stays_whoever_looked_first(
 ):
     run = build_finished_chain_run(result, wilson())
     first, second = RunClient(uri), RunClient(uri)
-    first.put(run)
+    tags = {"stepchain.key": "k", "stepchain.kind": "step"}
+    nested = run.model_copy(update={"key": "k", "kind": "step", "tags": tags, "nested_in": run.key})
+    for each in (run, nested):
+        first.put(each)
     find = second._ours.find
     # The second looked before the first created its run, and creates its own only now.
     monkeypatch.setattr(second._ours, "find", lambda key: looked.pop() if looked else find(key))
     looked: list[list[HeldRun]] = [[]]
     second.put(run.model_copy(update={"began": run.began + later}))
-    (held,) = all_runs(uri)
+    (held,) = [each for each in all_runs(uri) if each.data.tags["stepchain.key"] == run.key]
     assert held.info.start_time == run.began + min(0, later)
     if later < 0:
         with pytest.raises(ServerEmptied, match="lacks a run that it had"):
             first.put(run.model_copy(update={"tags": run.tags | {"again": "yes"}}))
     first.put(run.model_copy(update={"tags": run.tags | {"again": "yes"}}))
-    (held,) = all_runs(uri)
+    first.put(nested)
+    (step,) = [each for each in all_runs(uri) if each.data.tags["stepchain.key"] == "k"]
+    (held,) = [each for each in all_runs(uri) if each.data.tags["stepchain.key"] == run.key]
+    assert step.data.tags["mlflow.parentRunId"] == held.info.run_id
     assert held.data.tags["again"] == "yes"

@@ -16,9 +16,10 @@ from orchestrator.records import layout
 from orchestrator.records.results import ChainResult
 from orchestrator.store.base import Store
 from orchestrator.store.lease import Lease
+from orchestrator.tracking.held_run import HeldRun
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.rebuild import rebuild
-from orchestrator.tracking.runs import build_chain_run, build_step_run
+from orchestrator.tracking.runs import Run, build_chain_run, build_step_run
 from tests.support.mlflow_runs import history, runs_of_kind
 from training.metrics import wilson
 
@@ -91,6 +92,23 @@ def test_a_campaign_whose_dataset_is_gone_is_left_out_and_named(
     summary = rebuild(store, uri, wilson())
     assert summary.runs == 0
     assert summary.left_out[0].startswith("hardness: ")
+
+
+def test_a_run_that_is_deleted_while_it_is_written_is_written_again(
+    store: Store, result: ChainResult, uri: str, monkeypatch: pytest.MonkeyPatch
+):
+    log, deleted = RunClient._log, []
+
+    def delete_first(client: RunClient, held: HeldRun, run: Run) -> None:
+        if not deleted:
+            deleted.append(held.run_id)
+            client._client.delete_run(held.run_id)
+        log(client, held, run)
+
+    monkeypatch.setattr(RunClient, "_log", delete_first)
+    assert rebuild(store, uri, wilson()) == (3, 0, ())
+    (chain,) = runs_of_kind(uri, "chain")
+    assert chain.info.run_id not in deleted
 
 
 def test_analyses_are_nested_in_their_chains(store: Store, result: ChainResult, uri: str):
