@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from orchestrator.store.retries import Retries
 from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.mlflow_errors import (
     AGAIN,
+    RunDeleted,
     RunRefused,
     ServerEmptied,
     Unreachable,
@@ -112,13 +113,12 @@ class Delivery:
             except Exception as error:  # noqa: BLE001 - a fault here must not end the training
                 self.failures += 1
                 emptied = isinstance(error, ServerEmptied) and not pause
-                if emptied:
+                if isinstance(error, RunDeleted) or emptied:
                     self._warn("emptied", f"{error}; sending again what this job has sent")
-                    sent = [Run.model_validate_json(text) for text in self._spool.messages()]
-                    waiting = deque(_merge([*sent, *waiting]))
+                    waiting = deque(_merge([*self._sent(error), *waiting]))
                 else:
                     self._warn("down", f"{error}; training goes on, and MLflow receives it later")
-                if self._closing.is_set() and not emptied:
+                if self._closing.is_set() and not isinstance(error, ServerEmptied):
                     break
                 client = None
                 longer = 2 * pause or self._retries.tracking_first_pause_seconds
@@ -127,6 +127,13 @@ class Delivery:
             self._spool.keep()
         else:
             self._spool.discard()
+
+    def _sent(self, error: Exception) -> Iterator[Run]:
+        """Yield what was sent of the runs that MLflow lacks, and of those nested in them."""
+        for text in self._spool.messages():
+            run = Run.model_validate_json(text)
+            if not isinstance(error, RunDeleted) or error.key in (run.key, run.nested_in):
+                yield run
 
     def _connect(self) -> RunClient:
         """Connect, and send what processes that have ended left in the spool."""

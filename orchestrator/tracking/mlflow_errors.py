@@ -6,6 +6,7 @@
 | Unusable | it takes nothing until a person mends it | says so once, and drops what it has |
 | RunRefused | it takes all but this run | says so, and goes on with the next |
 | ServerEmptied | it lost a run that it had | sends again what it has sent |
+| RunDeleted | somebody deleted a run | the same, for this run and those nested in it |
 
 Records are the truth. What a tracker dropped is shown by `jobs.report --sync-mlflow`.
 """
@@ -38,7 +39,16 @@ class RunRefused(MlflowError):
 
 
 class ServerEmptied(MlflowError):
-    """A run that MLflow held is gone: the server was emptied, or somebody deleted the run."""
+    """A run that MLflow held does not exist any more, because the server was emptied."""
+
+
+class RunDeleted(ServerEmptied):
+    """A person deleted a run, or a job that had created the same run at the same moment."""
+
+    def __init__(self, text: str, key: str) -> None:
+        """`key`: of the run."""
+        super().__init__(text)
+        self.key = key
 
 
 # What an error says, as a pattern, and how to mend it. The first row that applies counts.
@@ -105,7 +115,7 @@ UNUSABLE = (
 )
 # What databases say when two jobs write the same thing at the same moment. The second try finds it.
 SAME_MOMENT = "unique constraint|duplicate (key|entry)"
-# What MLflow says of a run that was deleted, by a person or by a job that made the same run.
+# What MLflow says of a run that was deleted.
 DELETED = "must be in the 'active' state.*deleted"
 # Codes by which MLflow refuses one run. The last is that of an experiment of another account.
 THIS_RUN = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "PERMISSION_DENIED"}
@@ -130,7 +140,9 @@ def explain(error: Exception, uri: str, run: Run | None = None) -> MlflowError:
     everything = f"{type(error).__name__} {code} {told}".lower()
     if run and re.search(SAME_MOMENT, everything):
         return Unreachable(f"{where} was told of {run.name!r} by another job, too ({reason})")
-    if run and (code == "RESOURCE_DOES_NOT_EXIST" or re.search(DELETED, everything)):
+    if run and re.search(DELETED, everything):
+        return RunDeleted(f"{where} lacks {run.name!r}, which was deleted ({reason})", run.key)
+    if run and code == "RESOURCE_DOES_NOT_EXIST":
         return ServerEmptied(f"{where} lacks a run that it had ({reason})")
     if run and code in THIS_RUN:
         return RunRefused(f"{run.kind} run {run.name!r}: {reason}")

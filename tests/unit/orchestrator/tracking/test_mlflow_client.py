@@ -5,7 +5,7 @@ import pytest
 from orchestrator.records.results import ChainResult
 from orchestrator.tracking.held_run import HeldRun
 from orchestrator.tracking.mlflow_client import RunClient
-from orchestrator.tracking.mlflow_errors import ServerEmptied
+from orchestrator.tracking.mlflow_errors import RunDeleted
 from orchestrator.tracking.runs import build_finished_chain_run
 from tests.support.mlflow_runs import all_runs
 from training.metrics import wilson
@@ -41,7 +41,7 @@ def test_of_two_runs_that_were_created_at_once_one_stays_whoever_looked_first(
     (held,) = [each for each in all_runs(uri) if each.data.tags["stepchain.key"] == run.key]
     assert held.info.start_time == run.began + min(0, later)
     if later < 0:
-        with pytest.raises(ServerEmptied, match="lacks a run that it had"):
+        with pytest.raises(RunDeleted, match="which was deleted"):
             first.put(run.model_copy(update={"tags": run.tags | {"again": "yes"}}))
     first.put(run.model_copy(update={"tags": run.tags | {"again": "yes"}}))
     first.put(nested)

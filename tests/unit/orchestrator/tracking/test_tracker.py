@@ -16,6 +16,7 @@ from orchestrator.records.results import ChainResult
 from orchestrator.store.base import Store
 from orchestrator.store.open import open_store
 from orchestrator.store.retries import Retries
+from orchestrator.tracking.mlflow_client import RunClient
 from orchestrator.tracking.rebuild import rebuild
 from orchestrator.tracking.runs import Run
 from orchestrator.tracking.tracker import Tracker, spool_folder
@@ -177,6 +178,30 @@ def test_an_emptied_mlflow_receives_again_all_that_this_process_reported(
     assert not list((tmp_path / "spool").glob("*"))
     assert history(uri, run, "loss") == [(row["iteration"], row["loss"]) for row in curves[:10]]
     assert run.data.params["seed"] == "0"
+
+
+def test_of_a_run_that_was_deleted_all_is_sent_again_and_of_others_nothing(
+    uri: str, result: ChainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    curves = result.steps[0].curves
+    with Tracker(uri, tmp_path / "spool", Retries(tracking_gather_seconds=0.01)) as tracker:
+        chain = start_chain(tracker, result)
+        tracker.step_started(planned(result)[0], result.steps[0].record.data, chain)
+        tracker.curves(result.steps[0].record.key, curves[:5])
+        wait_for_curves(uri)
+        (deleted,) = runs_of_kind(uri, "step")
+        put, again = RunClient.put, []
+        monkeypatch.setattr(
+            RunClient, "put", lambda client, run: (again.append(run.key), put(client, run))
+        )
+        MlflowClient(uri).delete_run(deleted.info.run_id)
+        tracker.curves(result.steps[0].record.key, curves[5:10])
+    (run,) = runs_of_kind(uri, "step")
+    assert run.info.run_id != deleted.info.run_id
+    assert history(uri, run, "loss") == [(row["iteration"], row["loss"]) for row in curves[:10]]
+    # The first did not reach the run; the chain's own end comes last.
+    assert again == [result.steps[0].record.key, result.steps[0].record.key, chain.key]
+    assert not list((tmp_path / "spool").glob("*"))
 
 
 def test_a_tracker_without_a_disk_still_reports_to_mlflow(
