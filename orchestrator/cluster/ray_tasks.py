@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from orchestrator.cluster.connection import connect
@@ -10,6 +11,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # A fraction of a GPU, because a task that asks for no GPU sees none.
 SMALLEST_GPU = 0.001
+# So many tasks run or wait at least: an autoscaler's cluster may have no CPU yet.
+FEWEST = 16
 
 
 class NodeAnswer(NamedTuple, Generic[Result]):
@@ -33,7 +36,8 @@ def run_tasks(
 ) -> Iterator[tuple[Item, Result]]:
     """Call `function(item)` on one CPU for each item, and yield the results as they come.
 
-    When the caller stops early, or a task fails, the tasks that still run are cancelled.
+    When the caller stops early, or a task fails, no further tasks start. Two for each CPU of the
+    cluster run or wait at a time, so that an autoscaler sees that there is more to do.
 
     Args:
         function: Pickled, and sent to each machine once.
@@ -52,18 +56,22 @@ def run_tasks(
     # An object of the store travels once to each machine, and a task's argument with each task.
     shared = ray.put(function)
     task = ray.remote(num_cpus=1, num_gpus=0)(_call)
-    running = {task.remote(shared, item): item for item in items}
-    try:
-        while running:
-            (ready, *_), _ = ray.wait(list(running))
-            try:
-                result = ray.get(ready)
-            except RayTaskError as error:
-                raise error.cause from error
-            yield running.pop(ready), result
-    finally:
-        for reference in running:
-            ray.cancel(reference)
+    # When one fails, those that run end by themselves. To cancel them could abort this process: Ray
+    # does that when a task ends in the same moment.
+    left = iter(items)
+    running: dict[Any, Item] = {}
+    while True:
+        at_once = max(FEWEST, 2 * int(ray.cluster_resources().get("CPU", 0)))
+        for item in islice(left, max(0, at_once - len(running))):
+            running[task.remote(shared, item)] = item
+        if not running:
+            return
+        (ready, *_), _ = ray.wait(list(running))
+        try:
+            result = ray.get(ready)
+        except RayTaskError as error:
+            raise error.cause from error
+        yield running.pop(ready), result
 
 
 def run_on_every_node(
