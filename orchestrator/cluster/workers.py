@@ -94,15 +94,8 @@ def await_team(resources: Resources, retries: Retries, waiting: Waiting) -> None
     """
     connect()
     with _interruptible(None, retries.stop_grace_seconds):
-        for left in reversed(range(retries.restarts + 1)):
-            try:
-                _started_team(resources, retries, waiting).busy = False
-                return
-            except NeverStarted:
-                raise
-            except WorkersFailed as error:
-                if error.reason is not None or not left:
-                    raise
+        team = _again_when_lost(lambda: _started_team(resources, retries, waiting), retries)
+        team.busy = False
 
 
 def run_until_done(
@@ -113,19 +106,24 @@ def run_until_done(
     Raises:
         WorkersFailed: The work raised, or workers were lost each time.
     """
-    for left in reversed(range(retries.restarts + 1)):
-        try:
-            return run(work, resources, retries=retries)
-        except WorkersFailed as error:
-            if error.reason is not None or not left:
-                raise
-    raise AssertionError("the last try returns or raises")
+    return _again_when_lost(lambda: run(work, resources, retries=retries), retries)
 
 
 def dismiss(wait_seconds: float = DEFAULT_RETRIES.team_leave_seconds) -> None:
     """Let the teams of this process leave that have no work, so that their room can be used."""
     with _lock:
         _dismiss(list(_teams), wait_seconds)
+
+
+def _again_when_lost(try_once: Callable[[], Result], retries: Retries) -> Result:
+    """Return what `try_once` returns; call it again, a few times, when workers are lost."""
+    for left in reversed(range(retries.restarts + 1)):
+        try:
+            return try_once()
+        except WorkersFailed as error:
+            if error.reason is not None or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _started_team(resources: Resources, retries: Retries, waiting: Waiting) -> Team:

@@ -179,12 +179,13 @@ def run_attempt(
     except workers.WorkersFailed as error:
         if isinstance(error.reason, LeaseLost):
             raise error.reason from error
+        failed = write_failure(planned, assignment.attempt, error, context.store)
         if tracker:
             tracker.step_failed(planned.key)
-        raise failure(planned, assignment.attempt, error, context.store) from error
+        raise failed from error
 
 
-def failure(
+def write_failure(
     planned: PlannedStep, attempt: str, error: workers.WorkersFailed, store: Store
 ) -> StepFailed:
     """Write the details of a failure to the attempt's folder, and return what to raise."""
@@ -244,19 +245,31 @@ def _tell_start(context: RunContext) -> None:
 
 def _lease_check(lease: Lease, seconds: float) -> Callable[[], None]:
     """Return a function that raises LeaseLost if the lease is lost. It asks every few seconds."""
-    last = time.monotonic()
+    look = now_and_then(lease.check, seconds)
 
     def check() -> None:
-        nonlocal last
         if lease.seized:
             raise Stopped(f"{lease.key} was taken back, because this job is being stopped")
-        if time.monotonic() - last > seconds:
-            last = time.monotonic()
-            # A store that is away for a while stops nothing.
-            with suppress(StoreError):
-                lease.check()
+        look()
 
     return check
+
+
+def now_and_then(look: Callable[[], None], seconds: float) -> Callable[[], None]:
+    """Return a function that calls `look` if that is so many seconds ago.
+
+    A store that is away for a while stops nothing.
+    """
+    last = time.monotonic()
+
+    def look_if_due() -> None:
+        nonlocal last
+        if time.monotonic() - last > seconds:
+            last = time.monotonic()
+            with suppress(StoreError):
+                look()
+
+    return look_if_due
 
 
 def _ask_to_end(assignment: Assignment, context: RunContext) -> None:

@@ -9,14 +9,14 @@ jobs return it.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 from orchestrator.cluster import workers
 from orchestrator.cluster.give import step_kind
 from orchestrator.cluster.resources import check_steps
 from orchestrator.cluster.waiting import Waiting
-from orchestrator.execution.attempt import Ready, failure, produce_step
+from orchestrator.execution.attempt import Ready, now_and_then, produce_step, write_failure
 from orchestrator.execution.context import RunContext
 from orchestrator.execution.evaluate import ensure_evaluation
 from orchestrator.execution.messages import WaitingForLease, WaitingForWorkers
@@ -31,7 +31,6 @@ from orchestrator.records.published_files import problem_of_files
 from orchestrator.records.repository import Repository
 from orchestrator.records.results import ChainResult, load_chains
 from orchestrator.records.schema import EvaluationRecord, StepRecord
-from orchestrator.store.base import StoreError
 from orchestrator.store.lease import Lease, LeaseLost, Stopped
 from training.config import InputError
 
@@ -134,21 +133,21 @@ def _await_workers(planned: PlannedStep, context: RunContext, asked: float) -> R
     """
     repository = Repository(context.store)
     resources = context.resources(step_kind(planned.index))
-    began = looked = time.monotonic()
+    began = time.monotonic()
     told = False
 
+    def stop_if_published() -> None:
+        if repository.find_step(planned.key):
+            raise _Published
+
+    look = now_and_then(stop_if_published, context.retries.lease_poll_seconds)
+
     def check() -> None:
-        nonlocal looked, told
+        nonlocal told
         if context.on_message and not told:
             context.on_message(WaitingForWorkers())
         told = True
-        if time.monotonic() - looked < context.retries.lease_poll_seconds:
-            return
-        looked = time.monotonic()
-        # A store that is away for a while stops nothing.
-        with suppress(StoreError):
-            if repository.find_step(planned.key):
-                raise _Published
+        look()
 
     waiting = Waiting(context.notify, check)
     try:
@@ -157,7 +156,7 @@ def _await_workers(planned: PlannedStep, context: RunContext, asked: float) -> R
     except _Published:
         return None
     except workers.WorkersFailed as error:
-        raise failure(planned, new_attempt(), error, context.store) from error
+        raise write_failure(planned, new_attempt(), error, context.store) from error
     return Ready(resources, asked, time.monotonic() - began - waiting.seconds)
 
 

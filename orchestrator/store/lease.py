@@ -108,12 +108,10 @@ class Lease:
             return False
         if self._store.write(self.key, self._state(), only_if_absent=True):
             return True
-        try:
-            found = self._store.read(self.key)
-        except NotFound:
+        found = self._look()
+        if found is None:
             # It was released just now, and is free at the next attempt.
             return False
-        self.holder = _parse(found)
         if self._is_own(self.holder):
             # The answer to the first write was lost, and the store was asked again.
             return True
@@ -127,12 +125,8 @@ class Lease:
         """Return True if `acquire` would now get the lease, which this asks without writing."""
         if not threading.main_thread().is_alive():
             return False
-        try:
-            found = self._store.read(self.key)
-        except NotFound:
-            return True
-        self.holder = _parse(found)
-        return self._is_own(self.holder) or self._is_stale(found)
+        found = self._look()
+        return found is None or self._is_own(self.holder) or self._is_stale(found)
 
     def is_mine(self) -> bool:
         """Return True if the stored lease is this holder's."""
@@ -218,6 +212,15 @@ class Lease:
             stops=self._stops,
         )
         return canonical_json(state)
+
+    def _look(self) -> bytes | None:
+        """Return the stored lease and note its holder; None if there is no lease."""
+        try:
+            found = self._store.read(self.key)
+        except NotFound:
+            return None
+        self.holder = _parse(found)
+        return found
 
     def _is_stale(self, found: bytes) -> bool:
         """Return whether another holder's bytes stayed the same for a period while we watched."""

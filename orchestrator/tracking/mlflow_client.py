@@ -163,8 +163,8 @@ class RunClient:
     def _create(self, run: Run) -> HeldRun:
         tags = {"stepchain.key": run.key, "stepchain.kind": run.kind} | run.tags
         if above := run.nested_in:
-            held = self._held.get(above)
-            for chain in ([held] if held else self._ours.find(above))[:1]:
+            chain = self._held.get(above) or next(iter(self._ours.find(above)), None)
+            if chain:
                 tags |= {"mlflow.parentRunId": chain.run_id, "stepchain.chain": above}
         experiment = self._find_or_create_experiment(run.experiment)
         self._ours.add(experiment)
@@ -236,8 +236,8 @@ class RunClient:
         """Name the data that a step read, the model it started from and the model it published."""
         from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
-        known = held.lineage or lineage(self._client.get_run(held.run_id))
-        has_data, has_parent, has_model = known
+        stored = held.lineage or lineage(self._client.get_run(held.run_id))
+        has_data, has_parent, has_model = stored
         held.lineage = None  # a later message looks at what MLflow has by then
         if run.data and not has_data:
             dataset = dataset_input(run.data, run.content or run.data.manifest)

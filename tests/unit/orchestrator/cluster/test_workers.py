@@ -237,6 +237,9 @@ def test_room_that_the_cluster_is_not_known_to_have_is_not_waited_for_for_ever(
     with pytest.raises(workers.WorkersFailed, match="no room was found"):
         workers.run(fail, ONE)
     assert PatientTeam.tries == 1
+    # Before it has a lease, a step waits as long as an attempt would.
+    workers.await_team(ONE, Retries(restarts=1), Waiting())
+    assert PatientTeam.tries == 3
 
 
 @pytest.mark.usefixtures("patient")

@@ -66,6 +66,15 @@ def wait_for_curves(uri: str) -> MlflowRun:
     return found[0]
 
 
+def start_step(tracker: Tracker, result: ChainResult, uri: str) -> tuple[Run, MlflowRun]:
+    """Report the start of the first step with five rows; return its chain, and its MLflow run."""
+    chain = start_chain(tracker, result)
+    record = result.steps[0].record
+    tracker.step_started(planned(result)[0], record.data, chain)
+    tracker.curves(record.key, result.steps[0].curves[:5])
+    return chain, wait_for_curves(uri)
+
+
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -165,10 +174,7 @@ def test_an_emptied_mlflow_receives_again_all_that_this_process_reported(
 ):
     curves = result.steps[0].curves
     with Tracker(uri, tmp_path / "spool", Retries(tracking_gather_seconds=0.01)) as tracker:
-        chain = start_chain(tracker, result)
-        tracker.step_started(planned(result)[0], result.steps[0].record.data, chain)
-        tracker.curves(result.steps[0].record.key, curves[:5])
-        wait_for_curves(uri)
+        start_step(tracker, result, uri)
         client = MlflowClient(uri)
         for run in all_runs(uri):
             client.delete_run(run.info.run_id)
@@ -185,11 +191,7 @@ def test_of_a_run_that_was_deleted_all_is_sent_again_and_of_others_nothing(
 ):
     curves = result.steps[0].curves
     with Tracker(uri, tmp_path / "spool", Retries(tracking_gather_seconds=0.01)) as tracker:
-        chain = start_chain(tracker, result)
-        tracker.step_started(planned(result)[0], result.steps[0].record.data, chain)
-        tracker.curves(result.steps[0].record.key, curves[:5])
-        wait_for_curves(uri)
-        (deleted,) = runs_of_kind(uri, "step")
+        chain, deleted = start_step(tracker, result, uri)
         put, again = RunClient.put, []
         monkeypatch.setattr(
             RunClient, "put", lambda client, run: (again.append(run.key), put(client, run))
